@@ -1,0 +1,306 @@
+"""The one door to the C core: every other module calls these functions, none imports cffi.
+
+Buffers are anything contiguous with the buffer protocol (``bytes``, ``bytearray``,
+``memoryview``, numpy arrays) and are taken as bytes. Each wrapper keeps the buffer exported
+while C works, without the GIL, so that a ``bytearray`` which is resized meanwhile in another
+thread raises :class:`BufferError` there and memory is never freed under C. Whoever *writes* to
+a buffer that another thread hands to C gets an undefined result, but no access outside the
+buffers.
+
+Bitmaps are ``uint8`` arrays packed least significant bit first: bit ``i`` is ``bitmap[i // 8]
+>> (i % 8) & 1``. Bits at ``nbits`` and beyond are read as zero and returned as zero. Extents
+are ``uint64`` arrays of shape ``(n, 2)`` with rows (start, length). A wrong argument is a bug
+of the caller inside this library and raises :class:`ValueError`; an object that is no buffer or
+no integer raises :class:`TypeError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from operator import index
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from aipimage._native import ffi, lib
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    from aipimage._native import _CData
+
+    # Numpy declares its arrays as buffers only to checkers of Python 3.12 and newer.
+    AnyBuffer: TypeAlias = Buffer | npt.NDArray[Any]
+    Bitmap: TypeAlias = npt.NDArray[np.uint8]
+    Extents: TypeAlias = npt.NDArray[np.uint64]
+
+__all__ = [
+    "bitmap_and",
+    "bitmap_andnot",
+    "bitmap_count",
+    "bitmap_or",
+    "bitmap_to_extents",
+    "bitmap_xor",
+    "compare_blocks",
+    "copy",
+    "extents_to_bitmap",
+    "force_scalar",
+    "implementation",
+    "is_zero",
+    "iter_bitmap_extents",
+    "nonzero_bitmap",
+    "nonzero_extents",
+    "pack",
+    "unpack",
+]
+
+# Types parsed once: parsing the text costs as much as a small call.
+_BYTE_ARRAY = ffi.typeof("uint8_t[]")
+_WORD_ARRAY = ffi.typeof("uint64_t[]")
+_UINT64 = np.dtype(np.uint64)
+_MAX_UINT64 = 2**64 - 1
+_EXTENTS_A_CALL = 4096
+
+_REASONS = {
+    lib.AIP_EINVAL: "an argument makes no sense: a size not allowed, or lengths that differ",
+    lib.AIP_ERANGE: "an offset or a length lies outside its buffer",
+    lib.AIP_EOVERLAP: "a buffer to be written overlaps one that is read",
+    lib.AIP_ESPACE: "the output buffer is too small",
+}
+
+
+def _checked(status: int) -> int:
+    """Return a count or 0 as it is; raise ValueError for a negative status."""
+    if status < 0:
+        raise ValueError(_REASONS.get(status, f"unknown status {status} of the C core"))
+    return status
+
+
+def _number(value: int) -> int:
+    """Return an integer that fits C's unsigned 64 bits; ValueError when it does not."""
+    value = index(value)
+    if not 0 <= value <= _MAX_UINT64:
+        raise ValueError(f"{value} is not between 0 and 2**64 - 1")
+    return value
+
+
+def _bytes(buf: AnyBuffer, writable: bool = False) -> _CData:
+    """Export a buffer for C; it stays locked against resizing as long as the result lives."""
+    try:
+        return ffi.from_buffer(_BYTE_ARRAY, buf, writable)
+    except BufferError as error:
+        raise ValueError(f"not a usable buffer: {error}") from error
+
+
+def _extent_array(extents: npt.ArrayLike) -> Extents:
+    """Return extents as C takes them; an array that is right already is returned itself."""
+    array = np.asarray(extents)
+    if array.size == 0:
+        return np.empty((0, 2), dtype=np.uint64)
+    if array.ndim != 2 or array.shape[1] != 2:
+        raise ValueError(f"extents have shape {array.shape}, not (n, 2)")
+    flags = array.flags
+    if array.dtype == _UINT64 and flags.c_contiguous and flags.aligned:
+        return array
+    if array.dtype.kind not in "iu":
+        raise ValueError(f"extents have dtype {array.dtype}, not an integer one")
+    if array.dtype.kind == "i" and int(array.min()) < 0:
+        raise ValueError("an extent has a negative start or length")
+    return np.array(array, dtype=np.uint64, order="C")
+
+
+def _pairs(extents: Extents) -> _CData:
+    """Export an aligned, contiguous array of extents for C."""
+    return ffi.from_buffer(_WORD_ARRAY, extents)
+
+
+def is_zero(buf: AnyBuffer) -> bool:
+    """Return whether every byte of ``buf`` is zero; an empty buffer is."""
+    view = _bytes(buf)
+    return _checked(lib.aip_is_zero(view, len(view))) == 1
+
+
+def nonzero_bitmap(buf: AnyBuffer, cluster: int) -> Bitmap:
+    """Return one bit a cluster, set where the cluster has a nonzero byte.
+
+    ``cluster`` is in bytes, a power of two from 512 to 2 MiB, else ValueError. The last cluster
+    may be short.
+    """
+    view = _bytes(buf)
+    cluster = _number(cluster)
+    out = np.empty((-(-len(view) // (cluster or 1)) + 7) // 8, dtype=np.uint8)
+    target = _bytes(out)
+    _checked(lib.aip_nonzero_bitmap(view, len(view), cluster, target, len(target)))
+    return out
+
+
+def nonzero_extents(buf: AnyBuffer, cluster: int) -> Extents:
+    """Return the runs of clusters with a nonzero byte, in clusters, ascending, never adjacent.
+
+    ``cluster`` is in bytes, a power of two from 512 to 2 MiB, else ValueError. The last cluster
+    may be short.
+    """
+    view = _bytes(buf)
+    cluster = _number(cluster)
+    # Runs are separated by at least one cluster: at most every second cluster starts one.
+    room = (-(-len(view) // (cluster or 1)) + 1) // 2
+    out = np.empty((room, 2), dtype=np.uint64)
+    target = _pairs(out)
+    count = _checked(lib.aip_nonzero_extents(view, len(view), cluster, target, room))
+    # A copy, so that a caller who keeps few extents does not keep the room for many.
+    return out if count == room else out[:count].copy()
+
+
+def _combine(operation: int, a: AnyBuffer, b: AnyBuffer, nbits: int) -> Bitmap:
+    left, right = _bytes(a), _bytes(b)
+    nbits = _number(nbits)
+    need = (nbits + 7) // 8
+    if need > len(left) or need > len(right):
+        raise ValueError(f"bitmaps of {len(left)} and {len(right)} bytes do not hold {nbits} bits")
+    out = np.empty(need, dtype=np.uint8)
+    target = _bytes(out)
+    _checked(
+        lib.aip_bitmap_combine(operation, left, len(left), right, len(right), target, need, nbits)
+    )
+    return out
+
+
+def bitmap_and(a: AnyBuffer, b: AnyBuffer, nbits: int) -> Bitmap:
+    """Return a & b, ``ceil(nbits / 8)`` bytes; ValueError when an input is shorter than that."""
+    return _combine(lib.AIP_AND, a, b, nbits)
+
+
+def bitmap_or(a: AnyBuffer, b: AnyBuffer, nbits: int) -> Bitmap:
+    """Return a | b, ``ceil(nbits / 8)`` bytes; ValueError when an input is shorter than that."""
+    return _combine(lib.AIP_OR, a, b, nbits)
+
+
+def bitmap_andnot(a: AnyBuffer, b: AnyBuffer, nbits: int) -> Bitmap:
+    """Return a & ~b, ``ceil(nbits / 8)`` bytes; ValueError when an input is shorter than that."""
+    return _combine(lib.AIP_ANDNOT, a, b, nbits)
+
+
+def bitmap_xor(a: AnyBuffer, b: AnyBuffer, nbits: int) -> Bitmap:
+    """Return a ^ b, ``ceil(nbits / 8)`` bytes; ValueError when an input is shorter than that."""
+    return _combine(lib.AIP_XOR, a, b, nbits)
+
+
+def bitmap_count(bitmap: AnyBuffer, nbits: int) -> int:
+    """Return the number of ones among the first ``nbits`` bits; ValueError when there are fewer."""
+    view = _bytes(bitmap)
+    return _checked(lib.aip_bitmap_count(view, len(view), _number(nbits)))
+
+
+def iter_bitmap_extents(
+    bitmap: AnyBuffer, nbits: int, max_extents: int = _EXTENTS_A_CALL
+) -> Iterator[Extents]:
+    """Yield the runs of ones in bits, ascending, as arrays of 1 to ``max_extents`` extents.
+
+    Memory is bounded by ``max_extents`` (16 bytes each) however large the bitmap is; no run is cut
+    between two arrays. The bitmap stays locked against resizing until the iterator is exhausted or
+    dropped. ValueError, at the first step, when the bitmap is shorter than ``nbits`` or
+    ``max_extents`` is below 1.
+    """
+    view = _bytes(bitmap)
+    nbits, max_extents = _number(nbits), _number(max_extents)
+    if max_extents == 0:
+        raise ValueError("max_extents is below 1")
+    position = ffi.new("uint64_t *")
+    # Runs alternate with zeros, so half the bits, rounded up, bounds their number.
+    room = min(max_extents, (nbits + 1) // 2)
+    out = np.empty((room, 2), dtype=np.uint64)
+    target = _pairs(out)
+    while True:
+        count = _checked(lib.aip_bitmap_to_extents(view, len(view), nbits, position, target, room))
+        if count:
+            yield out[:count].copy()
+        if position[0] == nbits:
+            return
+
+
+def bitmap_to_extents(bitmap: AnyBuffer, nbits: int) -> Extents:
+    """Return all runs of ones in bits, ascending and never adjacent.
+
+    ValueError when the bitmap is shorter than ``nbits``.
+    """
+    parts = list(iter_bitmap_extents(bitmap, nbits))
+    if len(parts) == 1:
+        return parts[0]
+    return np.concatenate(parts) if parts else np.empty((0, 2), dtype=np.uint64)
+
+
+def extents_to_bitmap(extents: npt.ArrayLike, nbits: int) -> Bitmap:
+    """Return a bitmap of ``nbits`` bits in which the bits of every extent are set.
+
+    Extents are in bits, in any order, and may overlap. ValueError when one reaches beyond
+    ``nbits``.
+    """
+    rows = _extent_array(extents)
+    nbits = _number(nbits)
+    out = np.zeros((nbits + 7) // 8, dtype=np.uint8)
+    target = _bytes(out)
+    _checked(lib.aip_extents_to_bitmap(_pairs(rows), len(rows), target, len(target), nbits))
+    return out
+
+
+def compare_blocks(a: AnyBuffer, b: AnyBuffer, block: int) -> Bitmap:
+    """Return one bit a block of ``block`` bytes, set where ``a`` and ``b`` differ.
+
+    The last block may be short. ValueError when the buffers differ in length or ``block`` is
+    below 1.
+    """
+    left, right = _bytes(a), _bytes(b)
+    block = _number(block)
+    out = np.empty((-(-len(left) // (block or 1)) + 7) // 8, dtype=np.uint8)
+    target = _bytes(out)
+    _checked(lib.aip_compare_blocks(left, len(left), right, len(right), block, target, len(target)))
+    return out
+
+
+def pack(src: AnyBuffer, extents: npt.ArrayLike, dst: AnyBuffer) -> int:
+    """Gather the byte extents of ``src`` without gaps into ``dst``; return the bytes written.
+
+    ValueError, before anything is written, when an extent leaves ``src``, when all of them do not
+    fit ``dst``, when ``dst`` is read-only, or when the two buffers overlap.
+    """
+    rows = _extent_array(extents)
+    source, target = _bytes(src), _bytes(dst, True)
+    pairs = _pairs(rows)
+    return _checked(lib.aip_pack(source, len(source), pairs, len(rows), target, len(target)))
+
+
+def unpack(src: AnyBuffer, extents: npt.ArrayLike, dst: AnyBuffer) -> int:
+    """Scatter the start of ``src`` into the byte extents of ``dst``; return the bytes consumed.
+
+    ValueError, before anything is written, when an extent leaves ``dst``, when ``src`` is shorter
+    than all of them, when ``dst`` is read-only, or when the two buffers overlap.
+    """
+    rows = _extent_array(extents)
+    source, target = _bytes(src), _bytes(dst, True)
+    pairs = _pairs(rows)
+    return _checked(lib.aip_unpack(source, len(source), pairs, len(rows), target, len(target)))
+
+
+def copy(dst: AnyBuffer, dst_offset: int, src: AnyBuffer, src_offset: int, length: int) -> None:
+    """Copy ``length`` bytes from ``src`` at ``src_offset`` to ``dst`` at ``dst_offset``.
+
+    The two may be one buffer, and the ranges may overlap.
+    ValueError, before anything is written, when a range leaves its buffer or ``dst`` is read-only.
+    """
+    target, source = _bytes(dst, True), _bytes(src)
+    dst_offset, src_offset, length = _number(dst_offset), _number(src_offset), _number(length)
+    _checked(lib.aip_copy(target, len(target), dst_offset, source, len(source), src_offset, length))
+
+
+def force_scalar(force: bool) -> None:
+    """Use the plain C variants (True), or the best the processor has (False), in the whole process.
+
+    For tests and benchmarks: the results are the same.
+    """
+    lib.aip_force_scalar(1 if force else 0)
+
+
+def implementation() -> str:
+    """Return which variants run: ``"avx2"`` or ``"scalar"``."""
+    return "avx2" if lib.aip_uses_avx2() else "scalar"

@@ -1,0 +1,90 @@
+"""The shape of the extension module that csrc/build_core.py makes; for the type checker alone."""
+
+from typing import Any
+
+class _CData:
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> int: ...
+
+class _CType: ...
+
+class _FFI:
+    NULL: _CData
+    def from_buffer(
+        self, cdecl: _CType, python_buffer: Any, require_writable: bool = ...
+    ) -> _CData: ...
+    def typeof(self, cdecl: str) -> _CType: ...
+    def new(self, cdecl: str, init: Any = ...) -> _CData: ...
+
+class _Lib:
+    AIP_OK: int
+    AIP_EINVAL: int
+    AIP_ERANGE: int
+    AIP_EOVERLAP: int
+    AIP_ESPACE: int
+    AIP_AND: int
+    AIP_OR: int
+    AIP_ANDNOT: int
+    AIP_XOR: int
+    def aip_uses_avx2(self) -> int: ...
+    def aip_force_scalar(self, force: int) -> None: ...
+    def aip_is_zero(self, buf: _CData, length: int) -> int: ...
+    def aip_nonzero_bitmap(
+        self, buf: _CData, length: int, cluster: int, bitmap: _CData, bitmap_len: int
+    ) -> int: ...
+    def aip_nonzero_extents(
+        self, buf: _CData, length: int, cluster: int, extents: _CData, max_extents: int
+    ) -> int: ...
+    def aip_bitmap_combine(
+        self,
+        op: int,
+        a: _CData,
+        a_len: int,
+        b: _CData,
+        b_len: int,
+        out: _CData,
+        out_len: int,
+        nbits: int,
+    ) -> int: ...
+    def aip_bitmap_count(self, bitmap: _CData, bitmap_len: int, nbits: int) -> int: ...
+    def aip_bitmap_to_extents(
+        self,
+        bitmap: _CData,
+        bitmap_len: int,
+        nbits: int,
+        position: _CData,
+        extents: _CData,
+        max_extents: int,
+    ) -> int: ...
+    def aip_extents_to_bitmap(
+        self, extents: _CData, count: int, bitmap: _CData, bitmap_len: int, nbits: int
+    ) -> int: ...
+    def aip_compare_blocks(
+        self,
+        a: _CData,
+        a_len: int,
+        b: _CData,
+        b_len: int,
+        block: int,
+        bitmap: _CData,
+        bitmap_len: int,
+    ) -> int: ...
+    def aip_pack(
+        self, src: _CData, src_len: int, extents: _CData, count: int, dst: _CData, dst_len: int
+    ) -> int: ...
+    def aip_unpack(
+        self, src: _CData, src_len: int, extents: _CData, count: int, dst: _CData, dst_len: int
+    ) -> int: ...
+    def aip_copy(
+        self,
+        dst: _CData,
+        dst_len: int,
+        dst_offset: int,
+        src: _CData,
+        src_len: int,
+        src_offset: int,
+        length: int,
+    ) -> int: ...
+
+ffi: _FFI
+lib: _Lib

@@ -1,0 +1,94 @@
+"""Every error that bad input, a bad environment or a wrong request can cause.
+
+::
+
+    AipImageError
+    ├── RequestError              what was asked for cannot be done as asked
+    │   ├── PasswordError         none, one too many, or not the right one (or the file was tampered
+    with) │   └── TargetError           a target is mounted, too small, not empty or already there
+    ├── FormatError               the bytes are not a valid image │   ├── UnsupportedError      a
+    newer version or a feature this release does not know │   ├── LimitError            a number is
+    over a cap of docs/format.md, section 15 │   └── IncompleteError       cut short, still being
+    written, or a part is missing ├── IntegrityError            stored bytes differ from what was
+    sealed ├── SourceError               a source cannot be read, or changed its size while it was
+    read ├── StorageError              the file system or the device failed; ``errno`` says how ├──
+    CancelledError            the progress callback asked to stop └── MissingExtraError         an
+    optional package is not installed; the message names the extra
+
+Every message names the file, the thing and what to do. A broken invariant of this library is never
+one
+of these: it is a ``RuntimeError`` that begins with "internal error".
+"""
+
+from __future__ import annotations
+
+import os
+
+
+class AipImageError(Exception):
+    """Root of all errors that this library raises on purpose."""
+
+
+class RequestError(AipImageError):
+    """What was asked for cannot be done as asked; nothing was written."""
+
+
+class PasswordError(RequestError):
+    """The password is missing, not wanted, or wrong.
+
+    A wrong password and a tampered key slot look alike on purpose (docs/format.md, section 4.3).
+    """
+
+
+class TargetError(RequestError):
+    """The target is mounted, too small, not empty, or already there."""
+
+
+class FormatError(AipImageError):
+    """The bytes are not a valid image."""
+
+
+class UnsupportedError(FormatError):
+    """The image needs a version or a feature that this release does not know."""
+
+
+class LimitError(FormatError):
+    """A number in the file is over a limit of docs/format.md, section 15."""
+
+
+class IncompleteError(FormatError):
+    """The image is cut short, still being written, or one of its parts is missing."""
+
+
+class IntegrityError(AipImageError):
+    """Stored bytes differ from what was sealed: damage or tampering."""
+
+
+class SourceError(AipImageError):
+    """A source cannot be read, or it changed its size while it was read."""
+
+
+class StorageError(AipImageError):
+    """The file system or the device failed.
+
+    Attributes:
+        errno: the system's error number, or ``None`` where there is none (a short write).
+    """
+
+    def __init__(self, message: str, errno: int | None = None) -> None:
+        super().__init__(message)
+        self.errno = errno
+
+    @classmethod
+    def from_os_error(cls, action: str, path: str, error: OSError) -> StorageError:
+        """Build the one-line error for a failed system call."""
+        reason = error.strerror or (os.strerror(error.errno) if error.errno else str(error))
+        return cls(f"{path}: cannot {action}: {reason}", error.errno)
+
+
+class CancelledError(AipImageError):
+    """The progress callback asked to stop; nothing half-valid was left."""
+
+
+class MissingExtraError(AipImageError):
+    """An optional package is not installed; the message names the extra to install."""

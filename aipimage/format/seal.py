@@ -1,0 +1,183 @@
+"""The seal: docs/format.md, sections 9 and 9.1."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from aipimage.errors import FormatError
+from aipimage.format import constants as c
+from aipimage.format.gates import (
+    verified_equal,
+    verified_ids,
+    verified_length,
+    verified_limit,
+    verified_range,
+    verified_zero,
+)
+from aipimage.format.record import NO_REFERENCE, Reference, decode_reference, encode_reference
+
+_HEAD = struct.Struct("<16s16s16s32sIIBBHHH32sQ")
+_DEVICE = struct.Struct("<QIB3sQQQQQQ")
+_ORIGIN = struct.Struct("<16s16sQ")
+_HEAD_LENGTH = _HEAD.size + 2 * c.REFERENCE
+_DEVICE_LENGTH = _DEVICE.size + 2 * c.REFERENCE
+_ORIGIN_LENGTH = _ORIGIN.size + c.REFERENCE + 24
+
+
+@dataclass(frozen=True, slots=True)
+class SealDevice:
+    """Section 9.1; ``size`` in bytes, the counts in sectors."""
+
+    size: int
+    sector_size: int
+    map_level: int
+    unused: int
+    zero: int
+    data: int
+    unreadable: int
+    lost: int
+    map_root: Reference
+    digest_root: Reference = NO_REFERENCE
+
+    @property
+    def sectors(self) -> int:
+        """Sectors of the device, the last padded."""
+        return -(-self.size // 512)
+
+
+class SealOrigin(NamedTuple):
+    """Section 9.1."""
+
+    origin: bytes
+    holder: bytes
+    frame_count: int
+    table_root: Reference
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """Field names as in section 9."""
+
+    image_id: bytes
+    chain_id: bytes
+    kind: int
+    header_digest: bytes
+    record_count: int
+    description: Reference
+    result: Reference
+    devices: tuple[SealDevice, ...]
+    origins: tuple[SealOrigin, ...]
+    parent_id: bytes = c.ZERO_ID
+    parent_digest: bytes = c.ZERO_DIGEST
+    sequence: int = 0
+    parent_sequence: int = 0
+    parent_kind: int = 0
+    replaced: tuple[Reference, ...] = ()
+
+
+def encode_seal(seal: Seal) -> bytes:
+    """Return the plain seal."""
+    head = _HEAD.pack(
+        seal.image_id, seal.chain_id, seal.parent_id, seal.parent_digest, seal.sequence,
+        seal.parent_sequence, seal.kind, seal.parent_kind, len(seal.devices), len(seal.origins),
+        len(seal.replaced), seal.header_digest, seal.record_count,
+    )  # fmt: skip
+    parts = [head, encode_reference(seal.description), encode_reference(seal.result)]
+    parts += [_encode_device(device) for device in seal.devices]
+    parts += [_encode_origin(origin) for origin in seal.origins]
+    parts += [encode_reference(ref) for ref in seal.replaced]
+    return b"".join(parts)
+
+
+def decode_seal(data: bytes | memoryview) -> Seal:
+    """Decode a seal and check every count and bound in it."""
+    if len(data) < _HEAD_LENGTH:
+        raise FormatError("the seal is cut short")
+    (image_id, chain_id, parent_id, parent_digest, sequence, parent_sequence, kind, parent_kind,
+     devices, origins, replaced, header_digest, record_count) = _HEAD.unpack_from(data)  # fmt: skip
+    verified_range(devices, 1, c.DEVICES_MAX, "number of devices")
+    verified_range(origins, 1, c.ORIGINS_MAX, "number of origins")
+    verified_limit(replaced, c.REPLACED_MAX, "number of replaced images")
+    origins_at = _HEAD_LENGTH + devices * _DEVICE_LENGTH
+    replaced_at = origins_at + origins * _ORIGIN_LENGTH
+    verified_length(data, replaced_at + replaced * c.REFERENCE, "seal")
+    seal = Seal(
+        image_id, chain_id, kind, header_digest, record_count,
+        decode_reference(data, _HEAD.size), decode_reference(data, _HEAD.size + c.REFERENCE),
+        tuple(_decode_device(data, at) for at in range(_HEAD_LENGTH, origins_at, _DEVICE_LENGTH)),
+        tuple(_decode_origin(data, at) for at in range(origins_at, replaced_at, _ORIGIN_LENGTH)),
+        parent_id, parent_digest, sequence, parent_sequence, parent_kind,
+        tuple(decode_reference(data, at) for at in range(replaced_at, len(data), c.REFERENCE)),
+    )  # fmt: skip
+    _check_members(seal)
+    _check_place_in_chain(seal)
+    return seal
+
+
+def _check_place_in_chain(seal: Seal) -> None:
+    verified_range(seal.kind, c.ImageKind.FULL, c.ImageKind.DIFFERENTIAL, "kind of the image")
+    verified_limit(seal.parent_kind, c.ImageKind.DIFFERENTIAL, "kind of the parent")
+    verified_limit(seal.sequence, c.CHAIN_MAX - 1, "place in the chain")
+    has_parent = seal.parent_kind != 0
+    verified_equal(seal.parent_id != c.ZERO_ID, has_parent, "presence of a parent")
+    verified_equal(seal.sequence, seal.parent_sequence + 1 if has_parent else 0, "sequence")
+    if seal.kind != c.ImageKind.FULL and not has_parent:
+        raise FormatError("an increment has no parent")
+    if seal.parent_id == seal.image_id:
+        raise FormatError("the image names itself as its parent")
+    if not has_parent:
+        verified_equal(seal.parent_sequence, 0, "sequence of no parent")
+        verified_zero(seal.parent_digest, "seal of an image without a parent")
+
+
+def _check_members(seal: Seal) -> None:
+    verified_ids((seal.image_id, seal.chain_id), "seal")
+    if NO_REFERENCE in (seal.description, seal.result, *seal.replaced):
+        raise FormatError("the seal has an empty reference")
+    if len({origin.origin for origin in seal.origins}) != len(seal.origins):
+        raise FormatError("the seal names an origin twice")
+
+
+def _encode_device(device: SealDevice) -> bytes:
+    fixed = _DEVICE.pack(
+        device.size, device.sector_size, device.map_level, b"", device.unused, device.zero,
+        device.data, device.unreadable, device.lost, 0,
+    )  # fmt: skip
+    return fixed + encode_reference(device.map_root) + encode_reference(device.digest_root)
+
+
+def _decode_device(data: bytes | memoryview, at: int) -> SealDevice:
+    (size, sector_size, level, reserved, unused, zero, kept, unreadable, lost,
+     reserved2) = _DEVICE.unpack_from(data, at)  # fmt: skip
+    verified_zero(reserved + bytes([reserved2 != 0]), "device entry of the seal")
+    verified_range(size, 1, c.DEVICE_SIZE_MAX, "device size")
+    verified_limit(level, c.MAP_LEVELS - 1, "level of a device's map")
+    if sector_size & (sector_size - 1) or not 512 <= sector_size <= 65_536:
+        raise FormatError(f"{sector_size} is no possible sector size")
+    roots_at = at + _DEVICE.size
+    device = SealDevice(
+        size, sector_size, level, unused, zero, kept, unreadable, lost,
+        decode_reference(data, roots_at), decode_reference(data, roots_at + c.REFERENCE),
+    )  # fmt: skip
+    total = unused + zero + kept + unreadable + lost
+    verified_equal(total, device.sectors, "sum of the sectors of a device")
+    if device.map_root == NO_REFERENCE:
+        raise FormatError("a device has no map")
+    return device
+
+
+def _encode_origin(origin: SealOrigin) -> bytes:
+    fixed = _ORIGIN.pack(origin.origin, origin.holder, origin.frame_count)
+    return fixed + encode_reference(origin.table_root) + bytes(24)
+
+
+def _decode_origin(data: bytes | memoryview, at: int) -> SealOrigin:
+    origin, holder, frames = _ORIGIN.unpack_from(data, at)
+    ref = decode_reference(data, at + _ORIGIN.size)
+    verified_zero(data[at + _ORIGIN_LENGTH - 24 : at + _ORIGIN_LENGTH], "origin entry of the seal")
+    verified_equal(ref != NO_REFERENCE, frames > 0, "presence of a frame table")
+    verified_ids((origin, holder), "origin entry of the seal")
+    verified_limit(frames, c.FRAMES_MAX, "number of frames of an origin")
+    return SealOrigin(origin, holder, frames, ref)

@@ -1,0 +1,95 @@
+"""The codec stage: payloads to and from one Zstandard frame (docs/format.md, section 5)."""
+
+from __future__ import annotations
+
+import re
+import threading
+
+import zstandard
+
+from aipimage.errors import IntegrityError, RequestError, UnsupportedError
+from aipimage.format import constants as c
+from aipimage.format.constants import Codec
+
+BytesLike = bytes | memoryview
+_local = threading.local()
+_NAME = re.compile(r"zstd(?::(-?\d{1,3}))?$")
+DEFAULT_LEVEL = 3
+PAGE_LEVEL = 3
+
+
+def parse_compression(name: str) -> int | None:
+    """Return the zstd level of ``zstd``, ``zstd:LEVEL``, or ``None`` of ``none``."""
+    if name == "none":
+        return None
+    match = _NAME.match(name)
+    if not match:
+        raise RequestError(f"compression {name!r} is not known; give none, zstd or zstd:LEVEL")
+    level = int(match[1]) if match[1] else DEFAULT_LEVEL
+    if not -50 <= level <= zstandard.MAX_COMPRESSION_LEVEL:
+        raise RequestError(
+            f"zstd has no level {level}; give -50 to {zstandard.MAX_COMPRESSION_LEVEL}"
+        )
+    return level
+
+
+def compress(plain: BytesLike, level: int | None) -> tuple[Codec, BytesLike]:
+    """Return (codec, payload): compressed where that is smaller, else as it is."""
+    if level is None:
+        return Codec.NONE, plain
+    packed = _compressor(level).compress(plain)
+    if len(packed) < memoryview(plain).nbytes:
+        return Codec.ZSTD, packed
+    return Codec.NONE, plain
+
+
+def decompress(codec: int, payload: BytesLike, plain_length: int) -> BytesLike:
+    """Return exactly ``plain_length`` bytes.
+
+    Raises:
+        IntegrityError: the payload is not one frame of exactly this size, without a dictionary and
+            within the window
+            limit. The frame's own header is looked at first, because it drives what the library
+            allocates.
+        UnsupportedError: the codec is not known.
+    """
+    if codec == Codec.NONE:
+        return payload
+    if codec != Codec.ZSTD:
+        raise UnsupportedError(f"codec {codec} is not known")
+    try:
+        _check_parameters(payload, plain_length)
+        plain = _decompressor().decompress(
+            payload, max_output_size=plain_length, allow_extra_data=False
+        )
+    except zstandard.ZstdError as error:
+        raise IntegrityError(f"a record does not decompress: {error}") from error
+    if len(plain) != plain_length:
+        raise IntegrityError("a record decompresses to another length than it states")
+    return plain
+
+
+def _check_parameters(payload: BytesLike, plain_length: int) -> None:
+    view = memoryview(payload)
+    # A skippable frame (0x184D2A5x) has parameters too, with a content size of 0.
+    frame = zstandard.get_frame_parameters(view[:18])
+    if frame.content_size != plain_length:
+        raise IntegrityError("a compressed record states another length than its header")
+    if frame.dict_id != 0:
+        raise IntegrityError("a compressed record asks for a dictionary; the format has none")
+    if frame.window_size > c.ZSTD_WINDOW_MAX:
+        raise IntegrityError("a compressed record asks for a window over the limit")
+
+
+def _compressor(level: int) -> zstandard.ZstdCompressor:
+    made: dict[int, zstandard.ZstdCompressor] = _local.__dict__.setdefault("compressors", {})
+    if level not in made:
+        made[level] = zstandard.ZstdCompressor(level=level, write_checksum=False)
+    return made[level]
+
+
+def _decompressor() -> zstandard.ZstdDecompressor:
+    made: zstandard.ZstdDecompressor | None = getattr(_local, "decompressor", None)
+    if made is None:
+        made = _local.decompressor = zstandard.ZstdDecompressor()
+    return made

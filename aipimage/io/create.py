@@ -1,0 +1,389 @@
+"""Creating an image: plan, pack on worker threads, write in order, seal, rename (design of the
+pipeline:
+docs/architecture.md)."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, BinaryIO
+
+from aipimage.errors import PasswordError, RequestError, SourceError
+from aipimage.extents import SECTOR, Kind
+from aipimage.format import constants as c
+from aipimage.format.constants import Compatible, Incompatible
+from aipimage.format.header import Header
+from aipimage.format.keyarea import SLOTS, STATE_PASSWORD, STATE_RECOVERY, KeyArea, Slot
+from aipimage.io import entropy
+from aipimage.io import keys as keyring
+from aipimage.io.checkpoints import Checkpointer
+from aipimage.io.codec import parse_compression
+from aipimage.io.imagewriter import DeviceResult, ImageWriter, PlaceInChain, sealed_header
+from aipimage.io.keys import ChainKeys, Suite
+from aipimage.io.numbering import RecordNumbers
+from aipimage.io.outstream import FileStream, OutStream, PipeStream
+from aipimage.io.packer import Batch, PackedBatch, Packer, Turns
+from aipimage.io.pipeline import executor_for, in_order
+from aipimage.io.progress import ProgressCallback, RateLimit, Reporter
+from aipimage.io.resume import ResumedState, reopen_partial
+from aipimage.io.sources import BlockSource, open_source
+from aipimage.io.storage import DEFAULT, Storage
+from aipimage.version import __version__
+
+SourceLike = str | os.PathLike[str] | BinaryIO | BlockSource
+BATCH = 4 << 20
+"""Bytes of a device that a worker takes at a time; a stripe is a multiple of it."""
+DEFAULT_FRAME_SHIFT = 16
+
+
+@dataclass(frozen=True, slots=True)
+class CreateOptions:
+    """What :func:`create` was asked for; the fields are its arguments."""
+
+    compress: str = "zstd"
+    encrypt: str | None = None
+    password: str | None = field(default=None, repr=False)
+    recovery_key: str | None = field(default=None, repr=False)
+    split: int | None = None
+    comment: str = ""
+    rate: int | None = None
+    threads: int | None = None
+    block_digests: bool = True
+    stop_on_error: bool = False
+    overwrite: bool = False
+    resume: bool = False
+    checkpoint_bytes: int = 1 << 30
+    checkpoint_seconds: float = 30.0
+    frame_shift: int = DEFAULT_FRAME_SHIFT
+    stripe_shift: int = 26
+    argon2: keyring.Argon2Parameters = keyring.DEFAULT_PARAMETERS
+
+
+@dataclass(frozen=True, slots=True)
+class CreateResult:
+    """What was made.
+
+    Attributes:
+        path: of the image, or ``None`` where it went into a pipe.
+        image_id: as hexadecimal digits. digest: the image digest (docs/format.md, section 9),
+            likewise: keep it
+            elsewhere and give it as ``expected_digest`` to recognise the image later.
+        size: bytes of all sources. data, zero, unreadable: bytes of each kind.
+        stored: bytes of the stream. parts: number of files. seconds: wall time.
+        unreadable_ranges: (device, offset, length) in bytes. resumed: whether earlier work was
+            continued.
+    """
+
+    path: str | None
+    image_id: str
+    digest: str
+    kind: str
+    size: int
+    data: int
+    zero: int
+    unreadable: int
+    stored: int
+    parts: int
+    seconds: float
+    unreadable_ranges: tuple[tuple[int, int, int], ...]
+    resumed: bool
+    warnings: tuple[str, ...] = ()
+
+
+def create_image(
+    target: str | os.PathLike[str] | BinaryIO,
+    sources: Sequence[SourceLike],
+    options: CreateOptions,
+    progress: ProgressCallback | None = None,
+    storage: Storage = DEFAULT,
+) -> CreateResult:
+    """Image ``sources`` into ``target``; the public form is :func:`aipimage.create`."""
+    check_options(options, target)
+    if not sources:
+        raise RequestError("no source was given")
+    if len(sources) > c.DEVICES_MAX:
+        raise RequestError(f"{len(sources)} sources are over the limit of {c.DEVICES_MAX}")
+    with ExitStack() as stack:
+        opened = [_opened(stack, source, storage) for source in sources]
+        job = _Job(target, opened, options, progress, storage)
+        return job.run()
+
+
+def check_options(options: CreateOptions, target: object) -> None:
+    """Refuse what cannot be done before anything is opened or written."""
+    parse_compression(options.compress)
+    suite = Suite.parse(options.encrypt)
+    if suite == Suite.NONE and options.password is not None:
+        raise PasswordError(
+            "a password was given without encryption; choose aes-128, aes-256 or authenticate"
+        )
+    if suite != Suite.NONE and options.password is None:
+        raise PasswordError(f"{options.encrypt} needs a password")
+    if options.password is not None:
+        keyring.normalised(options.password)
+    if options.rate is not None and options.rate <= 0:
+        raise RequestError(
+            f"a rate of {options.rate} bytes a second is not possible; give a positive number"
+        )
+    if options.threads is not None and options.threads < 1:
+        raise RequestError(f"{options.threads} threads are not possible; give at least 1")
+    if not 12 <= options.frame_shift <= 22 or not options.frame_shift < options.stripe_shift:
+        raise RequestError("the frame size must be 4 KiB to 4 MiB and smaller than a stripe")
+    if not isinstance(target, (str, os.PathLike)) and (options.split or options.resume):
+        raise RequestError("an image that is written to a pipe cannot be split or resumed")
+
+
+def _opened(stack: ExitStack, source: SourceLike, storage: Storage) -> BlockSource:
+    opened = open_source(source, storage)
+    if opened is not source:
+        stack.callback(opened.close)
+    if not 0 < opened.size <= c.DEVICE_SIZE_MAX:
+        raise RequestError(
+            f"{opened.name}: has a size of {opened.size} bytes; there is nothing to image"
+        )
+    return opened
+
+
+class _Job:
+    """One run of :func:`create_image`."""
+
+    def __init__(
+        self, target: str | os.PathLike[str] | BinaryIO, sources: list[BlockSource],
+        options: CreateOptions, progress: ProgressCallback | None, storage: Storage,
+    ) -> None:  # fmt: skip
+        self._target, self._sources, self._options = target, sources, options
+        self._storage, self._level = storage, parse_compression(options.compress)
+        self._total = sum(source.size for source in sources)
+        self._reporter = Reporter("create", self._total, progress)
+        self._limit = RateLimit(options.rate)
+        self._unreadable: list[tuple[int, int, int]] = []
+        sizes = [source.size for source in sources]
+        self._bases = [sum(sizes[:device]) for device in range(len(sizes))]
+        self._batches = 0
+        self._turns = Turns()
+
+    def run(self) -> CreateResult:
+        """Create, or clean up and raise."""
+        resumed = self._reopen() if self._options.resume else None
+        stream, writer = self._resumed_writer(resumed) if resumed else self._new_writer()
+        self._stream = stream
+        try:
+            return self._write(writer, resumed)
+        except BaseException as error:
+            # A partial file is kept only where a later resume can use it: never after a failed
+            # sync, because what is on the disk is then not known.
+            stream.abort(keep=_worth_keeping(error, self._checkpoints))
+            if isinstance(error, SourceError) and isinstance(self._turns.error, Exception):
+                raise self._turns.error from None
+            raise
+
+    # Beginning
+
+    def _new_writer(self) -> tuple[OutStream, ImageWriter]:
+        numbers = RecordNumbers()
+        options, suite = self._options, Suite.parse(self._options.encrypt)
+        chain_id = entropy.new_id()
+        chain_key = keyring.new_chain_key() if suite else b""
+        keys = ChainKeys(chain_key, chain_id, suite) if suite else None
+        key_area = self._key_area(chain_key, chain_id)
+        header = sealed_header(self._header(numbers.origin, chain_id, suite), keys)
+        stream: OutStream
+        if isinstance(self._target, (str, os.PathLike)):
+            path = os.fspath(self._target)
+            stream = FileStream(
+                self._storage, path, numbers.origin, options.split, options.overwrite
+            )
+        else:
+            stream = PipeStream(self._target)
+        writer = ImageWriter(stream, header, keys, numbers)
+        self._checkpoints = Checkpointer(
+            writer, options.checkpoint_bytes, options.checkpoint_seconds
+        )
+        try:
+            writer.write_header(key_area)
+            self._description_values = self._describe()
+            self._description = writer.write_metadata(self._description_values)
+        except BaseException:
+            stream.abort(keep=False)
+            raise
+        return stream, writer
+
+    def _header(self, file_id: bytes, chain_id: bytes, suite: Suite) -> Header:
+        incompatible = Incompatible.ZSTD | (
+            Incompatible.SEALED_RECORDS if suite else Incompatible(0)
+        )
+        digests = Compatible.BLOCK_DIGESTS if self._options.block_digests else Compatible(0)
+        return Header(
+            file_id, chain_id, entropy.now_us(), suite, int(incompatible),
+            int(digests | Compatible.CHECKPOINTS), self._options.frame_shift,
+            self._options.stripe_shift, creator=f"aipimage {__version__}",
+        )  # fmt: skip
+
+    def _key_area(self, chain_key: bytes, chain_id: bytes) -> KeyArea | None:
+        options = self._options
+        if options.password is None:
+            return None
+        wanted = [(options.password, STATE_PASSWORD)]
+        if options.recovery_key is not None:
+            wanted.append((options.recovery_key, STATE_RECOVERY))
+        slots: list[Slot | None] = [
+            keyring.wrap_chain_key(
+                secret, chain_key, chain_id, state=state, parameters=options.argon2
+            )
+            for secret, state in wanted
+        ]
+        return KeyArea(1, chain_id, tuple(slots + [None] * (SLOTS - len(slots))))
+
+    def _describe(self) -> dict[str, Any]:
+        devices = [
+            {
+                "name": os.path.basename(source.name) or source.name,
+                "source": source.name,
+                "size": source.size,
+                "sector_size": source.sector_size,
+                "fingerprint": source.fingerprint(),
+                "volumes": [],
+            }
+            for source in self._sources
+        ]
+        return {
+            "created": _time_text(entropy.now_us()),
+            "tool": f"aipimage {__version__}",
+            "host": platform.node(),
+            "comment": self._options.comment,
+            "kind": "full",
+            "devices": devices,
+        }
+
+    # Resuming
+
+    def _reopen(self) -> ResumedState | None:
+        assert isinstance(self._target, (str, os.PathLike))
+        path = os.fspath(self._target)
+        return reopen_partial(self._storage, path, self._sources, self._options)
+
+    def _resumed_writer(self, state: ResumedState) -> tuple[OutStream, ImageWriter]:
+        writer = state.writer
+        self._checkpoints = Checkpointer(
+            writer, self._options.checkpoint_bytes, self._options.checkpoint_seconds
+        )
+        self._description, self._description_values = state.description, state.description_values
+        self._unreadable = state.unreadable
+        return writer.stream, writer
+
+    # The devices
+
+    def _write(self, writer: ImageWriter, resumed: ResumedState | None) -> CreateResult:
+        results = resumed.replay(self._sources) if resumed else []
+        start = resumed.sector * SECTOR if resumed else 0
+        packer = Packer(
+            writer.records.numbers, writer.records.cipher, self._level, writer.header.frame_size,
+            bool(writer.header.compatible & Compatible.BLOCK_DIGESTS), self._options.stop_on_error,
+            self._turns,
+        )  # fmt: skip
+        with executor_for(None, self._options.threads, "create") as (executor, in_flight):
+            for device in range(len(results), len(self._sources)):
+                source = self._sources[device]
+                if resumed is None:
+                    writer.begin_device(source.size)
+                pieces = self._plan(device, source, start)
+                work = _PackOne(packer, source)
+                for packed in in_order(executor, work, pieces, in_flight):
+                    self._take(writer, packed)
+                start = 0
+                writer.add_run(-(-source.size // SECTOR) - writer.position, Kind.ZERO)
+                results.append(writer.end_device(source.size, source.sector_size))
+                resumed = None
+        return self._finish(writer, results)
+
+    def _plan(self, device: int, source: BlockSource, start: int) -> Iterator[Batch]:
+        """Batches over the ranges that may hold data, at multiples of a block, none across a
+        stripe.
+        """
+        at = start
+        for offset, length in source.data_ranges(start, source.size):
+            at = max(at, offset - offset % c.BLOCK)
+            end = min(-(-(offset + length) // c.BLOCK) * c.BLOCK, source.size)
+            while at < end:
+                size = min(end, at - at % BATCH + BATCH) - at
+                self._limit.wait(size)
+                yield Batch(self._batches, device, at, size)
+                self._batches += 1
+                at += size
+
+    def _take(self, writer: ImageWriter, packed: PackedBatch) -> None:
+        batch = packed.batch
+        sector = batch.offset // SECTOR
+        stripe = 1 << (writer.header.stripe_shift - 9)
+        gap = sector - writer.position
+        # A checkpoint lies where a stripe ended: its map leaf and its digest leaf are written then.
+        if self._checkpoints.is_due() and sector // stripe > writer.position // stripe:
+            writer.add_run(sector - sector % stripe - writer.position, Kind.ZERO)
+            gap = sector - writer.position
+        if writer.position % stripe == 0 and self._checkpoints.is_due():
+            self._checkpoints.write(batch.device, writer.position)
+        writer.add_run(gap, Kind.ZERO)
+        for frame in packed.frames:
+            writer.add_frame(frame)
+        writer.add_extents(packed.extents)
+        writer.add_digests(batch.offset // c.BLOCK, packed.digests)
+        for offset, length in packed.unreadable:
+            self._unreadable.append((batch.device, offset, length))
+            self._checkpoints.note(
+                batch.device, offset // SECTOR, -(-length // SECTOR), Kind.UNREADABLE
+            )
+        done = self._bases[batch.device] + batch.offset + batch.length
+        self._reporter.report(done, self._stream.position)
+
+    # The end
+
+    def _finish(self, writer: ImageWriter, results: list[DeviceResult]) -> CreateResult:
+        warnings = self._warnings()
+        result = {
+            "finished": _time_text(entropy.now_us()),
+            "unreadable": [
+                [device, offset // SECTOR, -(-length // SECTOR)]
+                for device, offset, length in self._unreadable[:1000]
+            ],
+            "warnings": warnings,
+            "resumed": len(writer.earlier),
+        }
+        image_id = writer.records.origin
+        digest = writer.finish(self._description, result, PlaceInChain(), image_id)
+        files = getattr(self._stream, "file_count", 1)
+        self._stream.finish()
+        self._reporter.report(self._total, self._stream.position, final=True)
+        counts = [sum(r.counts[kind] for r in results) * SECTOR for kind in Kind]
+        path = os.fspath(self._target) if isinstance(self._target, (str, os.PathLike)) else None
+        return CreateResult(
+            path, image_id.hex(), digest.hex(), "full", self._total, counts[Kind.DATA],
+            counts[Kind.ZERO], counts[Kind.UNREADABLE], self._stream.position, files,
+            time.monotonic() - self._reporter.started, tuple(self._unreadable),
+            bool(writer.earlier), tuple(warnings),
+        )  # fmt: skip
+
+    def _warnings(self) -> list[str]:
+        sectors = sum(-(-length // SECTOR) for _, _, length in self._unreadable)
+        return [f"{sectors} sectors of the source could not be read"] if sectors else []
+
+
+@dataclass(frozen=True, slots=True)
+class _PackOne:
+    packer: Packer
+    source: BlockSource
+
+    def __call__(self, batch: Batch) -> PackedBatch:
+        return self.packer.pack(self.source, batch)
+
+
+def _worth_keeping(error: BaseException, checkpoints: Checkpointer) -> bool:
+    return checkpoints.written > 0 and not checkpoints.untrusted
+
+
+def _time_text(microseconds: int) -> str:
+    return datetime.fromtimestamp(microseconds / 1e6, UTC).isoformat(timespec="seconds")

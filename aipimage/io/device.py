@@ -1,0 +1,230 @@
+"""A device of an image, and the read-only binary file that it opens as."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from aipimage.errors import FormatError, IntegrityError
+from aipimage.extents import SECTOR, Extent, Kind
+from aipimage.format.seal import SealDevice
+from aipimage.io.devicemap import DeviceMap, Piece
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    from aipimage.io.image import Image
+
+_ZEROS = bytes(65_536)
+_READ_AHEAD = 8
+_SEQUENTIAL = 65_536
+
+
+class Device:
+    """One imaged disk or volume.
+
+    Attributes:
+        index: its number in the image, from 0.
+        size: bytes. sector_size: logical sector size of the source, bytes.
+    """
+
+    def __init__(
+        self, image: Image, index: int, entry: SealDevice, origins: dict[bytes, int]
+    ) -> None:
+        self._image, self.index, self.entry = image, index, entry
+        self.size, self.sector_size = entry.size, entry.sector_size
+        self.map = DeviceMap(image.records, image.header, entry, index, origins)
+
+    def __repr__(self) -> str:
+        return f"<aipimage.Device {self.index} of {self._image.path!r}, {self.size} bytes>"
+
+    @property
+    def name(self) -> str:
+        """The source's name when it was imaged."""
+        return str(self.metadata.get("name", f"device {self.index}"))
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What the image says of this device (docs/format.md, section 9.2)."""
+        devices = self._image.metadata["description"].get("devices", [])
+        found = (
+            devices[self.index] if isinstance(devices, list) and self.index < len(devices) else {}
+        )
+        return found if isinstance(found, dict) else {}
+
+    def bytes_of(self, kind: Kind) -> int:
+        """Bytes of a kind, from the seal, without reading the map (whole sectors)."""
+        entry = self.entry
+        counts = {
+            Kind.UNUSED: entry.unused, Kind.ZERO: entry.zero, Kind.DATA: entry.data,
+            Kind.UNREADABLE: entry.unreadable, Kind.LOST: entry.lost,
+        }  # fmt: skip
+        return counts.get(kind, 0) * SECTOR
+
+    def extents(self, kind: Kind | None = None) -> Iterator[Extent]:
+        """Yield what the device holds as extents in bytes, in order, neighbours of one kind joined.
+
+        Args:
+            kind: only these; ``None`` yields all, which cover the device without gaps.
+        """
+        return _joined_extents(self, kind)
+
+    def open(self) -> DeviceFile:
+        """Return a new read-only binary file over the device; wrap it in ``io.BufferedReader``
+        where reads are tiny.
+        """
+        return DeviceFile(self)
+
+    def read_into(self, buffer: Buffer, offset: int) -> int:
+        """Fill ``buffer`` from byte ``offset`` of the device; safe for threads.
+
+        Returns:
+            bytes read: fewer than asked only at the end of the device.
+
+        Raises:
+            IntegrityError: stored bytes are damaged, or the range is marked as lost.
+        """
+        view = memoryview(buffer).cast("B")
+        length = max(0, min(view.nbytes, self.size - offset))
+        if not length:
+            return 0
+        first = offset // SECTOR
+        last = (offset + length - 1) // SECTOR
+        for piece in self.map.pieces(first, last - first + 1):
+            start = max(piece.start * SECTOR, offset)
+            end = min((piece.start + piece.length) * SECTOR, offset + length)
+            self._fill(view[start - offset : end - offset], piece, start - piece.start * SECTOR)
+        return length
+
+    def _fill(self, view: memoryview, piece: Piece, skip: int) -> None:
+        if piece.kind == Kind.DATA:
+            self._fill_data(view, piece.origin, piece.position * SECTOR + skip)
+        elif piece.kind == Kind.LOST:
+            raise IntegrityError(
+                f"{self._image.path}: device {self.index}, byte {piece.start * SECTOR}: was lost "
+                "to damage before this image was repaired"
+            )
+        else:
+            for at in range(0, view.nbytes, len(_ZEROS)):
+                part = view[at : at + len(_ZEROS)]
+                part[:] = _ZEROS[: part.nbytes]
+
+    def _fill_data(self, view: memoryview, origin: int, position: int) -> None:
+        shift = self._image.header.frame_shift
+        mask = (1 << shift) - 1
+        at = 0
+        while at < view.nbytes:
+            frame = self._image.frame(origin, position >> shift)
+            inside = position & mask
+            part = frame[inside : inside + view.nbytes - at]
+            if not part.nbytes:
+                raise FormatError(f"{self._image.path}: the map points behind the end of a frame")
+            view[at : at + part.nbytes] = part
+            at += part.nbytes
+            position += part.nbytes
+
+    def read_ahead(self, offset: int) -> None:
+        """Begin to load the frames that hold the bytes from ``offset`` on."""
+        if offset >= self.size:
+            return
+        frame_sectors = self._image.header.frame_sectors
+        sector = offset // SECTOR
+        count = min(_READ_AHEAD * frame_sectors, self.entry.sectors - sector)
+        for piece in self.map.pieces(sector, count):
+            if piece.kind == Kind.DATA:
+                first = piece.position // frame_sectors
+                last = (piece.position + piece.length - 1) // frame_sectors
+                for number in range(first, last + 1):
+                    self._image.prefetch(piece.origin, number)
+
+
+class DeviceFile(io.RawIOBase):
+    """A read-only, seekable binary file over a device of an image.
+
+    Reading moves a position of its own; :meth:`readinto_at` takes an offset and is safe for
+    threads. When reads follow each other, the frames to come are decoded in the background.
+    """
+
+    def __init__(self, device: Device) -> None:
+        super().__init__()
+        self._device, self._position = device, 0
+        self._run, self._ahead = 0, 0
+        self.name = f"{device._image.path}#{device.index}"
+        self.mode = "rb"
+
+    def readable(self) -> bool:
+        """True."""
+        return True
+
+    def seekable(self) -> bool:
+        """True."""
+        return True
+
+    def tell(self) -> int:
+        """The position, bytes."""
+        self._check_open()
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        """Move the position; past the end is allowed, before the start is ``ValueError``."""
+        self._check_open()
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._device.size}.get(
+            whence
+        )
+        if base is None:
+            raise ValueError(f"whence is {whence}, not 0, 1 or 2")
+        if base + offset < 0:
+            raise ValueError(f"cannot seek to {base + offset}, before the start")
+        if base + offset != self._position:
+            self._run = 0
+        self._position = base + offset
+        return self._position
+
+    def readinto(self, buffer: Buffer, /) -> int:
+        """Fill ``buffer`` from the position on and move it; returns the bytes read, 0 at the
+        end.
+        """
+        count = self.readinto_at(buffer, self._position)
+        self._position += count
+        self._run += count
+        if self._run > _SEQUENTIAL and self._position + _SEQUENTIAL > self._ahead:
+            self._device.read_ahead(self._position)
+            self._ahead = self._position + _READ_AHEAD * _SEQUENTIAL
+        return count
+
+    def readinto_at(self, buffer: Buffer, offset: int) -> int:
+        """Fill ``buffer`` from byte ``offset`` on, without the position; safe for threads."""
+        self._check_open()
+        return self._device.read_into(buffer, offset)
+
+    def readall(self) -> bytes:
+        """Return all bytes from the position to the end."""
+        data = bytearray(max(0, self._device.size - self._position))
+        view = memoryview(data)
+        for at in range(0, len(data), 1 << 20):
+            self.readinto(view[at : at + (1 << 20)])
+        return bytes(data)
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise ValueError("I/O operation on a closed device file")
+
+
+def _joined_extents(device: Device, kind: Kind | None) -> Iterator[Extent]:
+    """Extents in bytes, neighbours of one kind joined, the last cut at the device's end."""
+    pending: Extent | None = None
+    for first, block in device.map.walk():
+        start = first * SECTOR
+        for length, _, _, found in block.tolist():
+            size = min(length * SECTOR, device.size - start)
+            if pending and pending.kind == found:
+                pending = pending._replace(length=pending.length + size)
+            else:
+                if pending and kind in (None, pending.kind):
+                    yield pending
+                pending = Extent(start, size, Kind(found))
+            start += size
+    if pending and kind in (None, pending.kind):
+        yield pending

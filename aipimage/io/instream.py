@@ -1,0 +1,166 @@
+"""Reading the stream from one file or from parts (docs/format.md, sections 1 and 12)."""
+
+from __future__ import annotations
+
+import os
+import re
+from bisect import bisect_right
+from typing import TYPE_CHECKING
+
+from aipimage.errors import AipImageError, FormatError, IncompleteError
+from aipimage.format import constants as c
+from aipimage.format.parts import PartFooter, decode_part_footer, decode_part_header
+from aipimage.io.storage import File, Storage
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+_PART_SUFFIX = re.compile(r"\.(\d{3,5})$")
+
+
+class InStream:
+    """A stream of ``size`` bytes, read at given offsets from any thread.
+
+    Attributes:
+        name: the path of the file, of the first part where it is split.
+        footers: the parts in order; empty where the image is not split.
+    """
+
+    def __init__(self, name: str, files: list[File], footers: list[PartFooter], size: int) -> None:
+        self.name, self.files, self.footers, self.size = name, files, footers, size
+        self._starts = [footer.start for footer in footers]
+
+    def __enter__(self) -> InStream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def pread_into(self, buffer: Buffer, offset: int) -> None:
+        """Fill ``buffer``; ``IncompleteError`` where the stream ends before."""
+        view = memoryview(buffer).cast("B")
+        if offset < 0 or offset + view.nbytes > self.size:
+            raise IncompleteError(
+                f"{self.name}: ends at byte {self.size}, before offset {offset + view.nbytes}"
+            )
+        if not self.footers:
+            self._fill(self.files[0], view, offset)
+            return
+        while view.nbytes:
+            index = bisect_right(self._starts, offset) - 1
+            inside = offset - self._starts[index]
+            taken = min(view.nbytes, self.footers[index].length - inside)
+            self._fill(self.files[index], view[:taken], c.PART_RECORD + inside)
+            view, offset = view[taken:], offset + taken
+
+    def pread(self, length: int, offset: int) -> bytearray:
+        """Return exactly ``length`` bytes."""
+        if offset < 0 or offset + length > self.size:
+            raise IncompleteError(
+                f"{self.name}: ends at byte {self.size}, before offset {offset + length}"
+            )
+        buffer = bytearray(length)
+        self.pread_into(buffer, offset)
+        return buffer
+
+    def _fill(self, file: File, view: memoryview, offset: int) -> None:
+        if file.pread_into(view, offset) != view.nbytes:
+            raise IncompleteError(f"{file.name}: became shorter while it was read")
+
+    def close(self) -> None:
+        """Close every file; a second call does nothing."""
+        for file in self.files:
+            file.close()
+
+
+def open_stream(storage: Storage, path: str) -> InStream:
+    """Open an image file or any part of a split image.
+
+    Raises:
+        FormatError: it is no image. IncompleteError: a part is missing, named by its number.
+    """
+    first = storage.open_read(path)
+    try:
+        magic = first.pread(8, 0)
+        if magic == c.PART_MAGIC:
+            return _open_parts(storage, path, first)
+        if magic != c.HEADER_MAGIC:
+            raise FormatError(f"{path}: not an .aiv image: the magic bytes are missing")
+        return InStream(path, [first], [], first.size())
+    except BaseException:
+        first.close()
+        raise
+
+
+def base_path(path: str) -> str:
+    """The name of the set that ``path`` belongs to: without the suffix of a part."""
+    return _PART_SUFFIX.sub("", path)
+
+
+def _open_parts(storage: Storage, path: str, named: File) -> InStream:
+    set_id = decode_part_header(named.pread(c.PART_RECORD, 0)).set_id
+    found: dict[int, tuple[File, PartFooter]] = {}
+    opened: list[File] = []
+    try:
+        for name in _sibling_names(storage, path):
+            file = storage.open_read(name)
+            opened.append(file)
+            _take_part(file, set_id, found)
+        _check_set(base_path(path), found)
+        named.close()
+    except BaseException:
+        for file in opened:
+            file.close()
+        raise
+    ordered = [found[number] for number in sorted(found)]
+    footers = [footer for _, footer in ordered]
+    last = footers[-1]
+    return InStream(
+        base_path(path), [file for file, _ in ordered], footers, last.start + last.length
+    )
+
+
+def _sibling_names(storage: Storage, path: str) -> list[str]:
+    """All files that can be parts of the set, in any order; the headers tell which are."""
+    directory, base = os.path.split(base_path(path))
+    pattern = re.compile(re.escape(base) + r"(\.\d{3,5})?$")
+    names = [name for name in storage.list_directory(directory or ".") if pattern.match(name)]
+    if len(names) > c.PARTS_MAX:
+        raise FormatError(f"{path}: over {c.PARTS_MAX} files look like its parts")
+    return [os.path.join(directory, name) for name in names]
+
+
+def _take_part(file: File, set_id: bytes, found: dict[int, tuple[File, PartFooter]]) -> None:
+    size = file.size()
+    try:
+        header = decode_part_header(file.pread(c.PART_RECORD, 0))
+        footer = decode_part_footer(file.pread(c.PART_RECORD, max(0, size - c.PART_RECORD)))
+    except AipImageError as error:
+        raise type(error)(f"{file.name}: {error}") from error
+    if header.set_id != set_id:
+        raise FormatError(f"{file.name}: is a part of another image; move it away")
+    if footer[:3] != header or footer.length + 2 * c.PART_RECORD != size:
+        raise FormatError(f"{file.name}: its part header, footer and size contradict each other")
+    if header.number in found:
+        other = found[header.number][0].name
+        raise FormatError(f"{file.name} and {other}: both are part {header.number}; move one away")
+    found[header.number] = (file, footer)
+
+
+def _check_set(path: str, found: dict[int, tuple[File, PartFooter]]) -> None:
+    most = max(found)
+    missing = [number for number in range(1, most + 1) if number not in found]
+    if missing:
+        listed = ", ".join(str(number) for number in missing[:10])
+        raise IncompleteError(f"{path}: part {listed} is missing")
+    last = [number for number, (_, footer) in found.items() if footer.last]
+    if not last:
+        raise IncompleteError(f"{path}: part {most + 1} is missing (the last part is not there)")
+    if last != [most]:
+        raise FormatError(f"{path}: part {last[0]} says that it is the last, part {most} follows")
+    end = 0
+    for number in range(1, most + 1):
+        footer = found[number][1]
+        if footer.start != end:
+            raise FormatError(f"{path}: part {number} does not continue part {number - 1}")
+        end = footer.start + footer.length

@@ -1,0 +1,64 @@
+"""From a stream to its header and keys (docs/format.md, sections 2 to 4)."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from aipimage.errors import AipImageError, PasswordError
+from aipimage.format import constants as c
+from aipimage.format.header import Header, decode_core, decode_core_length
+from aipimage.format.keyarea import KeyArea, choose_copy
+from aipimage.io.keys import ChainKeys, unlock
+
+
+class Stream(Protocol):
+    """What is read here."""
+
+    name: str
+    size: int
+
+    def pread(self, length: int, offset: int) -> bytearray:
+        """Return exactly ``length`` bytes."""
+
+
+def read_header(stream: Stream) -> Header:
+    """Read and check the header core, without its MAC."""
+    head = bytes(stream.pread(min(stream.size, 4096), 0))
+    try:
+        length = decode_core_length(head)
+        core = head[:length] if length <= len(head) else bytes(stream.pread(length, 0))
+        return decode_core(core)
+    except AipImageError as error:
+        raise type(error)(f"{stream.name}: {error}") from error
+
+
+def read_key_area(stream: Stream, header: Header) -> tuple[KeyArea, tuple[int, ...]]:
+    """Return the key area in force, and the numbers of damaged copies (section 4.2)."""
+    length = header.key_area_length
+    both = bytes(stream.pread(length * c.KEY_COPIES, header.core_length))
+    try:
+        return choose_copy(both[:length], both[length:], header.chain_id)
+    except AipImageError as error:
+        raise type(error)(f"{stream.name}: {error}") from error
+
+
+def unlock_header(stream: Stream, header: Header, password: str | None) -> ChainKeys | None:
+    """Return the keys, after checking commitment and header MAC; ``None`` for a plain image
+    (section 4.7).
+
+    Raises:
+        PasswordError: missing, not wanted, or wrong.
+    """
+    if header.suite == c.SUITE_NONE:
+        if password is not None:
+            raise PasswordError(f"{stream.name}: is not encrypted, but a password was given")
+        return None
+    if password is None:
+        raise PasswordError(f"{stream.name}: is encrypted; give its password")
+    area, _ = read_key_area(stream, header)
+    try:
+        keys = unlock(area, password, header.chain_id, header.key_commitment, suite=header.suite)
+        keys.verify_header_mac(bytes(stream.pread(header.core_length, 0)))
+    except AipImageError as error:
+        raise type(error)(f"{stream.name}: {error}") from error
+    return keys

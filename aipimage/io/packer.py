@@ -1,0 +1,261 @@
+"""The worker's side of creating an image: one batch of a device to sealed frames.
+
+read -> zero scan -> block digests -> pack -> compress -> seal -> digest, all in the thread that
+read the bytes, so that they stay in its cache. Only the claim of frame numbers is in turn
+(docs/format.md, sections 4.6 and 6).
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from aipimage import _core
+from aipimage.errors import SourceError
+from aipimage.extents import EXTENT_DTYPE, SECTOR, ExtentArray, Kind
+from aipimage.format import constants as c
+from aipimage.format.constants import RecordType
+from aipimage.format.digest import digest
+from aipimage.format.tables import encode_frame_extents
+from aipimage.io.cipher import RecordCipher
+from aipimage.io.numbering import RecordNumbers
+from aipimage.io.records import BuiltRecord, build_record
+from aipimage.io.sources import BlockSource, read_with_retries
+
+CLUSTER = 4096
+"""Bytes: the grain at which zeros are left out. The last cluster of a device may be short."""
+
+_local = threading.local()
+_DEVICE_SHIFT = 48
+Runs = npt.NDArray[np.uint64]
+
+
+class Batch(NamedTuple):
+    """A range of a device that one worker takes: within a stripe, aligned to blocks; bytes."""
+
+    order: int
+    device: int
+    offset: int
+    length: int
+
+
+@dataclass(slots=True)
+class PackedBatch:
+    """What a worker made of a batch.
+
+    Attributes:
+        extents: cover the batch's sectors from front to back.
+        digests: 16 bytes for each block of 64 KiB.
+        unreadable: (offset, length) in bytes.
+    """
+
+    batch: Batch
+    frames: list[BuiltRecord]
+    extents: ExtentArray
+    digests: bytes
+    unreadable: list[tuple[int, int]]
+
+
+class Turns:
+    """Lets workers pass one point in the order of their batches; a failure releases those who
+    wait.
+    """
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._next = 0
+        self.error: BaseException | None = None
+
+    def claim(self, index: int, numbers: RecordNumbers, count: int) -> int:
+        """Wait for the turn of batch ``index``, claim ``count`` frame numbers, and pass the turn
+        on.
+        """
+        with self._condition:
+            while self._next != index and self.error is None:
+                self._condition.wait()
+            if self.error is not None:
+                raise SourceError("given up because another part of the source failed")
+            try:
+                return numbers.claim(RecordType.FRAME, count) if count else 0
+            finally:
+                self._next += 1
+                self._condition.notify_all()
+
+    def fail(self, error: BaseException) -> None:
+        """Release everybody: the creation has failed; the first error is the one to tell."""
+        with self._condition:
+            if self.error is None:
+                self.error = error
+            self._condition.notify_all()
+
+
+@dataclass(slots=True)
+class Packer:
+    """What all batches of one creation share."""
+
+    numbers: RecordNumbers
+    cipher: RecordCipher | None
+    level: int | None
+    frame_size: int
+    block_digests: bool
+    stop_on_error: bool
+    turns: Turns
+
+    def pack(self, source: BlockSource, batch: Batch) -> PackedBatch:
+        """Do the whole work of one batch."""
+        try:
+            return self._pack(source, batch)
+        except BaseException as error:
+            self.turns.fail(error)
+            raise
+
+    def _pack(self, source: BlockSource, batch: Batch) -> PackedBatch:
+        padded = -(-batch.length // SECTOR) * SECTOR
+        view = _buffer("read", padded)
+        view[batch.length :] = bytes(padded - batch.length)
+        unreadable = self._read(source, view[: batch.length], batch.offset)
+        runs = self._runs(view, batch.offset, unreadable)
+        total = int(runs[:, 1].sum()) * SECTOR
+        first = self.turns.claim(batch.order, self.numbers, -(-total // self.frame_size))
+        digests = _block_digests(view, runs) if self.block_digests else b""
+        frames = self._frames(_packed(view, runs, total), runs, batch, first)
+        extents = _extents(runs, padded // SECTOR, first * self.frame_size // SECTOR)
+        if unreadable:
+            extents = _mark_unreadable(extents, unreadable, batch.offset)
+        return PackedBatch(batch, frames, extents, digests, unreadable)
+
+    def _read(self, source: BlockSource, view: memoryview, offset: int) -> list[tuple[int, int]]:
+        if self.stop_on_error:
+            source.read_into(view, offset)
+            return []
+        return read_with_retries(source, view, offset, sector=source.sector_size)
+
+    def _runs(self, view: memoryview, offset: int, unreadable: list[tuple[int, int]]) -> Runs:
+        """Runs of sectors to keep, relative to the batch; sectors that could not be read are not
+        kept.
+        """
+        grain = SECTOR if unreadable else CLUSTER
+        runs = _core.nonzero_extents(view, grain) * np.uint64(grain // SECTOR)
+        if len(runs):
+            end = np.uint64(view.nbytes // SECTOR)
+            runs[-1, 1] = min(runs[-1, 1], end - runs[-1, 0])
+        return runs
+
+    def _frames(
+        self, packed: memoryview, runs: Runs, batch: Batch, first: int
+    ) -> list[BuiltRecord]:
+        size = self.frame_size
+        frames: list[BuiltRecord] = []
+        where = batch.device << _DEVICE_SHIFT | batch.offset // SECTOR
+        ends = np.cumsum(runs[:, 1])
+        for at in range(0, packed.nbytes, size):
+            plain = packed[at : at + size]
+            extents = _frame_extents(runs, ends, where, at // SECTOR, plain.nbytes // SECTOR)
+            number = first + len(frames)
+            frames.append(
+                build_record(
+                    RecordType.FRAME,
+                    plain,
+                    self.level,
+                    self.numbers.origin,
+                    number,
+                    self.cipher,
+                    extents,
+                )
+            )
+        return frames
+
+
+def _buffer(name: str, length: int) -> memoryview:
+    """A buffer of this thread, used again for every batch."""
+    buffer: bytearray | None = getattr(_local, name, None)
+    if buffer is None or len(buffer) < length:
+        buffer = bytearray(length)
+        setattr(_local, name, buffer)
+    return memoryview(buffer)[:length]
+
+
+def _packed(view: memoryview, runs: Runs, total: int) -> memoryview:
+    """The kept bytes one after the other; a single run is used where it lies."""
+    if len(runs) <= 1:
+        start = int(runs[0, 0]) * SECTOR if len(runs) else 0
+        return view[start : start + total]
+    packed = _buffer("packed", total)
+    _core.pack(view, runs * np.uint64(SECTOR), packed)
+    return packed
+
+
+def _block_digests(view: memoryview, runs: Runs) -> bytes:
+    """16 bytes a block (section 8); only blocks that a run touches are looked at."""
+    blocks = -(-view.nbytes // c.BLOCK)
+    digests = bytearray(blocks * c.BLOCK_DIGEST)
+    step = c.BLOCK // SECTOR
+    touched = np.zeros(blocks + 1, np.int32)
+    np.add.at(touched, runs[:, 0] // step, 1)
+    np.add.at(touched, (runs[:, 0] + runs[:, 1] - 1) // step + 1, -1)
+    for block in np.flatnonzero(np.cumsum(touched[:-1])).tolist():
+        part = view[block * c.BLOCK : (block + 1) * c.BLOCK]
+        if part.nbytes < c.BLOCK:
+            part = memoryview(bytes(part) + bytes(c.BLOCK - part.nbytes))
+        at = block * c.BLOCK_DIGEST
+        digests[at : at + c.BLOCK_DIGEST] = digest(part)[: c.BLOCK_DIGEST]
+    return bytes(digests)
+
+
+def _frame_extents(runs: Runs, ends: Runs, where: int, first: int, count: int) -> bytes:
+    """The extents of the frame that holds packed sectors ``first`` to ``first + count`` of the
+    batch.
+    """
+    low = int(np.searchsorted(ends, first, "right"))
+    high = int(np.searchsorted(ends, first + count, "left")) + 1
+    starts, lengths = runs[low:high, 0].copy(), runs[low:high, 1].copy()
+    skipped = np.uint64(first) - (ends[low] - lengths[0])
+    starts[0] += skipped
+    lengths[0] -= skipped
+    lengths[-1] -= ends[high - 1] - np.uint64(first + count)
+    return encode_frame_extents(starts + np.uint64(where), lengths)
+
+
+def _extents(runs: Runs, sectors: int, position: int) -> ExtentArray:
+    """Map extents of a batch: zeros and data in turn; origin 0 is the run that writes."""
+    count = len(runs)
+    rows = np.zeros(2 * count + 1, EXTENT_DTYPE)
+    ends = runs[:, 0] + runs[:, 1]
+    rows["kind"][0::2] = Kind.ZERO
+    rows["kind"][1::2] = Kind.DATA
+    rows["length"][1::2] = runs[:, 1]
+    rows["length"][0:-1:2] = runs[:, 0]
+    rows["length"][2:-1:2] -= ends[:-1]
+    rows["length"][-1] = sectors - (int(ends[-1]) if count else 0)
+    rows["position"][1::2] = np.uint64(position) + np.cumsum(runs[:, 1]) - runs[:, 1]
+    return rows[rows["length"] > 0]
+
+
+def _mark_unreadable(
+    extents: ExtentArray, unreadable: list[tuple[int, int]], offset: int
+) -> ExtentArray:
+    """Unreadable sectors were filled with zeros: cut them out of the zero extents around them."""
+    rows: list[tuple[int, int, int, int]] = []
+    bad = [
+        ((start - offset) // SECTOR, -(-(start - offset + length) // SECTOR))
+        for start, length in unreadable
+    ]
+    at = 0
+    for length, position, origin, kind in extents.tolist():
+        end = at + length
+        while kind == Kind.ZERO and bad and bad[0][0] < end:
+            start, stop = max(bad[0][0], at), min(bad[0][1], end)
+            rows += [(start - at, 0, 0, Kind.ZERO), (stop - start, 0, 0, Kind.UNREADABLE)]
+            at = stop
+            if bad[0][1] <= end:
+                bad.pop(0)
+            else:
+                break
+        rows.append((end - at, position, origin, kind))
+        at = end
+    marked = np.array(rows, EXTENT_DTYPE)
+    return marked[marked["length"] > 0]

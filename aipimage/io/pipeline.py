@@ -1,0 +1,57 @@
+"""Many pieces of work on a few threads, taken back in order, with a bounded number in flight."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+def default_threads() -> int:
+    """As many as there are processors for this process."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1
+
+
+@contextmanager
+def executor_for(
+    executor: Executor | None, threads: int | None, name: str
+) -> Iterator[tuple[Executor, int]]:
+    """Yield (executor, pieces to keep in flight): the one given, or a thread pool of our own."""
+    if executor is not None:
+        workers = getattr(executor, "_max_workers", None) or default_threads()
+        yield executor, workers + 2
+        return
+    workers = threads or default_threads()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix=f"aipimage-{name}")
+    try:
+        yield pool, workers + 2
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def in_order(
+    executor: Executor, work: Callable[[_T], _R], pieces: Iterable[_T], in_flight: int
+) -> Iterator[_R]:
+    """Yield ``work(piece)`` for each piece in order, with at most ``in_flight`` pieces begun and
+    not taken back.
+    """
+    waiting: deque[Future[_R]] = deque()
+    try:
+        for piece in pieces:
+            waiting.append(executor.submit(work, piece))
+            if len(waiting) >= in_flight:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()

@@ -1,0 +1,86 @@
+"""Progress, cancelling and the rate limit, the same for everything that takes long."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aipimage.errors import CancelledError
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a job is.
+
+    Attributes:
+        phase: what is being done: ``"create"``, ``"verify"``, ``"restore"``, …
+        done: bytes of the source, target or stream that are done.
+        total: bytes that there are.
+        stored: bytes written to or read from the image so far.
+        seconds: since the job began.
+    """
+
+    phase: str
+    done: int
+    total: int
+    stored: int
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        """Bytes a second since the job began."""
+        return self.done / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def eta(self) -> float | None:
+        """Seconds that are left at this rate, or ``None`` while that is unknown."""
+        return (self.total - self.done) / self.rate if self.rate > 0 else None
+
+    @property
+    def ratio(self) -> float | None:
+        """Bytes done for each stored byte, or ``None`` while nothing is stored."""
+        return self.done / self.stored if self.stored else None
+
+
+ProgressCallback = Callable[[Progress], object]
+"""Called now and then from the calling thread; returning ``False`` cancels with
+``CancelledError``.
+"""
+
+
+class Reporter:
+    """Calls the callback at most about ten times a second, and at the end."""
+
+    def __init__(self, phase: str, total: int, callback: ProgressCallback | None) -> None:
+        self._phase, self._total, self._callback = phase, total, callback
+        self.started = time.monotonic()
+        self._last = 0.0
+
+    def report(self, done: int, stored: int, final: bool = False) -> None:
+        """Tell the callback, and stop where it says so."""
+        now = time.monotonic()
+        if self._callback is None or not (final or now - self._last >= 0.1):
+            return
+        self._last = now
+        progress = Progress(self._phase, done, self._total, stored, now - self.started)
+        if self._callback(progress) is False and not final:
+            raise CancelledError(f"{self._phase} was cancelled")
+
+
+class RateLimit:
+    """Keeps an average of at most ``rate`` bytes a second by sleeping."""
+
+    def __init__(self, rate: int | None) -> None:
+        self._rate = rate
+        self._due = time.monotonic()
+
+    def wait(self, length: int) -> None:
+        """Sleep until ``length`` more bytes are due. An idle time is not made up for later."""
+        if not self._rate:
+            return
+        now = time.monotonic()
+        self._due = max(self._due, now - 1.0)
+        if self._due > now:
+            time.sleep(self._due - now)
+        self._due += length / self._rate

@@ -1,0 +1,97 @@
+"""Splitting an image into parts and joining them again, by copying the stream as it is
+(docs/format.md, section 12).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from aipimage.errors import AipImageError, RequestError
+from aipimage.format import constants as c
+from aipimage.format.trailer import decode_trailer
+from aipimage.io.instream import InStream, base_path, open_stream
+from aipimage.io.opening import read_header
+from aipimage.io.outstream import FileStream
+from aipimage.io.progress import ProgressCallback, Reporter
+from aipimage.io.storage import DEFAULT, Storage
+
+_COPY = 4 << 20
+StrPath = str | os.PathLike[str]
+
+
+@dataclass(frozen=True, slots=True)
+class CopyResult:
+    """``path`` of the new image, ``parts`` it lies in, and ``stored``: bytes of its stream."""
+
+    path: str
+    parts: int
+    stored: int
+
+
+def split_image(
+    source: StrPath, target: StrPath, size: int, *, overwrite: bool = False,
+    progress: ProgressCallback | None = None, storage: Storage = DEFAULT,
+) -> CopyResult:  # fmt: skip
+    """Copy an image into parts of at most ``size`` bytes each: ``target``, ``target.002``, …
+
+    No password is needed, and the image digest stays the same. The source may be split already.
+
+    Raises:
+        RequestError: ``size`` is too small. TargetError: the target is there. IncompleteError: the
+            source is not whole.
+    """
+    return _copy(source, target, size, overwrite, progress, storage)
+
+
+def join_image(
+    source: StrPath, target: StrPath, *, overwrite: bool = False,
+    progress: ProgressCallback | None = None, storage: Storage = DEFAULT,
+) -> CopyResult:  # fmt: skip
+    """Copy a split image into one file; ``source`` may be any of its parts. Otherwise like
+    :func:`split_image`.
+    """
+    return _copy(source, target, None, overwrite, progress, storage)
+
+
+def _copy(
+    source: StrPath, target: StrPath, size: int | None, overwrite: bool,
+    progress: ProgressCallback | None, storage: Storage,
+) -> CopyResult:  # fmt: skip
+    name = os.fspath(target)
+    if _same(storage, base_path(os.fspath(source)), name):
+        raise RequestError(f"{name}: is the source itself; give another name for the target")
+    with open_stream(storage, os.fspath(source)) as stream:
+        header = _check_whole(stream)
+        out = FileStream(storage, name, header, size, overwrite)
+        try:
+            _copy_stream(stream, out, progress)
+            parts = out.file_count
+            out.finish()
+        except BaseException:
+            out.abort(keep=False)
+            raise
+        return CopyResult(name, parts, stream.size)
+
+
+def _same(storage: Storage, source: str, target: str) -> bool:
+    return storage.resolve(source) == storage.resolve(target)
+
+
+def _check_whole(stream: InStream) -> bytes:
+    """Refuse a stream without header or trailer before anything is written; return its file id."""
+    header = read_header(stream)
+    try:
+        tail = stream.pread(min(c.TRAILER, stream.size), max(0, stream.size - c.TRAILER))
+        decode_trailer(memoryview(tail), stream.size)
+    except AipImageError as error:
+        raise type(error)(f"{stream.name}: {error}") from error
+    return header.file_id
+
+
+def _copy_stream(stream: InStream, out: FileStream, progress: ProgressCallback | None) -> None:
+    reporter = Reporter("copy", stream.size, progress)
+    for at in range(0, stream.size, _COPY):
+        out.append([stream.pread(min(_COPY, stream.size - at), at)])
+        reporter.report(out.position, out.position)
+    reporter.report(stream.size, stream.size, final=True)

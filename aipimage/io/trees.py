@@ -1,0 +1,214 @@
+"""Index trees: written bottom-up as their leaves come, read from the root (docs/format.md, sections
+6 and 8).
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Iterator
+
+from aipimage.errors import FormatError, IntegrityError
+from aipimage.format import constants as c
+from aipimage.format.constants import RecordType
+from aipimage.format.record import NO_REFERENCE, Reference
+from aipimage.format.tables import (
+    FrameEntries,
+    IndexEntry,
+    decode_index,
+    decode_table_leaf,
+    encode_frame_entry,
+    encode_index,
+    encode_table_leaf,
+)
+from aipimage.io.records import RecordReader, RecordWriter
+
+_LEAVES_KEPT = 256
+
+
+class IndexBuilder:
+    """Collects (key, reference) pairs in ascending order and writes index pages as they fill.
+
+    Holds at most one page a level, whatever the number of leaves.
+    """
+
+    def __init__(self, writer: RecordWriter) -> None:
+        self._writer = writer
+        self._levels: list[list[IndexEntry]] = [[]]
+
+    def add(self, entry: IndexEntry, level: int = 0) -> None:
+        """Add what belongs into index pages of ``level`` + 1."""
+        if level == len(self._levels):
+            self._levels.append([])
+        if len(self._levels[level]) == c.INDEX_ENTRIES:
+            self._flush(level)
+        self._levels[level].append(entry)
+
+    def _flush(self, level: int) -> None:
+        entries, self._levels[level] = self._levels[level], []
+        ref = self._writer.write(RecordType.INDEX, encode_index(level + 1, entries))
+        self.add(IndexEntry(entries[0].key, ref), level + 1)
+
+    def finish(self) -> Reference:
+        """Write the pages that are left and return the root; a single leaf is its own root."""
+        level = 0
+        while level < len(self._levels):
+            top = level == len(self._levels) - 1
+            if top and len(self._levels[level]) <= 1:
+                return self._levels[level][0].ref if self._levels[level] else NO_REFERENCE
+            self._flush(level)
+            level += 1
+        raise RuntimeError("internal error: an index tree without a root")
+
+
+class TableBuilder:
+    """The frame table of one origin, written leaf by leaf (section 6.2)."""
+
+    def __init__(self, writer: RecordWriter) -> None:
+        self._writer, self._index = writer, IndexBuilder(writer)
+        self._entries: list[bytes] = []
+        self.frame_count = 0
+
+    def add(self, ref: Reference) -> None:
+        """Add the next frame; frames come in the order of their numbers."""
+        self._entries.append(
+            encode_frame_entry(ref.offset, ref.record_length, ref.plain_length, ref.digest)
+        )
+        self.frame_count += 1
+        if len(self._entries) == c.LEAF_FRAMES:
+            self._flush()
+
+    def _flush(self) -> None:
+        first = self.frame_count - len(self._entries)
+        leaf = encode_table_leaf(first, b"".join(self._entries))
+        self._entries = []
+        self._index.add(IndexEntry(first, self._writer.write(RecordType.TABLE_LEAF, leaf, None)))
+
+    def finish(self) -> Reference:
+        """Write what is left and return the root."""
+        if self._entries:
+            self._flush()
+        return self._index.finish()
+
+
+class IndexReader:
+    """Finds leaves below a root; index pages are kept, they are few."""
+
+    def __init__(self, records: RecordReader, root: Reference, leaf: RecordType) -> None:
+        self._records, self._root, self._leaf = records, root, leaf
+        self._pages: OrderedDict[Reference, tuple[int, list[IndexEntry]]] = OrderedDict()
+
+    def page(self, ref: Reference) -> tuple[int, list[IndexEntry]]:
+        """Return (level, entries) of an index page."""
+        page = self._pages.get(ref)
+        if page is None:
+            page = decode_index(self._records.fetch(ref, RecordType.INDEX).plain)
+            self._pages[ref] = page
+            if len(self._pages) > _LEAVES_KEPT:
+                self._pages.pop(next(iter(self._pages)), None)
+        return page
+
+    def forget(self) -> None:
+        """Drop the pages that were read."""
+        self._pages.clear()
+
+    def find(self, key: int, leaf_root: bool) -> Reference | None:
+        """Return the reference of the leaf that can hold ``key``; ``leaf_root``: the root is a
+        leaf.
+        """
+        ref, level = self._root, c.INDEX_LEVELS + 1
+        while not leaf_root:
+            found, entries = self.page(ref)
+            _check_level(found, level)
+            index = bisect_right(entries, key, key=lambda entry: entry.key) - 1
+            if index < 0:
+                return None
+            ref, level, leaf_root = entries[index].ref, found, found == 1
+        return ref
+
+    def leaves(self, leaf_root: bool) -> Iterator[tuple[int | None, Reference]]:
+        """Yield (key, reference) of every leaf in ascending order of the keys."""
+        if leaf_root:
+            yield None, self._root
+            return
+        stack: list[tuple[int, int | None, Reference]] = [(c.INDEX_LEVELS + 1, None, self._root)]
+        last = -1
+        while stack:
+            above, key, ref = stack.pop()
+            if above == 1:
+                if key is not None and key <= last:
+                    raise FormatError("the keys of an index do not ascend")
+                last = -1 if key is None else key
+                yield key, ref
+                continue
+            level, entries = decode_index(self._records.fetch(ref, RecordType.INDEX).plain)
+            _check_level(level, above)
+            if key is not None and entries[0].key != key:
+                raise FormatError("an index page does not begin with the key that leads to it")
+            stack.extend((level, entry.key, entry.ref) for entry in reversed(entries))
+
+
+def _check_level(level: int, above: int) -> None:
+    if level >= above or (above <= c.INDEX_LEVELS and level != above - 1):
+        raise FormatError("the levels of an index do not descend")
+
+
+class FrameTable:
+    """The frames of one origin by number; safe for threads."""
+
+    def __init__(
+        self,
+        records: RecordReader,
+        origin: bytes,
+        root: Reference,
+        frame_count: int,
+        frame_size: int,
+    ) -> None:
+        self._records, self.origin, self.frame_count = records, origin, frame_count
+        self._frame_size = frame_size
+        # A table of one leaf has that leaf as its root (section 6.3).
+        self._leaf_root = frame_count <= c.LEAF_FRAMES
+        self._index = IndexReader(records, root, RecordType.TABLE_LEAF)
+        self._leaves: OrderedDict[int, FrameEntries] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def frame(self, number: int) -> Reference:
+        """Return the reference to a frame."""
+        if number >= self.frame_count:
+            raise IntegrityError("the map points behind the last frame")
+        entries = self.leaf(number // c.LEAF_FRAMES)
+        offset, length, plain, found = entries[number % c.LEAF_FRAMES].item()
+        return Reference(self.origin, offset, length, plain, found)
+
+    def leaf(self, index: int) -> FrameEntries:
+        """Return the entries of the frames from ``index`` x 1024 on."""
+        entries = self._leaves.get(index)
+        if entries is None:
+            ref = self._index.find(index * c.LEAF_FRAMES, self._leaf_root)
+            entries = self._checked_leaf(ref, index)
+            with self._lock:
+                self._leaves[index] = entries
+                if len(self._leaves) > _LEAVES_KEPT:
+                    self._leaves.popitem(last=False)
+        return entries
+
+    def forget(self) -> None:
+        """Drop what was read, so that all is read again."""
+        with self._lock:
+            self._leaves.clear()
+            self._index.forget()
+
+    def leaf_count(self) -> int:
+        """Leaves that the frame count asks for."""
+        return -(-self.frame_count // c.LEAF_FRAMES)
+
+    def _checked_leaf(self, ref: Reference | None, index: int) -> FrameEntries:
+        if ref is None:
+            raise FormatError("the frame table has a gap")
+        plain = self._records.fetch(ref, RecordType.TABLE_LEAF).plain
+        first, entries = decode_table_leaf(plain, self._frame_size)
+        expected = min(c.LEAF_FRAMES, self.frame_count - index * c.LEAF_FRAMES)
+        if first != index * c.LEAF_FRAMES or len(entries) != expected:
+            raise FormatError("a frame table leaf holds other frames than its place says")
+        return entries

@@ -1,0 +1,116 @@
+/* Arguments that must be refused, and the edges that must not: a plain program, run under the sanitizers. */
+#include "common.h"
+
+static void zero_edges(void)
+{
+    uint8_t buf[1024] = {0}, bitmap[1];
+    uint64_t extents[2];
+
+    CHECK(aip_is_zero(NULL, 0) == 1);
+    CHECK(aip_is_zero(NULL, 1) == AIP_EINVAL);
+    const size_t wrong[] = {0, 1, 256, 511, 513, 1536, (size_t)4 << 20, SIZE_MAX};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; ++i) {
+        CHECK(aip_nonzero_bitmap(buf, sizeof buf, wrong[i], bitmap, 1) == AIP_EINVAL);
+        CHECK(aip_nonzero_extents(buf, sizeof buf, wrong[i], extents, 1) == AIP_EINVAL);
+    }
+    CHECK(aip_nonzero_bitmap(NULL, 0, 512, NULL, 0) == AIP_OK);
+    CHECK(aip_nonzero_bitmap(NULL, 8, 512, bitmap, 1) == AIP_EINVAL);
+    CHECK(aip_nonzero_bitmap(buf, sizeof buf, 512, bitmap, 0) == AIP_ESPACE);
+    CHECK(aip_nonzero_bitmap(buf, sizeof buf, 512, NULL, 1) == AIP_ESPACE);
+    CHECK(aip_nonzero_bitmap(buf, sizeof buf, 512, buf + 5, 1) == AIP_EOVERLAP);
+    CHECK(aip_nonzero_extents(buf, sizeof buf, 512, NULL, 1) == AIP_EINVAL);
+    CHECK(aip_nonzero_extents(buf, sizeof buf, 512, extents, SIZE_MAX / 16 + 1) == AIP_EINVAL);
+    CHECK(aip_nonzero_extents(buf, sizeof buf, 512, (uint64_t *)((uintptr_t)extents + 1), 0) == 0);
+    CHECK(aip_nonzero_extents(NULL, 0, 512, NULL, 0) == 0);
+}
+
+/* Every place of a lone byte, in every length around the steps of the scan. */
+static void zero_sees_every_byte(void)
+{
+    for (size_t len = 1; len < 530; ++len) {
+        uint8_t *buf = exact(len);
+        CHECK(aip_is_zero(buf, len) == 1);
+        for (size_t place = 0; place < len; ++place) {
+            buf[place] = 128;
+            CHECK(aip_is_zero(buf, len) == 0);
+            buf[place] = 0;
+        }
+        free(buf);
+    }
+}
+
+static void bitmap_edges(void)
+{
+    uint8_t a[16] = {0}, b[16] = {0}, out[16];
+    uint64_t extents[4] = {0, 1, 0, 1}, position = 0;
+
+    CHECK(aip_bitmap_combine(4, a, 16, b, 16, out, 16, 128) == AIP_EINVAL);
+    CHECK(aip_bitmap_combine(-1, a, 16, b, 16, out, 16, 128) == AIP_EINVAL);
+    CHECK(aip_bitmap_combine(AIP_AND, a, 16, b, 16, out, 16, 129) == AIP_ERANGE);
+    CHECK(aip_bitmap_combine(AIP_AND, a, 16, b, 16, out, 16, UINT64_MAX) == AIP_ERANGE);
+    CHECK(aip_bitmap_combine(AIP_AND, a, 16, b, 16, out, 15, 128) == AIP_ESPACE);
+    CHECK(aip_bitmap_combine(AIP_AND, a, 15, b, 15, a + 1, 15, 120) == AIP_EOVERLAP);
+    CHECK(aip_bitmap_combine(AIP_AND, NULL, 0, NULL, 0, NULL, 0, 0) == AIP_OK);
+    CHECK(aip_bitmap_count(a, 16, 129) == AIP_ERANGE);
+    CHECK(aip_bitmap_count(NULL, 0, 0) == 0);
+    CHECK(aip_bitmap_to_extents(a, 16, 128, NULL, extents, 2) == AIP_EINVAL);
+    CHECK(aip_bitmap_to_extents(a, 16, 129, &position, extents, 2) == AIP_ERANGE);
+    CHECK(aip_bitmap_to_extents(a, 16, UINT64_MAX, &position, extents, 2) == AIP_ERANGE);
+    CHECK(aip_bitmap_to_extents(a, 16, 128, &position, extents, 0) == 0 && position == 0);
+    position = 129;
+    CHECK(aip_bitmap_to_extents(a, 16, 128, &position, extents, 2) == AIP_ERANGE && position == 129);
+    CHECK(aip_extents_to_bitmap(extents, SIZE_MAX, a, 16, 128) == AIP_EINVAL);
+    CHECK(aip_extents_to_bitmap(extents, 2, a, 15, 128) == AIP_ESPACE);
+    extents[2] = UINT64_MAX;
+    extents[3] = 2;
+    CHECK(aip_extents_to_bitmap(extents, 2, a, 16, 128) == AIP_ERANGE && a[0] == 0);
+    extents[2] = 128;
+    extents[3] = 0;
+    CHECK(aip_extents_to_bitmap(extents, 2, a, 16, 128) == AIP_OK && a[0] == 1);
+    CHECK(aip_compare_blocks(a, 16, b, 15, 4, out, 16) == AIP_EINVAL);
+    CHECK(aip_compare_blocks(a, 16, b, 16, 0, out, 16) == AIP_EINVAL);
+    CHECK(aip_compare_blocks(a, 16, b, 16, 1, out, 1) == AIP_ESPACE);
+    CHECK(aip_compare_blocks(a, 16, b, 16, 4, b, 16) == AIP_EOVERLAP);
+    CHECK(aip_compare_blocks(a, 16, b, 16, SIZE_MAX, out, 1) == AIP_OK && out[0] == 1);
+}
+
+static void pack_edges(void)
+{
+    union {
+        uint64_t pairs[4];
+        uint8_t bytes[32];
+    } shared = {{0, 8, 8, 8}};
+    uint8_t src[32] = {1}, dst[16];
+
+    CHECK(aip_pack(src, 32, shared.pairs, 2, dst, 16) == 16);
+    CHECK(aip_pack(src, 32, shared.pairs, 2, dst, 15) == AIP_ESPACE);
+    CHECK(aip_pack(src, 15, shared.pairs, 2, dst, 16) == AIP_ERANGE);
+    CHECK(aip_unpack(src, 15, shared.pairs, 2, dst, 16) == AIP_ESPACE);
+    CHECK(aip_pack(src, 32, shared.pairs, 2, src + 31, 1) == AIP_EOVERLAP);
+    CHECK(aip_pack(src, 17, shared.pairs, 2, src, 1) == AIP_EOVERLAP);
+    CHECK(aip_pack(src, 16, shared.pairs, 2, src + 16, 16) == 16);
+    CHECK(aip_pack(src + 16, 16, shared.pairs, 2, src, 16) == 16);
+    CHECK(aip_pack(src, 32, shared.pairs, 2, shared.bytes, 32) == AIP_EOVERLAP);
+    CHECK(aip_unpack(src, 32, shared.pairs, 2, shared.bytes, 32) == AIP_EOVERLAP);
+    CHECK(aip_pack(NULL, 1, shared.pairs, 2, dst, 16) == AIP_EINVAL);
+    CHECK(aip_pack(src, 32, (uint64_t *)(uintptr_t)(src + 1 + (uintptr_t)src % 2), 1, dst, 16) == AIP_EINVAL);
+    CHECK(aip_pack(src, 32, NULL, 0, NULL, 0) == 0);
+    CHECK(aip_copy(dst, 16, UINT64_MAX, src, 32, 0, 2) == AIP_ERANGE);
+    CHECK(aip_copy(dst, 16, 0, src, 32, UINT64_MAX, 2) == AIP_ERANGE);
+    CHECK(aip_copy(dst, 16, 16, src, 32, 32, 0) == AIP_OK);
+    CHECK(aip_copy(NULL, 0, 0, NULL, 0, 0, 0) == AIP_OK);
+    CHECK(aip_copy(src, 32, 1, src, 32, 0, 31) == AIP_OK && src[1] == 1);
+}
+
+int main(void)
+{
+    for (int scalar = 0; scalar < 2; ++scalar) {
+        aip_force_scalar(scalar);
+        CHECK(!scalar || !aip_uses_avx2());
+        zero_edges();
+        zero_sees_every_byte();
+        bitmap_edges();
+        pack_edges();
+    }
+    return 0;
+}

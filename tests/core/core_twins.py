@@ -1,0 +1,59 @@
+"""Every C function again, in plain Python and numpy: slow, short, and plainly right."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+
+def bits_of(bitmap: bytes, nbits: int) -> npt.NDArray[np.uint8]:
+    """Return the first ``nbits`` bits, one in each element."""
+    return np.unpackbits(np.frombuffer(bitmap, np.uint8), count=nbits, bitorder="little")
+
+
+def bitmap_of(bits: list[bool] | npt.NDArray[np.uint8]) -> list[int]:
+    """Return bits packed least significant first, as a list of byte values."""
+    return np.packbits(np.array(bits, dtype=bool), bitorder="little").tolist()
+
+
+def runs_of(bits: list[bool] | npt.NDArray[np.uint8]) -> list[list[int]]:
+    """Return the runs of ones as [start, length]."""
+    runs: list[list[int]] = []
+    for position, bit in enumerate(bits):
+        if not bit:
+            continue
+        if runs and sum(runs[-1]) == position:
+            runs[-1][1] += 1
+        else:
+            runs.append([position, 1])
+    return runs
+
+
+def chunks(data: bytes, size: int) -> list[bytes]:
+    """Return ``data`` cut into pieces of ``size`` bytes, the last one short."""
+    return [data[start : start + size] for start in range(0, len(data), size)]
+
+
+def nonzero(data: bytes, cluster: int) -> list[bool]:
+    """Return whether each cluster has a nonzero byte."""
+    return [any(piece) for piece in chunks(data, cluster)]
+
+
+def different(a: bytes, b: bytes, block: int) -> list[bool]:
+    """Return whether each block differs."""
+    pairs = zip(chunks(a, block), chunks(b, block), strict=True)
+    return [left != right for left, right in pairs]
+
+
+def packed(src: bytes, extents: list[tuple[int, int]]) -> bytes:
+    """Return the byte extents of ``src`` one after the other."""
+    return b"".join(src[offset : offset + length] for offset, length in extents)
+
+
+def unpacked(src: bytes, extents: list[tuple[int, int]], dst: bytes) -> bytes:
+    """Return ``dst`` with the start of ``src`` laid into its extents."""
+    out, done = bytearray(dst), 0
+    for offset, length in extents:
+        out[offset : offset + length] = src[done : done + length]
+        done += length
+    return bytes(out)

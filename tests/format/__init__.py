@@ -1,0 +1,1 @@
+"""Tests of aipimage.format: docs/format.md, sections 1 to 12."""

@@ -1,0 +1,136 @@
+"""A fuzz target per decoder: ``fuzz_<name>(data)`` swallows ``AipImageError`` and nothing else.
+
+Each target decodes ``data`` twice: as it is, and with the digests recomputed, so that the checks
+behind the digests are reached. What is accepted must encode to the bytes that were decoded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from aipimage.errors import AipImageError
+from aipimage.format.keyarea import KeyArea, decode_key_area, encode_key_area
+from tests.format import samples
+from tests.format.structures import BY_NAME, Structure, sealed_by_digest
+
+Target = Callable[[bytes], None]
+
+
+def drive(structure: Structure, data: bytes) -> None:
+    """Decode raw and repaired bytes; a misread value is an assertion."""
+    for attempt in {data, structure.repair(data)}:
+        try:
+            value = structure.decode(attempt)
+        except AipImageError:
+            continue
+        again = structure.reencode(value, attempt)
+        if again != attempt[: len(again)] or structure.reencode(value, attempt) != again:
+            raise AssertionError(f"{structure.name}: what was decoded encodes to other bytes")
+
+
+def fuzz_header(data: bytes) -> None:
+    """The header core, section 3."""
+    drive(BY_NAME["header_sealed"], data)
+
+
+def fuzz_record_header(data: bytes) -> None:
+    """Section 5."""
+    drive(BY_NAME["record_header"], data)
+
+
+def fuzz_record(data: bytes) -> None:
+    """A whole record with its check, section 5."""
+    drive(BY_NAME["record"], data)
+
+
+def fuzz_reference(data: bytes) -> None:
+    """Section 5."""
+    drive(BY_NAME["reference"], data)
+
+
+def fuzz_frame_extents(data: bytes) -> None:
+    """Section 6.1."""
+    drive(BY_NAME["frame_extents"], data)
+
+
+def fuzz_table_leaf(data: bytes) -> None:
+    """Section 6.2."""
+    drive(BY_NAME["table_leaf"], data)
+
+
+def fuzz_index_page(data: bytes) -> None:
+    """Section 6.3."""
+    drive(BY_NAME["index_page"], data)
+
+
+def fuzz_map_page(data: bytes) -> None:
+    """Section 7."""
+    drive(BY_NAME["map_page"], data)
+
+
+def fuzz_digest_leaf(data: bytes) -> None:
+    """Section 8."""
+    drive(BY_NAME["digest_leaf"], data)
+
+
+def fuzz_seal(data: bytes) -> None:
+    """Sections 9 and 9.1."""
+    drive(BY_NAME["seal_increment"], data)
+
+
+def fuzz_segments(data: bytes) -> None:
+    """Section 9.3."""
+    drive(BY_NAME["segments"], data)
+
+
+def fuzz_trailer(data: bytes) -> None:
+    """Section 10."""
+    drive(BY_NAME["trailer"], data)
+
+
+def fuzz_part_header(data: bytes) -> None:
+    """Section 12."""
+    drive(BY_NAME["part_header"], data)
+
+
+def fuzz_part_footer(data: bytes) -> None:
+    """Section 12."""
+    drive(BY_NAME["part_footer"], data)
+
+
+def _decode_key_area(data: bytes) -> KeyArea:
+    return decode_key_area(data, samples.some_id(2))
+
+
+KEY_AREA = Structure(
+    "key_area", encode_key_area(KeyArea(1, samples.some_id(2), (samples.SLOT, *(None,) * 7))), (),
+    _decode_key_area, lambda value, _: encode_key_area(value), sealed_by_digest(32),
+)  # fmt: skip
+
+
+def fuzz_key_area(data: bytes) -> None:
+    """Sections 4.2 and 4.3."""
+    drive(KEY_AREA, data)
+
+
+TARGETS: dict[str, Target] = {
+    name.removeprefix("fuzz_"): target
+    for name, target in list(globals().items())
+    if name.startswith("fuzz_")
+}
+
+
+def seeds(name: str) -> list[bytes]:
+    """Return the valid samples that a target starts from."""
+    found = [row.sample for row in BY_NAME.values() if row.name == name]
+    if name in ("header", "seal", "trailer"):
+        found = [row.sample for row in BY_NAME.values() if row.name.startswith(name)]
+    return found or [KEY_AREA.sample]
+
+
+def repair(name: str, data: bytes) -> bytes:
+    """Recompute the digests of a target's input."""
+    if name == "key_area":
+        return KEY_AREA.repair(data)
+    structure = next(row for row in BY_NAME.values() if row.name.startswith(name))
+    return structure.repair(data)

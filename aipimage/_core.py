@@ -52,6 +52,7 @@ __all__ = [
     "nonzero_bitmap",
     "nonzero_extents",
     "pack",
+    "random_bitmap",
     "unpack",
 ]
 
@@ -150,6 +151,20 @@ def nonzero_extents(buf: AnyBuffer, cluster: int) -> Extents:
     count = _checked(lib.aip_nonzero_extents(view, len(view), cluster, target, room))
     # A copy, so that a caller who keeps few extents does not keep the room for many.
     return out if count == room else out[:count].copy()
+
+
+def random_bitmap(buf: AnyBuffer, frame: int) -> Bitmap:
+    """Return one bit a frame, set where compressing it would gain nothing, as far as samples tell.
+
+    ``frame`` is in bytes, at least 1, else ValueError. The last frame may be short; frames below
+    4 KiB never have their bit set. A guess for deciding how bytes are stored, never which.
+    """
+    view = _bytes(buf)
+    frame = _number(frame)
+    out = np.empty((-(-len(view) // (frame or 1)) + 7) // 8, dtype=np.uint8)
+    target = _bytes(out)
+    _checked(lib.aip_random_bitmap(view, len(view), frame, target, len(target)))
+    return out
 
 
 def _combine(operation: int, a: AnyBuffer, b: AnyBuffer, nbits: int) -> Bitmap:

@@ -35,6 +35,9 @@ class _Lib:
     def aip_nonzero_extents(
         self, buf: _CData, length: int, cluster: int, extents: _CData, max_extents: int
     ) -> int: ...
+    def aip_random_bitmap(
+        self, buf: _CData, length: int, frame: int, bitmap: _CData, bitmap_len: int
+    ) -> int: ...
     def aip_bitmap_combine(
         self,
         op: int,

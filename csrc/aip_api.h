@@ -37,6 +37,12 @@ int aip_nonzero_bitmap(const void *buf, size_t len, size_t cluster, uint8_t *bit
    buffer; when that is above max_extents, the first max_extents were written. */
 int64_t aip_nonzero_extents(const void *buf, size_t len, size_t cluster, uint64_t *extents, size_t max_extents);
 
+/* probe.c */
+
+/* One bit a frame of `frame` bytes (any size >= 1, the last may be short): 1 = the bytes look like random or
+   compressed data, so that compressing them would gain nothing. Frames below 4 KiB never do. */
+int aip_random_bitmap(const void *buf, size_t len, size_t frame, uint8_t *bitmap, size_t bitmap_len);
+
 /* bitmap.c */
 
 /* out = a OP b over nbits bits; writes ceil(nbits / 8) bytes. `out` may be `a` or `b` itself, else it must not

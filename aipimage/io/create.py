@@ -282,7 +282,7 @@ class _Job:
         results = resumed.replay(self._sources) if resumed else []
         start = resumed.sector * SECTOR if resumed else 0
         packer = Packer(
-            writer.records.numbers, writer.records.cipher, self._level, writer.header.frame_size,
+            writer.records.numbers, writer.records.builder, self._level, writer.header.frame_size,
             bool(writer.header.compatible & Compatible.BLOCK_DIGESTS), self._options.stop_on_error,
             self._turns,
         )  # fmt: skip
@@ -328,8 +328,8 @@ class _Job:
         if writer.position % stripe == 0 and self._checkpoints.is_due():
             self._checkpoints.write(batch.device, writer.position)
         writer.add_run(gap, Kind.ZERO)
-        for frame in packed.frames:
-            writer.add_frame(frame)
+        writer.add_frames(packed.data, packed.frames)
+        packed.release()
         writer.add_extents(packed.extents)
         writer.add_digests(batch.offset // c.BLOCK, packed.digests)
         for offset, length in packed.unreadable:

@@ -118,9 +118,11 @@ class ImageWriter:
         """Sectors of the current device that are mapped."""
         return self._building().position
 
-    def add_frame(self, record: BuiltRecord) -> None:
-        """Append a frame; frames come in the order of their numbers."""
-        self._table.add(self.records.append(record))
+    def add_frames(self, data: memoryview, frames: list[BuiltRecord]) -> None:
+        """Append frames that lie one after the other in ``data``, in the order of their numbers."""
+        if frames:
+            for ref in self.records.append(data, frames):
+                self._table.add(ref)
 
     def add_extents(self, extents: ExtentArray) -> None:
         """Map the next sectors of the current device."""

@@ -7,8 +7,11 @@ read the bytes, so that they stay in its cache. Only the claim of frame numbers 
 
 from __future__ import annotations
 
+import struct
 import threading
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -21,9 +24,8 @@ from aipimage.format import constants as c
 from aipimage.format.constants import RecordType
 from aipimage.format.digest import digest
 from aipimage.format.tables import encode_frame_extents
-from aipimage.io.cipher import RecordCipher
 from aipimage.io.numbering import RecordNumbers
-from aipimage.io.records import BuiltRecord, build_record
+from aipimage.io.records import BuiltRecord, RecordBuilder
 from aipimage.io.sources import BlockSource, read_with_retries
 
 CLUSTER = 4096
@@ -48,16 +50,39 @@ class PackedBatch:
     """What a worker made of a batch.
 
     Attributes:
+        data: the frames' records one after the other; valid until ``release`` is called.
         extents: cover the batch's sectors from front to back.
         digests: 16 bytes for each block of 64 KiB.
         unreadable: (offset, length) in bytes.
     """
 
     batch: Batch
+    data: memoryview
     frames: list[BuiltRecord]
     extents: ExtentArray
     digests: bytes
     unreadable: list[tuple[int, int]]
+    release: Callable[[], None]
+
+
+class Buffers:
+    """Output buffers that go from worker to writer and back, so that no batch faults in memory."""
+
+    def __init__(self) -> None:
+        self._free: list[bytearray] = []
+
+    def take(self, length: int) -> bytearray:
+        """Return a buffer of at least ``length`` bytes."""
+        # list.pop and list.append are atomic; a buffer that is too small is given up.
+        try:
+            buffer = self._free.pop()
+        except IndexError:
+            buffer = bytearray(length)
+        return buffer if len(buffer) >= length else bytearray(length)
+
+    def give(self, buffer: bytearray) -> None:
+        """Take a buffer back."""
+        self._free.append(buffer)
 
 
 class Turns:
@@ -98,12 +123,13 @@ class Packer:
     """What all batches of one creation share."""
 
     numbers: RecordNumbers
-    cipher: RecordCipher | None
+    builder: RecordBuilder
     level: int | None
     frame_size: int
     block_digests: bool
     stop_on_error: bool
     turns: Turns
+    buffers: Buffers = field(default_factory=Buffers)
 
     def pack(self, source: BlockSource, batch: Batch) -> PackedBatch:
         """Do the whole work of one batch."""
@@ -122,11 +148,20 @@ class Packer:
         total = int(runs[:, 1].sum()) * SECTOR
         first = self.turns.claim(batch.order, self.numbers, -(-total // self.frame_size))
         digests = _block_digests(view, runs) if self.block_digests else b""
-        frames = self._frames(_packed(view, runs, total), runs, batch, first)
+        packed = _packed(view, runs, total)
+        out = self.buffers.take(self._room(total, len(runs)))
+        frames = self._frames(packed, runs, batch, first, memoryview(out))
         extents = _extents(runs, padded // SECTOR, first * self.frame_size // SECTOR)
         if unreadable:
             extents = _mark_unreadable(extents, unreadable, batch.offset)
-        return PackedBatch(batch, frames, extents, digests, unreadable)
+        data = memoryview(out)[: sum(frame.length for frame in frames)]
+        release = partial(self.buffers.give, out)
+        return PackedBatch(batch, data, frames, extents, digests, unreadable, release)
+
+    def _room(self, total: int, runs: int) -> int:
+        """Bytes that the records of a batch can take; a run may be cut by each frame's end."""
+        frames = -(-total // self.frame_size)
+        return total + frames * self.builder.room(0, 1) + runs * c.FRAME_EXTENT
 
     def _read(self, source: BlockSource, view: memoryview, offset: int) -> list[tuple[int, int]]:
         if self.stop_on_error:
@@ -146,28 +181,31 @@ class Packer:
         return runs
 
     def _frames(
-        self, packed: memoryview, runs: Runs, batch: Batch, first: int
+        self, packed: memoryview, runs: Runs, batch: Batch, first: int, out: memoryview
     ) -> list[BuiltRecord]:
+        """Build the records of all frames one after the other in ``out``."""
         size = self.frame_size
         frames: list[BuiltRecord] = []
         where = batch.device << _DEVICE_SHIFT | batch.offset // SECTOR
         ends = np.cumsum(runs[:, 1])
+        stored = _not_worth_compressing(packed, size)
+        end = 0
         for at in range(0, packed.nbytes, size):
             plain = packed[at : at + size]
             extents = _frame_extents(runs, ends, where, at // SECTOR, plain.nbytes // SECTOR)
             number = first + len(frames)
-            frames.append(
-                build_record(
-                    RecordType.FRAME,
-                    plain,
-                    self.level,
-                    self.numbers.origin,
-                    number,
-                    self.cipher,
-                    extents,
-                )
+            level = None if stored[len(frames)] else self.level
+            frame = self.builder.build_into(
+                out[end:], RecordType.FRAME, plain, level, number, extents
             )
+            frames.append(frame)
+            end += frame.length
         return frames
+
+
+def _not_worth_compressing(packed: memoryview, size: int) -> list[int]:
+    """For each frame whether its data looks random: zstd would work as long on it for nothing."""
+    return np.unpackbits(_core.random_bitmap(packed, size), bitorder="little").tolist()
 
 
 def _buffer(name: str, length: int) -> memoryview:
@@ -210,6 +248,8 @@ def _frame_extents(runs: Runs, ends: Runs, where: int, first: int, count: int) -
     """The extents of the frame that holds packed sectors ``first`` to ``first + count`` of the
     batch.
     """
+    if len(runs) == 1:
+        return struct.pack("<QI", where + int(runs[0, 0]) + first, count)
     low = int(np.searchsorted(ends, first, "right"))
     high = int(np.searchsorted(ends, first + count, "left")) + 1
     starts, lengths = runs[low:high, 0].copy(), runs[low:high, 1].copy()

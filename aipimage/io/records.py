@@ -17,6 +17,7 @@ from aipimage.format.record import (
     decode_record_header,
     encode_record_header,
     payload_length,
+    record_length,
     verified_against,
 )
 from aipimage.io.cipher import RecordCipher
@@ -27,9 +28,9 @@ from aipimage.io.outstream import OutStream
 
 
 class BuiltRecord(NamedTuple):
-    """A record ready to be written, with what a reference needs to know of it."""
+    """What a reference needs to know of a record that was built."""
 
-    data: bytearray
+    length: int
     plain_length: int
     digest: bytes
 
@@ -42,37 +43,44 @@ class OpenedRecord(NamedTuple):
     extents: bytes
 
 
-def build_record(
-    kind: int, plain: BytesLike, level: int | None, origin: bytes, number: int,
-    cipher: RecordCipher | None, extents: bytes = b"",
-) -> BuiltRecord:  # fmt: skip
-    """Compress, seal and digest one record; ``level`` is the zstd level or ``None``.
+class RecordBuilder:
+    """Builds the records of one origin: compress, seal, digest. Safe for threads.
 
-    Runs in any thread: compressing, sealing and digesting release the GIL.
+    All three release the GIL, so several workers build at once.
     """
-    codec, payload = compress(plain, level)
-    stored = memoryview(payload).nbytes
-    body = stored + len(extents)
-    tag = cipher.tag_length if cipher else 0
-    plain_length = memoryview(plain).nbytes
-    header = encode_record_header(
-        RecordHeader(
-            kind, codec, len(extents) // c.FRAME_EXTENT, body + tag, plain_length, origin, number
+
+    def __init__(self, origin: bytes, cipher: RecordCipher | None) -> None:
+        self.origin, self._cipher = origin, cipher
+        self.tag = cipher.tag_length if cipher else 0
+
+    def room(self, plain_length: int, extents: int = 0) -> int:
+        """Bytes that the record of a payload can take at most."""
+        return record_length(plain_length + c.FRAME_EXTENT * extents + self.tag)
+
+    def build_into(
+        self, out: memoryview, kind: int, plain: BytesLike, level: int | None, number: int,
+        extents: bytes = b"",
+    ) -> BuiltRecord:  # fmt: skip
+        """Build a record at the start of ``out``; ``level`` is the zstd level, ``None`` stores."""
+        codec, payload = compress(plain, level)
+        body = len(payload) + len(extents) + self.tag
+        end = c.RECORD_HEADER + body
+        header = encode_record_header(
+            RecordHeader(
+                kind, codec, len(extents) // c.FRAME_EXTENT, body, len(plain), self.origin, number
+            )
         )
-    )
-    end = c.RECORD_HEADER + body + tag
-    data = bytearray(end + c.CHECK)
-    view = memoryview(data)
-    view[: c.RECORD_HEADER] = header
-    if cipher is None:
-        view[c.RECORD_HEADER : c.RECORD_HEADER + stored] = memoryview(payload).cast("B")
-        view[c.RECORD_HEADER + stored : end] = extents
-    else:
-        whole = b"".join((payload, extents)) if extents else payload
-        cipher.seal_into(header, whole, view[c.RECORD_HEADER : end])
-    found = digest(view[:end])
-    view[end:] = found[: c.CHECK]
-    return BuiltRecord(data, plain_length, found)
+        out[: c.RECORD_HEADER] = header
+        if self._cipher is None:
+            middle = c.RECORD_HEADER + len(payload)
+            out[c.RECORD_HEADER : middle] = payload
+            out[middle:end] = extents
+        else:
+            whole = b"".join((payload, extents)) if extents else payload
+            self._cipher.seal_into(header, whole, out[c.RECORD_HEADER : end])
+        found = digest(out[:end])
+        out[end : end + c.CHECK] = found[: c.CHECK]
+        return BuiltRecord(end + c.CHECK, len(plain), found)
 
 
 def open_record(
@@ -94,22 +102,27 @@ class RecordWriter:
     def __init__(self, stream: OutStream, numbers: RecordNumbers, keys: ChainKeys | None) -> None:
         self.stream, self.numbers = stream, numbers
         self.origin = numbers.origin
-        self.cipher = keys.cipher(self.origin) if keys else None
+        self.builder = RecordBuilder(self.origin, keys.cipher(self.origin) if keys else None)
         self.count = 0
 
     def write(
         self, kind: RecordType, plain: BytesLike, level: int | None = PAGE_LEVEL
     ) -> Reference:
         """Build and append a page, and return the reference to it."""
-        number = self.numbers.claim(kind)
-        return self.append(build_record(kind, plain, level, self.origin, number, self.cipher))
+        out = memoryview(bytearray(self.builder.room(len(plain))))
+        record = self.builder.build_into(out, kind, plain, level, self.numbers.claim(kind))
+        return self.append(out[: record.length], [record])[0]
 
-    def append(self, record: BuiltRecord) -> Reference:
-        """Append a record that a worker built."""
+    def append(self, data: memoryview, records: list[BuiltRecord]) -> list[Reference]:
+        """Append records that lie one after the other in ``data``."""
         offset = self.stream.position
-        self.stream.append([record.data])
-        self.count += 1
-        return Reference(self.origin, offset, len(record.data), record.plain_length, record.digest)
+        self.stream.append([data])
+        self.count += len(records)
+        refs = []
+        for record in records:
+            refs.append(Reference(self.origin, offset, *record))
+            offset += record.length
+        return refs
 
 
 class RecordReader:

@@ -42,6 +42,7 @@ from aipimage.extents import Extent, Kind
 from aipimage.io.create import CreateOptions, CreateResult, SourceLike, create_image
 from aipimage.io.device import Device, DeviceFile
 from aipimage.io.image import DEFAULT_CACHE, Image, open_image
+from aipimage.io.keyless import verify_keyless
 from aipimage.io.passwords import (
     SlotInfo,
     add_password,
@@ -56,7 +57,7 @@ from aipimage.io.sources import BlockSource
 from aipimage.io.splitting import CopyResult
 from aipimage.io.splitting import join_image as join
 from aipimage.io.splitting import split_image as split
-from aipimage.io.verify import Damage, VerifyResult, verify_keyless
+from aipimage.io.verify import Damage, VerifyResult
 from aipimage.version import __version__
 
 __all__ = [

@@ -120,6 +120,8 @@ def _check_extents(page: MapPage, stripe_shift: int, fanout_shift: int) -> None:
     if (kind > Kind.LOST).any():
         raise FormatError("a map extent is of an unknown kind")
     data = page.extents[kind == Kind.DATA]
+    if len(set(page.origins)) != len(page.origins):
+        raise FormatError("a map page lists an origin twice")
     if (data["origin"] >= len(page.origins)).any():
         raise FormatError("a map extent names an origin that its page does not list")
     limit = np.uint64(c.POSITION_LIMIT)  # no length is over it: a device has fewer sectors

@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
+import numpy as np
+
 from aipimage.errors import FormatError, IntegrityError, UnsupportedError
 from aipimage.format import constants as c
 from aipimage.format.digest import digest
@@ -12,6 +14,20 @@ from aipimage.format.gates import verified_length, verified_limit, verified_rang
 
 _HEADER = struct.Struct("<4sBBHII16sQ")
 _REFERENCE = struct.Struct("<16sQII32s")
+
+RECORD_HEADER_DTYPE = np.dtype(
+    [
+        ("magic", "<u4"),
+        ("type", "u1"),
+        ("codec", "u1"),
+        ("extent_count", "<u2"),
+        ("body_length", "<u4"),
+        ("plain_length", "<u4"),
+        ("origin", "<u8", 2),
+        ("number", "<u8"),
+    ]
+)
+"""The same 40 bytes as :class:`RecordHeader`, for looking at many at once."""
 
 
 class RecordHeader(NamedTuple):

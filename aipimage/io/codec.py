@@ -54,6 +54,8 @@ def decompress(codec: int, payload: BytesLike, plain_length: int) -> BytesLike:
         UnsupportedError: the codec is not known.
     """
     if codec == Codec.NONE:
+        if len(payload) != plain_length:
+            raise IntegrityError("a stored record has another length than it states")
         return payload
     if codec != Codec.ZSTD:
         raise UnsupportedError(f"codec {codec} is not known")

@@ -37,7 +37,7 @@ from aipimage.version import __version__
 
 SourceLike = str | os.PathLike[str] | BinaryIO | BlockSource
 BATCH = 4 << 20
-"""Bytes of a device that a worker takes at a time; a stripe is a multiple of it."""
+"""Bytes of a device that a worker takes at a time, or a stripe where that is smaller."""
 DEFAULT_FRAME_SHIFT = 16
 
 
@@ -291,7 +291,7 @@ class _Job:
                 source = self._sources[device]
                 if resumed is None:
                     writer.begin_device(source.size)
-                pieces = self._plan(device, source, start)
+                pieces = self._plan(device, source, start, 1 << writer.header.stripe_shift)
                 work = _PackOne(packer, source)
                 for packed in in_order(executor, work, pieces, in_flight):
                     self._take(writer, packed)
@@ -301,16 +301,17 @@ class _Job:
                 resumed = None
         return self._finish(writer, results)
 
-    def _plan(self, device: int, source: BlockSource, start: int) -> Iterator[Batch]:
+    def _plan(self, device: int, source: BlockSource, start: int, stripe: int) -> Iterator[Batch]:
         """Batches over the ranges that may hold data, at multiples of a block, none across a
         stripe.
         """
         at = start
+        most = min(BATCH, stripe)
         for offset, length in source.data_ranges(start, source.size):
             at = max(at, offset - offset % c.BLOCK)
             end = min(-(-(offset + length) // c.BLOCK) * c.BLOCK, source.size)
             while at < end:
-                size = min(end, at - at % BATCH + BATCH) - at
+                size = min(end, at - at % most + most) - at
                 self._limit.wait(size)
                 yield Batch(self._batches, device, at, size)
                 self._batches += 1

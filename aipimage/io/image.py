@@ -317,6 +317,8 @@ class _Tail:
 def _check_twins(header: Header, trailer: Trailer) -> None:
     if (header.file_id, header.header_digest) != (trailer.file_id, trailer.header_digest):
         raise FormatError("header and trailer belong to different images")
+    if trailer.seal.offset + trailer.seal.record_length != trailer.stream_length - c.TRAILER:
+        raise FormatError("the seal is not the last record before the trailer")
 
 
 def _check_seal(seal: Seal, header: Header, trailer: Trailer) -> None:

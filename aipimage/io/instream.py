@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from bisect import bisect_right
 from typing import TYPE_CHECKING
 
-from aipimage.errors import AipImageError, FormatError, IncompleteError
+from aipimage.errors import AipImageError, FormatError, IncompleteError, StorageError
 from aipimage.format import constants as c
 from aipimage.format.parts import PartFooter, decode_part_footer, decode_part_header
-from aipimage.io.storage import File, Storage
+from aipimage.io.storage import File, Storage, StrPath, close_all
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -69,16 +70,16 @@ class InStream:
 
     def close(self) -> None:
         """Close every file; a second call does nothing."""
-        for file in self.files:
-            file.close()
+        close_all(self.files)
 
 
-def open_stream(storage: Storage, path: str) -> InStream:
+def open_stream(storage: Storage, path: StrPath) -> InStream:
     """Open an image file or any part of a split image.
 
     Raises:
         FormatError: it is no image. IncompleteError: a part is missing, named by its number.
     """
+    path = os.fspath(path)
     first = storage.open_read(path)
     try:
         magic = first.pread(8, 0)
@@ -88,7 +89,8 @@ def open_stream(storage: Storage, path: str) -> InStream:
             raise FormatError(f"{path}: not an .aiv image: the magic bytes are missing")
         return InStream(path, [first], [], first.size())
     except BaseException:
-        first.close()
+        with contextlib.suppress(StorageError):
+            first.close()
         raise
 
 
@@ -109,8 +111,8 @@ def _open_parts(storage: Storage, path: str, named: File) -> InStream:
         _check_set(base_path(path), found)
         named.close()
     except BaseException:
-        for file in opened:
-            file.close()
+        with contextlib.suppress(StorageError):
+            close_all(opened)
         raise
     ordered = [found[number] for number in sorted(found)]
     footers = [footer for _, footer in ordered]

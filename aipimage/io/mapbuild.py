@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from aipimage.errors import RequestError
 from aipimage.extents import EXTENT_DTYPE, ExtentArray, Kind, coalesce
 from aipimage.format import constants as c
 from aipimage.format.constants import RecordType
@@ -30,6 +31,8 @@ class MapBuilder:
     ) -> None:  # fmt: skip
         self._writer, self._device, self._sectors, self._origins = writer, device, sectors, origins
         self.root_level = root_level(sectors, stripe_shift, fanout_shift)
+        if self.root_level >= c.MAP_LEVELS:
+            raise RequestError(f"a device of {sectors} sectors needs larger stripes or pages")
         self._spans = [
             page_sectors(level, stripe_shift, fanout_shift) for level in range(self.root_level + 1)
         ]

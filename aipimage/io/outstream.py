@@ -7,6 +7,7 @@ and renamed them, part 1 last: what bears the final name is whole.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, BinaryIO, Protocol
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 from aipimage.errors import LimitError, RequestError, StorageError, TargetError
 from aipimage.format import constants as c
 from aipimage.format.parts import PartFooter, PartHeader, encode_part_footer, encode_part_header
-from aipimage.io.storage import File, Storage
+from aipimage.io.storage import File, Storage, close_all
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -58,6 +59,8 @@ def verified_part_size(split: int) -> int:
 class FileStream:
     """The stream in one file, or in parts where ``split`` (bytes a part at most) is given."""
 
+    _untrusted = False
+
     def __init__(
         self, storage: Storage, path: str, set_id: bytes, split: int | None, overwrite: bool = False
     ) -> None:
@@ -68,7 +71,11 @@ class FileStream:
         self._starts: list[int] = []
         if storage.exists(path):
             _check_replaceable(storage, path, split, overwrite)
-        self._open_part()
+        try:
+            self._open_part()
+        except BaseException:
+            self.abort(keep=False)
+            raise
 
     @classmethod
     def reopen(
@@ -143,17 +150,24 @@ class FileStream:
         length = self.position - start
         footer = PartFooter(self._set_id, number, start, length, last)
         self._files[-1].pwrite(encode_part_footer(footer), c.PART_RECORD + length)
-        self._files[-1].sync()
+        self._sync_last()
 
     def sync(self) -> None:
         """Make all that was added durable: earlier parts were synced when they were full."""
-        self._files[-1].sync()
+        self._sync_last()
+
+    def _sync_last(self) -> None:
+        try:
+            self._files[-1].sync()
+        except StorageError:
+            self._untrusted = True
+            raise
 
     def finish(self) -> None:
         """Sync, rename every part (part 1 last), sync the directory, close."""
         if self._room is not None:
             self._close_part(last=True)
-        self._files[-1].sync()
+        self._sync_last()
         if not self._overwrite and self._storage.exists(self.path):
             raise TargetError(
                 f"{self.path}: somebody else created it meanwhile; nothing was replaced"
@@ -167,8 +181,10 @@ class FileStream:
     def abort(self, keep: bool) -> None:
         """Close the partial files, and remove them unless they are kept for a resume."""
         names = [file.name for file in self._files]
-        self._close_files()
-        for name in names if not keep else []:
+        with contextlib.suppress(StorageError):
+            self._close_files()
+        # After a failed sync nobody can tell what is on the disk.
+        for name in names if self._untrusted or not keep else []:
             try:
                 self._storage.remove(name, missing_ok=True)
             except StorageError:
@@ -177,9 +193,8 @@ class FileStream:
                 continue
 
     def _close_files(self) -> None:
-        for file in self._files:
-            file.close()
-        self._files = []
+        files, self._files = self._files, []
+        close_all(files)
 
 
 def _check_replaceable(storage: Storage, path: str, split: int | None, overwrite: bool) -> None:

@@ -10,11 +10,11 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from aipimage.errors import AipImageError, FormatError, IntegrityError
+from aipimage.errors import FormatError, IntegrityError
 from aipimage.extents import SECTOR, Kind
-from aipimage.format.constants import RecordType
-from aipimage.format.record import Reference
+from aipimage.io.codec import BytesLike
 from aipimage.io.devicemap import Piece
+from aipimage.io.frames import FrameRun, open_frames
 from aipimage.io.pipeline import executor_for, in_order
 from aipimage.io.progress import ProgressCallback, Reporter
 from aipimage.io.sinks import BlockSink, open_target
@@ -137,77 +137,84 @@ class _Restorer:
         return min(piece.length * SECTOR, self._device.size - piece.start * SECTOR)
 
     def _restore(self, work: _Work) -> _Work:
-        frame_sectors = self._image.header.frame_sectors
-        last: tuple[int, int] | None = None
-        plain = memoryview(b"")
-        loader = _FrameRun(self._image, work.pieces)
+        """In a worker: bring the frames of some pieces and write them, joined where they follow."""
+        size = self._image.header.frame_size
+        frames = load_frames(self._image, work.pieces)
+        joined = _JoinedWrites(self._sink)
         for piece in work.pieces:
-            offset, left, position = piece.start * SECTOR, self._bytes(piece), piece.position
+            offset, left, position = (
+                piece.start * SECTOR,
+                self._bytes(piece),
+                piece.position * SECTOR,
+            )
             while left > 0:
-                number, inside = divmod(position, frame_sectors)
-                if last != (piece.origin, number):
-                    plain, last = loader.frame(piece.origin, number), (piece.origin, number)
-                part = plain[inside * SECTOR : inside * SECTOR + left]
-                if not part.nbytes:
+                number, inside = divmod(position, size)
+                part = frames[piece.origin, number][inside : inside + left]
+                if not len(part):
                     raise FormatError(
                         f"{self._image.path}: the map points behind the end of a frame"
                     )
-                self._sink.write(part, offset)
-                offset, left = offset + part.nbytes, left - part.nbytes
-                position += part.nbytes // SECTOR
+                joined.write(part, offset)
+                offset, left, position = offset + len(part), left - len(part), position + len(part)
+        joined.flush()
         return work
 
 
-class _FrameRun:
-    """Loads the frames of one piece of work; those that lie next to each other come with one
-    read.
-    """
+class _JoinedWrites:
+    """Turns parts that follow each other on the target into one write."""
 
-    def __init__(self, image: Image, pieces: list[Piece]) -> None:
-        self._image = image
-        frame = image.header.frame_sectors
-        self._wanted = sorted(
-            {
-                (piece.origin, number)
-                for piece in pieces
-                for number in range(
-                    piece.position // frame, (piece.position + piece.length - 1) // frame + 1
-                )
-            }
-        )
-        self._next = 0
-        self._data = memoryview(b"")
-        self._refs: dict[tuple[int, int], tuple[Reference, int]] = {}
+    def __init__(self, sink: BlockSink) -> None:
+        self._sink = sink
+        self._parts: list[BytesLike] = []
+        self._start = self._end = 0
 
-    def frame(self, origin: int, number: int) -> memoryview:
-        """Return the plain bytes of a frame, verified."""
-        key = (origin, number)
-        if key not in self._refs:
-            self._read_run(key)
-        ref, at = self._refs[key]
-        try:
-            data = self._data[at : at + ref.record_length]
-            opened = self._image.records.open(data, ref, RecordType.FRAME)
-        except AipImageError as error:
-            raise type(error)(f"{self._image.path}: frame {number}: {error}") from error
-        if opened.header.number != number:
-            raise IntegrityError(f"{self._image.path}: frame {number} bears another number")
-        return memoryview(opened.plain).cast("B")
+    def write(self, part: BytesLike, offset: int) -> None:
+        """Write a part, at the latest with :meth:`flush`."""
+        if offset != self._end:
+            self.flush()
+            self._start = self._end = offset
+        self._parts.append(part)
+        self._end += len(part)
 
-    def _read_run(self, key: tuple[int, int]) -> None:
-        origin, number = key
-        table = self._image.tables[origin]
-        refs = [table.frame(number)]
-        wanted = set(self._wanted)
-        end = refs[0].offset + refs[0].record_length
-        while (origin, number + len(refs)) in wanted:
-            ref = table.frame(number + len(refs))
-            if ref.offset != end or end - refs[0].offset + ref.record_length > 8 << 20:
-                break
-            refs.append(ref)
-            end += ref.record_length
-        start = refs[0].offset
-        self._data = memoryview(self._image.records.read(refs[0].origin, start, end - start))
-        self._refs = {
-            (origin, number + index): (ref, ref.offset - start) for index, ref in enumerate(refs)
+    def flush(self) -> None:
+        """Write what is held back."""
+        if self._parts:
+            self._sink.writev(self._parts, self._start)
+        self._parts = []
+
+
+def load_frames(image: Image, pieces: list[Piece]) -> dict[tuple[int, int], BytesLike]:
+    """Return the plain bytes of all frames that some pieces of data need, by (origin, number)."""
+    size = image.header.frame_sectors
+    wanted = sorted(
+        {
+            (piece.origin, number)
+            for piece in pieces
+            for number in range(
+                piece.position // size, (piece.position + piece.length - 1) // size + 1
+            )
         }
+    )
+    frames: dict[tuple[int, int], BytesLike] = {}
+    for origin, run in frame_runs(image, wanted):
+        data = memoryview(image.records.read(run.origin, run.start, run.length))
+        for opened in open_frames(image.records, run, data):
+            if opened.error is not None:
+                raise type(opened.error)(
+                    f"{image.path}: frame {opened.number}: {opened.error}"
+                ) from opened.error
+            frames[origin, opened.number] = memoryview(opened.plain)
+    return frames
+
+
+def frame_runs(image: Image, wanted: list[tuple[int, int]]) -> Iterator[tuple[int, FrameRun]]:
+    """Yield (origin, run) for ascending (origin, number): frames that lie next to each other."""
+    start = 0
+    for at in range(1, len(wanted) + 1):
+        origin, first = wanted[start]
+        if at < len(wanted) and wanted[at] == (origin, first + at - start):
+            continue
+        table = image.tables[origin]
+        for run in table.runs(first, wanted[at - 1][1] + 1):
+            yield origin, run
+        start = at

@@ -13,6 +13,7 @@ import contextlib
 import errno
 import os
 import threading
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from aipimage._core import is_zero
@@ -46,6 +47,10 @@ class BlockSink(Protocol):
 
     def write(self, buffer: Buffer, offset: int) -> None:
         """Write all of `buffer` at `offset` (bytes). ``StorageError`` when that fails."""
+        ...
+
+    def writev(self, buffers: Sequence[Buffer], offset: int) -> None:
+        """Write all of `buffers`, one after the other, from `offset` on; like ``write``."""
         ...
 
     def zero(self, offset: int, length: int) -> None:
@@ -88,11 +93,15 @@ class FileSink:
 
     def write(self, buffer: Buffer, offset: int) -> None:
         """See ``BlockSink.write``."""
-        end = offset + memoryview(buffer).nbytes
+        self.writev([buffer], offset)
+
+    def writev(self, buffers: Sequence[Buffer], offset: int) -> None:
+        """See ``BlockSink.writev``."""
+        end = offset + sum(memoryview(buffer).nbytes for buffer in buffers)
         with self._lock:
             self._start(offset, end)
             self._written_end = max(self._written_end, end)
-        self._file.pwrite(buffer, offset)
+        self._file.pwritev(buffers, offset)
 
     def zero(self, offset: int, length: int) -> None:
         """See ``BlockSink.zero``: free where nothing was written before."""
@@ -163,8 +172,13 @@ class DeviceSink:
 
     def write(self, buffer: Buffer, offset: int) -> None:
         """See ``BlockSink.write``."""
-        _check_bounds(self.name, offset, offset + memoryview(buffer).nbytes, self.size)
-        self._file.pwrite(buffer, offset)
+        self.writev([buffer], offset)
+
+    def writev(self, buffers: Sequence[Buffer], offset: int) -> None:
+        """See ``BlockSink.writev``."""
+        length = sum(memoryview(buffer).nbytes for buffer in buffers)
+        _check_bounds(self.name, offset, offset + length, self.size)
+        self._file.pwritev(buffers, offset)
 
     def zero(self, offset: int, length: int) -> None:
         """See ``BlockSink.zero``: given back if the device can, else zeroed by it, else by us."""

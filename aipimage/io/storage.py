@@ -31,7 +31,7 @@ import stat
 import struct
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -673,6 +673,18 @@ def _refuse_other_kinds(name: str, mode: int) -> None:
     }
     kind = kinds.get(stat.S_IFMT(mode), "of an unknown kind")
     raise RequestError(f"{name}: is {kind}; give a regular file or a block device")
+
+
+def close_all(files: Iterable[File]) -> None:
+    """Close every file, also where one fails to; the first failure is raised at the end."""
+    failure: StorageError | None = None
+    for file in files:
+        try:
+            file.close()
+        except StorageError as error:
+            failure = failure or error
+    if failure is not None:
+        raise failure
 
 
 def flat_view(buffer: Buffer) -> memoryview:

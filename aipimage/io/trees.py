@@ -8,6 +8,10 @@ import threading
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
 
 from aipimage.errors import FormatError, IntegrityError
 from aipimage.format import constants as c
@@ -22,9 +26,11 @@ from aipimage.format.tables import (
     encode_index,
     encode_table_leaf,
 )
+from aipimage.io.frames import FrameRun
 from aipimage.io.records import RecordReader, RecordWriter
 
 _LEAVES_KEPT = 256
+_RUN_SHIFT = np.uint64(21)
 
 
 class IndexBuilder:
@@ -193,6 +199,16 @@ class FrameTable:
                     self._leaves.popitem(last=False)
         return entries
 
+    def runs(self, first: int, end: int) -> Iterator[FrameRun]:
+        """Yield frames ``first`` to ``end`` (without it) as runs that lie next to each other."""
+        if end > self.frame_count:
+            raise IntegrityError("the map points behind the last frame")
+        while first < end:
+            leaf, row = divmod(first, c.LEAF_FRAMES)
+            rows = np.arange(row, min(c.LEAF_FRAMES, row + end - first))
+            yield from split_runs(self.origin, leaf * c.LEAF_FRAMES, self.leaf(leaf), rows)
+            first += len(rows)
+
     def forget(self) -> None:
         """Drop what was read, so that all is read again."""
         with self._lock:
@@ -212,3 +228,18 @@ class FrameTable:
         if first != index * c.LEAF_FRAMES or len(entries) != expected:
             raise FormatError("a frame table leaf holds other frames than its place says")
         return entries
+
+
+def split_runs(
+    origin: bytes, first: int, entries: FrameEntries, rows: npt.NDArray[np.int64]
+) -> Iterator[FrameRun]:
+    """Cut ``rows`` of a leaf into runs of records that follow each other, of some megabytes."""
+    if not len(rows):
+        return
+    chosen = entries[rows]
+    offset = chosen["offset"]
+    follows = (np.diff(rows) == 1) & (offset[1:] == offset[:-1] + chosen["record_length"][:-1])
+    follows &= offset[1:] >> _RUN_SHIFT == offset[:-1] >> _RUN_SHIFT
+    breaks = [0, *(np.flatnonzero(~follows) + 1).tolist(), len(rows)]
+    for low, high in pairwise(breaks):
+        yield FrameRun(origin, first + int(rows[low]), chosen[low:high])

@@ -17,31 +17,25 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from aipimage.errors import AipImageError, IntegrityError, RequestError
-from aipimage.extents import SECTOR, Kind
+from aipimage.errors import AipImageError, FormatError, IntegrityError, RequestError
+from aipimage.extents import SECTOR, ExtentArray, Kind
 from aipimage.format import constants as c
 from aipimage.format.constants import RecordType
 from aipimage.format.record import NO_REFERENCE, Reference, verified_record
-from aipimage.format.tables import (
-    FrameEntries,
-    decode_digest_leaf,
-    decode_frame_extents,
-)
-from aipimage.format.trailer import decode_trailer
+from aipimage.format.tables import decode_digest_leaf, decode_frame_extents
 from aipimage.io.coverage import Coverage
-from aipimage.io.instream import InStream, open_stream
-from aipimage.io.opening import read_header, read_key_area
+from aipimage.io.frames import FrameRun, OpenedFrame, open_frames
+from aipimage.io.opening import read_key_area
 from aipimage.io.pipeline import executor_for, in_order
 from aipimage.io.progress import ProgressCallback, Reporter
-from aipimage.io.storage import DEFAULT, Storage
-from aipimage.io.trees import FrameTable, IndexReader
+from aipimage.io.trees import IndexReader, split_runs
 from aipimage.io.walk import Walked, walk_records
 
 if TYPE_CHECKING:
     from aipimage.io.image import Image
 
-_RUN = 2 << 20
-_DAMAGE_MAX = 1000
+DAMAGE_MAX = 1000
+_RANGES_MAX = 100
 
 
 class Damage(NamedTuple):
@@ -90,13 +84,13 @@ def verify_image(
     return _Verifier(image, sample, progress).run(executor, threads)
 
 
-class _Run(NamedTuple):
-    """Frames that lie next to each other, so that one read brings them."""
+class _Findings(NamedTuple):
+    """What a worker says of a run: the frames that are damaged, and why."""
 
-    table: FrameTable
     origin: int
-    first: int
-    entries: FrameEntries
+    run: FrameRun
+    bad: list[tuple[int, str]]
+    was_read: bool
 
 
 class _Verifier:
@@ -144,7 +138,7 @@ class _Verifier:
             self._add(Damage(f"{what}: {error}"))
 
     def _add(self, damage: Damage) -> None:
-        if len(self._damage) < _DAMAGE_MAX:
+        if len(self._damage) < DAMAGE_MAX:
             self._damage.append(damage)
 
     # Pages
@@ -190,7 +184,7 @@ class _Verifier:
 
     # Frames
 
-    def _runs(self) -> Iterator[_Run]:
+    def _runs(self) -> Iterator[tuple[int, FrameRun]]:
         for index, table in enumerate(self._image.tables):
             table.forget()
             for leaf in range(table.leaf_count()):
@@ -199,112 +193,49 @@ class _Verifier:
                 except AipImageError as error:
                     self._add(Damage(f"frame table: {error}", index))
                     continue
-                yield from self._leaf_runs(table, index, leaf * c.LEAF_FRAMES, entries)
+                rows = np.arange(len(entries))
+                if self._sample is not None:
+                    rows = rows[[random.random() * 100 < self._sample for _ in rows]]
+                for run in split_runs(table.origin, leaf * c.LEAF_FRAMES, entries, rows):
+                    yield index, run
 
-    def _leaf_runs(
-        self, table: FrameTable, index: int, first: int, entries: FrameEntries
-    ) -> Iterator[_Run]:
-        rows = np.arange(len(entries))
-        if self._sample is not None:
-            wanted = np.array([random.random() * 100 < self._sample for _ in rows], bool)
-            rows = rows[wanted]
-        start = 0
-        for at in range(1, len(rows) + 1):
-            if at < len(rows) and self._joins(entries, int(rows[start]), int(rows[at])):
-                continue
-            if at > start:
-                low, high = int(rows[start]), int(rows[at - 1]) + 1
-                yield _Run(table, index, first + low, entries[low:high])
-            start = at
-
-    def _joins(self, entries: FrameEntries, first: int, row: int) -> bool:
-        """Whether frame ``row`` follows right behind the one before it, and the run is not too
-        long.
-        """
-        before = entries[row - 1]
-        adjacent = entries["offset"][row] == before["offset"] + before["record_length"]
-        length = int(entries["offset"][row]) - int(entries["offset"][first])
-        return bool(adjacent) and row - 1 >= first and 0 <= length < _RUN
-
-    def _check_run(self, run: _Run) -> tuple[_Run, list[tuple[int, str]]]:
-        """In a worker: read a run, verify and open each frame; return the frames that are
-        damaged.
-        """
-        image = self._image
-        start = int(run.entries["offset"][0])
-        last = run.entries[-1]
-        length = int(last["offset"]) + int(last["record_length"]) - start
+    def _check_run(self, work: tuple[int, FrameRun]) -> _Findings:
+        """In a worker: read a run, verify and open each frame; return those that are damaged."""
+        image, (origin, run) = self._image, work
         try:
-            data = memoryview(image.records.read(run.table.origin, start, length))
+            data = memoryview(image.records.read(run.origin, run.start, run.length))
         except AipImageError as error:
-            return run, [(run.first + row, str(error)) for row in range(len(run.entries))]
+            numbers = range(run.first, run.first + len(run.entries))
+            return _Findings(origin, run, [(number, str(error)) for number in numbers], False)
         bad: list[tuple[int, str]] = []
-        for row, (offset, size, plain, found) in enumerate(run.entries.tolist()):
-            ref = Reference(run.table.origin, offset, size, plain, found)
-            try:
-                opened = image.records.open(
-                    data[offset - start : offset - start + size], ref, RecordType.FRAME
-                )
-                if opened.header.number != run.first + row:
-                    raise IntegrityError("it bears another number than its place")
-                decode_frame_extents(opened.extents, plain)
-            except AipImageError as error:
-                bad.append((run.first + row, str(error)))
-        return run, bad
+        for opened in open_frames(image.records, run, data):
+            reason = opened.error or _extents_error(opened)
+            if reason is not None:
+                bad.append((opened.number, str(reason)))
+        return _Findings(origin, run, bad, True)
 
-    def _take(self, result: tuple[_Run, list[tuple[int, str]]]) -> None:
-        run, bad = result
-        start = int(run.entries["offset"][0])
-        length = int(run.entries["record_length"].sum())
-        self._covered.add(self._image.locate_address(run.table.origin, start, length), length)
+    def _take(self, found: _Findings) -> None:
+        run = found.run
+        if found.was_read:
+            start = self._image.locate_address(run.origin, run.start, run.length)
+            self._covered.add(start, run.length)
         self._frames += len(run.entries)
-        self._bytes += length
-        for number, reason in bad:
-            self._bad_frames.setdefault(run.origin, []).append(number)
-            self._add(Damage(f"frame {number}: {reason}", run.origin, number))
+        self._bytes += run.length
+        for number, reason in found.bad:
+            self._bad_frames.setdefault(found.origin, []).append(number)
+            self._add(Damage(f"frame {number}: {reason}", found.origin, number))
         self._reporter.report(self._bytes, self._bytes)
 
     def _locate_bad_frames(self) -> None:
         """Say which ranges of which device each damaged frame takes with it."""
-        if not self._bad_frames:
-            return
-        ranges: dict[tuple[int, int], list[tuple[int, int, int]]] = {}
-        for device in self._image.devices:
-            try:
-                for first, block in device.map.walk():
-                    self._match(device.index, first, block, ranges)
-            except AipImageError:
-                # Damage of the map itself was told already.
-                continue
-        self._damage = [
-            d._replace(ranges=tuple(ranges.get((d.origin, d.frame), ())))
-            if d.origin is not None and d.frame is not None
-            else d
-            for d in self._damage
-        ]
-
-    def _match(
-        self,
-        device: int,
-        first: int,
-        block: np.ndarray,
-        ranges: dict[tuple[int, int], list[tuple[int, int, int]]],
-    ) -> None:
-        frame = self._image.header.frame_sectors
-        starts = first + np.cumsum(block["length"]) - block["length"]
-        for origin, numbers in self._bad_frames.items():
-            rows = block[(block["kind"] == Kind.DATA) & (block["origin"] == origin)]
-            at = starts[(block["kind"] == Kind.DATA) & (block["origin"] == origin)]
-            for number in numbers:
-                low, high = np.uint64(number * frame), np.uint64((number + 1) * frame)
-                ends = rows["position"] + rows["length"]
-                for row in np.flatnonzero((rows["position"] < high) & (ends > low)).tolist():
-                    begin = max(int(low), int(rows["position"][row]))
-                    end = min(int(high), int(ends[row]))
-                    offset = int(at[row]) + begin - int(rows["position"][row])
-                    found = ranges.setdefault((origin, number), [])
-                    if len(found) < 100:
-                        found.append((device, offset * SECTOR, (end - begin) * SECTOR))
+        if self._bad_frames:
+            ranges = ranges_of_frames(self._image, self._bad_frames)
+            self._damage = [
+                d._replace(ranges=tuple(ranges.get((d.origin, d.frame), ())))
+                if d.origin is not None and d.frame is not None
+                else d
+                for d in self._damage
+            ]
 
     # Everything else
 
@@ -345,87 +276,51 @@ def _check_dead(image: Image, walked: Walked) -> None:
         image.records.open_unreferenced(walked.data)
 
 
-def verify_keyless(
-    path: str, *, executor: Executor | None = None, threads: int | None = None,
-    progress: ProgressCallback | None = None, storage: Storage = DEFAULT,
-) -> VerifyResult:  # fmt: skip
-    """Check every stored byte against the digests beside it, without any key (section 13).
-
-    Finds damage; does not find tampering by somebody who recomputes digests.
-
-    Raises:
-        FormatError, IncompleteError: it is no whole image. IntegrityError: header or trailer are
-            damaged.
-    """
-    with open_stream(storage, path) as stream:
-        return _keyless(stream, executor, threads, progress)
-
-
-def _keyless(
-    stream: InStream,
-    executor: Executor | None,
-    threads: int | None,
-    progress: ProgressCallback | None,
-) -> VerifyResult:
-    reporter = Reporter("verify", stream.size, progress)
-    damage: list[Damage] = []
-    header = read_header(stream)
+def _extents_error(opened: OpenedFrame) -> AipImageError | None:
+    """Whether the extents of a frame sum to its length; most frames have one, looked at quickly."""
+    extents = opened.extents
+    if len(extents) == c.FRAME_EXTENT:
+        sectors = int.from_bytes(extents[8:12], "little")
+        return None if sectors * SECTOR == len(opened.plain) else FormatError("its extent is wrong")
     try:
-        tail = stream.pread(min(c.TRAILER, stream.size), max(0, stream.size - c.TRAILER))
-        trailer = decode_trailer(memoryview(tail), stream.size)
-        if trailer.header_digest != header.header_digest:
-            damage.append(Damage("header and trailer belong to different images"))
-        if header.suite:
-            _, damaged = read_key_area(stream, header)
-            damage += [Damage(f"copy {copy} of the key area is damaged") for copy in damaged]
+        decode_frame_extents(extents, len(opened.plain))
     except AipImageError as error:
-        raise type(error)(f"{stream.name}: {error}") from error
-    frames, done = 0, header.records_start
-    tag = c.TAG if header.suite else 0
-    last = b""
-    try:
-        with executor_for(executor, threads, "verify") as (pool, in_flight):
-            walk = walk_records(stream, header.records_start, stream.size - c.TRAILER, tag)
-            for checked in in_order(pool, _check_walked, _pieces(walk), in_flight):
-                frames += checked.frames
-                done += checked.length
-                damage += [Damage(f"record at byte {offset} is damaged") for offset in checked.bad]
-                last = checked.last_digest
-                reporter.report(done, done)
-    except AipImageError as error:
-        damage.append(Damage(str(error)))
-    if not damage and last != trailer.seal.digest:
-        damage.append(Damage("the last record is not the seal that the trailer names"))
-    reporter.report(stream.size, done, final=True)
-    return VerifyResult(
-        "keyless",
-        frames,
-        done + c.TRAILER,
-        time.monotonic() - reporter.started,
-        tuple(damage[:_DAMAGE_MAX]),
-    )
+        return error
+    return None
 
 
-class _Checked(NamedTuple):
-    frames: int
-    length: int
-    bad: list[int]
-    last_digest: bytes
-
-
-def _pieces(walk: Iterator[list[Walked]]) -> Iterator[list[Walked]]:
-    """Pieces small enough that all threads are busy."""
-    for records in walk:
-        for at in range(0, len(records), 32):
-            yield records[at : at + 32]
-
-
-def _check_walked(records: list[Walked]) -> _Checked:
-    bad, last = [], b""
-    for walked in records:
+def ranges_of_frames(
+    image: Image, frames: dict[int, list[int]]
+) -> dict[tuple[int, int], list[tuple[int, int, int]]]:
+    """Return (device, offset, length) in bytes for each (origin, number) of some frames."""
+    ranges: dict[tuple[int, int], list[tuple[int, int, int]]] = {}
+    size = image.header.frame_sectors
+    for device in image.devices:
         try:
-            last = verified_record(walked.data)
-        except IntegrityError:
-            bad.append(walked.offset)
-    frames = sum(walked.header.type == RecordType.FRAME for walked in records)
-    return _Checked(frames, sum(walked.data.nbytes for walked in records), bad, last)
+            for first, block in device.map.walk():
+                for origin, numbers in frames.items():
+                    _match(device.index, first, block, origin, numbers, size, ranges)
+        except AipImageError:
+            # Damage of the map itself was told already.
+            continue
+    return ranges
+
+
+def _match(
+    device: int, first: int, block: ExtentArray, origin: int, numbers: list[int], size: int,
+    ranges: dict[tuple[int, int], list[tuple[int, int, int]]],
+) -> None:  # fmt: skip
+    """Add the ranges of one block of extents that lie in the frames ``numbers`` of an origin."""
+    starts = first + np.cumsum(block["length"]) - block["length"]
+    mine = (block["kind"] == Kind.DATA) & (block["origin"] == origin)
+    rows, at = block[mine], starts[mine]
+    ends = rows["position"] + rows["length"]
+    for number in numbers:
+        low, high = number * size, (number + 1) * size
+        for row in np.flatnonzero((rows["position"] < high) & (ends > low)).tolist():
+            begin = max(low, int(rows["position"][row]))
+            end = min(high, int(ends[row]))
+            offset = int(at[row]) + begin - int(rows["position"][row])
+            found = ranges.setdefault((origin, number), [])
+            if len(found) < _RANGES_MAX:
+                found.append((device, offset * SECTOR, (end - begin) * SECTOR))

@@ -4,14 +4,17 @@ and 13).
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
-from aipimage.errors import AipImageError, IncompleteError
+from aipimage.errors import AipImageError, IncompleteError, IntegrityError
 from aipimage.format import constants as c
-from aipimage.format.record import RecordHeader, decode_record_header
+from aipimage.format.record import RecordHeader, decode_record_header, record_length
 
 _CHUNK = 4 << 20
+_PIECE = 2 << 20
+_HOP = struct.Struct("<4s4xI")
 
 
 class Stream(Protocol):
@@ -51,6 +54,42 @@ def walk_records(stream: Stream, start: int, end: int, tag: int) -> Iterator[lis
             raise type(error)(f"{stream.name}: at byte {at}: {error}") from error
         if not used:
             raise IncompleteError(f"{stream.name}: the record at byte {at} is cut short")
+
+
+class Piece(NamedTuple):
+    """Some whole records one after the other: where they begin in the stream, and their ends."""
+
+    offset: int
+    data: memoryview
+    ends: list[int]
+
+
+def hop(stream: Stream, start: int, end: int) -> Iterator[Piece]:
+    """Yield all records from ``start`` to ``end`` by their lengths alone, which the reader of a
+    piece then verifies with their digests.
+
+    Raises:
+        IntegrityError, IncompleteError: where no record stands.
+    """
+    at = start
+    while at < end:
+        data = memoryview(stream.pread(min(end - at, _PIECE + c.BODY_MAX), at))
+        ends: list[int] = []
+        inside = 0
+        while inside < min(data.nbytes, _PIECE):
+            magic, length = (
+                _HOP.unpack_from(data, inside) if inside + 40 <= data.nbytes else (b"", 0)
+            )
+            if magic != c.RECORD_MAGIC or not 0 < length <= c.BODY_MAX:
+                raise IntegrityError(f"{stream.name}: no record stands at byte {at + inside}")
+            inside += record_length(length)
+            if inside > data.nbytes:
+                break
+            ends.append(inside)
+        if not ends:
+            raise IncompleteError(f"{stream.name}: the record at byte {at} is cut short")
+        yield Piece(at, data[: ends[-1]], ends)
+        at += ends[-1]
 
 
 def _records_in(

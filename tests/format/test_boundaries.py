@@ -120,6 +120,18 @@ def test_reserved_fields_must_be_zero(structure: Structure) -> None:
                     structure.decode(structure.repair(bytes(data)))
 
 
+DIGESTED = [structure for structure in ALL if structure.repair is not bytes]
+
+
+@pytest.mark.parametrize("structure", DIGESTED, ids=lambda structure: structure.name)
+def test_every_flipped_bit_is_noticed(structure: Structure) -> None:
+    """Where a structure bears its own digest, damage to any bit of it is refused."""
+    for bit in range(8 * len(structure.sample)):
+        data = bytearray(structure.sample)
+        data[bit // 8] ^= 1 << bit % 8
+        assert refused_by(structure, bytes(data)), bit
+
+
 def refused_by(structure: Structure, data: bytes) -> bool:
     """Tell whether the decoder refuses ``data`` with a typed error."""
     try:
@@ -167,6 +179,7 @@ BOUNDS: list[tuple[str, str, dict[str, int], list[int], list[int]]] = [
     ("map_page", "device", {}, [0, 1023], [1024, (1 << 32) - 1]),
     ("map_page", "first", {}, [0, 1 << 15, (1 << 48) - (1 << 15)], [1, 1 << 14, 1 << 48, 1 << 63]),
     ("map_page", "steps[1]", ONE_DATA, [0, (1 << 56) - 500], [(1 << 56) - 499, 1 << 56, 1 << 63]),
+    ("map_page", "origin_index[1]", {}, [0, 1], [2, 3, 0xFFFF]),
     ("map_page", "kinds[5]", {}, [0, 1, 2, 3, 5], [4, 6, 255]),
     ("seal_full", "kind", {}, [1], [0, 2, 3, 4]),
     ("seal_increment", "kind", {}, [1, 2, 3], [0, 4]),

@@ -13,10 +13,20 @@ import random
 import sys
 import tempfile
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-MODULES = ("header", "keyarea", "mappage", "parts", "record", "seal", "segments", "tables",
-           "trailer", "gates")  # fmt: skip
+MODULES = ("checkpoint", "header", "keyarea", "mappage", "parts", "record", "seal",
+           "segments", "tables", "trailer", "gates")  # fmt: skip
+
+
+def known(name: str) -> ModuleType:
+    """Return the targets, imported late so that coverage sees the decoders; check the name."""
+    from tests.fuzz import targets
+
+    if name not in targets.TARGETS:
+        sys.exit(f"{name} is no fuzz target; there are {', '.join(targets.TARGETS)}")
+    return targets
 
 
 def guided(name: str, seconds: int, extra: list[str]) -> None:
@@ -25,7 +35,7 @@ def guided(name: str, seconds: int, extra: list[str]) -> None:
     with atheris.instrument_imports(include=["aipimage.format"]):
         for module in MODULES:
             importlib.import_module(f"aipimage.format.{module}")
-    from tests.fuzz import targets
+    targets = known(name)
 
     def mutate(data: bytes, longest: int, seed: int) -> bytes:
         """Mutate, then mostly recompute the digests: new paths are found behind them."""
@@ -43,8 +53,9 @@ def guided(name: str, seconds: int, extra: list[str]) -> None:
 
 def plain(name: str, seconds: int, seed: int) -> None:
     """Run the built-in loop."""
-    from tests.fuzz import mutate, targets
+    from tests.fuzz import mutate
 
+    targets = known(name)
     count = mutate.loop(targets.TARGETS[name], targets.seeds(name), seconds, seed)
     print(f"{name}: {count} inputs, no finding")
 
@@ -52,13 +63,18 @@ def plain(name: str, seconds: int, seed: int) -> None:
 def main() -> None:
     """Parse the arguments and run."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz.run", description=__doc__)
-    parser.add_argument("name", help="a decoder, such as map_page")
+    parser.add_argument("name", nargs="?", help="a decoder, such as map_page")
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--seed", type=int, default=1, help="of the built-in loop")
     parser.add_argument("--plain", action="store_true", help="use the built-in loop")
     parser.add_argument("extra", nargs="*", help="arguments for libFuzzer, after --")
+    parser.add_argument("--list", action="store_true", help="list the names and end")
     given = parser.parse_args()
-    if given.plain or importlib.util.find_spec("atheris") is None:
+    if given.list or given.name is None:
+        from tests.fuzz.targets import TARGETS
+
+        print(*TARGETS, sep="\n")
+    elif given.plain or importlib.util.find_spec("atheris") is None:
         plain(given.name, given.seconds, given.seed)
     else:
         guided(given.name, given.seconds, given.extra)

@@ -83,6 +83,16 @@ def fuzz_segments(data: bytes) -> None:
     drive(BY_NAME["segments"], data)
 
 
+def fuzz_checkpoint(data: bytes) -> None:
+    """Section 11."""
+    drive(BY_NAME["checkpoint"], data)
+
+
+def fuzz_continuation(data: bytes) -> None:
+    """Section 11."""
+    drive(BY_NAME["continuation"], data)
+
+
 def fuzz_trailer(data: bytes) -> None:
     """Section 10."""
     drive(BY_NAME["trailer"], data)

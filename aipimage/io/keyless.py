@@ -1,0 +1,96 @@
+"""Checking every stored byte without any key (docs/format.md, section 13)."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import Executor
+from typing import NamedTuple
+
+from aipimage.errors import AipImageError
+from aipimage.format import constants as c
+from aipimage.format.constants import RecordType
+from aipimage.format.digest import digest
+from aipimage.format.trailer import decode_trailer
+from aipimage.io.instream import InStream, open_stream
+from aipimage.io.opening import read_header, read_key_area
+from aipimage.io.pipeline import executor_for, in_order
+from aipimage.io.progress import ProgressCallback, Reporter
+from aipimage.io.storage import DEFAULT, Storage, StrPath
+from aipimage.io.verify import DAMAGE_MAX, Damage, VerifyResult
+from aipimage.io.walk import Piece, hop
+
+
+def verify_keyless(
+    path: StrPath, *, executor: Executor | None = None, threads: int | None = None,
+    progress: ProgressCallback | None = None, storage: Storage = DEFAULT,
+) -> VerifyResult:  # fmt: skip
+    """Check every stored byte against the digests beside it, without any key (section 13).
+
+    Finds damage; does not find tampering by somebody who recomputes digests.
+
+    Raises:
+        FormatError, IncompleteError: it is no whole image. IntegrityError: header or trailer are
+            damaged.
+    """
+    with open_stream(storage, path) as stream:
+        return _keyless(stream, executor, threads, progress)
+
+
+def _keyless(
+    stream: InStream,
+    executor: Executor | None,
+    threads: int | None,
+    progress: ProgressCallback | None,
+) -> VerifyResult:
+    reporter = Reporter("verify", stream.size, progress)
+    damage: list[Damage] = []
+    header = read_header(stream)
+    try:
+        tail = stream.pread(min(c.TRAILER, stream.size), max(0, stream.size - c.TRAILER))
+        trailer = decode_trailer(memoryview(tail), stream.size)
+        if trailer.header_digest != header.header_digest:
+            damage.append(Damage("header and trailer belong to different images"))
+        if header.suite:
+            _, damaged = read_key_area(stream, header)
+            damage += [Damage(f"copy {copy} of the key area is damaged") for copy in damaged]
+    except AipImageError as error:
+        raise type(error)(f"{stream.name}: {error}") from error
+    frames, done = 0, header.records_start
+    last = b""
+    end = stream.size - c.TRAILER
+    try:
+        with executor_for(executor, threads, "verify") as (pool, in_flight):
+            for checked in in_order(pool, _check_piece, hop(stream, done, end), in_flight):
+                frames += checked.frames
+                done += checked.length
+                damage += [Damage(f"record at byte {offset} is damaged") for offset in checked.bad]
+                last = checked.last_digest
+                reporter.report(done, done)
+    except AipImageError as error:
+        damage.append(Damage(str(error)))
+    if not damage and last != trailer.seal.digest:
+        damage.append(Damage("the last record is not the seal that the trailer names"))
+    reporter.report(stream.size, done, final=True)
+    seconds = time.monotonic() - reporter.started
+    return VerifyResult("keyless", frames, done + c.TRAILER, seconds, tuple(damage[:DAMAGE_MAX]))
+
+
+class _Checked(NamedTuple):
+    frames: int
+    length: int
+    bad: list[int]
+    last_digest: bytes
+
+
+def _check_piece(piece: Piece) -> _Checked:
+    """In a worker: compare the digest of each record with its check."""
+    bad: list[int] = []
+    frames, found, at = 0, b"", 0
+    for end in piece.ends:
+        record = piece.data[at:end]
+        found = digest(record[: -c.CHECK])
+        if found[: c.CHECK] != record[-c.CHECK :]:
+            bad.append(piece.offset + at)
+        frames += record[4] == RecordType.FRAME
+        at = end
+    return _Checked(frames, at, bad, found)

@@ -162,15 +162,12 @@ def _encode_sections(header: Header) -> bytes:
 
 def _decode_sections(data: bytes) -> tuple[dict[tuple[int, int], str], str]:
     names: dict[tuple[int, int], str] = {}
-    seen: set[int] = set()
     creator, at = "", 0
     while at < len(data):
         if len(data) - at < _SECTION.size:
             raise FormatError("a header section is cut short")
         kind, reserved, length = _SECTION.unpack_from(data, at)
         verified_equal(reserved, 0, "reserved field of a header section")
-        verified_equal(kind in seen, False, "repetition of a header section")
-        seen.add(kind)
         at += _SECTION.size
         verified_limit(length, len(data) - at, "length of a header section")
         body = data[at : at + length]

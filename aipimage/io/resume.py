@@ -103,7 +103,7 @@ class ResumedState:
                 self._reuse_leaf(walked, opened)
                 continue
             extents = _frame_extents(walked, opened, reader)
-            device = int(extents["at"][0]) >> 48
+            device = _verified_device(extents, sources)
             while len(results) < device:
                 results.append(self._end_device(sources, len(results)))
             if index in sampled:
@@ -231,7 +231,7 @@ def _note_record(survey: _Survey, walked: Walked, reader: RecordReader) -> None:
             reader.open_unreferenced(walked.data)
     elif kind == RecordType.METADATA and walked.header.number == 0 and survey.description is None:
         survey.description = _reference(walked)
-        survey.description_values = json.loads(bytes(reader.open_unreferenced(walked.data).plain))
+        survey.description_values = _described(bytes(reader.open_unreferenced(walked.data).plain))
     elif kind == RecordType.CHECKPOINT:
         survey.checkpoint = decode_checkpoint(reader.open_unreferenced(walked.data).plain)
         survey.notes.append(survey.checkpoint.notes)
@@ -240,6 +240,21 @@ def _note_record(survey: _Survey, walked: Walked, reader: RecordReader) -> None:
         if continuation.previous != survey.origins[-1][0] or continuation.length != walked.offset:
             raise FormatError("a continuation of another image")
         survey.origins.append((walked.header.origin, walked.offset))
+    elif reader.keys and kind in set(RecordType):
+        # Nothing will refer to it, but its tag counts like any other (section 11).
+        reader.open_unreferenced(walked.data)
+
+
+def _described(plain: bytes) -> dict[str, Any]:
+    """The description of a partial image, which without a suite anybody may have written."""
+    try:
+        values = json.loads(plain)
+    except (ValueError, RecursionError):
+        raise FormatError("the metadata of a partial image is not JSON") from None
+    devices = values.get("devices") if isinstance(values, dict) else None
+    if not isinstance(devices, list) or not all(isinstance(each, dict) for each in devices):
+        raise FormatError("the metadata of a partial image does not tell its devices")
+    return values
 
 
 def _check_same_sources(path: str, values: dict[str, Any], sources: list[BlockSource]) -> None:
@@ -281,6 +296,17 @@ def _frame_extents(
     if not len(extents):
         raise FormatError("a frame without extents")
     return extents
+
+
+def _verified_device(extents: FrameExtents, sources: list[BlockSource]) -> int:
+    """Return the one device that a frame's extents are on; they end where it does."""
+    device = int(extents["at"][0]) >> 48
+    starts = extents["at"] - np.uint64(device << 48)
+    if device >= len(sources) or (
+        starts + extents["sectors"] > np.uint64(-(-sources[device].size // SECTOR))
+    ).any():
+        raise FormatError("a frame of a partial image lies outside of its device")
+    return device
 
 
 def _compare_with_source(

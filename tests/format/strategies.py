@@ -179,7 +179,7 @@ def map_pages(draw: Draw) -> MapPage:
     level = draw(st.integers(0, c.MAP_LEVELS - 1))
     span = page_sectors(level, STRIPE_SHIFT, FANOUT_SHIFT)
     first = span * draw(st.integers(0, 100))
-    origins = draw(st.lists(sized(16), max_size=3))
+    origins = draw(st.lists(sized(16), max_size=3, unique=True))
     rows: list[tuple[int, int, int, int]] = []
     if level:
         below = page_sectors(draw(st.integers(0, level - 1)), STRIPE_SHIFT, FANOUT_SHIFT)

@@ -190,7 +190,7 @@ PHRASES = [
     ("9", "1 to {}", (c.DEVICES_MAX,)),
     ("9", "1 to {}", (c.ORIGINS_MAX,)),
     ("9", "at most {}", (c.REPLACED_MAX,)),
-    ("9.1", "bytes, at most 2^{}", (c.DEVICE_SIZE_MAX.bit_length() - 1,)),
+    ("9.1", "bytes, 1 to 2^{}", (c.DEVICE_SIZE_MAX.bit_length() - 1,)),
     ("9.2", "at most {} MiB, nested at most {} deep", (c.METADATA_MAX >> 20, c.METADATA_DEPTH)),
     ("9.3", "At most {:,} entries", (c.SEGMENTS_MAX,)),
     ("2", "the last {} bytes of the stream", (c.TRAILER,)),

@@ -92,9 +92,6 @@ def decode_core_length(fixed: bytes) -> int:
         raise IncompleteError(f"only {len(fixed)} bytes long: too short for an image header")
     if fixed[:8] != c.HEADER_MAGIC:
         raise FormatError("not an .aiv image: the magic bytes are missing")
-    major = int.from_bytes(fixed[8:10], "little")
-    if major != c.MAJOR:
-        raise UnsupportedError(f"format version {major} is not known; version {c.MAJOR} is")
     return verified_range(
         int.from_bytes(fixed[12:16], "little"), c.CORE_MIN, c.CORE_MAX, "header length"
     )
@@ -105,6 +102,10 @@ def decode_core(core: bytes) -> Header:
     verified_equal(len(core), decode_core_length(core), "header core length")
     if digest(core[:-32]) != core[-32:]:
         raise IntegrityError("the header is damaged: its digest does not match")
+    # After the digest, so that a flipped bit is not taken for a newer version.
+    major = int.from_bytes(core[8:10], "little")
+    if major != c.MAJOR:
+        raise UnsupportedError(f"format version {major} is not known; version {c.MAJOR} is")
     (_, _, minor, length, incompatible, compatible, file_id, chain_id, created, suite, frame_shift,
      stripe_shift, fanout_shift, digest_kind, key_copies, reserved, key_area_length, reserved2,
      commitment) = _FIXED.unpack_from(core)  # fmt: skip

@@ -214,9 +214,9 @@ class _Job:
         return stream, writer
 
     def _header(self, file_id: bytes, chain_id: bytes, suite: Suite) -> Header:
-        incompatible = Incompatible.ZSTD | (
-            Incompatible.SEALED_RECORDS if suite else Incompatible(0)
-        )
+        incompatible = Incompatible(0) if self._level is None else Incompatible.ZSTD
+        if suite:
+            incompatible |= Incompatible.SEALED_RECORDS
         digests = Compatible.BLOCK_DIGESTS if self._options.block_digests else Compatible(0)
         return Header(
             file_id, chain_id, entropy.now_us(), suite, int(incompatible),
@@ -312,7 +312,7 @@ class _Job:
             end = min(-(-(offset + length) // c.BLOCK) * c.BLOCK, source.size)
             while at < end:
                 size = min(end, at - at % most + most) - at
-                self._limit.wait(size)
+                self._limit.wait(size, self._reporter.again)
                 yield Batch(self._batches, device, at, size)
                 self._batches += 1
                 at += size

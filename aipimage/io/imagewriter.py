@@ -22,6 +22,7 @@ from aipimage.format.seal import Seal, SealDevice, SealOrigin, encode_seal
 from aipimage.format.segments import Segment, encode_segments
 from aipimage.format.tables import IndexEntry, encode_digest_leaf
 from aipimage.format.trailer import Trailer, encode_trailer
+from aipimage.io.codec import PAGE_LEVEL
 from aipimage.io.keys import ChainKeys
 from aipimage.io.mapbuild import MapBuilder
 from aipimage.io.numbering import RecordNumbers
@@ -75,7 +76,8 @@ class ImageWriter:
         self, stream: OutStream, header: Header, keys: ChainKeys | None, numbers: RecordNumbers
     ) -> None:
         self.stream, self.header = stream, header
-        self.records = RecordWriter(stream, numbers, keys)
+        compressed = header.incompatible & c.Incompatible.ZSTD
+        self.records = RecordWriter(stream, numbers, keys, PAGE_LEVEL if compressed else None)
         self.origins: list[bytes] = [self.records.origin]
         self.earlier: list[EarlierOrigin] = []
         self.records_before = 0

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from aipimage.errors import AipImageError, FormatError, IncompleteError, StorageError
 from aipimage.format import constants as c
 from aipimage.format.parts import PartFooter, decode_part_footer, decode_part_header
+from aipimage.io.outstream import part_path
 from aipimage.io.storage import File, Storage, StrPath, close_all
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def open_stream(storage: Storage, path: StrPath) -> InStream:
         FormatError: it is no image. IncompleteError: a part is missing, named by its number.
     """
     path = os.fspath(path)
+    _refuse_without_first_part(storage, path)
     first = storage.open_read(path)
     try:
         magic = first.pread(8, 0)
@@ -92,6 +94,12 @@ def open_stream(storage: Storage, path: StrPath) -> InStream:
         with contextlib.suppress(StorageError):
             first.close()
         raise
+
+
+def _refuse_without_first_part(storage: Storage, path: str) -> None:
+    """Say that part 1 is missing rather than that there is no such file, where others are there."""
+    if not storage.exists(path) and storage.exists(part_path(path, 2)):
+        raise IncompleteError(f"{path}: part 1 is missing")
 
 
 def base_path(path: str) -> str:
@@ -154,7 +162,8 @@ def _check_set(path: str, found: dict[int, tuple[File, PartFooter]]) -> None:
     missing = [number for number in range(1, most + 1) if number not in found]
     if missing:
         listed = ", ".join(str(number) for number in missing[:10])
-        raise IncompleteError(f"{path}: part {listed} is missing")
+        many = f"parts {listed} are" if len(missing) > 1 else f"part {listed} is"
+        raise IncompleteError(f"{path}: {many} missing")
     last = [number for number, (_, footer) in found.items() if footer.last]
     if not last:
         raise IncompleteError(f"{path}: part {most + 1} is missing (the last part is not there)")

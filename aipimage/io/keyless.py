@@ -21,23 +21,28 @@ from aipimage.io.walk import Piece, hop
 
 
 def verify_keyless(
-    path: StrPath, *, executor: Executor | None = None, threads: int | None = None,
-    progress: ProgressCallback | None = None, storage: Storage = DEFAULT,
+    path: StrPath, *, expected_digest: str | None = None, executor: Executor | None = None,
+    threads: int | None = None, progress: ProgressCallback | None = None,
+    storage: Storage = DEFAULT,
 ) -> VerifyResult:  # fmt: skip
     """Check every stored byte against the digests beside it, without any key (section 13).
 
     Finds damage; does not find tampering by somebody who recomputes digests.
+
+    Args:
+        expected_digest: the image digest that was kept elsewhere; another one is damage.
 
     Raises:
         FormatError, IncompleteError: it is no whole image. IntegrityError: header or trailer are
             damaged.
     """
     with open_stream(storage, path) as stream:
-        return _keyless(stream, executor, threads, progress)
+        return _keyless(stream, expected_digest, executor, threads, progress)
 
 
 def _keyless(
     stream: InStream,
+    expected_digest: str | None,
     executor: Executor | None,
     threads: int | None,
     progress: ProgressCallback | None,
@@ -50,6 +55,8 @@ def _keyless(
         trailer = decode_trailer(memoryview(tail), stream.size)
         if trailer.header_digest != header.header_digest:
             damage.append(Damage("header and trailer belong to different images"))
+        if expected_digest not in (None, trailer.seal.digest.hex()):
+            damage.append(Damage("not the image that was expected: its digest differs"))
         if header.suite:
             _, damaged = read_key_area(stream, header)
             damage += [Damage(f"copy {copy} of the key area is damaged") for copy in damaged]

@@ -4,9 +4,9 @@
 
 from __future__ import annotations
 
-from aipimage.errors import AipImageError, FormatError, RequestError
+from aipimage.errors import AipImageError, FormatError, IntegrityError, RequestError
 from aipimage.format import constants as c
-from aipimage.format.parts import PartFooter, decode_part_header
+from aipimage.format.parts import PartFooter, decode_part_footer, decode_part_header
 from aipimage.io.instream import InStream
 from aipimage.io.outstream import PARTIAL, FileStream, part_path, verified_part_size
 from aipimage.io.storage import File, Storage
@@ -91,15 +91,30 @@ def _open_parts(storage: Storage, path: str, files: list[File], split: int) -> P
                 f"{file.name}: was begun with another part size; resume with that one"
             )
         length = min(room, file.size() - c.PART_RECORD)
+        footer = _footer_of(file) if number < len(files) else None
+        if footer is not None and footer.length != room:
+            raise RequestError(
+                f"{file.name}: was begun with another part size; resume with that one"
+            )
         if length <= 0:
             break
         footers.append(PartFooter(header.set_id, number, size, length, False))
         size += length
-        if length < room:
+        # A part without its footer is taken for the last one, so that the footer is written again.
+        if length < room or (footer is None and number < len(files)):
             break
     if not footers:
         raise FormatError(f"{path}{PARTIAL}: its first part has no header; remove it")
     return PartialStream(storage, path, files, footers, size, split)
+
+
+def _footer_of(file: File) -> PartFooter | None:
+    """The footer of a part that another follows; ``None`` where it is damaged."""
+    try:
+        at = max(0, file.size() - c.PART_RECORD)
+        return decode_part_footer(file.pread(c.PART_RECORD, at))
+    except (FormatError, IntegrityError):
+        return None
 
 
 def _locked(storage: Storage, name: str) -> File:

@@ -43,6 +43,7 @@ class Progress:
         return self.done / self.stored if self.stored else None
 
 
+_TICK = 0.1
 ProgressCallback = Callable[[Progress], object]
 """Called now and then from the calling thread; returning ``False`` cancels with
 ``CancelledError``.
@@ -56,16 +57,22 @@ class Reporter:
         self._phase, self._total, self._callback = phase, total, callback
         self.started = time.monotonic()
         self._last = 0.0
+        self._done = self._stored = 0
 
     def report(self, done: int, stored: int, final: bool = False) -> None:
         """Tell the callback, and stop where it says so."""
+        self._done, self._stored = done, stored
         now = time.monotonic()
-        if self._callback is None or not (final or now - self._last >= 0.1):
+        if self._callback is None or not (final or now - self._last >= _TICK):
             return
         self._last = now
         progress = Progress(self._phase, done, self._total, stored, now - self.started)
         if self._callback(progress) is False and not final:
             raise CancelledError(f"{self._phase} was cancelled")
+
+    def again(self) -> None:
+        """Report the same as before, so that a job that waits can be cancelled."""
+        self.report(self._done, self._stored)
 
 
 class RateLimit:
@@ -75,12 +82,15 @@ class RateLimit:
         self._rate = rate
         self._due = time.monotonic()
 
-    def wait(self, length: int) -> None:
-        """Sleep until ``length`` more bytes are due. An idle time is not made up for later."""
+    def wait(self, length: int, tick: Callable[[], object]) -> None:
+        """Sleep until ``length`` more bytes are due, calling ``tick`` so that somebody can cancel.
+
+        An idle time is not made up for later.
+        """
         if not self._rate:
             return
-        now = time.monotonic()
-        self._due = max(self._due, now - 1.0)
-        if self._due > now:
-            time.sleep(self._due - now)
+        self._due = max(self._due, time.monotonic() - 1.0)
+        while (left := self._due - time.monotonic()) > 0:
+            time.sleep(min(left, _TICK))
+            tick()
         self._due += length / self._rate

@@ -21,7 +21,7 @@ from aipimage.format.record import (
     verified_against,
 )
 from aipimage.io.cipher import RecordCipher
-from aipimage.io.codec import PAGE_LEVEL, BytesLike, compress, decompress
+from aipimage.io.codec import BytesLike, compress, decompress
 from aipimage.io.keys import ChainKeys
 from aipimage.io.numbering import RecordNumbers
 from aipimage.io.outstream import OutStream
@@ -97,18 +97,29 @@ def open_record(
 
 
 class RecordWriter:
-    """Appends the records of one origin to a stream, from one thread."""
+    """Appends the records of one origin to a stream, from one thread.
 
-    def __init__(self, stream: OutStream, numbers: RecordNumbers, keys: ChainKeys | None) -> None:
+    Args:
+        page_level: zstd level for pages, ``None`` for an image without compression.
+    """
+
+    def __init__(
+        self,
+        stream: OutStream,
+        numbers: RecordNumbers,
+        keys: ChainKeys | None,
+        page_level: int | None,
+    ) -> None:
         self.stream, self.numbers = stream, numbers
+        self._page_level = page_level
         self.origin = numbers.origin
         self.builder = RecordBuilder(self.origin, keys.cipher(self.origin) if keys else None)
         self.count = 0
 
-    def write(
-        self, kind: RecordType, plain: BytesLike, level: int | None = PAGE_LEVEL
-    ) -> Reference:
+    def write(self, kind: RecordType, plain: BytesLike) -> Reference:
         """Build and append a page, and return the reference to it."""
+        # A frame table is digests for the most part, which do not compress.
+        level = None if kind == RecordType.TABLE_LEAF else self._page_level
         out = memoryview(bytearray(self.builder.room(len(plain))))
         record = self.builder.build_into(out, kind, plain, level, self.numbers.claim(kind))
         return self.append(out[: record.length], [record])[0]

@@ -81,6 +81,7 @@ class ResumedState:
         self.writer, self.sector = writer, survey.checkpoint.sector
         self.description, self.description_values = survey.description, survey.description_values
         self._stream, self._header, self._keys, self._survey = stream, header, keys, survey
+        self._last_leaf: tuple[int, int] | None = None
         notes = np.concatenate([np.empty(0, NOTE_DTYPE), *survey.notes])
         self._notes = notes[np.argsort(notes["at"], kind="stable")]
         bad = self._notes[self._notes["kind"] == Kind.UNREADABLE]
@@ -100,7 +101,7 @@ class ResumedState:
         self.writer.begin_device(sources[0].size)
         for index, (walked, opened, reader) in enumerate(self._frames_and_leaves()):
             if walked.header.type == RecordType.DIGEST_LEAF:
-                self._reuse_leaf(walked, opened)
+                self._reuse_leaf(walked, opened, len(results))
                 continue
             extents = _frame_extents(walked, opened, reader)
             device = _verified_device(extents, sources)
@@ -136,9 +137,15 @@ class ResumedState:
                         reader,
                     )
 
-    def _reuse_leaf(self, walked: Walked, opened: OpenedRecord | None) -> None:
+    def _reuse_leaf(self, walked: Walked, opened: OpenedRecord | None, device: int) -> None:
         assert opened is not None
         first, _ = decode_digest_leaf(opened.plain, self._header.stripe_shift)
+        # A leaf follows the frames of its stripe, and only once.
+        stripe = 1 << (self._header.stripe_shift - 9)
+        stripe_start = (self.writer.position - 1) // stripe * stripe
+        if first * (c.BLOCK // SECTOR) != stripe_start or self._last_leaf == (device, first):
+            raise FormatError("a block digest leaf of a partial image is not where it belongs")
+        self._last_leaf = (device, first)
         self.writer.reuse_digest_leaf(first, _reference(walked))
 
     def _add_frame(self, walked: Walked, extents: FrameExtents) -> None:
@@ -254,7 +261,8 @@ def _described(plain: bytes) -> dict[str, Any]:
     devices = values.get("devices") if isinstance(values, dict) else None
     if not isinstance(devices, list) or not all(isinstance(each, dict) for each in devices):
         raise FormatError("the metadata of a partial image does not tell its devices")
-    return values
+    described: dict[str, Any] = values
+    return described
 
 
 def _check_same_sources(path: str, values: dict[str, Any], sources: list[BlockSource]) -> None:
@@ -302,9 +310,10 @@ def _verified_device(extents: FrameExtents, sources: list[BlockSource]) -> int:
     """Return the one device that a frame's extents are on; they end where it does."""
     device = int(extents["at"][0]) >> 48
     starts = extents["at"] - np.uint64(device << 48)
-    if device >= len(sources) or (
-        starts + extents["sectors"] > np.uint64(-(-sources[device].size // SECTOR))
-    ).any():
+    if (
+        device >= len(sources)
+        or (starts + extents["sectors"] > np.uint64(-(-sources[device].size // SECTOR))).any()
+    ):
         raise FormatError("a frame of a partial image lies outside of its device")
     return device
 

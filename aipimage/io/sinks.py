@@ -294,9 +294,9 @@ def _existing_file(
         _refuse_use(name, use.of_file(info.device, info.inode))
         file.lock()
         if info.size and not force:
-            raise TargetError(f"{name}: already there and not empty; --force replaces its content")
+            raise TargetError(f"{name}: already there and not empty; ask to overwrite it (--force)")
         if info.size and size is not None and not set_size:
-            _refuse_too_small(name, info.size, size, hint="; --set-size gives it the size")
+            _refuse_too_small(name, info.size, size, hint="; ask to set its size (--set-size)")
             size = info.size
         return FileSink(file, size, None, storage)
     except BaseException:
@@ -316,7 +316,7 @@ def _new_file(name: str, size: int | None, force: bool, storage: Storage) -> Fil
         if error.errno == errno.EEXIST:
             raise TargetError(
                 f"{partial}: left by an interrupted restore, or one is running; "
-                "--force removes it when nobody writes it"
+                "ask to overwrite it (--force): it goes when nobody writes it"
             ) from error
         raise
     sink = FileSink(file, size, name, storage)

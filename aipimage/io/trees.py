@@ -89,7 +89,7 @@ class TableBuilder:
         first = self.frame_count - len(self._entries)
         leaf = encode_table_leaf(first, b"".join(self._entries))
         self._entries = []
-        self._index.add(IndexEntry(first, self._writer.write(RecordType.TABLE_LEAF, leaf, None)))
+        self._index.add(IndexEntry(first, self._writer.write(RecordType.TABLE_LEAF, leaf)))
 
     def finish(self) -> Reference:
         """Write what is left and return the root."""

@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from aipimage.errors import AipImageError, FormatError, IntegrityError, RequestError
 from aipimage.extents import SECTOR, ExtentArray, Kind
@@ -192,12 +193,23 @@ class _Verifier:
                     entries = table.leaf(leaf)
                 except AipImageError as error:
                     self._add(Damage(f"frame table: {error}", index))
+                    if len(self._damage) >= DAMAGE_MAX:
+                        # A seal can claim more leaves than anybody can look for.
+                        return
                     continue
                 rows = np.arange(len(entries))
                 if self._sample is not None:
-                    rows = rows[[random.random() * 100 < self._sample for _ in rows]]
+                    rows = self._chosen(rows)
                 for run in split_runs(table.origin, leaf * c.LEAF_FRAMES, entries, rows):
                     yield index, run
+
+    def _chosen(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """A random sample of some frames, at least one."""
+        assert self._sample is not None
+        wanted = np.array([random.random() * 100 < self._sample for _ in rows])
+        wanted[random.randrange(len(rows))] = True
+        chosen: npt.NDArray[np.int64] = rows[wanted]
+        return chosen
 
     def _check_run(self, work: tuple[int, FrameRun]) -> _Findings:
         """In a worker: read a run, verify and open each frame; return those that are damaged."""

@@ -1,0 +1,39 @@
+"""The command ``aipimage``: thin, over the library's public functions.
+
+It needs the extra ``aipimage[cli]``, which importing ``aipimage`` does not.
+
+Exit status: 0 done, 1 refused or failed, 2 wrong usage, 3 verification found damage.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+
+_EXTRA = ("click", "rich")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with these arguments, or those of the process; return the exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        import rich  # noqa: F401 - used where there is a terminal; asked for now, not halfway
+
+        from aipimage.cli.app import run
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _EXTRA:
+            raise
+        return _without_extra(str(error.name), "--json" in given)
+    except KeyboardInterrupt:
+        print("aipimage: error: interrupted", file=sys.stderr)
+        return 130
+    return run(given)
+
+
+def _without_extra(module: str, as_json: bool) -> int:
+    text = f"the command needs {module}; install it with: pip install 'aipimage[cli]'"
+    if as_json:
+        print(json.dumps({"error": text, "type": "MissingExtraError"}))
+    print(f"aipimage: error: {text}", file=sys.stderr)
+    return 1

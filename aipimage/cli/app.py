@@ -1,0 +1,138 @@
+"""The program around the commands: runs one, prints its result or its one-line error."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from aipimage import (
+    AipImageError,
+    IntegrityError,
+    PasswordError,
+    SourceError,
+    StorageError,
+    __version__,
+)
+from aipimage.cli import creating, inspecting, passwd, restoring, splitting
+from aipimage.cli.interrupts import InterruptedCommand, Interrupts
+from aipimage.cli.output import ExitCode, Report, printable, say, write_output, write_report
+from aipimage.cli.session import Session
+
+_MIDWAY = (StorageError, SourceError, IntegrityError)
+"""What can end a job that had begun already; every other error comes before the first write."""
+
+
+class Program(click.Group):
+    """A group of commands that each return a :class:`Report`."""
+
+    def main(self, args: Sequence[str] | None = None, *_: Any, **extra: Any) -> Any:
+        """Run a command and end the process with its exit status."""
+        given = list(sys.argv[1:] if args is None else args)
+        extra |= {"prog_name": "aipimage", "standalone_mode": False}
+        sys.exit(self._run(given, extra))
+
+    def _run(self, given: list[str], extra: dict[str, Any]) -> int:
+        as_json = "--json" in given
+        interrupts = Interrupts()
+        session = Session(interrupts)
+        try:
+            with interrupts:
+                result = super().main(given, obj=session, **extra)
+            if not isinstance(result, Report):  # of --help and --version
+                return int(result or 0)
+            write_report(result, as_json)
+            return result.code
+        except (Exception, KeyboardInterrupt, InterruptedCommand) as error:
+            if os.environ.get("AIPIMAGE_DEBUG") == "1" and not isinstance(error, click.UsageError):
+                traceback.print_exc()
+            return _failed(error, session, as_json)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command; return its exit status."""
+    try:
+        program.main(arguments)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else ExitCode.FAILED
+    raise RuntimeError("internal error: the program did not end")
+
+
+def _failed(error: BaseException, session: Session, as_json: bool) -> int:
+    """Tell about an error; return the exit status."""
+    text, kind, code = _described(error, session)
+    if isinstance(error, click.UsageError) and error.ctx is not None and sys.stderr is not None:
+        click.echo(error.ctx.get_usage(), err=True)
+    if as_json:
+        try:
+            write_output(json.dumps({"error": printable(text), "type": kind}))
+        except StorageError as also:
+            say("error", str(also))
+    say("error", text)
+    return code
+
+
+def _described(error: BaseException, session: Session) -> tuple[str, str, int]:
+    """The one line, the name of the error, and the exit status."""
+    interrupts = session.interrupts
+    if isinstance(error, (KeyboardInterrupt, InterruptedCommand, click.Abort)) or (
+        isinstance(error, AipImageError) and interrupts.number is not None
+    ):
+        text = _with_leftovers(f"stopped by {interrupts.name}", session)
+        return text, "CancelledError", interrupts.exit_code
+    if isinstance(error, click.ClickException):
+        text = error.format_message().rstrip(".")
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            text += f"; see {error.ctx.command_path} --help"
+        return text, "UsageError", error.exit_code
+    if isinstance(error, AipImageError):
+        text = _with_leftovers(str(error), session) if isinstance(error, _MIDWAY) else str(error)
+        if isinstance(error, PasswordError) and not session.password_given:
+            text += " (--password-file FILE or --password-env VAR)"
+        return text, type(error).__name__, ExitCode.FAILED
+    if isinstance(error, MemoryError):
+        return _with_leftovers("not enough memory", session), "MemoryError", ExitCode.FAILED
+    # The message is not shown: nobody knows what an unforeseen error quotes.
+    kind = type(error).__name__
+    return (
+        f"internal error ({kind}); set AIPIMAGE_DEBUG=1 to see where, and please report it",
+        kind,
+        ExitCode.FAILED,
+    )
+
+
+def _with_leftovers(text: str, session: Session) -> str:
+    left = session.after_failure() if session.after_failure is not None else None
+    return f"{text}; {left}" if left else text
+
+
+@click.group(
+    cls=Program,
+    no_args_is_help=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit status: 0 done, 1 refused or failed, 2 wrong usage, 3 verification found damage.",
+)
+@click.version_option(__version__, message="aipimage %(version)s")
+def program() -> None:
+    """Images of disks and volumes, for backup: create, check and restore them.
+
+    Each command has a help page with an example: aipimage COMMAND --help
+    """
+
+
+for _command in (
+    creating.createimage,
+    inspecting.info,
+    inspecting.verify,
+    restoring.restoredisk,
+    restoring.restorevolume,
+    splitting.split,
+    splitting.join,
+    passwd.passwd,
+):
+    program.add_command(_command)

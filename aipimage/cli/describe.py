@@ -1,0 +1,67 @@
+"""What ``aipimage info`` says of an image, as values and for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aipimage import Device, Image, Kind
+from aipimage.cli.output import aligned, counted, human_size, printable, ratio_of
+
+
+def described(image: Image) -> dict[str, Any]:
+    """The object that ``info --json`` prints."""
+    devices = [_device(device) for device in image.devices]
+    data = sum(device["data"] for device in devices)
+    about = image.metadata["description"]
+    return {
+        "path": image.path, "kind": image.kind, "image_id": image.image_id,
+        "chain_id": image.chain_id, "digest": image.digest,
+        "created": _text(about, "created"), "tool": _text(about, "tool"),
+        "host": _text(about, "host"), "comment": _text(about, "comment"),
+        "encryption": image.encryption, "parts": image.parts, "stored": image.stored,
+        "size": sum(device["size"] for device in devices), "data": data,
+        "ratio": ratio_of(data, image.stored), "devices": devices,
+    }  # fmt: skip
+
+
+def _device(device: Device) -> dict[str, Any]:
+    return {
+        "index": device.index, "name": device.name, "size": device.size,
+        "sector_size": device.sector_size, "data": device.bytes_of(Kind.DATA),
+        "zero": device.bytes_of(Kind.ZERO), "unused": device.bytes_of(Kind.UNUSED),
+        "unreadable": device.bytes_of(Kind.UNREADABLE), "lost": device.bytes_of(Kind.LOST),
+    }  # fmt: skip
+
+
+def _text(values: dict[str, Any], name: str) -> str:
+    """A member of the metadata, which may hold anything where another program wrote it."""
+    return str(values.get(name, ""))
+
+
+def description_lines(values: dict[str, Any]) -> list[str]:
+    """The same for people."""
+    ratio = f", {values['ratio']:.2f}:1" if values["ratio"] else ""
+    rows = [
+        ("kind", values["kind"]),
+        ("created", f"{values['created']} on {values['host']} by {values['tool']}"),
+        ("comment", values["comment"]),
+        ("encryption", values["encryption"] or "none"),
+        ("size", f"{human_size(values['size'])}, {human_size(values['data'])} of it data"),
+        ("stored", f"{human_size(values['stored'])} in {counted(values['parts'], 'part')}{ratio}"),
+        ("image id", values["image_id"]),
+        ("chain id", values["chain_id"]),
+        ("digest", values["digest"]),
+    ]
+    shown = [(f"  {name}", printable(text)) for name, text in rows if text]
+    devices = [_device_row(device) for device in values["devices"]]
+    return [printable(values["path"]), *aligned(shown), "devices", *aligned(devices)]
+
+
+def _device_row(device: dict[str, Any]) -> tuple[str, str]:
+    kinds = [
+        f"{human_size(device[kind])} {kind}"
+        for kind in ("data", "zero", "unused", "unreadable", "lost")
+        if device[kind]
+    ]
+    name = f"  {device['index']}  {printable(device['name'])}"
+    return name, f"{human_size(device['size'])}: {', '.join(kinds)}"

@@ -1,0 +1,143 @@
+"""``aipimage info`` and ``aipimage verify``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+import aipimage
+from aipimage import Damage, Image, VerifyResult
+from aipimage.cli.describe import described, description_lines
+from aipimage.cli.evidence import first_file, is_damage
+from aipimage.cli.options import (
+    checked_digest,
+    checked_percent,
+    example,
+    json_option,
+    password_options,
+)
+from aipimage.cli.output import ExitCode, Report, counted, human_size, printable
+from aipimage.cli.secret import image_password
+from aipimage.cli.session import Session
+
+_SHOWN = 20
+
+
+@click.command(epilog=example("aipimage info disk.aiv"), short_help="Show what an image holds.")
+@click.argument("image", metavar="IMAGE")
+@click.option("--chain", is_flag=True, help="List all images of its chain.")
+@password_options
+@json_option
+@click.pass_obj
+def info(
+    session: Session, image: str, chain: bool, password_file: str | None, password_env: str | None
+) -> Report:
+    """Show what IMAGE holds: its devices, when and where it was made, its digest.
+
+    IMAGE may be any part of a split image. An encrypted one shows nothing without its password.
+    """
+    password = image_password(session, password_file, password_env)
+    with aipimage.open(image, password) as opened:
+        values = described(opened)
+        lines = description_lines(values)
+        if chain:
+            member = _member(opened)
+            values["chain"] = [member]
+            row = f"{member['kind']}  {member['created']}  {member['path']}"
+            lines += ["chain", f"  {printable(row)}"]
+        return Report(values, lines)
+
+
+def _member(image: Image) -> dict[str, Any]:
+    """A full image is all of its chain as far as this release goes."""
+    values = described(image)
+    return {name: values[name] for name in ("path", "kind", "image_id", "created", "stored")}
+
+
+@click.command(
+    epilog=example("aipimage verify disk.aiv", "aipimage verify --sample 5 disk.aiv"),
+    short_help="Check that an image is whole.",
+)
+@click.argument("image", metavar="IMAGE")
+@click.option("--chain", is_flag=True, help="Check all images of its chain.")
+@click.option(
+    "--sample", type=float, callback=checked_percent, metavar="PERCENT",
+    help="Check only so many of the frames, chosen at random.",
+)  # fmt: skip
+@click.option("--keyless", is_flag=True, help="Check the stored bytes, without the password.")
+@click.option(
+    "--digest", metavar="DIGEST", callback=checked_digest,
+    help="Fail unless the image has the digest that createimage printed.",
+)  # fmt: skip
+@password_options
+@json_option
+@click.pass_obj
+def verify(
+    session: Session, image: str, chain: bool, sample: float | None, keyless: bool,
+    digest: str | None, password_file: str | None, password_env: str | None,
+) -> Report:  # fmt: skip
+    """Check every byte of IMAGE. Exit status 3 says that damage was found."""
+    if keyless and (sample is not None or digest is not None):
+        raise click.UsageError("--keyless checks everything; give it without --sample and --digest")
+    path = first_file(image)
+    mode = "keyless" if keyless else "full" if sample is None else "sample"
+    try:
+        if keyless:
+            with session.progress("verifying") as callback:
+                result = aipimage.verify_keyless(path, progress=callback)
+        else:
+            password = image_password(session, password_file, password_env)
+            with (
+                aipimage.open(path, password, expected_digest=digest) as opened,
+                session.progress("verifying") as callback,
+            ):
+                result = opened.verify(sample=sample, progress=callback)
+    except aipimage.AipImageError as error:
+        if not is_damage(path, error):
+            raise
+        result = VerifyResult(mode, 0, 0, 0.0, (Damage(str(error)),))
+    return _report(image, result, chain)
+
+
+def _report(path: str, result: VerifyResult, chain: bool) -> Report:
+    values: dict[str, Any] = {
+        "path": path, "mode": result.mode, "ok": result.ok, "frames": result.frames,
+        "bytes": result.bytes, "seconds": round(result.seconds, 3),
+        "damage": [_damage_values(each) for each in result.damage],
+    }  # fmt: skip
+    if chain:
+        values["chain"] = [{"path": path, "ok": result.ok}]
+    size = human_size(result.bytes)
+    amount = f"{counted(result.frames, 'frame')}, {size}, {result.seconds:.1f} s"
+    if not result.bytes:
+        amount = "it cannot be opened"
+    what = {"full": "whole", "keyless": "whole as far as is seen without keys"}.get(
+        result.mode, "no damage in the sample"
+    )
+    if result.ok:
+        return Report(values, [f"{printable(path)}: {what} ({amount})"])
+    found = counted(len(result.damage), "finding")
+    lines = [f"{printable(path)}: DAMAGED, {found} ({amount})"]
+    lines += [_damage_line(each) for each in result.damage[:_SHOWN]]
+    if len(result.damage) > _SHOWN:
+        lines.append(f"  and {len(result.damage) - _SHOWN} more; --json lists them")
+    return Report(values, lines, ExitCode.DAMAGED)
+
+
+def _damage_values(damage: Damage) -> dict[str, Any]:
+    return {
+        "what": printable(damage.what), "origin": damage.origin, "frame": damage.frame,
+        "ranges": [
+            {"device": device, "offset": offset, "length": length}
+            for device, offset, length in damage.ranges
+        ],
+    }  # fmt: skip
+
+
+def _damage_line(damage: Damage) -> str:
+    where = ", ".join(
+        f"device {device} bytes {offset} to {offset + length - 1}"
+        for device, offset, length in damage.ranges
+    )
+    return f"  {printable(damage.what)}" + (f" ({where})" if where else "")

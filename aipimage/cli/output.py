@@ -1,0 +1,126 @@
+"""What a command gives back, and how it reaches the terminal or another program."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, TextIO
+
+from aipimage import StorageError
+
+
+class ExitCode(IntEnum):
+    """The exit status of the command."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    DAMAGED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The result of a command.
+
+    Attributes:
+        values: the object that ``--json`` prints.
+        lines: the same for people.
+        warnings: printed on standard error in both cases.
+    """
+
+    values: dict[str, Any] = field(repr=False)
+    lines: list[str] = field(repr=False)
+    code: ExitCode = ExitCode.DONE
+    warnings: tuple[str, ...] = ()
+
+
+def human_size(count: int) -> str:
+    """Bytes in binary units, with about three digits: ``1.62 GiB``."""
+    if count < 1024:
+        return f"{count} bytes"
+    value, unit = float(count), "bytes"
+    for name in ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB"):
+        # 1023.95 would be shown as 1024, which is one of the next unit.
+        if value < 1023.5:
+            break
+        value, unit = value / 1024, name
+    return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f} {unit}"
+
+
+def counted(count: int, noun: str) -> str:
+    """``1 part``, ``2 parts``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def ratio_of(data: int, stored: int) -> float | None:
+    """How many times the data is larger than what is stored of it; ``None`` without data."""
+    return round(data / stored, 3) if data and stored else None
+
+
+def printable(value: object) -> str:
+    """Text from a file or a path, on one line and without what would steer a terminal."""
+    return "".join(
+        char if char.isprintable() else ascii(char)[1:-1] for char in str(value)
+    )  # lone surrogates of undecodable file names are not printable either
+
+
+def aligned(rows: Iterable[tuple[str, str]]) -> list[str]:
+    """Two columns, the first as wide as its longest entry."""
+    listed = list(rows)
+    width = max((len(name) for name, _ in listed), default=0)
+    return [f"{name:<{width}}  {text}".rstrip() for name, text in listed]
+
+
+def write_report(report: Report, as_json: bool) -> None:
+    """Print the result on standard output, warnings on standard error.
+
+    Raises:
+        StorageError: standard output cannot be written. A reader that went away is no error.
+    """
+    for warning in report.warnings:
+        say("warning", warning)
+    text = json.dumps(report.values) if as_json else "\n".join(report.lines)
+    write_output(text)
+
+
+def write_output(text: str) -> None:
+    """Print text on standard output; see :func:`write_report`."""
+    stream = sys.stdout
+    if stream is None:  # closed by who started us
+        return
+    try:
+        _print(text, stream)
+    except BrokenPipeError:
+        _discard(stream)
+    except OSError as error:
+        _discard(stream)
+        raise StorageError.from_os_error("write", "standard output", error) from error
+
+
+def say(level: str, text: str) -> None:
+    """Print ``aipimage: LEVEL: TEXT`` on standard error, on one line."""
+    if sys.stderr is None:
+        return
+    # Nobody can be told when standard error itself fails.
+    with contextlib.suppress(OSError):
+        _print(f"aipimage: {level}: {printable(text)}", sys.stderr)
+
+
+def _print(text: str, stream: TextIO) -> None:
+    """Print, with escapes for what the stream's encoding lacks."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    stream.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+    stream.flush()
+
+
+def _discard(stream: TextIO) -> None:
+    """Lead a broken stream to nowhere: the interpreter flushes it once more when it ends."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)

@@ -1,0 +1,1 @@
+"""The command ``aipimage``, from outside: arguments in; files, output and exit status out."""

@@ -1,0 +1,176 @@
+"""Ctrl-C and SIGTERM: nothing half-valid stays, and what can be resumed is."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.helpers import COMMAND, Ran, done, spawn
+
+from aipimage.cli.interrupts import InterruptedCommand, Interrupts  # isort: skip - after helpers
+
+MIB = 1 << 20
+# The command with a checkpoint after each stripe, so that a test need not write for 30 s.
+EAGER = (
+    "import functools, sys, aipimage; from aipimage.cli import main; "
+    "aipimage.create = functools.partial(aipimage.create, checkpoint_bytes=1); "
+    "sys.exit(main(sys.argv[1:]))"
+)
+# The command with a target that is slow to write.
+SLOW = (
+    "import sys, time; from aipimage.cli import main; from aipimage.io.sinks import FileSink; "
+    "write = FileSink.write; FileSink.write = lambda *a: (time.sleep(0.05), write(*a)); "
+    "sys.exit(main(sys.argv[1:]))"
+)
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """160 MiB that do not compress: over two stripes."""
+    path = tmp_path_factory.mktemp("signals") / "large.raw"
+    block = random.Random(2).randbytes(MIB)
+    path.write_bytes(b"".join(number.to_bytes(4) + block[4:] for number in range(160)))
+    return path
+
+
+def start(*arguments: object, command: list[str] = COMMAND) -> subprocess.Popen[str]:
+    """Begin the command."""
+    return subprocess.Popen(
+        [*command, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def wait_for(path: Path, size: int, process: subprocess.Popen[str]) -> None:
+    """Wait until a file is so large while the command runs."""
+    for _ in range(3000):
+        if path.exists() and path.stat().st_size >= size:
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    pytest.fail(f"{path} did not grow")
+
+
+def ended(process: subprocess.Popen[str]) -> Ran:
+    """What the command gave back."""
+    out, err = process.communicate(timeout=30)
+    return Ran(process.returncode, out, err)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_stopped_creation_leaves_nothing(
+    number: signal.Signals, large: Path, tmp_path: Path
+) -> None:
+    """No image, no partial file, one line, the exit status that shells know."""
+    path = tmp_path / "o.aiv"
+    process = start("createimage", "-o", path, large, "--rate", "20M", "--json")
+    wait_for(tmp_path / "o.aiv.partial", MIB, process)
+    process.send_signal(number)
+    ran = ended(process)
+    assert ran.code == 128 + number
+    assert ran.error == f"stopped by {number.name}; no {path} was made"
+    assert ran.json["type"] == "CancelledError"
+    assert not list(tmp_path.iterdir())
+
+
+def test_stopped_creation_is_resumed(large: Path, tmp_path: Path) -> None:
+    """After a checkpoint the partial file is kept, said so, and gone on from."""
+    path = tmp_path / "o.aiv"
+    command = ["createimage", "-o", path, large, "--compress", "none"]
+    process = start(*command, "--rate", "60M", command=[sys.executable, "-c", EAGER])
+    wait_for(tmp_path / "o.aiv.partial", 80 * MIB, process)
+    process.send_signal(signal.SIGINT)
+    ran = ended(process)
+    assert ran.code == 130
+    assert ran.error == (
+        f"stopped by SIGINT; {path}.partial is kept, "
+        "and the same command with --resume goes on from it"
+    )
+    assert os.listdir(tmp_path) == ["o.aiv.partial"]
+    assert spawn("verify", path).code == 1
+    values = done(*command, "--resume", "--json").json
+    assert values["resumed"] is True
+    assert os.listdir(tmp_path) == ["o.aiv"]
+    done("verify", path)
+    done("restoredisk", path, tmp_path / "t.raw")
+    assert subprocess.run(["cmp", large, tmp_path / "t.raw"], check=False).returncode == 0
+
+
+def test_a_job_that_does_not_report_is_stopped_too(large: Path, tmp_path: Path) -> None:
+    """At this rate the library sleeps for an hour between two batches."""
+    process = start("createimage", "-o", tmp_path / "o.aiv", large, "--rate", "1K")
+    wait_for(tmp_path / "o.aiv.partial", 1, process)
+    time.sleep(0.3)
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert ended(process).code == 143
+    assert time.monotonic() - began < 10
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_second_signal_does_not_wait(large: Path, tmp_path: Path) -> None:
+    """Ctrl-C twice, and nothing is left all the same."""
+    process = start("createimage", "-o", tmp_path / "o.aiv", large, "--rate", "1K")
+    wait_for(tmp_path / "o.aiv.partial", 1, process)
+    time.sleep(0.3)
+    for _ in range(2):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.2)
+    assert ended(process).code == 130
+    assert not list(tmp_path.iterdir())
+
+
+def test_signals_are_noted_then_insisted_on() -> None:
+    """The first asks, the second breaks off; afterwards all is as it was before."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+    before = [signal.getsignal(number) for number in numbers]
+    with Interrupts() as interrupts:
+        assert interrupts.number is None
+        signal.raise_signal(signal.SIGTERM)
+        assert (interrupts.number, interrupts.exit_code) == (signal.SIGTERM, 143)
+        assert signal.getitimer(signal.ITIMER_REAL)[0] > 0
+        with pytest.raises(InterruptedCommand):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+    assert before == [signal.getsignal(number) for number in numbers]
+
+
+def test_stopped_restore(large: Path, tmp_path: Path) -> None:
+    """A new target goes away; one that was there is named."""
+    done("createimage", "-o", tmp_path / "o.aiv", large, "--compress", "none")
+    target = tmp_path / "t.raw"
+    command = [sys.executable, "-c", SLOW]
+    process = start("restoredisk", tmp_path / "o.aiv", target, command=command)
+    wait_for(tmp_path / "t.raw.partial", MIB, process)
+    process.send_signal(signal.SIGINT)
+    ran = ended(process)
+    assert (ran.code, ran.error) == (130, "stopped by SIGINT")
+    assert os.listdir(tmp_path) == ["o.aiv"]
+    target.write_bytes(b"old")
+    process = start(
+        "restoredisk", tmp_path / "o.aiv", target, "--force", "--set-size", command=command
+    )
+    wait_for(target, MIB, process)
+    process.send_signal(signal.SIGINT)
+    ran = ended(process)
+    assert (ran.code, ran.error) == (
+        130, f"stopped by SIGINT; {target} may hold part of it only; restore it again",
+    )  # fmt: skip
+
+
+def test_an_ignored_signal_stays_ignored(large: Path, tmp_path: Path) -> None:
+    """As under nohup, or in a shell's background job."""
+    shell = 'trap "" INT; exec "$@"'
+    command = ["sh", "-c", shell, "sh", *COMMAND]
+    process = start(
+        "createimage", "-o", tmp_path / "o.aiv", large, "--rate", "100M", command=command
+    )
+    wait_for(tmp_path / "o.aiv.partial", 1, process)
+    process.send_signal(signal.SIGINT)
+    assert ended(process).code == 0

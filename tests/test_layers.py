@@ -1,0 +1,182 @@
+"""Dependencies point downward only (docs/architecture.md, "Layers"), and importing stays light."""
+
+from __future__ import annotations
+
+import ast
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import aipimage
+
+PACKAGE = Path(aipimage.__file__).parent
+# Highest first. A module may import its own layer and those that are listed for it.
+BASE = {"extents", "errors", "version"}
+MIDDLE = {"vmdk", "volumes", "io", "format"} | BASE
+ALLOWED = {
+    "cli": {"cli", "public", "jobs", "mount"} | MIDDLE,
+    "public": MIDDLE - {"format"},
+    "jobs": {"jobs"} | MIDDLE,
+    "mount": {"mount"} | MIDDLE,
+    "vmdk": {"vmdk", "volumes", "io", "_core"} | BASE,
+    "volumes": {"volumes", "io", "format", "_core"} | BASE,
+    "io": {"io", "format", "_core"} | BASE,
+    "format": {"format", "extents", "errors"},
+    "_core": {"_native"},
+    "extents": set(),
+    "errors": set(),
+    "version": set(),
+}
+OUTSIDE_FORMAT = {"blake3", "numpy"}
+# No files, threads, clocks, randomness, processes, crypto or C in the format.
+NOT_IN_FORMAT = {
+    "asyncio", "cffi", "concurrent", "ctypes", "hashlib", "hmac", "io", "mmap", "multiprocessing",
+    "os", "pathlib", "random", "secrets", "shutil", "socket", "subprocess", "tempfile", "threading",
+    "time",
+}  # fmt: skip
+RUN_TIME = {"blake3", "cffi", "cryptography", "numpy", "zstandard"}
+FOR_CHECKERS = {"typing_extensions"}
+OPTIONAL = {"click", "rich", "pytsk3", "fuse", "mfusepy", "boto3", "botocore", "dask", "ray"}
+MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
+
+
+def layer_of(module: str) -> str:
+    """The layer of a dotted name below ``aipimage``; the package itself is the public surface."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else "public"
+
+
+def dotted(path: Path) -> str:
+    """The dotted name of a file of the package."""
+    parts = ["aipimage", *path.with_suffix("").parts]
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(path: Path, *, checkers_too: bool = True) -> Iterator[str]:
+    """Every dotted name that a file imports, at any depth of its code."""
+    tree = ast.parse((PACKAGE / path).read_text("utf-8"))
+    skipped: set[int] = set()
+    if not checkers_too:
+        skipped = {id(n) for t in ast.walk(tree) if _for_checkers(t) for n in ast.walk(t)}
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            assert node.module is not None
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                yield name if _is_module(name) else node.module
+
+
+def _for_checkers(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
+def _is_module(name: str) -> bool:
+    parts = name.split(".")
+    if parts[0] != "aipimage":
+        return False
+    place = PACKAGE.joinpath(*parts[1:])
+    return place.is_dir() or place.with_suffix(".py").exists() or name == "aipimage._native"
+
+
+def test_every_module_has_a_layer() -> None:
+    """A new directory needs a place in the order first."""
+    assert {layer_of(dotted(path)) for path in MODULES} <= set(ALLOWED)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=str)
+def test_imports_point_downward(path: Path) -> None:
+    """Type checking counts too: a name from above is a dependency however it is imported."""
+    layer = layer_of(dotted(path))
+    found = {name for name in imports(path) if name.split(".")[0] == "aipimage"}
+    wrong = {name for name in found if layer_of(name) not in ALLOWED[layer]}
+    assert not wrong, f"{path} is in layer {layer} and must not import {sorted(wrong)}"
+
+
+def test_one_door_to_c() -> None:
+    """Only ``aipimage/_core.py`` imports the native module, and nobody needs cffi at run time."""
+    for path in MODULES:
+        found = set(imports(path))
+        assert ("aipimage._native" in found) == (path == Path("_core.py")), path
+        assert not {name for name in found if name.split(".")[0] in ("cffi", "ctypes")} or (
+            path == Path("io/storage.py")  # ctypes for fallocate, which Python lacks
+        ), path
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if p.parts[0] == "format"], ids=str)
+def test_format_is_values_and_bytes(path: Path) -> None:
+    """No files, no threads, no crypto, no C: numpy and BLAKE3 beside the standard library."""
+    roots = {name.split(".")[0] for name in imports(path, checkers_too=False)} - {"aipimage"}
+    foreign = roots - OUTSIDE_FORMAT - set(sys.stdlib_module_names)
+    assert not foreign
+    assert not roots & NOT_IN_FORMAT
+    calls = {n.func.id for n in ast.walk(ast.parse((PACKAGE / path).read_text("utf-8")))
+             if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}  # fmt: skip
+    assert not calls & {"open", "exec", "eval"}
+
+
+def test_storage_is_the_one_place_that_opens_files() -> None:
+    """Below the command, only ``io/storage.py`` calls the system on a file."""
+    below = [path for path in MODULES if path.parts[0] in ("io", "format", "volumes", "vmdk")]
+    for path in set(below) - {Path("io/storage.py")}:
+        for node in ast.walk(ast.parse((PACKAGE / path).read_text("utf-8"))):
+            if isinstance(node, ast.Call):
+                assert ast.unparse(node.func) not in FILE_CALLS, f"{path}, line {node.lineno}"
+
+
+FILE_CALLS = {"open", "io.open"} | {
+    f"os.{name}"
+    for name in (
+        "open", "close", "read", "write", "pread", "pwrite", "preadv", "pwritev", "fsync",
+        "fdatasync", "ftruncate", "truncate", "rename", "replace", "remove", "unlink", "lseek",
+        "mkdir", "listdir",
+    )
+}  # fmt: skip
+
+
+def test_the_library_needs_no_extra() -> None:
+    """What it imports is a run-time dependency in pyproject.toml; only the command has more."""
+    for path in MODULES:
+        roots = {name.split(".")[0] for name in imports(path)} - {"aipimage"}
+        foreign = roots - RUN_TIME - FOR_CHECKERS - set(sys.stdlib_module_names)
+        assert not foreign or layer_of(dotted(path)) in ("cli", "jobs", "mount"), (path, foreign)
+
+
+def test_import_brings_nothing_optional() -> None:
+    """``import aipimage`` in a fresh process; the time is printed and not asserted."""
+    script = (
+        "import sys, time; t = time.perf_counter(); import aipimage; t = time.perf_counter() - t;"
+        "import json; print(json.dumps([t, sorted({m.split('.')[0] for m in sys.modules}),"
+        "sorted(m for m in sys.modules if m.startswith('aipimage'))]))"
+    )
+    seconds = []
+    for _ in range(5):
+        # -I: neither the working directory nor the environment of this test run helps.
+        command = [sys.executable, "-I", "-c", script]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        spent, roots, ours = json.loads(done.stdout)
+        seconds.append(spent)
+        assert not done.stderr
+        assert not set(roots) & OPTIONAL
+        assert not [name for name in ours if layer_of(name) in ("cli", "jobs", "mount", "vmdk")]
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-I", "-c", ""], check=True)
+    bare = time.perf_counter() - started
+    median = statistics.median(seconds) * 1000
+    print(f"import aipimage: median {median:.0f} ms (python itself {bare * 1000:.0f} ms)")
+
+
+def test_public_names_exist() -> None:
+    """``__all__`` is explicit, sorted enough to find things in, and true."""
+    assert len(set(aipimage.__all__)) == len(aipimage.__all__)
+    assert all(hasattr(aipimage, name) for name in aipimage.__all__)

@@ -5,6 +5,8 @@ section 7).
 from __future__ import annotations
 
 import threading
+from array import array
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -45,7 +47,9 @@ class LoadedPage:
     def __init__(self, page: MapPage, origins: dict[bytes, int]) -> None:
         self.page = page
         length = page.extents["length"]
-        self.starts = np.cumsum(length) - length + np.uint64(page.first)
+        starts = np.cumsum(length) - length + np.uint64(page.first)
+        # Searched one at a time, where bisect on an array is several times as fast as numpy.
+        self.starts = array("Q", starts.tobytes())
         self.extents = page.extents
         data = page.extents["kind"] == Kind.DATA
         if data.any():
@@ -58,7 +62,7 @@ class LoadedPage:
             self.extents["origin"][data] = table[page.extents["origin"][data]]
         below = np.flatnonzero(page.extents["kind"] == Kind.PAGE)
         self.refs = dict(zip(below.tolist(), page.refs, strict=True))
-        self.nbytes = self.extents.nbytes + self.starts.nbytes + 512 + 200 * len(self.refs)
+        self.nbytes = self.extents.nbytes + 8 * len(self.starts) + 512 + 200 * len(self.refs)
 
 
 class DeviceMap:
@@ -70,7 +74,7 @@ class DeviceMap:
     ) -> None:  # fmt: skip
         self._records, self._header, self._device, self._index = records, header, device, index
         self._origins = origins
-        self._pages: OrderedDict[Reference, LoadedPage] = OrderedDict()
+        self._pages: OrderedDict[bytes, LoadedPage] = OrderedDict()
         self._used = 0
         self._lock = threading.Lock()
         self._last: LoadedPage | None = None
@@ -81,13 +85,13 @@ class DeviceMap:
         end = sector + count
         while sector < end:
             page = self._leaf_at(sector)
-            row = int(page.starts.searchsorted(sector, "right")) - 1
+            row = bisect_right(page.starts, sector) - 1
             rows = len(page.extents)
             while row < rows and sector < end:
                 length, position, origin, kind = page.extents[row].item()
                 if kind == Kind.PAGE:
                     break
-                start = int(page.starts[row])
+                start = page.starts[row]
                 taken = min(start + length, end) - sector
                 result.append(Piece(sector, taken, kind, origin, position + sector - start))
                 sector += taken
@@ -102,7 +106,7 @@ class DeviceMap:
         else:
             page = self.root()
         while True:
-            row = int(page.starts.searchsorted(sector, "right")) - 1
+            row = bisect_right(page.starts, sector) - 1
             if row not in page.refs:
                 self._last = page
                 return page
@@ -124,16 +128,16 @@ class DeviceMap:
         """The page below an extent of kind page."""
         child = self._load(page.refs[row])
         found = (child.page.first, child.page.sectors)
-        wanted = (int(page.starts[row]), int(page.extents["length"][row]))
+        wanted = (page.starts[row], int(page.extents["length"][row]))
         if found != wanted or child.page.level >= page.page.level:
             raise FormatError("a map page is not the one that its place needs")
         return child
 
     def _load(self, ref: Reference) -> LoadedPage:
         with self._lock:
-            page = self._pages.get(ref)
+            page = self._pages.get(ref.digest)
             if page is not None:
-                self._pages.move_to_end(ref)
+                self._pages.move_to_end(ref.digest)
                 return page
         plain = self._records.fetch(ref, RecordType.MAP).plain
         header = self._header
@@ -142,8 +146,8 @@ class DeviceMap:
             raise FormatError("a map page belongs to another device")
         page = LoadedPage(decoded, self._origins)
         with self._lock:
-            if ref not in self._pages:
-                self._pages[ref] = page
+            if ref.digest not in self._pages:
+                self._pages[ref.digest] = page
                 self._used += page.nbytes
             while self._used > _PAGES_KEPT_BYTES and len(self._pages) > 1:
                 _, old = self._pages.popitem(last=False)
@@ -169,12 +173,12 @@ class DeviceMap:
             below = next((r for r in page.refs if r >= row), len(page.extents))
             if below > row:
                 block = page.extents[row:below]
-                first = int(page.starts[row])
+                first = page.starts[row]
                 if first < end and first + int(block["length"].sum()) > start:
                     yield first, block
             if below == len(page.extents):
                 continue
-            first = int(page.starts[below])
+            first = page.starts[below]
             if first >= end:
                 return
             stack.append((page, below + 1))

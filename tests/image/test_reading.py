@@ -95,10 +95,10 @@ def test_the_cache_is_bounded_and_loads_a_frame_once() -> None:
 
     cache, loads, gate = FrameCache(1000), [], threading.Event()
 
-    def load() -> bytes:
+    def load() -> memoryview:
         loads.append(1)
         gate.wait(5)
-        return b"x" * 600
+        return memoryview(b"x" * 600)
 
     with ThreadPoolExecutor(4) as pool:
         futures = [pool.submit(cache.get, "a", load) for _ in range(4)]
@@ -116,7 +116,7 @@ def test_a_failed_load_is_tried_again() -> None:
     cache = FrameCache(1000)
     with pytest.raises(OSError, match="once"):
         cache.get("a", lambda: (_ for _ in ()).throw(OSError("once")))
-    assert bytes(cache.get("a", lambda: b"fine")) == b"fine"
+    assert bytes(cache.get("a", lambda: memoryview(b"fine"))) == b"fine"
 
 
 def test_sampled_verification_and_other_executors(image: aipimage.Image) -> None:

@@ -1,0 +1,80 @@
+"""What README and the package docstring show is run as it stands there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+import aipimage
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+QUICKSTART = (ROOT / "docs/quickstart.md").read_text("utf-8")
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """Fenced blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def docstring_example() -> str:
+    """The indented block after the ``::`` of the package docstring."""
+    found = re.search(r"::\n\n((?:(?:    .*)?\n)+)", aipimage.__doc__ or "")
+    assert found
+    return textwrap.dedent(found[1]).strip() + "\n"
+
+
+def small_disk(path: Path) -> bytes:
+    """A disk with a boot signature, a GPT header, data and zeros."""
+    content = bytearray(3_000_000)
+    content[510:520] = b"\x55\xaaEFI PART"
+    content[4096:400_000] = bytes(range(1, 252)) * (395_904 // 251) + bytes(395_904 % 251)
+    path.write_bytes(content)
+    return bytes(content)
+
+
+def run(code: str, place: Path) -> str:
+    """Run in a process of its own, as a reader would."""
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code], cwd=place, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_readme_example(tmp_path: Path) -> None:
+    (code,) = blocks(README, "python")
+    assert len(code.strip().splitlines()) <= 11, "ten lines, and the import's blank one"
+    content = small_disk(tmp_path / "disk.raw")
+    assert run(code, tmp_path) == "b'EFI PART' 3000000 ['DATA', 'ZERO']\n"
+    assert (tmp_path / "copy.raw").read_bytes() == content
+
+
+def test_docstring_example(tmp_path: Path) -> None:
+    code = docstring_example()
+    assert len(code.splitlines()) <= 11
+    content = small_disk(tmp_path / "disk.raw")
+    assert run(code, tmp_path).startswith("55aa ")
+    assert (tmp_path / "copy.raw").read_bytes() == content
+
+
+@pytest.mark.parametrize("number", range(len(blocks(QUICKSTART, "python"))))
+def test_quickstart_examples(tmp_path: Path, number: int) -> None:
+    """Each block may build on those before it."""
+    small_disk(tmp_path / "disk.raw")
+    run("\n".join(blocks(QUICKSTART, "python")[: number + 1]), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["demo", "test"])
+def test_one_line_for_each_command(name: str) -> None:
+    """``.ci/run`` takes them from here; each is one line that begins in a clean clone."""
+    marked = rf"^<!-- command: {name} -->\n```sh\n(.*?)\n```$"
+    found = re.findall(marked, README, re.MULTILINE | re.DOTALL)
+    assert len(found) == 1
+    assert "\n" not in found[0]
+    assert found[0].startswith("python3 -m venv ")

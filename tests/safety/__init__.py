@@ -1,0 +1,1 @@
+"""What must never happen: silent corruption, half images under final names, crashes, hangs."""

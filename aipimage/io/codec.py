@@ -37,7 +37,7 @@ def compress(plain: BytesLike, level: int | None) -> tuple[Codec, BytesLike]:
     """Return (codec, payload): compressed where that is smaller, else as it is."""
     if level is None:
         return Codec.NONE, plain
-    packed = _compressor(level).compress(plain)
+    packed = compressor(level).compress(plain)
     if len(packed) < memoryview(plain).nbytes:
         return Codec.ZSTD, packed
     return Codec.NONE, plain
@@ -83,7 +83,8 @@ def _check_parameters(payload: BytesLike, plain_length: int) -> None:
         raise IntegrityError("a compressed record asks for a window over the limit")
 
 
-def _compressor(level: int) -> zstandard.ZstdCompressor:
+def compressor(level: int) -> zstandard.ZstdCompressor:
+    """This thread's compressor of a level."""
     made: dict[int, zstandard.ZstdCompressor] = _local.__dict__.setdefault("compressors", {})
     if level not in made:
         made[level] = zstandard.ZstdCompressor(level=level, write_checksum=False)

@@ -20,14 +20,14 @@ from aipimage.format.keyarea import KeyArea, encode_key_area
 from aipimage.format.record import NO_REFERENCE, Reference
 from aipimage.format.seal import Seal, SealDevice, SealOrigin, encode_seal
 from aipimage.format.segments import Segment, encode_segments
-from aipimage.format.tables import IndexEntry, encode_digest_leaf
+from aipimage.format.tables import FrameEntries, IndexEntry, encode_digest_leaf
 from aipimage.format.trailer import Trailer, encode_trailer
 from aipimage.io.codec import PAGE_LEVEL
 from aipimage.io.keys import ChainKeys
 from aipimage.io.mapbuild import MapBuilder
 from aipimage.io.numbering import RecordNumbers
 from aipimage.io.outstream import OutStream
-from aipimage.io.records import BuiltRecord, RecordWriter
+from aipimage.io.records import RecordWriter
 from aipimage.io.trees import IndexBuilder, TableBuilder
 
 
@@ -120,11 +120,12 @@ class ImageWriter:
         """Sectors of the current device that are mapped."""
         return self._building().position
 
-    def add_frames(self, data: memoryview, frames: list[BuiltRecord]) -> None:
+    def add_frames(self, data: memoryview, frames: FrameEntries) -> None:
         """Append frames that lie one after the other in ``data``, in the order of their numbers."""
-        if frames:
-            for ref in self.records.append(data, frames):
-                self._table.add(ref)
+        if len(frames):
+            placed = frames.copy()
+            placed["offset"] += np.uint64(self.records.append(data, len(frames)))
+            self._table.add(placed)
 
     def add_extents(self, extents: ExtentArray) -> None:
         """Map the next sectors of the current device."""

@@ -7,11 +7,11 @@ read the bytes, so that they stay in its cache. Only the claim of frame numbers 
 
 from __future__ import annotations
 
-import struct
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -23,14 +23,15 @@ from aipimage.extents import EXTENT_DTYPE, SECTOR, ExtentArray, Kind
 from aipimage.format import constants as c
 from aipimage.format.constants import RecordType
 from aipimage.format.digest import digest
-from aipimage.format.tables import encode_frame_extents
+from aipimage.format.tables import FRAME_ENTRY_DTYPE, FrameEntries, encode_frame_extents
 from aipimage.io.numbering import RecordNumbers
-from aipimage.io.records import BuiltRecord, RecordBuilder
+from aipimage.io.records import RecordBuilder
 from aipimage.io.sources import BlockSource, read_with_retries
 
 CLUSTER = 4096
 """Bytes: the grain at which zeros are left out. The last cluster of a device may be short."""
 
+_NO_DIGEST = bytes(c.BLOCK_DIGEST)
 _local = threading.local()
 _DEVICE_SHIFT = 48
 Runs = npt.NDArray[np.uint64]
@@ -51,6 +52,7 @@ class PackedBatch:
 
     Attributes:
         data: the frames' records one after the other; valid until ``release`` is called.
+        frames: their table entries, ``offset`` counted from the start of ``data``.
         extents: cover the batch's sectors from front to back.
         digests: 16 bytes for each block of 64 KiB.
         unreadable: (offset, length) in bytes.
@@ -58,7 +60,7 @@ class PackedBatch:
 
     batch: Batch
     data: memoryview
-    frames: list[BuiltRecord]
+    frames: FrameEntries
     extents: ExtentArray
     digests: bytes
     unreadable: list[tuple[int, int]]
@@ -154,7 +156,7 @@ class Packer:
         extents = _extents(runs, padded // SECTOR, first * self.frame_size // SECTOR)
         if unreadable:
             extents = _mark_unreadable(extents, unreadable, batch.offset)
-        data = memoryview(out)[: sum(frame.length for frame in frames)]
+        data = memoryview(out)[: int(frames["record_length"].sum())]
         release = partial(self.buffers.give, out)
         return PackedBatch(batch, data, frames, extents, digests, unreadable, release)
 
@@ -182,30 +184,17 @@ class Packer:
 
     def _frames(
         self, packed: memoryview, runs: Runs, batch: Batch, first: int, out: memoryview
-    ) -> list[BuiltRecord]:
+    ) -> FrameEntries:
         """Build the records of all frames one after the other in ``out``."""
+        if not packed.nbytes:
+            return np.empty(0, FRAME_ENTRY_DTYPE)
         size = self.frame_size
-        frames: list[BuiltRecord] = []
         where = batch.device << _DEVICE_SHIFT | batch.offset // SECTOR
-        ends = np.cumsum(runs[:, 1])
-        stored = _not_worth_compressing(packed, size)
-        end = 0
-        for at in range(0, packed.nbytes, size):
-            plain = packed[at : at + size]
-            extents = _frame_extents(runs, ends, where, at // SECTOR, plain.nbytes // SECTOR)
-            number = first + len(frames)
-            level = None if stored[len(frames)] else self.level
-            frame = self.builder.build_into(
-                out[end:], RecordType.FRAME, plain, level, number, extents
-            )
-            frames.append(frame)
-            end += frame.length
-        return frames
-
-
-def _not_worth_compressing(packed: memoryview, size: int) -> list[int]:
-    """For each frame whether its data looks random: zstd would work as long on it for nothing."""
-    return np.unpackbits(_core.random_bitmap(packed, size), bitorder="little").tolist()
+        extents = _frame_extents(runs, where, size // SECTOR)
+        plains = [packed[at : at + size] for at in range(0, packed.nbytes, size)]
+        # Data that looks random is stored as it is: zstd would work as long on it for nothing.
+        stored = np.unpackbits(_core.random_bitmap(packed, size), bitorder="little").tolist()
+        return self.builder.build_frames(out, first, plains, extents, stored, self.level)
 
 
 def _buffer(name: str, length: int) -> memoryview:
@@ -229,35 +218,39 @@ def _packed(view: memoryview, runs: Runs, total: int) -> memoryview:
 
 def _block_digests(view: memoryview, runs: Runs) -> bytes:
     """16 bytes a block (section 8); only blocks that a run touches are looked at."""
-    blocks = -(-view.nbytes // c.BLOCK)
-    digests = bytearray(blocks * c.BLOCK_DIGEST)
-    step = c.BLOCK // SECTOR
+    size = c.BLOCK
+    blocks = -(-view.nbytes // size)
     touched = np.zeros(blocks + 1, np.int32)
-    np.add.at(touched, runs[:, 0] // step, 1)
-    np.add.at(touched, (runs[:, 0] + runs[:, 1] - 1) // step + 1, -1)
-    for block in np.flatnonzero(np.cumsum(touched[:-1])).tolist():
-        part = view[block * c.BLOCK : (block + 1) * c.BLOCK]
-        if part.nbytes < c.BLOCK:
-            part = memoryview(bytes(part) + bytes(c.BLOCK - part.nbytes))
-        at = block * c.BLOCK_DIGEST
-        digests[at : at + c.BLOCK_DIGEST] = digest(part)[: c.BLOCK_DIGEST]
-    return bytes(digests)
+    np.add.at(touched, runs[:, 0] // (size // SECTOR), 1)
+    np.add.at(touched, (runs[:, 0] + runs[:, 1] - 1) // (size // SECTOR) + 1, -1)
+    wanted = np.cumsum(touched[:-1]).tolist()
+    if view.nbytes % size:
+        # Only the end of a device is a short block: it is padded.
+        view = memoryview(bytes(view) + bytes(size - view.nbytes % size))
+    return b"".join(
+        [
+            digest(view[block * size : block * size + size])[: c.BLOCK_DIGEST]
+            if wanted[block]
+            else _NO_DIGEST
+            for block in range(blocks)
+        ]
+    )
 
 
-def _frame_extents(runs: Runs, ends: Runs, where: int, first: int, count: int) -> bytes:
-    """The extents of the frame that holds packed sectors ``first`` to ``first + count`` of the
-    batch.
-    """
-    if len(runs) == 1:
-        return struct.pack("<QI", where + int(runs[0, 0]) + first, count)
-    low = int(np.searchsorted(ends, first, "right"))
-    high = int(np.searchsorted(ends, first + count, "left")) + 1
-    starts, lengths = runs[low:high, 0].copy(), runs[low:high, 1].copy()
-    skipped = np.uint64(first) - (ends[low] - lengths[0])
-    starts[0] += skipped
-    lengths[0] -= skipped
-    lengths[-1] -= ends[high - 1] - np.uint64(first + count)
-    return encode_frame_extents(starts + np.uint64(where), lengths)
+def _frame_extents(runs: Runs, where: int, size: int) -> list[bytes]:
+    """The extents of each frame of ``size`` packed sectors of the batch (section 6.1)."""
+    ends = np.cumsum(runs[:, 1])
+    total = int(ends[-1])
+    # Cut where a run ends or a frame ends; each piece then belongs to one run and one frame.
+    cuts = np.union1d(ends, np.arange(size, total, size, dtype=np.uint64))
+    starts = np.concatenate((np.zeros(1, np.uint64), cuts[:-1]))
+    run = np.searchsorted(ends, starts, "right")
+    at = runs[run, 0] + (starts - (ends[run] - runs[run, 1])) + np.uint64(where)
+    data = encode_frame_extents(at, cuts - starts)
+    frames = -(-total // size)
+    firsts = np.searchsorted(starts, np.arange(frames + 1, dtype=np.uint64) * np.uint64(size))
+    bounds = (firsts * c.FRAME_EXTENT).tolist()
+    return [data[low:high] for low, high in pairwise(bounds)]
 
 
 def _extents(runs: Runs, sectors: int, position: int) -> ExtentArray:

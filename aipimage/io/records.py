@@ -7,21 +7,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
+
 from aipimage.errors import FormatError
 from aipimage.format import constants as c
-from aipimage.format.constants import RecordType
+from aipimage.format.constants import RECORD_MAGIC, RecordType
 from aipimage.format.digest import digest
 from aipimage.format.record import (
     RecordHeader,
     Reference,
     decode_record_header,
     encode_record_header,
+    pack_record_header,
     payload_length,
     record_length,
     verified_against,
 )
+from aipimage.format.tables import FRAME_ENTRY_DTYPE, FrameEntries
 from aipimage.io.cipher import RecordCipher
-from aipimage.io.codec import BytesLike, compress, decompress
+from aipimage.io.codec import BytesLike, compress, compressor, decompress
 from aipimage.io.keys import ChainKeys
 from aipimage.io.numbering import RecordNumbers
 from aipimage.io.outstream import OutStream
@@ -82,6 +86,50 @@ class RecordBuilder:
         out[end : end + c.CHECK] = found[: c.CHECK]
         return BuiltRecord(end + c.CHECK, len(plain), found)
 
+    def build_frames(
+        self, out: memoryview, first: int, plains: list[memoryview], extents: list[bytes],
+        stored: list[int], level: int | None,
+    ) -> FrameEntries:  # fmt: skip
+        """Build frames one after the other in ``out``, numbered from ``first`` on.
+
+        This loop is written out instead of calling :meth:`build_into`: what Python does between
+        two calls that give up the GIL is what the other threads wait for (docs/performance.md).
+
+        Args:
+            extents: of each frame, encoded. stored: 1 where a frame is not to be compressed.
+
+        Returns:
+            their table entries, ``offset`` counted from the start of ``out``.
+        """
+        press = compressor(level).compress if level is not None else None
+        head, tail, extent, tag = c.RECORD_HEADER, c.CHECK, c.FRAME_EXTENT, self.tag
+        origin, seal, hashed = self.origin, self._cipher, digest
+        rows = []
+        at, number = 0, first
+        for plain, where, skip in zip(plains, extents, stored, strict=False):
+            codec, length = 0, len(plain)
+            data: BytesLike = plain
+            if press is not None and not skip:
+                packed = press(plain)
+                if len(packed) < length:
+                    codec, data = 1, packed
+            start, size = at + head, len(data) + len(where)
+            end = start + size + tag
+            header = pack_record_header(
+                RECORD_MAGIC, 1, codec, len(where) // extent, size + tag, length, origin, number
+            )
+            out[at:start] = header
+            if seal is None:
+                out[start : end - len(where)] = data
+                out[end - len(where) : end] = where
+            else:
+                seal.seal_into(header, b"".join((data, where)), out[start:end])
+            found = hashed(out[at:end])
+            out[end : end + tail] = found[:tail]
+            rows.append((at, end + tail - at, length, found))
+            at, number = end + tail, number + 1
+        return np.array(rows, FRAME_ENTRY_DTYPE)
+
 
 def open_record(
     data: memoryview, header: RecordHeader, cipher: RecordCipher | None
@@ -122,18 +170,14 @@ class RecordWriter:
         level = None if kind == RecordType.TABLE_LEAF else self._page_level
         out = memoryview(bytearray(self.builder.room(len(plain))))
         record = self.builder.build_into(out, kind, plain, level, self.numbers.claim(kind))
-        return self.append(out[: record.length], [record])[0]
+        return Reference(self.origin, self.append(out[: record.length], 1), *record)
 
-    def append(self, data: memoryview, records: list[BuiltRecord]) -> list[Reference]:
-        """Append records that lie one after the other in ``data``."""
+    def append(self, data: memoryview, count: int) -> int:
+        """Append ``count`` records that lie one after the other; return where they begin."""
         offset = self.stream.position
         self.stream.append([data])
-        self.count += len(records)
-        refs = []
-        for record in records:
-            refs.append(Reference(self.origin, offset, *record))
-            offset += record.length
-        return refs
+        self.count += count
+        return offset
 
 
 class RecordReader:

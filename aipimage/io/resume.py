@@ -29,7 +29,13 @@ from aipimage.format.checkpoint import (
 from aipimage.format.constants import RecordType
 from aipimage.format.header import Header
 from aipimage.format.record import Reference, payload_length, verified_record
-from aipimage.format.tables import FrameExtents, decode_digest_leaf, decode_frame_extents
+from aipimage.format.tables import (
+    FRAME_ENTRY_DTYPE,
+    FrameExtents,
+    decode_digest_leaf,
+    decode_frame_extents,
+    encode_frame_entry,
+)
 from aipimage.io import entropy
 from aipimage.io.imagewriter import DeviceResult, EarlierOrigin, ImageWriter
 from aipimage.io.keys import ChainKeys, Suite
@@ -153,7 +159,9 @@ class ResumedState:
         table = self.writer.earlier[index - 1].table
         if walked.header.number != table.frame_count:
             raise FormatError("the frames of a partial image are not in order")
-        table.add(_reference(walked))
+        ref = _reference(walked)
+        entry = encode_frame_entry(ref.offset, ref.record_length, ref.plain_length, ref.digest)
+        table.add(np.frombuffer(entry, FRAME_ENTRY_DTYPE))
         position = walked.header.number * self._header.frame_sectors
         for at, sectors in extents.tolist():
             self._fill_to(at >> 48, at & ((1 << 48) - 1))

@@ -18,11 +18,11 @@ from aipimage.format import constants as c
 from aipimage.format.constants import RecordType
 from aipimage.format.record import NO_REFERENCE, Reference
 from aipimage.format.tables import (
+    FRAME_ENTRY_DTYPE,
     FrameEntries,
     IndexEntry,
     decode_index,
     decode_table_leaf,
-    encode_frame_entry,
     encode_index,
     encode_table_leaf,
 )
@@ -30,6 +30,7 @@ from aipimage.io.frames import FrameRun
 from aipimage.io.records import RecordReader, RecordWriter
 
 _LEAVES_KEPT = 256
+_LEAF_BYTES = c.LEAF_FRAMES * FRAME_ENTRY_DTYPE.itemsize
 _RUN_SHIFT = np.uint64(21)
 
 
@@ -73,22 +74,21 @@ class TableBuilder:
 
     def __init__(self, writer: RecordWriter) -> None:
         self._writer, self._index = writer, IndexBuilder(writer)
-        self._entries: list[bytes] = []
+        self._entries = bytearray()
         self.frame_count = 0
 
-    def add(self, ref: Reference) -> None:
-        """Add the next frame; frames come in the order of their numbers."""
-        self._entries.append(
-            encode_frame_entry(ref.offset, ref.record_length, ref.plain_length, ref.digest)
-        )
-        self.frame_count += 1
-        if len(self._entries) == c.LEAF_FRAMES:
+    def add(self, frames: FrameEntries) -> None:
+        """Add the next frames (``FRAME_ENTRY_DTYPE``), in the order of their numbers."""
+        self._entries += frames.tobytes()
+        self.frame_count += len(frames)
+        while len(self._entries) >= _LEAF_BYTES:
             self._flush()
 
     def _flush(self) -> None:
-        first = self.frame_count - len(self._entries)
-        leaf = encode_table_leaf(first, b"".join(self._entries))
-        self._entries = []
+        size = FRAME_ENTRY_DTYPE.itemsize
+        first = self.frame_count - len(self._entries) // size
+        leaf = encode_table_leaf(first, bytes(self._entries[:_LEAF_BYTES]))
+        del self._entries[:_LEAF_BYTES]
         self._index.add(IndexEntry(first, self._writer.write(RecordType.TABLE_LEAF, leaf)))
 
     def finish(self) -> Reference:

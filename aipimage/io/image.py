@@ -171,6 +171,11 @@ class Image:
         """Where an address lies in this stream (section 9.3)."""
         return self._segments.locate(origin, offset, length)
 
+    def read_stored(self, origin: bytes, offset: int, buffer: memoryview) -> memoryview:
+        """Fill ``buffer`` with stored bytes from an address on, and return it."""
+        self.stream.pread_into(buffer, self._segments.locate(origin, offset, buffer.nbytes))
+        return buffer
+
     def locate(self, ref: Reference) -> int:
         """Where a record lies in this stream."""
         return self._segments.locate(ref.origin, ref.offset, ref.record_length)

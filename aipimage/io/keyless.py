@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import Executor
+from functools import partial
 from typing import NamedTuple
 
 from aipimage.errors import AipImageError
@@ -11,6 +12,7 @@ from aipimage.format import constants as c
 from aipimage.format.constants import RecordType
 from aipimage.format.digest import digest
 from aipimage.format.trailer import decode_trailer
+from aipimage.io.buffers import Buffers
 from aipimage.io.instream import InStream, open_stream
 from aipimage.io.opening import read_header, read_key_area
 from aipimage.io.pipeline import executor_for, in_order
@@ -63,11 +65,13 @@ def _keyless(
     except AipImageError as error:
         raise type(error)(f"{stream.name}: {error}") from error
     frames, done = 0, header.records_start
+    buffers = Buffers()
     last = b""
     end = stream.size - c.TRAILER
     try:
         with executor_for(executor, threads, "verify") as (pool, in_flight):
-            for checked in in_order(pool, _check_piece, hop(stream, done, end), in_flight):
+            pieces = hop(stream, done, end, buffers)
+            for checked in in_order(pool, partial(_check_piece, buffers), pieces, in_flight):
                 frames += checked.frames
                 done += checked.length
                 damage += [Damage(f"record at byte {offset} is damaged") for offset in checked.bad]
@@ -89,15 +93,17 @@ class _Checked(NamedTuple):
     last_digest: bytes
 
 
-def _check_piece(piece: Piece) -> _Checked:
+def _check_piece(buffers: Buffers, piece: Piece) -> _Checked:
     """In a worker: compare the digest of each record with its check."""
     bad: list[int] = []
+    data = memoryview(piece.buffer)
     frames, found, at = 0, b"", 0
     for end in piece.ends:
-        record = piece.data[at:end]
+        record = data[at:end]
         found = digest(record[: -c.CHECK])
         if found[: c.CHECK] != record[-c.CHECK :]:
             bad.append(piece.offset + at)
         frames += record[4] == RecordType.FRAME
         at = end
+    buffers.give(piece.buffer)
     return _Checked(frames, at, bad, found)

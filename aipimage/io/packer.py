@@ -24,6 +24,7 @@ from aipimage.format import constants as c
 from aipimage.format.constants import RecordType
 from aipimage.format.digest import digest
 from aipimage.format.tables import FRAME_ENTRY_DTYPE, FrameEntries, encode_frame_extents
+from aipimage.io.buffers import Buffers, thread_buffer
 from aipimage.io.numbering import RecordNumbers
 from aipimage.io.records import RecordBuilder
 from aipimage.io.sources import BlockSource, read_with_retries
@@ -32,7 +33,6 @@ CLUSTER = 4096
 """Bytes: the grain at which zeros are left out. The last cluster of a device may be short."""
 
 _NO_DIGEST = bytes(c.BLOCK_DIGEST)
-_local = threading.local()
 _DEVICE_SHIFT = 48
 Runs = npt.NDArray[np.uint64]
 
@@ -65,26 +65,6 @@ class PackedBatch:
     digests: bytes
     unreadable: list[tuple[int, int]]
     release: Callable[[], None]
-
-
-class Buffers:
-    """Output buffers that go from worker to writer and back, so that no batch faults in memory."""
-
-    def __init__(self) -> None:
-        self._free: list[bytearray] = []
-
-    def take(self, length: int) -> bytearray:
-        """Return a buffer of at least ``length`` bytes."""
-        # list.pop and list.append are atomic; a buffer that is too small is given up.
-        try:
-            buffer = self._free.pop()
-        except IndexError:
-            buffer = bytearray(length)
-        return buffer if len(buffer) >= length else bytearray(length)
-
-    def give(self, buffer: bytearray) -> None:
-        """Take a buffer back."""
-        self._free.append(buffer)
 
 
 class Turns:
@@ -143,7 +123,7 @@ class Packer:
 
     def _pack(self, source: BlockSource, batch: Batch) -> PackedBatch:
         padded = -(-batch.length // SECTOR) * SECTOR
-        view = _buffer("read", padded)
+        view = thread_buffer("read", padded)
         view[batch.length :] = bytes(padded - batch.length)
         unreadable = self._read(source, view[: batch.length], batch.offset)
         runs = self._runs(view, batch.offset, unreadable)
@@ -197,21 +177,12 @@ class Packer:
         return self.builder.build_frames(out, first, plains, extents, stored, self.level)
 
 
-def _buffer(name: str, length: int) -> memoryview:
-    """A buffer of this thread, used again for every batch."""
-    buffer: bytearray | None = getattr(_local, name, None)
-    if buffer is None or len(buffer) < length:
-        buffer = bytearray(length)
-        setattr(_local, name, buffer)
-    return memoryview(buffer)[:length]
-
-
 def _packed(view: memoryview, runs: Runs, total: int) -> memoryview:
     """The kept bytes one after the other; a single run is used where it lies."""
     if len(runs) <= 1:
         start = int(runs[0, 0]) * SECTOR if len(runs) else 0
         return view[start : start + total]
-    packed = _buffer("packed", total)
+    packed = thread_buffer("packed", total)
     _core.pack(view, runs * np.uint64(SECTOR), packed)
     return packed
 

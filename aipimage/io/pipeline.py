@@ -30,7 +30,8 @@ def executor_for(
         workers = getattr(executor, "_max_workers", None) or default_threads()
         yield executor, workers + 2
         return
-    workers = threads or default_threads()
+    # One more than there are processors: somebody always waits for the interpreter's lock.
+    workers = threads or default_threads() + 1
     pool = ThreadPoolExecutor(workers, thread_name_prefix=f"aipimage-{name}")
     try:
         yield pool, workers + 2

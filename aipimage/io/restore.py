@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from aipimage.errors import FormatError, IntegrityError
 from aipimage.extents import SECTOR, Kind
+from aipimage.io.buffers import thread_buffer
 from aipimage.io.codec import BytesLike
 from aipimage.io.devicemap import Piece
 from aipimage.io.frames import FrameRun, open_frames
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from aipimage.io.image import Image
 
 _BATCH_SECTORS = (2 << 20) // SECTOR
+_RUN_BUFFERS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,8 +198,15 @@ def load_frames(image: Image, pieces: list[Piece]) -> dict[tuple[int, int], Byte
         }
     )
     frames: dict[tuple[int, int], BytesLike] = {}
-    for origin, run in frame_runs(image, wanted):
-        data = memoryview(image.records.read(run.origin, run.start, run.length))
+    for index, (origin, run) in enumerate(frame_runs(image, wanted)):
+        # A buffer of its own for each run, because frames that are stored as they are lie in it.
+        reused = index < _RUN_BUFFERS
+        buffer = (
+            thread_buffer(f"run {index}", run.length)
+            if reused
+            else memoryview(bytearray(run.length))
+        )
+        data = image.read_stored(run.origin, run.start, buffer)
         for opened in open_frames(image.records, run, data):
             if opened.error is not None:
                 raise type(opened.error)(

@@ -24,6 +24,7 @@ from aipimage.format import constants as c
 from aipimage.format.constants import RecordType
 from aipimage.format.record import NO_REFERENCE, Reference, verified_record
 from aipimage.format.tables import decode_digest_leaf, decode_frame_extents
+from aipimage.io.buffers import thread_buffer
 from aipimage.io.coverage import Coverage
 from aipimage.io.frames import FrameRun, OpenedFrame, open_frames
 from aipimage.io.opening import read_key_area
@@ -215,7 +216,7 @@ class _Verifier:
         """In a worker: read a run, verify and open each frame; return those that are damaged."""
         image, (origin, run) = self._image, work
         try:
-            data = memoryview(image.records.read(run.origin, run.start, run.length))
+            data = image.read_stored(run.origin, run.start, thread_buffer("run", run.length))
         except AipImageError as error:
             numbers = range(run.first, run.first + len(run.entries))
             return _Findings(origin, run, [(number, str(error)) for number in numbers], False)

@@ -6,11 +6,15 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from aipimage.errors import AipImageError, IncompleteError, IntegrityError
 from aipimage.format import constants as c
 from aipimage.format.record import RecordHeader, decode_record_header, record_length
+from aipimage.io.buffers import Buffers
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 _CHUNK = 4 << 20
 _PIECE = 2 << 20
@@ -25,6 +29,9 @@ class Stream(Protocol):
 
     def pread(self, length: int, offset: int) -> bytearray:
         """Return exactly ``length`` bytes."""
+
+    def pread_into(self, buffer: Buffer, offset: int) -> None:
+        """Fill the buffer."""
 
 
 class Walked(NamedTuple):
@@ -57,39 +64,55 @@ def walk_records(stream: Stream, start: int, end: int, tag: int) -> Iterator[lis
 
 
 class Piece(NamedTuple):
-    """Some whole records one after the other: where they begin in the stream, and their ends."""
+    """Some whole records one after the other: where they begin in the stream, and their ends.
+
+    ``buffer`` holds them and is given back by whoever is done with the piece.
+    """
 
     offset: int
-    data: memoryview
+    buffer: bytearray
     ends: list[int]
 
 
-def hop(stream: Stream, start: int, end: int) -> Iterator[Piece]:
+def hop(stream: Stream, start: int, end: int, buffers: Buffers) -> Iterator[Piece]:
     """Yield all records from ``start`` to ``end`` by their lengths alone, which the reader of a
     piece then verifies with their digests.
 
     Raises:
         IntegrityError, IncompleteError: where no record stands.
     """
-    at = start
+    at, most = start, _PIECE
     while at < end:
-        data = memoryview(stream.pread(min(end - at, _PIECE + c.BODY_MAX), at))
-        ends: list[int] = []
-        inside = 0
-        while inside < min(data.nbytes, _PIECE):
-            magic, length = (
-                _HOP.unpack_from(data, inside) if inside + 40 <= data.nbytes else (b"", 0)
-            )
-            if magic != c.RECORD_MAGIC or not 0 < length <= c.BODY_MAX:
-                raise IntegrityError(f"{stream.name}: no record stands at byte {at + inside}")
-            inside += record_length(length)
-            if inside > data.nbytes:
-                break
-            ends.append(inside)
-        if not ends:
+        length = min(end - at, most)
+        buffer = buffers.take(length)
+        data = memoryview(buffer)[:length]
+        stream.pread_into(data, at)
+        ends = _ends(stream.name, data, at, at + length == end)
+        if ends:
+            yield Piece(at, buffer, ends)
+            at, most = at + ends[-1], _PIECE
+        elif most == _PIECE:
+            # A record that is larger than a piece.
+            most = record_length(c.BODY_MAX)
+        else:
             raise IncompleteError(f"{stream.name}: the record at byte {at} is cut short")
-        yield Piece(at, data[: ends[-1]], ends)
-        at += ends[-1]
+
+
+def _ends(name: str, data: memoryview, base: int, last: bool) -> list[int]:
+    """Where the whole records at the start of ``data`` end; ``last``: nothing follows behind it."""
+    ends: list[int] = []
+    at = 0
+    while at + c.RECORD_HEADER <= data.nbytes:
+        magic, length = _HOP.unpack_from(data, at)
+        if magic != c.RECORD_MAGIC or not 0 < length <= c.BODY_MAX:
+            raise IntegrityError(f"{name}: no record stands at byte {base + at}")
+        at += record_length(length)
+        if at > data.nbytes:
+            break
+        ends.append(at)
+    if last and at != data.nbytes:
+        raise IncompleteError(f"{name}: the last record is cut short")
+    return ends
 
 
 def _records_in(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from aipimage.errors import FormatError, IntegrityError
 from aipimage.extents import SECTOR, Kind
-from aipimage.io.buffers import thread_buffer
+from aipimage.io.buffers import Buffers
 from aipimage.io.codec import BytesLike
 from aipimage.io.devicemap import Piece
 from aipimage.io.frames import FrameRun, open_frames
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from aipimage.io.image import Image
 
 _BATCH_SECTORS = (2 << 20) // SECTOR
-_RUN_BUFFERS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +48,22 @@ class RestoreResult:
 
 @dataclass(slots=True)
 class _Work:
-    """Pieces of data that one worker restores, in device order."""
+    """Pieces of data that one worker brings, in device order."""
 
     pieces: list[Piece] = field(default_factory=list)
     sectors: int = 0
+
+
+@dataclass(slots=True)
+class _Brought:
+    """What a worker brought: parts that follow each other on the target, by their offset.
+
+    ``buffers`` hold frames that are stored as they are; they are given back after writing.
+    """
+
+    end: int
+    writes: list[tuple[int, list[BytesLike]]] = field(default_factory=list)
+    buffers: list[bytearray] = field(default_factory=list)
 
 
 def restore_device(
@@ -77,7 +88,8 @@ def restore_device(
 class _Restorer:
     def __init__(self, image: Image, device: int, sink: BlockSink) -> None:
         self._image, self._device, self._sink = image, image.devices[device], sink
-        self._written = self._read = 0
+        self._buffers = Buffers()
+        self._written = 0
 
     def run(
         self, executor: Executor | None, threads: int | None, progress: ProgressCallback | None
@@ -85,10 +97,9 @@ class _Restorer:
         size = self._device.size
         reporter = Reporter("restore", size, progress)
         with executor_for(executor, threads, "restore") as (pool, in_flight):
-            for work in in_order(pool, self._restore, self._plan(), in_flight):
-                self._written += work.sectors * SECTOR
-                end = work.pieces[-1].start + work.pieces[-1].length
-                reporter.report(end * SECTOR, self._written)
+            for brought in in_order(pool, self._bring, self._plan(), in_flight):
+                self._write(brought)
+                reporter.report(brought.end, self._written)
         reporter.report(size, self._written, final=True)
         seconds = time.monotonic() - reporter.started
         unreadable = self._device.bytes_of(Kind.UNREADABLE)
@@ -138,17 +149,16 @@ class _Restorer:
     def _bytes(self, piece: Piece) -> int:
         return min(piece.length * SECTOR, self._device.size - piece.start * SECTOR)
 
-    def _restore(self, work: _Work) -> _Work:
-        """In a worker: bring the frames of some pieces and write them, joined where they follow."""
+    def _bring(self, work: _Work) -> _Brought:
+        """In a worker: read, verify and decode the frames of some pieces."""
         size = self._image.header.frame_size
-        frames = load_frames(self._image, work.pieces)
-        joined = _JoinedWrites(self._sink)
+        last = work.pieces[-1]
+        brought = _Brought((last.start + last.length) * SECTOR)
+        frames = load_frames(self._image, work.pieces, self._buffers, brought.buffers)
+        at = -1
         for piece in work.pieces:
-            offset, left, position = (
-                piece.start * SECTOR,
-                self._bytes(piece),
-                piece.position * SECTOR,
-            )
+            offset, left = piece.start * SECTOR, self._bytes(piece)
+            position = piece.position * SECTOR
             while left > 0:
                 number, inside = divmod(position, size)
                 part = frames[piece.origin, number][inside : inside + left]
@@ -156,37 +166,32 @@ class _Restorer:
                     raise FormatError(
                         f"{self._image.path}: the map points behind the end of a frame"
                     )
-                joined.write(part, offset)
-                offset, left, position = offset + len(part), left - len(part), position + len(part)
-        joined.flush()
-        return work
+                if offset != at:
+                    brought.writes.append((offset, []))
+                brought.writes[-1][1].append(part)
+                at = offset = offset + len(part)
+                left, position = left - len(part), position + len(part)
+        return brought
+
+    def _write(self, brought: _Brought) -> None:
+        """Write in the calling thread alone: writers of one file would wait for its lock in turns,
+        spinning (docs/performance.md).
+        """
+        for offset, parts in brought.writes:
+            self._sink.writev(parts, offset)
+            self._written += sum(map(len, parts))
+        brought.writes = []
+        for buffer in brought.buffers:
+            self._buffers.give(buffer)
 
 
-class _JoinedWrites:
-    """Turns parts that follow each other on the target into one write."""
+def load_frames(
+    image: Image, pieces: list[Piece], buffers: Buffers, taken: list[bytearray]
+) -> dict[tuple[int, int], BytesLike]:
+    """Return the plain bytes of all frames that some pieces of data need, by (origin, number).
 
-    def __init__(self, sink: BlockSink) -> None:
-        self._sink = sink
-        self._parts: list[BytesLike] = []
-        self._start = self._end = 0
-
-    def write(self, part: BytesLike, offset: int) -> None:
-        """Write a part, at the latest with :meth:`flush`."""
-        if offset != self._end:
-            self.flush()
-            self._start = self._end = offset
-        self._parts.append(part)
-        self._end += len(part)
-
-    def flush(self) -> None:
-        """Write what is held back."""
-        if self._parts:
-            self._sink.writev(self._parts, self._start)
-        self._parts = []
-
-
-def load_frames(image: Image, pieces: list[Piece]) -> dict[tuple[int, int], BytesLike]:
-    """Return the plain bytes of all frames that some pieces of data need, by (origin, number)."""
+    Frames that are stored as they are lie in buffers, which are added to ``taken``.
+    """
     size = image.header.frame_sectors
     wanted = sorted(
         {
@@ -198,15 +203,10 @@ def load_frames(image: Image, pieces: list[Piece]) -> dict[tuple[int, int], Byte
         }
     )
     frames: dict[tuple[int, int], BytesLike] = {}
-    for index, (origin, run) in enumerate(frame_runs(image, wanted)):
-        # A buffer of its own for each run, because frames that are stored as they are lie in it.
-        reused = index < _RUN_BUFFERS
-        buffer = (
-            thread_buffer(f"run {index}", run.length)
-            if reused
-            else memoryview(bytearray(run.length))
-        )
-        data = image.read_stored(run.origin, run.start, buffer)
+    for origin, run in frame_runs(image, wanted):
+        buffer = buffers.take(run.length)
+        taken.append(buffer)
+        data = image.read_stored(run.origin, run.start, memoryview(buffer)[: run.length])
         for opened in open_frames(image.records, run, data):
             if opened.error is not None:
                 raise type(opened.error)(

@@ -172,11 +172,24 @@ class FileStream:
             raise TargetError(
                 f"{self.path}: somebody else created it meanwhile; nothing was replaced"
             )
-        for number in range(len(self._files), 0, -1):
-            name = part_path(self.path, number)
-            self._storage.rename(name + PARTIAL, name)
+        self._rename_all()
         self._storage.sync_directory(os.path.dirname(os.path.abspath(self.path)))
         self._close_files()
+
+    def _rename_all(self) -> None:
+        """Give every part its name, part 1 last; where that fails, take those names back."""
+        named: list[str] = []
+        try:
+            for number in range(len(self._files), 0, -1):
+                name = part_path(self.path, number)
+                self._storage.rename(name + PARTIAL, name)
+                named.append(name)
+        except BaseException:
+            for name in named:
+                # Best effort: the failure that led here is the one to tell.
+                with contextlib.suppress(StorageError):
+                    self._storage.rename(name, name + PARTIAL)
+            raise
 
     def abort(self, keep: bool) -> None:
         """Close the partial files, and remove them unless they are kept for a resume."""

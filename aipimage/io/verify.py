@@ -27,6 +27,7 @@ from aipimage.format.tables import decode_digest_leaf, decode_frame_extents
 from aipimage.io.buffers import thread_buffer
 from aipimage.io.coverage import Coverage
 from aipimage.io.frames import FrameRun, OpenedFrame, open_frames
+from aipimage.io.gaps import Gaps
 from aipimage.io.opening import read_key_area
 from aipimage.io.pipeline import executor_for, in_order
 from aipimage.io.progress import ProgressCallback, Reporter
@@ -102,6 +103,7 @@ class _Verifier:
         self._image, self._sample = image, sample
         self._reporter = Reporter("verify", image.stored, progress)
         self._covered = Coverage()
+        self._gaps = Gaps(len(image.tables), image.header.frame_sectors)
         self._damage: list[Damage] = []
         self._bad_frames: dict[int, list[int]] = {}
         self._frames = self._bytes = 0
@@ -118,6 +120,9 @@ class _Verifier:
             with executor_for(executor, threads, "verify") as (pool, in_flight):
                 for findings in in_order(pool, self._check_run, self._runs(), in_flight):
                     self._take(findings)
+            for device in image.devices:
+                step = partial(self._gaps.check, device.map)
+                self._check(step, f"map of device {device.index}")
             if self._sample is None:
                 self._check(self._check_rest, "stream")
                 self._check_key_copies()
@@ -198,6 +203,7 @@ class _Verifier:
                         # A seal can claim more leaves than anybody can look for.
                         return
                     continue
+                self._gaps.add(index, leaf * c.LEAF_FRAMES, entries)
                 rows = np.arange(len(entries))
                 if self._sample is not None:
                     rows = self._chosen(rows)

@@ -6,11 +6,13 @@ import contextlib
 import os
 import re
 from bisect import bisect_right
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
 
 from aipimage.errors import AipImageError, FormatError, IncompleteError, StorageError
 from aipimage.format import constants as c
 from aipimage.format.parts import PartFooter, decode_part_footer, decode_part_header
+from aipimage.io.filepool import FILES_OPEN, FilePool, PooledFile
 from aipimage.io.outstream import part_path
 from aipimage.io.storage import File, Storage, StrPath, close_all
 
@@ -18,6 +20,17 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 _PART_SUFFIX = re.compile(r"\.(\d{3,5})$")
+
+
+class Readable(Protocol):
+    """What a stream reads a part through."""
+
+    @property
+    def name(self) -> str: ...
+
+    def pread_into(self, buffer: Buffer, offset: int) -> int: ...
+
+    def close(self) -> None: ...
 
 
 class InStream:
@@ -28,7 +41,9 @@ class InStream:
         footers: the parts in order; empty where the image is not split.
     """
 
-    def __init__(self, name: str, files: list[File], footers: list[PartFooter], size: int) -> None:
+    def __init__(
+        self, name: str, files: Sequence[Readable], footers: list[PartFooter], size: int
+    ) -> None:
         self.name, self.files, self.footers, self.size = name, files, footers, size
         self._starts = [footer.start for footer in footers]
 
@@ -65,7 +80,7 @@ class InStream:
         self.pread_into(buffer, offset)
         return buffer
 
-    def _fill(self, file: File, view: memoryview, offset: int) -> None:
+    def _fill(self, file: Readable, view: memoryview, offset: int) -> None:
         if file.pread_into(view, offset) != view.nbytes:
             raise IncompleteError(f"{file.name}: became shorter while it was read")
 
@@ -109,13 +124,18 @@ def base_path(path: str) -> str:
 
 def _open_parts(storage: Storage, path: str, named: File) -> InStream:
     set_id = decode_part_header(named.pread(c.PART_RECORD, 0)).set_id
-    found: dict[int, tuple[File, PartFooter]] = {}
+    found: dict[int, tuple[Readable, PartFooter]] = {}
     opened: list[File] = []
     try:
-        for name in _sibling_names(storage, path):
+        names = _sibling_names(storage, path)
+        pool = FilePool(storage) if len(names) > FILES_OPEN else None
+        for name in names:
             file = storage.open_read(name)
             opened.append(file)
-            _take_part(file, set_id, found)
+            number = _take_part(file, set_id, found)
+            if pool is not None:
+                file.close()
+                found[number] = (PooledFile(pool, name), found[number][1])
         _check_set(base_path(path), found)
         named.close()
     except BaseException:
@@ -140,7 +160,8 @@ def _sibling_names(storage: Storage, path: str) -> list[str]:
     return [os.path.join(directory, name) for name in names]
 
 
-def _take_part(file: File, set_id: bytes, found: dict[int, tuple[File, PartFooter]]) -> None:
+def _take_part(file: File, set_id: bytes, found: dict[int, tuple[Readable, PartFooter]]) -> int:
+    """Note a part by its number, and return that."""
     size = file.size()
     try:
         header = decode_part_header(file.pread(c.PART_RECORD, 0))
@@ -155,9 +176,10 @@ def _take_part(file: File, set_id: bytes, found: dict[int, tuple[File, PartFoote
         other = found[header.number][0].name
         raise FormatError(f"{file.name} and {other}: both are part {header.number}; move one away")
     found[header.number] = (file, footer)
+    return header.number
 
 
-def _check_set(path: str, found: dict[int, tuple[File, PartFooter]]) -> None:
+def _check_set(path: str, found: dict[int, tuple[Readable, PartFooter]]) -> None:
     most = max(found)
     missing = [number for number in range(1, most + 1) if number not in found]
     if missing:

@@ -60,6 +60,8 @@ class FileStream:
     """The stream in one file, or in parts where ``split`` (bytes a part at most) is given."""
 
     _untrusted = False
+    # Parts before this one are somebody else's to close: a resume still reads them.
+    _own_from = 1
 
     def __init__(
         self, storage: Storage, path: str, set_id: bytes, split: int | None, overwrite: bool = False
@@ -88,6 +90,7 @@ class FileStream:
         self._storage, self._set_id, self._overwrite = storage, set_id, overwrite
         self._room = None if split is None else verified_part_size(split)
         self._files, self._starts = files, starts
+        self._own_from = max(1, len(files))
         return self
 
     @property
@@ -110,6 +113,10 @@ class FileStream:
         assert self._room is not None
         if self.position - self._starts[-1] == self._room:
             self._close_part(last=False)
+            # A full part is not needed any more, and a system gives a process few open files.
+            # Part 1 stays open: its lock keeps other writers away from the whole set.
+            if len(self._files) > self._own_from:
+                self._files[-1].close()
             self._open_part()
         inside = self.position - self._starts[-1]
         taken = min(view.nbytes, self._room - inside)

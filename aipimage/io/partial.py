@@ -20,21 +20,21 @@ class PartialStream(InStream):
         split: int | None,
     ) -> None:  # fmt: skip
         super().__init__(path, files, footers, size)
-        self._storage, self._split = storage, split
+        self._storage, self._split, self._open = storage, split, files
 
     def cut(self, length: int, overwrite: bool) -> FileStream:
         """Cut everything from stream offset ``length`` on, and return the stream to append to."""
         kept = self._last_part(length)
-        for file in self.files[kept + 1 :]:
+        for file in self._open[kept + 1 :]:
             file.close()
             self._storage.remove(file.name)
         inside = length - self._starts[kept] + c.PART_RECORD if self.footers else length
-        self.files[kept].truncate(inside)
+        self._open[kept].truncate(inside)
         # This object goes on reading what is kept while the new stream grows behind it.
         self.size = length
         set_id = self.footers[0].set_id if self.footers else bytes(16)
         return FileStream.reopen(
-            self._storage, self.name, set_id, self._split, self.files[: kept + 1],
+            self._storage, self.name, set_id, self._split, self._open[: kept + 1],
             self._starts[: kept + 1] or [0], length, overwrite,
         )  # fmt: skip
 

@@ -34,7 +34,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 from aipimage.errors import RequestError, StorageError, TargetError
 
@@ -486,6 +486,12 @@ class File:
             raise StorageError.from_os_error("close", self.name, error) from error
 
 
+class Closable(Protocol):
+    """What can be closed."""
+
+    def close(self) -> None: ...
+
+
 class Storage:
     """Files by their paths, ``str`` or ``os.PathLike``; one with a NUL is a ``RequestError``."""
 
@@ -675,7 +681,7 @@ def _refuse_other_kinds(name: str, mode: int) -> None:
     raise RequestError(f"{name}: is {kind}; give a regular file or a block device")
 
 
-def close_all(files: Iterable[File]) -> None:
+def close_all(files: Iterable[Closable]) -> None:
     """Close every file, also where one fails to; the first failure is raised at the end."""
     failure: StorageError | None = None
     for file in files:

@@ -80,3 +80,28 @@ def test_sizes_at_the_edges(tmp_path: Path, size: int) -> None:
         assert image.verify().ok
         image.restore(tmp_path / "e.raw")
     assert (tmp_path / "e.raw").stat().st_size == size
+
+
+_MANY_PARTS = """
+import io, random, resource, sys
+import aipimage
+from aipimage.io import filepool, instream
+disk = random.Random(1).randbytes(3_000_000)
+filepool.FILES_OPEN = instream.FILES_OPEN = 8
+filepool.FilePool.__init__.__defaults__ = (8,)
+resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+made = aipimage.create(sys.argv[1], io.BytesIO(disk), compress="none", split=16_384)
+with aipimage.open(sys.argv[1]) as image:
+    assert image.verify().ok
+    assert image.devices[0].open().readall() == disk
+aipimage.join(sys.argv[1], sys.argv[1] + ".joined")
+print(made.parts)
+"""
+
+
+def test_more_parts_than_files_may_be_open(tmp_path: Path) -> None:
+    pytest.importorskip("resource")
+    command = [sys.executable, "-c", _MANY_PARTS, str(tmp_path / "many.aiv")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 180

@@ -23,7 +23,6 @@ from tests.safety.images import (
     mixed,
     options,
     password_of,
-    remember_derivations,
     sparse,
     verify_finds,
 )
@@ -33,7 +32,6 @@ from tests.support.crash import CrashState, RecordingSystemCalls, crash_states
 CONTENTS = [mixed(9000), sparse(2 * MIB + 4096, 700_000)]
 OLD = [mixed(7000, 5)]
 NAME = "d.aiv"
-remember_derivations()
 
 
 def sources(contents: list[bytes]) -> list[ArraySource]:

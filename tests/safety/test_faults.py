@@ -27,7 +27,6 @@ from tests.safety.images import (
     options,
     password_of,
     read_all,
-    remember_derivations,
     sparse,
 )
 from tests.safety.memory import ROOT, MemorySystem
@@ -37,7 +36,6 @@ CONTENTS = [mixed(9000), sparse(2 * MIB + 4096, 600_000)]
 SOURCES = {f"{ROOT}/s{n}.raw": content for n, content in enumerate(CONTENTS)}
 BYSTANDER = {f"{ROOT}/other": b"not ours"}
 NEW, OUT = f"{ROOT}/new.aiv", f"{ROOT}/out.raw"
-remember_derivations()
 
 
 class Job(NamedTuple):

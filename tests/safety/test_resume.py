@@ -34,7 +34,6 @@ from tests.safety.images import (
     mixed,
     options,
     password_of,
-    remember_derivations,
     sparse,
     verify_finds,
 )
@@ -45,7 +44,6 @@ from tests.support.faults import FaultySystemCalls, each_fault
 NAMES = ("plain", "aes", "auth", "split")
 CONTENTS = [mixed(9000), sparse(3 * MIB + 4096, 300_000), mixed(5000, 3)]
 PARTIAL = PATH + ".partial"
-remember_derivations()
 
 
 class StoppedError(Exception):

@@ -39,7 +39,16 @@ from aipimage.errors import (
     UnsupportedError,
 )
 from aipimage.extents import Extent, Kind
-from aipimage.io.create import CreateOptions, CreateResult, SourceLike, create_image
+from aipimage.io.chain.chain import Chain, ChainMember, find_chain
+from aipimage.io.chain.changes import ChangedBitmap, ChangedLike, Changes
+from aipimage.io.chain.merge import MergeResult, merge_images
+from aipimage.io.create import (
+    CreateOptions,
+    CreateResult,
+    DeviceChanges,
+    SourceLike,
+    create_image,
+)
 from aipimage.io.device import Device, DeviceFile
 from aipimage.io.image import DEFAULT_CACHE, Image, open_image
 from aipimage.io.keyless import verify_keyless
@@ -52,22 +61,29 @@ from aipimage.io.passwords import (
     remove_password,
 )
 from aipimage.io.progress import Progress, ProgressCallback
+from aipimage.io.repair import RepairResult
+from aipimage.io.repair import repair_image as repair
 from aipimage.io.restore import RestoreResult
 from aipimage.io.sources import BlockSource
 from aipimage.io.splitting import CopyResult
 from aipimage.io.splitting import join_image as join
 from aipimage.io.splitting import split_image as split
-from aipimage.io.verify import Damage, VerifyResult
+from aipimage.io.verify import Damage, MemberResult, VerifyResult
 from aipimage.version import __version__
 
 __all__ = [
     "AipImageError",
     "BlockSource",
     "CancelledError",
+    "Chain",
+    "ChainMember",
+    "ChangedBitmap",
+    "Changes",
     "CopyResult",
     "CreateResult",
     "Damage",
     "Device",
+    "DeviceChanges",
     "DeviceFile",
     "Extent",
     "FormatError",
@@ -76,10 +92,13 @@ __all__ = [
     "IntegrityError",
     "Kind",
     "LimitError",
+    "MemberResult",
+    "MergeResult",
     "MissingExtraError",
     "PasswordError",
     "Progress",
     "ProgressCallback",
+    "RepairResult",
     "RequestError",
     "RestoreResult",
     "SlotInfo",
@@ -93,10 +112,13 @@ __all__ = [
     "add_recovery_key",
     "change_password",
     "create",
+    "find_chain",
     "join",
     "list_slots",
+    "merge",
     "open",
     "remove_password",
+    "repair",
     "split",
     "verify_keyless",
 ]
@@ -120,9 +142,15 @@ def create(
     resume: bool = False,
     checkpoint_bytes: int = 1 << 30,
     checkpoint_seconds: float = 30.0,
+    kind: str | None = None,
+    parent: str | os.PathLike[str] | None = None,
+    changed: ChangedLike | Sequence[ChangedLike | None] | None = None,
+    compare: str = "auto",
+    grain: int = 4096,
+    search: Sequence[str | os.PathLike[str]] | None = None,
     progress: ProgressCallback | None = None,
 ) -> CreateResult:
-    """Create a full image of one or more disks or volumes.
+    """Create an image of one or more disks or volumes: a full one, or one of what changed.
 
     The image is written as ``path.partial`` and bears its name only once it is whole and durable.
 
@@ -147,6 +175,19 @@ def create(
         overwrite: replace an existing image, once the new one is whole.
         resume: go on from the last checkpoint of an interrupted creation, when sources and options
             are still the same.
+        kind: ``"full"``, ``"incremental"`` or ``"differential"``; full by default, incremental
+            with a parent. A full image with a parent stands inside its chain.
+        parent: the image that the new one builds on, or a directory: then the newest image there of
+            these sources. Where nothing can be compared a full image is made, and the result's
+            ``changes`` say why.
+        changed: what changed since the parent, as a change tracker knows it: ranges in bytes, a
+            bitmap, a tracker's generation, or a file (:mod:`aipimage.tracking`); a list of such
+            where there are several sources. Without it, or where a random sample shows that it is
+            wrong, everything is compared.
+        compare: ``"digests"``: with the block digests in the parent, whose data may then be far
+            away; ``"data"``: with the parent's data; ``"auto"``: digests where there are some.
+        grain: bytes of a cluster, the smallest change that is told apart: 512 to 4096.
+        search: directories in which the other images of the chain lie, besides the parent's own.
         checkpoint_bytes, checkpoint_seconds: write a checkpoint after so many stored bytes or so
             long, whichever is first.
         progress: called about ten times a second with a :class:`Progress`; returning ``False``
@@ -160,7 +201,8 @@ def create(
     """
     options = CreateOptions(
         compress, encrypt, password, recovery_key, split, comment, rate, threads, block_digests,
-        stop_on_error, overwrite, resume, checkpoint_bytes, checkpoint_seconds,
+        stop_on_error, overwrite, resume, checkpoint_bytes, checkpoint_seconds, kind=kind,
+        parent=parent, changed=changed, compare=compare, grain=grain, search=search,
     )  # fmt: skip
     several = isinstance(sources, Sequence) and not isinstance(sources, (str, bytes))
     return create_image(path, sources if several else [sources], options, progress)  # type: ignore[list-item, arg-type]
@@ -172,6 +214,7 @@ def open(
     *,
     expected_digest: str | None = None,
     cache_bytes: int = DEFAULT_CACHE,
+    search: Sequence[str | os.PathLike[str]] | None = None,
 ) -> Image:
     """Open an image, or any part of a split one, for reading. Only its tail and header are read
     now.
@@ -181,6 +224,7 @@ def open(
         expected_digest: the image digest that :func:`create` gave, 64 hexadecimal digits; refuses
             every other image.
         cache_bytes: bound of the cache of decoded frames.
+        search: directories in which the other images of its chain lie, besides the image's own.
 
     Raises:
         FormatError: not an image. IncompleteError: cut short, still being written, or a part is
@@ -189,4 +233,52 @@ def open(
             expected.
         StorageError: it cannot be read.
     """
-    return open_image(path, password, expected_digest=expected_digest, cache_bytes=cache_bytes)
+    return open_image(
+        path, password, expected_digest=expected_digest, cache_bytes=cache_bytes, search=search
+    )
+
+
+def merge(
+    path: str | os.PathLike[str],
+    images: Sequence[str | os.PathLike[str]],
+    *,
+    password: str | None = None,
+    split: int | None = None,
+    overwrite: bool = False,
+    resume: bool = True,
+    dry_run: bool = False,
+    remove: bool = False,
+    search: Sequence[str | os.PathLike[str]] | None = None,
+    threads: int | None = None,
+    progress: ProgressCallback | None = None,
+) -> MergeResult:
+    """Make one image of a run of images of a chain, each the parent of the next.
+
+    The new image is the point in time of the last one: a full image, a *synthetic full*, where the
+    run begins with one. Images that build on the last one, or on the new one, stay valid. What is
+    stored is copied as it is, neither decrypted nor compressed again; only what the last image
+    does not need is left out. ``path`` is called ``path.partial`` until it is whole and durable.
+
+    Args:
+        images: at least two, in any order.
+        password: of the newest of them; its key slots become those of the new image.
+        split: bytes of a part at most.
+        overwrite: replace a file ``path``, once the new image is whole.
+        resume: go on where an interrupted merge of the same images ended.
+        dry_run: only tell what would be copied and dropped.
+        remove: remove ``images``, newest first, once the new image is durable and was looked at.
+        search: directories where other images of the chain lie, besides those of ``images`` and
+            ``path``; those that build on an inner image of the run are not to lose its records.
+        threads: worker threads. progress: as for :func:`create`.
+
+    Raises:
+        RequestError: the images are no run, or another image builds on an inner one of them.
+        PasswordError, TargetError: nothing was written.
+        IntegrityError, FormatError: an image is damaged; nothing was removed.
+        IncompleteError: a part is missing. LimitError: too many segments.
+        StorageError: something could not be read or written. CancelledError: the callback said so.
+    """
+    return merge_images(
+        path, images, password=password, split=split, overwrite=overwrite, resume=resume,
+        dry_run=dry_run, remove=remove, search=search, threads=threads, progress=progress,
+    )  # fmt: skip

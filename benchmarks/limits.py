@@ -109,13 +109,18 @@ def frames_of(clusters: Clusters, frame: int) -> Iterator[memoryview]:
         yield view[start : start + frame]
 
 
-def choose_offsets(path: str, target: str, count: int, seed: int = 1) -> dict[str, Any]:
-    """Write byte offsets of ``count`` random used clusters, as native 64-bit words."""
+def choose_offsets(
+    path: str, target: str, count: int, seed: int = 1, repeat: bool = True
+) -> dict[str, Any]:
+    """Write byte offsets of ``count`` random used clusters, as native 64-bit words.
+
+    Without ``repeat`` no cluster comes twice.
+    """
     handle = os.open(path, os.O_RDONLY)
     found = [numbers.copy() for _, numbers in packed(handle, data_pieces(handle), FRAME)]
     os.close(handle)
     clusters = np.concatenate(found)
-    chosen = np.random.default_rng(seed).choice(clusters, count)
+    chosen = np.random.default_rng(seed).choice(clusters, count, replace=repeat)
     (chosen.astype(np.uint64) * CLUSTER).tofile(target)
     return {"bytes": len(clusters) * CLUSTER}
 

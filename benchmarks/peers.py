@@ -1,7 +1,8 @@
 """The peers: other tools that image, restore, verify and serve the same disk.
 
-A ``Peer`` is a handful of bash commands.  In them ``{raw}`` is the disk, ``{data}`` the folder of
-its stored form, ``{state}`` a folder for caches and configuration, ``{target}`` the restored file.
+A ``Peer`` is a handful of bash commands.  In them ``{raw}`` is the disk, ``{first}`` an earlier
+state of it, ``{data}`` the folder of its stored form, ``{state}`` a folder for caches and
+configuration, ``{target}`` the restored file.
 Pipelines and servers are measured with all their processes.  Nothing here opens a network socket:
 repositories are folders, NBD servers listen on Unix sockets.
 """
@@ -134,14 +135,18 @@ TOOLS = {
 class Store:
     """A peer's stored form of one disk, in a folder of its own under ``work``."""
 
-    def __init__(self, peer: Peer, raw: Path, work: Path) -> None:
-        self.peer, self.raw = peer, raw
+    def __init__(self, peer: Peer, raw: Path, work: Path, first: Path | None = None) -> None:
+        """``first`` is the earlier state of the disk, for what keeps only the difference."""
+        self.peer, self.raw, self.first = peer, raw, first or raw
         self.folder = work / f"peer-{'-'.join(peer.name.replace('|', '').split())}".replace(",", "")
         self.data, self.state = self.folder / "data", self.folder / "state"
 
     def _run(self, template: str, target: Path = Path("/nonexistent")) -> Result:
         """Run one of the peer's commands; its caches stay in ``state``."""
-        names = {"raw": self.raw, "data": self.data, "state": self.state, "target": target}
+        names = {
+            "raw": self.raw, "first": self.first, "data": self.data, "state": self.state,
+            "target": target,
+        }  # fmt: skip
         quoted = {name: shlex.quote(str(path)) for name, path in names.items()}
         env = {
             "BORG_BASE_DIR": str(self.state),
@@ -154,7 +159,7 @@ class Store:
         return measure.command(template.format(**quoted), env=env)
 
     def create(self) -> Result:
-        """Create the stored form anew; the result holds its size."""
+        """Create the stored form anew; the result holds its size, without what was prepared."""
         if not self.peer.installed:
             return NOT_INSTALLED
         self.drop()
@@ -163,9 +168,10 @@ class Store:
         result = Result()
         if self.peer.prepare:
             self._run(self.peer.prepare)
+        prepared = tree_size(self.data)
         if self.peer.create:
             result = self._run(self.peer.create)
-        return replace(result, size=tree_size(self.data))
+        return replace(result, size=tree_size(self.data) - prepared)
 
     def restore(self, target: Path) -> Result:
         """Restore into ``target``, which must not exist."""

@@ -2,7 +2,8 @@
 
 Builds a GPT disk with an ext4 and a FAT volume (with sgdisk or sfdisk, mke2fs, mkfs.fat and mtools
 where the machine has them, without them otherwise), images it encrypted and split, looks at it,
-verifies, restores, compares, and shows that a flipped byte is found. Needs no special rights and
+verifies and restores; changes the disk, makes an incremental image of what changed, restores both
+points in time and compares; and shows that a flipped byte is found. Needs no special rights and
 mounts nothing. Every command is printed as it runs.
 """
 
@@ -42,13 +43,14 @@ class Demo:
 
     def __init__(self, place: Path) -> None:
         self.place = place
-        self.disk, self.image = place / "disk.raw", place / "disk.aiv"
+        self.disk, self.before = place / "disk.raw", place / "before.raw"
         self.secret = ["--password-file", "secret"]
 
     def run(self) -> None:
         """Run every step; a new one is a method in this list."""
         steps: list[Callable[[], None]] = [
-            self.build_disk, self.create, self.info, self.verify, self.restore, self.damage,
+            self.build_disk, self.create, self.info, self.verify, self.restore, self.change,
+            self.increment, self.chain, self.restore_points, self.damage,
         ]  # fmt: skip
         for number, step in enumerate(steps, 1):
             print(f"\n== {number}. {step.__doc__}", flush=True)
@@ -91,10 +93,46 @@ class Demo:
 
     def restore(self) -> None:
         """Back to a disk, compared bit by bit"""
-        self._aipimage("restoredisk", "disk.aiv", "restored.raw", *self.secret)
-        if not filecmp.cmp(self.disk, self.place / "restored.raw", shallow=False):
-            raise DemoError("the restored disk differs from the original")
-        print("   the restored disk is identical to the original")
+        self._restored("disk.aiv", "restored.raw", self.disk)
+
+    def change(self) -> None:
+        """The next day: a new file, an old one rewritten"""
+        shutil.copyfile(self.disk, self.before)
+        new = random.Random("new").randbytes(2 * MIB) + _text(7, MIB)
+        (self.place / "new.bin").write_bytes(new)
+        if shutil.which("mcopy"):
+            at = f"disk.raw@@{FAT[1]}"
+            quiet = {"MTOOLS_SKIP_CHECK": "1"}
+            self._tool("mcopy", "-i", at, "new.bin", "::new.bin", settings=quiet)
+            old = "::files/random0.bin"
+            self._tool("mcopy", "-o", "-i", at, "new.bin", old, settings=quiet)
+        else:
+            print("   no mtools here: the end of the FAT volume is overwritten")
+            with self.disk.open("r+b") as file:
+                file.seek(FAT[1] + FAT[2] - len(new))
+                file.write(new)
+
+    def increment(self) -> None:
+        """An incremental image: what changed since the full one, and a look at the disk for it"""
+        self._aipimage("createimage", "-o", "disk-2.aiv", "--parent", ".", *self.secret, "disk.raw")
+        stored = (self.place / "disk-2.aiv").stat().st_size
+        print(f"   one file with {stored:,} bytes; the whole disk is read from it and disk.aiv")
+
+    def chain(self) -> None:
+        """The chain: which image builds on which, and is all of it there?"""
+        self._aipimage("info", "disk-2.aiv", "--chain", *self.secret)
+        self._aipimage("verify", "disk-2.aiv", "--chain", *self.secret)
+
+    def restore_points(self) -> None:
+        """Both points in time"""
+        self._restored("disk-2.aiv", "today.raw", self.disk)
+        self._restored("disk.aiv", "yesterday.raw", self.before)
+
+    def _restored(self, image: str, target: str, original: Path) -> None:
+        self._aipimage("restoredisk", image, target, *self.secret)
+        if not filecmp.cmp(original, self.place / target, shallow=False):
+            raise DemoError(f"{target} differs from what was imaged")
+        print(f"   {target} is identical to what was imaged")
 
     def damage(self) -> None:
         """One flipped byte in a copy"""
@@ -297,7 +335,10 @@ def main() -> int:
         else:
             shutil.rmtree(place)
     seconds = time.monotonic() - started
-    print(f"\nDone in {seconds:.1f} s: imaged, verified, restored bit by bit; damage was found.")
+    print(
+        f"\nDone in {seconds:.1f} s: imaged in full and by what changed, verified, both points in "
+        "time restored bit by bit; damage was found."
+    )
     return 0
 
 

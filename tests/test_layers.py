@@ -20,10 +20,12 @@ PACKAGE = Path(aipimage.__file__).parent
 BASE = {"extents", "errors", "version"}
 MIDDLE = {"vmdk", "volumes", "io", "format"} | BASE
 ALLOWED = {
-    "cli": {"cli", "public", "jobs", "mount"} | MIDDLE,
+    "cli": {"cli", "public", "jobs", "mount", "retention"} | MIDDLE,
     "public": MIDDLE - {"format"},
     "jobs": {"jobs"} | MIDDLE,
+    "tracking": {"tracking", "io"} | BASE,
     "mount": {"mount"} | MIDDLE,
+    "retention": {"retention", "io"} | BASE,
     "vmdk": {"vmdk", "volumes", "io", "_core"} | BASE,
     "volumes": {"volumes", "io", "format", "_core"} | BASE,
     "io": {"io", "format", "_core"} | BASE,

@@ -19,7 +19,7 @@ from aipimage import (
     StorageError,
     __version__,
 )
-from aipimage.cli import creating, inspecting, passwd, restoring, splitting
+from aipimage.cli import creating, inspecting, merging, passwd, repairing, restoring, splitting
 from aipimage.cli.interrupts import InterruptedCommand, Interrupts
 from aipimage.cli.output import ExitCode, Report, printable, say, write_output, write_report
 from aipimage.cli.session import Session
@@ -115,7 +115,7 @@ def _with_leftovers(text: str, session: Session) -> str:
     cls=Program,
     no_args_is_help=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit status: 0 done, 1 refused or failed, 2 wrong usage, 3 verification found damage.",
+    epilog="Exit status: 0 done, 1 refused or failed, 2 wrong usage, 3 damage was found.",
 )
 @click.version_option(__version__, message="aipimage %(version)s")
 def program() -> None:
@@ -131,6 +131,8 @@ for _command in (
     inspecting.verify,
     restoring.restoredisk,
     restoring.restorevolume,
+    merging.merge,
+    repairing.repair,
     splitting.split,
     splitting.join,
     passwd.passwd,

@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 import aipimage
-from aipimage import CreateResult, RequestError
+from aipimage import RequestError
+from aipimage.cli.created import created_report
 from aipimage.cli.options import (
     checked_compression,
     checked_rate,
@@ -16,24 +17,43 @@ from aipimage.cli.options import (
     example,
     json_option,
     password_options,
+    search_option,
 )
-from aipimage.cli.output import Report, counted, human_size, printable, ratio_of
+from aipimage.cli.output import Report
 from aipimage.cli.secret import image_password
 from aipimage.cli.session import Session
 
 
 @click.command(
-    epilog=example("aipimage createimage -o disk.aiv --compress zstd:1 /dev/sdb"),
+    epilog=example(
+        "aipimage createimage -o disk.aiv --compress zstd:1 /dev/sdb",
+        "aipimage createimage -o disk-2.aiv --parent disk.aiv /dev/sdb",
+    ),
     short_help="Make an image of disks or volumes.",
 )
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE [SOURCE ...]")
 @click.option("-o", "--output", metavar="OUT.aiv", help="The image to make.")
 @click.option(
-    "--kind", type=click.Choice(["full", "incremental", "differential"]), default="full",
-    help="What to keep. This release makes full images.",
+    "--kind", type=click.Choice(["full", "incremental", "differential"]),
+    help="full unless there is a parent, then incremental.",
 )  # fmt: skip
-@click.option("--parent", metavar="IMAGE", help="The image that an incremental one builds on.")
-@click.option("--changed", metavar="BITMAP", help="Which clusters changed since the parent.")
+@click.option(
+    "--parent", metavar="IMAGE|DIR",
+    help="What an increment builds on: an image, or where the newest of these sources lies.",
+)  # fmt: skip
+@click.option(
+    "--changed", multiple=True, metavar="FILE",
+    help="What changed since the parent, as a tracker or nbdinfo says; one for each SOURCE.",
+)  # fmt: skip
+@click.option(
+    "--compare", type=click.Choice(["auto", "digests", "data"]), default="auto", show_default=True,
+    help="Find what changed with the parent's block digests, or with its data.",
+)  # fmt: skip
+@click.option(
+    "--grain", type=click.Choice(["512", "1024", "2048", "4096"]), default="4096",
+    show_default=True, help="Bytes of the smallest change that is told apart.",
+)  # fmt: skip
+@search_option
 @click.option(
     "--compress", callback=checked_compression, default="zstd", metavar="none|zstd[:LEVEL]",
     show_default=True, help="Level -50 (fast) to 22 (small).",
@@ -74,7 +94,8 @@ def createimage(
 ) -> Report:
     """Make an image of each SOURCE, a disk, volume or file, in one file OUT.aiv.
 
-    The image bears its name only once it is whole; until then it is OUT.aiv.partial.
+    With --parent it holds what changed since that image. It bears its name only once it is
+    whole; until then it is OUT.aiv.partial.
     """
     path = _checked_request(sources, output, options)
     password = image_password(session, options["password_file"], options["password_env"])
@@ -88,7 +109,10 @@ def createimage(
             password=password, split=options["split"], comment=options["comment"],
             rate=options["rate"], threads=options["threads"],
             block_digests=not options["no_digests"], stop_on_error=options["stop_on_error"],
-            overwrite=options["overwrite"], resume=options["resume"], progress=callback,
+            overwrite=options["overwrite"], resume=options["resume"], kind=options["kind"],
+            parent=options["parent"], changed=_changed(options["changed"]),
+            compare=options["compare"], grain=int(options["grain"]), search=options["search"],
+            progress=callback,
         )  # fmt: skip
     session.after_failure = lambda: f"{path} is whole, but has no recovery key"
     # Added to the finished image: a resumed creation keeps the passwords that it was begun with.
@@ -98,7 +122,7 @@ def createimage(
         else None
     )
     session.after_failure = None
-    return _report(result, key)
+    return created_report(result, key)
 
 
 def _checked_request(sources: tuple[str, ...], output: str | None, options: dict[str, Any]) -> str:
@@ -111,47 +135,41 @@ def _checked_request(sources: tuple[str, ...], output: str | None, options: dict
         raise click.UsageError("Missing option '-o' / '--output'.")
     if options["authenticate"] and options["encrypt"]:
         raise click.UsageError("--encrypt authenticates too; give it or --authenticate")
-    for name in ("parent", "changed"):
-        if options[name] is not None:
-            raise RequestError(f"--{name} comes with a later release; this one makes full images")
-    if options["kind"] != "full":
-        raise RequestError(
-            f"{options['kind']} images come with a later release; this one makes full images"
-        )
+    _check_chain(len(sources), options)
     return output
+
+
+def _check_chain(sources: int, options: dict[str, Any]) -> None:
+    """Refuse, in the words of the options, what the library would refuse in its own."""
+    parent, changed = options["parent"], options["changed"]
+    if parent is None:
+        kind = options["kind"]
+        if kind in ("incremental", "differential"):
+            raise RequestError(
+                f"--kind {kind} needs what the image builds on: give --parent IMAGE, or the "
+                "directory of its chain"
+            )
+        for name in ("changed", "search"):
+            if options[name]:
+                raise RequestError(f"--{name} is of use only with --parent")
+    elif options["recovery_key"]:
+        raise RequestError(
+            "--recovery-key belongs to the first image of a chain, and the others take it over; "
+            "passwd --recovery gives one to an image that is there"
+        )
+    if changed and len(changed) != sources:
+        raise click.UsageError(
+            f"{len(changed)} times --changed for {sources} sources: give one for each, in order"
+        )
+
+
+def _changed(files: tuple[str, ...]) -> str | list[str] | None:
+    if not files:
+        return None
+    return files[0] if len(files) == 1 else list(files)
 
 
 def _leftovers(path: str) -> str | None:
     if os.path.exists(path + ".partial"):
         return f"{path}.partial is kept, and the same command with --resume goes on from it"
     return f"no {path} was made" if not os.path.exists(path) else None
-
-
-def _report(result: CreateResult, recovery_key: str | None) -> Report:
-    values = {
-        "path": result.path, "image_id": result.image_id, "digest": result.digest,
-        "kind": result.kind, "size": result.size, "data": result.data, "zero": result.zero,
-        "unreadable": result.unreadable, "stored": result.stored, "parts": result.parts,
-        "ratio": ratio_of(result.data, result.stored), "seconds": round(result.seconds, 3),
-        "resumed": result.resumed,
-        "unreadable_ranges": [
-            {"device": device, "offset": offset, "length": length}
-            for device, offset, length in result.unreadable_ranges
-        ],
-        "warnings": list(result.warnings),
-    }  # fmt: skip
-    ratio = f" ({values['ratio']:.2f}:1)" if values["ratio"] else ""
-    lines = [
-        f"{printable(result.path)}: {result.kind} image of {human_size(result.size)}, "
-        f"{human_size(result.data)} of it data, stored in {human_size(result.stored)}{ratio}, "
-        f"{counted(result.parts, 'part')}, {result.seconds:.1f} s",
-        f"digest {result.digest}",
-    ]
-    lines += [
-        f"device {device}: {length} bytes at {offset} could not be read"
-        for device, offset, length in result.unreadable_ranges[:20]
-    ]
-    if recovery_key is not None:
-        values["recovery_key"] = recovery_key
-        lines.append(f"recovery key {recovery_key}  (write it down: it is not shown again)")
-    return Report(values, lines, warnings=result.warnings)

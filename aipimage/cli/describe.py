@@ -15,6 +15,7 @@ def described(image: Image) -> dict[str, Any]:
     about = image.metadata["description"]
     return {
         "path": image.path, "kind": image.kind, "image_id": image.image_id,
+        "sequence": image.sequence, "parent_id": image.parent_id,
         "chain_id": image.chain_id, "digest": image.digest,
         "created": _text(about, "created"), "tool": _text(about, "tool"),
         "host": _text(about, "host"), "comment": _text(about, "comment"),
@@ -42,19 +43,26 @@ def description_lines(values: dict[str, Any]) -> list[str]:
     """The same for people."""
     ratio = f", {values['ratio']:.2f}:1" if values["ratio"] else ""
     rows = [
-        ("kind", values["kind"]),
+        ("kind", _kind(values)),
         ("created", f"{values['created']} on {values['host']} by {values['tool']}"),
         ("comment", values["comment"]),
         ("encryption", values["encryption"] or "none"),
         ("size", f"{human_size(values['size'])}, {human_size(values['data'])} of it data"),
         ("stored", f"{human_size(values['stored'])} in {counted(values['parts'], 'part')}{ratio}"),
         ("image id", values["image_id"]),
+        ("parent", values["parent_id"]),
         ("chain id", values["chain_id"]),
         ("digest", values["digest"]),
     ]
     shown = [(f"  {name}", printable(text)) for name, text in rows if text]
     devices = [_device_row(device) for device in values["devices"]]
     return [printable(values["path"]), *aligned(shown), "devices", *aligned(devices)]
+
+
+def _kind(values: dict[str, Any]) -> str:
+    if values["parent_id"] is None:
+        return str(values["kind"])
+    return f"{values['kind']}, number {values['sequence']} of its chain"
 
 
 def _device_row(device: dict[str, Any]) -> tuple[str, str]:

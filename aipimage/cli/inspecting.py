@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 import aipimage
-from aipimage import Damage, Image, VerifyResult
+from aipimage import Damage, MemberResult, VerifyResult
+from aipimage.cli.chaintree import chain_lines, chain_values
 from aipimage.cli.describe import described, description_lines
 from aipimage.cli.evidence import first_file, is_damage
 from aipimage.cli.options import (
@@ -16,6 +17,7 @@ from aipimage.cli.options import (
     example,
     json_option,
     password_options,
+    search_option,
 )
 from aipimage.cli.output import ExitCode, Report, counted, human_size, printable
 from aipimage.cli.secret import image_password
@@ -26,33 +28,28 @@ _SHOWN = 20
 
 @click.command(epilog=example("aipimage info disk.aiv"), short_help="Show what an image holds.")
 @click.argument("image", metavar="IMAGE")
-@click.option("--chain", is_flag=True, help="List all images of its chain.")
+@click.option("--chain", is_flag=True, help="Draw all images of its chain.")
+@search_option
 @password_options
 @json_option
 @click.pass_obj
 def info(
-    session: Session, image: str, chain: bool, password_file: str | None, password_env: str | None
-) -> Report:
+    session: Session, image: str, chain: bool, search: tuple[str, ...],
+    password_file: str | None, password_env: str | None,
+) -> Report:  # fmt: skip
     """Show what IMAGE holds: its devices, when and where it was made, its digest.
 
     IMAGE may be any part of a split image. An encrypted one shows nothing without its password.
     """
     password = image_password(session, password_file, password_env)
-    with aipimage.open(image, password) as opened:
+    with aipimage.open(image, password, search=search) as opened:
         values = described(opened)
         lines = description_lines(values)
         if chain:
-            member = _member(opened)
-            values["chain"] = [member]
-            row = f"{member['kind']}  {member['created']}  {member['path']}"
-            lines += ["chain", f"  {printable(row)}"]
+            values["chain"] = chain_values(opened.chain)
+            values["chain_ok"] = opened.chain.ok
+            lines += chain_lines(opened.chain)
         return Report(values, lines)
-
-
-def _member(image: Image) -> dict[str, Any]:
-    """A full image is all of its chain as far as this release goes."""
-    values = described(image)
-    return {name: values[name] for name in ("path", "kind", "image_id", "created", "stored")}
 
 
 @click.command(
@@ -60,7 +57,8 @@ def _member(image: Image) -> dict[str, Any]:
     short_help="Check that an image is whole.",
 )
 @click.argument("image", metavar="IMAGE")
-@click.option("--chain", is_flag=True, help="Check all images of its chain.")
+@click.option("--chain", is_flag=True, help="Check all images that it cannot be read without.")
+@search_option
 @click.option(
     "--sample", type=float, callback=checked_percent, metavar="PERCENT",
     help="Check only so many of the frames, chosen at random.",
@@ -74,8 +72,8 @@ def _member(image: Image) -> dict[str, Any]:
 @json_option
 @click.pass_obj
 def verify(
-    session: Session, image: str, chain: bool, sample: float | None, keyless: bool,
-    digest: str | None, password_file: str | None, password_env: str | None,
+    session: Session, image: str, chain: bool, search: tuple[str, ...], sample: float | None,
+    keyless: bool, digest: str | None, password_file: str | None, password_env: str | None,
 ) -> Report:  # fmt: skip
     """Check every byte of IMAGE. Exit status 3 says that damage was found."""
     if keyless and (sample is not None or digest is not None):
@@ -85,14 +83,16 @@ def verify(
     try:
         if keyless:
             with session.progress("verifying") as callback:
-                result = aipimage.verify_keyless(path, progress=callback)
+                result = aipimage.verify_keyless(
+                    path, chain=chain, search=search, progress=callback
+                )
         else:
             password = image_password(session, password_file, password_env)
             with (
-                aipimage.open(path, password, expected_digest=digest) as opened,
+                aipimage.open(path, password, expected_digest=digest, search=search) as opened,
                 session.progress("verifying") as callback,
             ):
-                result = opened.verify(sample=sample, progress=callback)
+                result = opened.verify(chain=chain, sample=sample, progress=callback)
     except aipimage.AipImageError as error:
         if not is_damage(path, error):
             raise
@@ -107,7 +107,8 @@ def _report(path: str, result: VerifyResult, chain: bool) -> Report:
         "damage": [_damage_values(each) for each in result.damage],
     }  # fmt: skip
     if chain:
-        values["chain"] = [{"path": path, "ok": result.ok}]
+        members = [each._asdict() for each in result.members]
+        values["chain"] = members or [{"path": path, "ok": result.ok}]
     size = human_size(result.bytes)
     amount = f"{counted(result.frames, 'frame')}, {size}, {result.seconds:.1f} s"
     if not result.bytes:
@@ -115,19 +116,26 @@ def _report(path: str, result: VerifyResult, chain: bool) -> Report:
     what = {"full": "whole", "keyless": "whole as far as is seen without keys"}.get(
         result.mode, "no damage in the sample"
     )
+    drawn = ["chain", *map(_member_line, result.members)] if result.members else []
     if result.ok:
-        return Report(values, [f"{printable(path)}: {what} ({amount})"])
+        return Report(values, [f"{printable(path)}: {what} ({amount})", *drawn])
     found = counted(len(result.damage), "finding")
     lines = [f"{printable(path)}: DAMAGED, {found} ({amount})"]
     lines += [_damage_line(each) for each in result.damage[:_SHOWN]]
     if len(result.damage) > _SHOWN:
         lines.append(f"  and {len(result.damage) - _SHOWN} more; --json lists them")
-    return Report(values, lines, ExitCode.DAMAGED)
+    return Report(values, lines + drawn, ExitCode.DAMAGED)
+
+
+def _member_line(member: MemberResult) -> str:
+    name = printable(member.path) if member.path else f"{member.image_id}, which is missing"
+    return f"  {'whole  ' if member.ok else 'DAMAGED'}  {name}"
 
 
 def _damage_values(damage: Damage) -> dict[str, Any]:
     return {
-        "what": printable(damage.what), "origin": damage.origin, "frame": damage.frame,
+        "what": printable(damage.what), "path": damage.path, "origin": damage.origin,
+        "frame": damage.frame,
         "ranges": [
             {"device": device, "offset": offset, "length": length}
             for device, offset, length in damage.ranges
@@ -140,4 +148,5 @@ def _damage_line(damage: Damage) -> str:
         f"device {device} bytes {offset} to {offset + length - 1}"
         for device, offset, length in damage.ranges
     )
-    return f"  {printable(damage.what)}" + (f" ({where})" if where else "")
+    text = f"{damage.path}: {damage.what}" if damage.path else damage.what
+    return f"  {printable(text)}" + (f" ({where})" if where else "")

@@ -74,6 +74,12 @@ def json_option(command: _Command) -> _Command:
     return click.option("--json", "as_json", is_flag=True, expose_value=False, help=text)(command)
 
 
+def search_option(command: _Command) -> _Command:
+    """Add ``--search``."""
+    text = "Look for other images of its chain in DIR too; may be given several times."
+    return click.option("--search", multiple=True, metavar="DIR", help=text)(command)
+
+
 def password_options(command: _Command) -> _Command:
     """Add ``--password-file`` and ``--password-env``."""
     return _password_pair("", "The password is the first line of FILE (- is standard input).")(

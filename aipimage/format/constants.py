@@ -42,6 +42,8 @@ FRAMES_MAX = POSITION_LIMIT >> 3
 """Frames of an origin: the smallest frame holds 8 of the sectors below that limit."""
 BLOCK = 65_536
 BLOCK_DIGEST = 16
+LAYER_ENTRIES = 4096
+LAYERS_MAX = 16
 
 # Sections 9 to 12
 METADATA_MAX = 1_048_576
@@ -76,6 +78,8 @@ class RecordType(IntEnum):
     CONTINUATION = 8
     SEGMENTS = 9
     SEAL = 10
+    DIGEST_LAYER = 11
+    LAYER_LEAF = 12
 
 
 class Codec(IntEnum):
@@ -91,6 +95,7 @@ class Incompatible(IntFlag):
     SEALED_RECORDS = 1
     ZSTD = 2
     FOREIGN_ORIGINS = 4
+    DIGEST_LAYERS = 8
 
 
 class Compatible(IntFlag):
@@ -104,6 +109,7 @@ FEATURE_NAMES: dict[tuple[int, int], str] = {
     (0, 0): "sealed-records",
     (0, 1): "zstd",
     (0, 2): "foreign-origins",
+    (0, 3): "digest-layers",
     (1, 0): "block-digests",
     (1, 1): "checkpoints",
 }

@@ -33,7 +33,7 @@ class Header:
     incompatible: int = 0
     compatible: int = 0
     frame_shift: int = 16
-    stripe_shift: int = 26
+    stripe_shift: int = 22
     fanout_shift: int = 6
     key_commitment: bytes = c.ZERO_DIGEST
     creator: str = ""

@@ -89,7 +89,7 @@ def decode_record_header(data: bytes | memoryview, tag: int = 0) -> RecordHeader
     header = RecordHeader(*fields)
     verified_limit(header.body_length, c.BODY_MAX, "record body length")
     verified_range(header.plain_length, 1, c.PLAIN_MAX, "record plain length")
-    if header.codec > c.Codec.ZSTD and c.RecordType.FRAME <= header.type <= c.RecordType.SEAL:
+    if header.codec > c.Codec.ZSTD and c.RecordType.FRAME <= header.type <= c.RecordType.LAYER_LEAF:
         raise UnsupportedError(f"codec {header.codec} of a record is not known")
     if header.extent_count and header.type != c.RecordType.FRAME:
         raise FormatError("a record that is no frame has extents")

@@ -9,14 +9,15 @@ import platform
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, BinaryIO
+from functools import partial
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from aipimage.errors import PasswordError, RequestError, SourceError
 from aipimage.extents import SECTOR, Kind
 from aipimage.format import constants as c
-from aipimage.format.constants import Compatible, Incompatible
+from aipimage.format.constants import Compatible, ImageKind, Incompatible
 from aipimage.format.header import Header
 from aipimage.format.keyarea import SLOTS, STATE_PASSWORD, STATE_RECOVERY, KeyArea, Slot
 from aipimage.io import entropy
@@ -26,8 +27,9 @@ from aipimage.io.codec import parse_compression
 from aipimage.io.imagewriter import DeviceResult, ImageWriter, PlaceInChain, sealed_header
 from aipimage.io.keys import ChainKeys, Suite
 from aipimage.io.numbering import RecordNumbers
+from aipimage.io.opening import read_key_area
 from aipimage.io.outstream import FileStream, OutStream, PipeStream
-from aipimage.io.packer import Batch, PackedBatch, Packer, Turns
+from aipimage.io.packer import CLUSTER, Batch, PackedBatch, Packer, Turns
 from aipimage.io.pipeline import executor_for, in_order
 from aipimage.io.progress import ProgressCallback, RateLimit, Reporter
 from aipimage.io.resume import ResumedState, reopen_partial
@@ -35,10 +37,16 @@ from aipimage.io.sources import BlockSource, open_source
 from aipimage.io.storage import DEFAULT, Storage
 from aipimage.version import __version__
 
+if TYPE_CHECKING:
+    from aipimage.io.chain.parent import Parent
+
 SourceLike = str | os.PathLike[str] | BinaryIO | BlockSource
 BATCH = 4 << 20
 """Bytes of a device that a worker takes at a time, or a stripe where that is smaller."""
 DEFAULT_FRAME_SHIFT = 16
+KINDS = ("full", "incremental", "differential")
+COMPARISONS = ("auto", "digests", "data")
+GRAINS = (512, 1024, 2048, 4096)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +68,30 @@ class CreateOptions:
     checkpoint_bytes: int = 1 << 30
     checkpoint_seconds: float = 30.0
     frame_shift: int = DEFAULT_FRAME_SHIFT
-    stripe_shift: int = 26
+    stripe_shift: int = 22
+    kind: str | None = None
+    parent: str | os.PathLike[str] | None = None
+    changed: object = None
+    compare: str = "auto"
+    grain: int = CLUSTER
+    search: Sequence[str | os.PathLike[str]] | None = None
     argon2: keyring.Argon2Parameters = keyring.DEFAULT_PARAMETERS
+
+
+class DeviceChanges(NamedTuple):
+    """How an increment found out what changed on one device.
+
+    Attributes:
+        method: ``"tracked"``: the ranges given; ``"digests"``: block digests of the parent;
+            ``"data"``: the parent's data; ``"full"``: everything was taken.
+        read: bytes read from the source. changed: bytes that differ from the parent.
+        reason: why not a better method, where there is something to tell; else ``None``.
+    """
+
+    method: str
+    read: int
+    changed: int
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +107,8 @@ class CreateResult:
         stored: bytes of the stream. parts: number of files. seconds: wall time.
         unreadable_ranges: (device, offset, length) in bytes. resumed: whether earlier work was
             continued.
+        parent_id: of an image with a parent; ``None`` where it begins a chain. sequence: its place
+            in the chain, from 0. changes: one a source.
     """
 
     path: str | None
@@ -93,6 +125,9 @@ class CreateResult:
     unreadable_ranges: tuple[tuple[int, int, int], ...]
     resumed: bool
     warnings: tuple[str, ...] = ()
+    parent_id: str | None = None
+    sequence: int = 0
+    changes: tuple[DeviceChanges, ...] = ()
 
 
 def create_image(
@@ -110,15 +145,19 @@ def create_image(
         raise RequestError(f"{len(sources)} sources are over the limit of {c.DEVICES_MAX}")
     with ExitStack() as stack:
         opened = [_opened(stack, source, storage) for source in sources]
-        job = _Job(target, opened, options, progress, storage)
-        return job.run()
+        if options.parent is not None:
+            from aipimage.io.chain.increment import create_in_chain
+
+            return create_in_chain(target, opened, options, progress, storage)
+        return CreateJob(target, opened, options, progress, storage).run()
 
 
 def check_options(options: CreateOptions, target: object) -> None:
     """Refuse what cannot be done before anything is opened or written."""
     parse_compression(options.compress)
     suite = Suite.parse(options.encrypt)
-    if suite == Suite.NONE and options.password is not None:
+    _check_chain_options(options)
+    if suite == Suite.NONE and options.password is not None and options.parent is None:
         raise PasswordError(
             "a password was given without encryption; choose aes-128, aes-256 or authenticate"
         )
@@ -138,6 +177,24 @@ def check_options(options: CreateOptions, target: object) -> None:
         raise RequestError("an image that is written to a pipe cannot be split or resumed")
 
 
+def _check_chain_options(options: CreateOptions) -> None:
+    if options.kind not in (None, *KINDS):
+        raise RequestError(f"unknown kind {options.kind!r}: use one of {', '.join(KINDS)}")
+    if options.compare not in COMPARISONS:
+        raise RequestError(
+            f"unknown comparison {options.compare!r}: use one of {', '.join(COMPARISONS)}"
+        )
+    if options.grain not in GRAINS:
+        raise RequestError(f"a grain of {options.grain} bytes is not possible: use one of {GRAINS}")
+    if options.parent is None and options.kind not in (None, "full"):
+        raise RequestError(
+            f"an image of kind {options.kind} needs a parent: give an image, or the directory of "
+            "its chain"
+        )
+    if options.changed is not None and (options.parent is None or options.kind == "full"):
+        raise RequestError("what changed is of use only for an incremental or differential image")
+
+
 def _opened(stack: ExitStack, source: SourceLike, storage: Storage) -> BlockSource:
     opened = open_source(source, storage)
     if opened is not source:
@@ -149,13 +206,22 @@ def _opened(stack: ExitStack, source: SourceLike, storage: Storage) -> BlockSour
     return opened
 
 
-class _Job:
-    """One run of :func:`create_image`."""
+class CreateJob:
+    """One run of :func:`create_image`: a full image, that begins a chain or stands inside of one.
+
+    Args:
+        parent: what it stands behind in its chain. reason: why it is full although an increment
+            was asked for.
+    """
+
+    kind = ImageKind.FULL
 
     def __init__(
         self, target: str | os.PathLike[str] | BinaryIO, sources: list[BlockSource],
         options: CreateOptions, progress: ProgressCallback | None, storage: Storage,
+        parent: Parent | None = None, reason: str | None = None,
     ) -> None:  # fmt: skip
+        self._parent, self._reason = parent, reason
         self._target, self._sources, self._options = target, sources, options
         self._storage, self._level = storage, parse_compression(options.compress)
         self._total = sum(source.size for source in sources)
@@ -186,12 +252,8 @@ class _Job:
 
     def _new_writer(self) -> tuple[OutStream, ImageWriter]:
         numbers = RecordNumbers()
-        options, suite = self._options, Suite.parse(self._options.encrypt)
-        chain_id = entropy.new_id()
-        chain_key = keyring.new_chain_key() if suite else b""
-        keys = ChainKeys(chain_key, chain_id, suite) if suite else None
-        key_area = self._key_area(chain_key, chain_id)
-        header = sealed_header(self._header(numbers.origin, chain_id, suite), keys)
+        options = self._options
+        keys, key_area, header = self._secured(numbers.origin)
         stream: OutStream
         if isinstance(self._target, (str, os.PathLike)):
             path = os.fspath(self._target)
@@ -212,6 +274,26 @@ class _Job:
             stream.abort(keep=False)
             raise
         return stream, writer
+
+    def _secured(self, file_id: bytes) -> tuple[ChainKeys | None, KeyArea | None, Header]:
+        """Keys, key area and header: those of the chain, or new ones for a new chain."""
+        if self._parent is not None:
+            image = self._parent.image
+            keys = image.keys
+            area = read_key_area(image.stream, image.header)[0] if keys else None
+            suite = keys.suite if keys else Suite.NONE
+            header = self._header(file_id, image.header.chain_id, suite)
+            shifts = image.header
+            header = replace(
+                header, frame_shift=shifts.frame_shift, stripe_shift=shifts.stripe_shift,
+                fanout_shift=shifts.fanout_shift,
+            )  # fmt: skip
+            return keys, replace(area, generation=1) if area else None, sealed_header(header, keys)
+        suite, chain_id = Suite.parse(self._options.encrypt), entropy.new_id()
+        chain_key = keyring.new_chain_key() if suite else b""
+        keys = ChainKeys(chain_key, chain_id, suite) if suite else None
+        header = self._header(file_id, chain_id, suite)
+        return keys, self._key_area(chain_key, chain_id), sealed_header(header, keys)
 
     def _header(self, file_id: bytes, chain_id: bytes, suite: Suite) -> Header:
         incompatible = Incompatible(0) if self._level is None else Incompatible.ZSTD
@@ -256,8 +338,9 @@ class _Job:
             "tool": f"aipimage {__version__}",
             "host": platform.node(),
             "comment": self._options.comment,
-            "kind": "full",
+            "kind": self.kind.name.lower(),
             "devices": devices,
+            **(self._parent.describe() if self._parent else {}),
         }
 
     # Resuming
@@ -265,7 +348,25 @@ class _Job:
     def _reopen(self) -> ResumedState | None:
         assert isinstance(self._target, (str, os.PathLike))
         path = os.fspath(self._target)
-        return reopen_partial(self._storage, path, self._sources, self._options)
+        return reopen_partial(
+            self._storage, path, self._sources, self._options,
+            self._parent.image.keys if self._parent else None, self._parent is not None,
+            partial(self._check_same_place, path),
+        )  # fmt: skip
+
+    def _check_same_place(self, path: str, described: dict[str, Any]) -> None:
+        """What was begun must have been of the same kind, with the same parent."""
+        wanted: dict[str, Any] = {
+            "kind": self.kind.name.lower(),
+            "parent_id": None,
+            "parent_digest": None,
+        }
+        wanted |= self._parent.describe() if self._parent else {}
+        if {name: described.get(name) for name in wanted} != wanted:
+            raise RequestError(
+                f"{path}.partial: was begun as another kind of image or on another parent; remove "
+                "it, or create without resuming"
+            )
 
     def _resumed_writer(self, state: ResumedState) -> tuple[OutStream, ImageWriter]:
         writer = state.writer
@@ -344,6 +445,7 @@ class _Job:
     # The end
 
     def _finish(self, writer: ImageWriter, results: list[DeviceResult]) -> CreateResult:
+        changes = self._changes(results)
         warnings = self._warnings()
         result = {
             "finished": _time_text(entropy.now_us()),
@@ -353,24 +455,46 @@ class _Job:
             ],
             "warnings": warnings,
             "resumed": len(writer.earlier),
+            "changes": [each._asdict() for each in changes],
         }
         image_id = writer.records.origin
-        digest = writer.finish(self._description, result, PlaceInChain(), image_id)
+        place = self._place()
+        digest = writer.finish(self._description, result, place, image_id)
         files = getattr(self._stream, "file_count", 1)
         self._stream.finish()
         self._reporter.report(self._total, self._stream.position, final=True)
         counts = [sum(r.counts[kind] for r in results) * SECTOR for kind in Kind]
         path = os.fspath(self._target) if isinstance(self._target, (str, os.PathLike)) else None
         return CreateResult(
-            path, image_id.hex(), digest.hex(), "full", self._total, counts[Kind.DATA],
+            path, image_id.hex(), digest.hex(), place.kind.name.lower(), self._total,
+            counts[Kind.DATA],
             counts[Kind.ZERO], counts[Kind.UNREADABLE], self._stream.position, files,
             time.monotonic() - self._reporter.started, tuple(self._unreadable),
             bool(writer.earlier), tuple(warnings),
+            self._parent.image.image_id if self._parent else None, place.sequence,
+            tuple(changes),
+        )  # fmt: skip
+
+    def _changes(self, results: list[DeviceResult]) -> list[DeviceChanges]:
+        """What the result says of each device."""
+        return [
+            DeviceChanges("full", each.size, each.counts[Kind.DATA] * SECTOR, self._reason)
+            for each in results
+        ]
+
+    def _place(self) -> PlaceInChain:
+        if self._parent is None:
+            return PlaceInChain()
+        image = self._parent.image
+        return PlaceInChain(
+            self.kind, image.seal.image_id, image.trailer.seal.digest, image.seal.kind,
+            image.seal.sequence + 1, image.seal.sequence,
         )  # fmt: skip
 
     def _warnings(self) -> list[str]:
         sectors = sum(-(-length // SECTOR) for _, _, length in self._unreadable)
-        return [f"{sectors} sectors of the source could not be read"] if sectors else []
+        found = [f"{sectors} sectors of the source could not be read"] if sectors else []
+        return found + ([f"a full image was made: {self._reason}"] if self._reason else [])
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from aipimage.errors import FormatError, IntegrityError
 from aipimage.extents import SECTOR, Extent, Kind
 from aipimage.format.seal import SealDevice
+from aipimage.io.codec import BytesLike
 from aipimage.io.devicemap import DeviceMap, Piece
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class Device:
     """
 
     def __init__(
-        self, image: Image, index: int, entry: SealDevice, origins: dict[bytes, int]
+        self, image: Image, index: int, entry: SealDevice, origins: Mapping[bytes, int]
     ) -> None:
         self._image, self.index, self.entry = image, index, entry
         self.size, self.sector_size = entry.size, entry.sector_size
@@ -39,6 +40,11 @@ class Device:
 
     def __repr__(self) -> str:
         return f"<aipimage.Device {self.index} of {self._image.path!r}, {self.size} bytes>"
+
+    @property
+    def image(self) -> Image:
+        """The image that it belongs to."""
+        return self._image
 
     @property
     def name(self) -> str:
@@ -92,15 +98,28 @@ class Device:
             return 0
         first = offset // SECTOR
         last = (offset + length - 1) // SECTOR
-        for piece in self.map.pieces(first, last - first + 1):
-            start = max(piece.start * SECTOR, offset)
-            end = min((piece.start + piece.length) * SECTOR, offset + length)
-            self._fill(view[start - offset : end - offset], piece, start - piece.start * SECTOR)
+        self.fill_from(view[:length], offset, self.map.pieces(first, last - first + 1), None)
         return length
 
-    def _fill(self, view: memoryview, piece: Piece, skip: int) -> None:
+    def fill_from(
+        self, view: memoryview, offset: int, pieces: list[Piece],
+        frames: Mapping[tuple[int, int], BytesLike] | None,
+    ) -> None:  # fmt: skip
+        """Fill ``view`` from byte ``offset`` on with what ``pieces`` say; frames come from
+        ``frames``, or from the image and its cache.
+        """
+        for piece in pieces:
+            start = max(piece.start * SECTOR, offset)
+            end = min((piece.start + piece.length) * SECTOR, offset + view.nbytes)
+            part = view[start - offset : end - offset]
+            self._fill(part, piece, start - piece.start * SECTOR, frames)
+
+    def _fill(
+        self, view: memoryview, piece: Piece, skip: int,
+        frames: Mapping[tuple[int, int], BytesLike] | None,
+    ) -> None:  # fmt: skip
         if piece.kind == Kind.DATA:
-            self._fill_data(view, piece.origin, piece.position * SECTOR + skip)
+            self._fill_data(view, piece.origin, piece.position * SECTOR + skip, frames)
         elif piece.kind == Kind.LOST:
             raise IntegrityError(
                 f"{self._image.path}: device {self.index}, byte {piece.start * SECTOR}: was lost "
@@ -111,19 +130,23 @@ class Device:
                 part = view[at : at + len(_ZEROS)]
                 part[:] = _ZEROS[: part.nbytes]
 
-    def _fill_data(self, view: memoryview, origin: int, position: int) -> None:
+    def _fill_data(
+        self, view: memoryview, origin: int, position: int,
+        frames: Mapping[tuple[int, int], BytesLike] | None,
+    ) -> None:  # fmt: skip
         shift = self._image.header.frame_shift
         mask = (1 << shift) - 1
         at = 0
         while at < view.nbytes:
-            frame = self._image.frame(origin, position >> shift)
+            number = position >> shift
+            frame = self._image.frame(origin, number) if frames is None else frames[origin, number]
             inside = position & mask
             part = frame[inside : inside + view.nbytes - at]
-            if not part.nbytes:
+            if not len(part):
                 raise FormatError(f"{self._image.path}: the map points behind the end of a frame")
-            view[at : at + part.nbytes] = part
-            at += part.nbytes
-            position += part.nbytes
+            view[at : at + len(part)] = part
+            at += len(part)
+            position += len(part)
 
     def read_ahead(self, offset: int) -> None:
         """Begin to load the frames that hold the bytes from ``offset`` on."""

@@ -8,7 +8,7 @@ import threading
 from array import array
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -44,7 +44,7 @@ class LoadedPage:
 
     __slots__ = ("extents", "nbytes", "page", "refs", "starts")
 
-    def __init__(self, page: MapPage, origins: dict[bytes, int]) -> None:
+    def __init__(self, page: MapPage, origins: Mapping[bytes, int]) -> None:
         self.page = page
         length = page.extents["length"]
         starts = np.cumsum(length) - length + np.uint64(page.first)
@@ -70,7 +70,7 @@ class DeviceMap:
 
     def __init__(
         self, records: RecordReader, header: Header, device: SealDevice, index: int,
-        origins: dict[bytes, int],
+        origins: Mapping[bytes, int],
     ) -> None:  # fmt: skip
         self._records, self._header, self._device, self._index = records, header, device, index
         self._origins = origins

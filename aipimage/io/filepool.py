@@ -12,34 +12,73 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 FILES_OPEN = 256
-"""Files that are open at once: well below what systems allow a process by default."""
+"""Files that are open at once, where the system allows a process no more than it does by
+default.
+"""
+_FILES_MOST = 2048
+
+
+def files_open() -> int:
+    """How many files a pool keeps open: a quarter of what the process may have, within bounds."""
+    try:
+        import resource
+    except ImportError:
+        return FILES_OPEN
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if soft == resource.RLIM_INFINITY:
+        return _FILES_MOST
+    return max(min(FILES_OPEN, soft // 4), min(_FILES_MOST, soft // 2))
+
+
+class _Opened:
+    """An open file, and how many reads are under way in it."""
+
+    __slots__ = ("file", "readers")
+
+    def __init__(self, file: File) -> None:
+        self.file, self.readers = file, 0
 
 
 class FilePool:
-    """Opens files when they are read; reads are one at a time, so that none is closed meanwhile."""
+    """Opens files when they are read, for any number of threads; a file in use is never closed."""
 
-    def __init__(self, storage: Storage, limit: int = FILES_OPEN) -> None:
-        self._storage, self._limit = storage, limit
-        self._files: OrderedDict[str, File] = OrderedDict()
+    def __init__(self, storage: Storage, limit: int | None = None) -> None:
+        self._storage, self._limit = storage, limit or files_open()
+        self._files: OrderedDict[str, _Opened] = OrderedDict()
         self._lock = threading.Lock()
 
     def pread_into(self, name: str, buffer: Buffer, offset: int) -> int:
         """Like :meth:`File.pread_into` of the file ``name``."""
         with self._lock:
-            file = self._files.get(name)
-            if file is None:
-                file = self._files[name] = self._storage.open_read(name)
-                if len(self._files) > self._limit:
-                    self._files.popitem(last=False)[1].close()
+            opened = self._files.get(name)
+            if opened is None:
+                opened = self._files[name] = _Opened(self._storage.open_read(name))
             else:
                 self._files.move_to_end(name)
-            return file.pread_into(buffer, offset)
+            opened.readers += 1
+        try:
+            return opened.file.pread_into(buffer, offset)
+        finally:
+            with self._lock:
+                opened.readers -= 1
+                idle = self._surplus()
+            close_all(idle)
+
+    def _surplus(self) -> list[File]:
+        """Take out the files read longest ago that nobody reads now, down to the limit."""
+        surplus: list[File] = []
+        over = len(self._files) - self._limit
+        if over <= 0:
+            return surplus
+        for name in [name for name, opened in self._files.items() if not opened.readers][:over]:
+            surplus.append(self._files.pop(name).file)
+        return surplus
 
     def close(self) -> None:
         """Close all; a later read would open its file again."""
         with self._lock:
             files, self._files = self._files, OrderedDict()
-        close_all(files.values())
+        close_all([opened.file for opened in files.values()])
 
 
 class PooledFile:

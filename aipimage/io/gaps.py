@@ -1,4 +1,6 @@
-"""Packed positions that short frames leave out: no map may point there (docs/format.md, 6)."""
+"""Packed positions that do not exist: what short frames leave out, and frames that a merge dropped.
+No map may point there (docs/format.md, sections 6 and 9.5).
+"""
 
 from __future__ import annotations
 
@@ -14,33 +16,46 @@ Positions = npt.NDArray[np.uint64]
 
 
 class Gaps:
-    """The gaps of every origin; 16 bytes for each short frame."""
+    """The gaps of every origin; 16 bytes for each short or dropped frame."""
 
     def __init__(self, origins: int, frame_sectors: int) -> None:
         self._size = np.uint64(frame_sectors)
         self._starts: list[list[Positions]] = [[] for _ in range(origins)]
         self._ends: list[list[Positions]] = [[] for _ in range(origins)]
 
-    def add(self, origin: int, first: int, entries: FrameEntries) -> None:
-        """Note the short frames among ``entries``, which are numbered from ``first`` on."""
+    def add(
+        self, origin: int, first: int, entries: FrameEntries, dropped: npt.NDArray[np.bool_]
+    ) -> None:
+        """Note the short and the dropped frames among ``entries``, which are numbered from
+        ``first`` on.
+        """
         sectors = entries["plain_length"].astype(np.uint64) // np.uint64(SECTOR)
+        sectors[dropped] = 0
         short = np.flatnonzero(sectors < self._size)
         starts = (short.astype(np.uint64) + np.uint64(first)) * self._size
         self._starts[origin].append(starts + sectors[short])
         self._ends[origin].append(starts + self._size)
 
+    def of(self, origin: int) -> tuple[Positions, Positions]:
+        """Where the gaps of an origin begin and end, ascending."""
+        starts, ends = self._starts[origin], self._ends[origin]
+        return np.concatenate([_NONE, *starts]), np.concatenate([_NONE, *ends])
+
+    def take(self, origin: int, gaps: tuple[Positions, Positions]) -> None:
+        """Take over the gaps of an origin from the verification of the file that holds it."""
+        self._starts[origin].append(gaps[0])
+        self._ends[origin].append(gaps[1])
+
     def check(self, device_map: DeviceMap) -> None:
         """Walk a map; ``IntegrityError`` where an extent of data touches a gap."""
-        joined = [
-            (np.concatenate([_NONE, *starts]), np.concatenate([_NONE, *ends]))
-            for starts, ends in zip(self._starts, self._ends, strict=True)
-        ]
+        joined = [self.of(origin) for origin in range(len(self._starts))]
         for first, block in device_map.walk():
             data = block[block["kind"] == Kind.DATA]
             for origin in np.unique(data["origin"]).tolist():
                 if _touches(data[data["origin"] == origin], *joined[origin]):
                     raise IntegrityError(
-                        f"an extent at or behind sector {first} points behind the end of a frame"
+                        f"an extent at or behind sector {first} points behind the end of a frame, "
+                        "or to one that is not kept"
                     )
 
 

@@ -7,18 +7,20 @@ from __future__ import annotations
 import json
 import os
 import threading
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from aipimage.errors import AipImageError, FormatError, IntegrityError, RequestError
+from aipimage.extents import SECTOR, Extent, Kind
 from aipimage.format import constants as c
 from aipimage.format.constants import ImageKind, RecordType
 from aipimage.format.header import Header
-from aipimage.format.record import NO_REFERENCE, Reference, decode_record_header
-from aipimage.format.seal import Seal, decode_seal
-from aipimage.format.segments import decode_segments
-from aipimage.format.trailer import Trailer, decode_trailer
+from aipimage.format.record import Reference, decode_record_header
+from aipimage.format.seal import Seal
+from aipimage.format.trailer import Trailer
 from aipimage.io.cache import FrameCache
+from aipimage.io.chain.members import ForeignFiles, MemberFiles
 from aipimage.io.device import Device
 from aipimage.io.instream import InStream, open_stream
 from aipimage.io.keys import ChainKeys, Suite
@@ -27,15 +29,16 @@ from aipimage.io.pipeline import default_threads
 from aipimage.io.records import RecordReader
 from aipimage.io.segmentmap import SegmentMap
 from aipimage.io.storage import DEFAULT, Storage
-from aipimage.io.trees import FrameTable
+from aipimage.io.tail import Tail, check_header_keys, check_twins, named
+from aipimage.io.trees import FrameTables
 
 if TYPE_CHECKING:
+    from aipimage.io.chain.chain import Chain
     from aipimage.io.progress import ProgressCallback
     from aipimage.io.restore import RestoreResult
     from aipimage.io.verify import VerifyResult
 
 DEFAULT_CACHE = 32 << 20
-_TAIL = 65_536
 
 
 class Image:
@@ -50,7 +53,8 @@ class Image:
 
     def __init__(
         self, stream: InStream, header: Header, trailer: Trailer, seal: Seal,
-        keys: ChainKeys | None, records: RecordReader, segments: SegmentMap, cache_bytes: int,
+        keys: ChainKeys | None, tail: Tail, segments: SegmentMap, cache_bytes: int,
+        files: MemberFiles,
     ) -> None:  # fmt: skip
         self.path = stream.name
         self.stream, self.header, self.trailer, self.seal, self.keys = (
@@ -60,18 +64,19 @@ class Image:
             seal,
             keys,
         )
-        self.records, self._segments = records, segments
+        self.segments, self.files, self._tail = segments, files, tail
+        self.foreign = ForeignFiles(files, header.chain_id, keys, stream.name)
+        self.foreign.explain = self._missing_member
+        self.records = RecordReader(self._read, keys)
         self.cache = FrameCache(cache_bytes)
         self._pool: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
         self._metadata: dict[str, Any] | None = None
-        self.tables = [
-            FrameTable(records, o.origin, o.table_root, o.frame_count, header.frame_size)
-            for o in seal.origins
-        ]
-        self._origins = {o.origin: index for index, o in enumerate(seal.origins)}
+        self._chain: Chain | None = None
+        self.tables = FrameTables(self.records, seal.origins, header.frame_size)
         self.devices: tuple[Device, ...] = tuple(
-            Device(self, index, entry, self._origins) for index, entry in enumerate(seal.devices)
+            Device(self, index, entry, self.tables.index_of)
+            for index, entry in enumerate(seal.devices)
         )
 
     def __enter__(self) -> Image:
@@ -89,7 +94,10 @@ class Image:
             pool, self._pool = self._pool, None
         if pool is not None:
             pool.shutdown(wait=True, cancel_futures=True)
-        self.stream.close()
+        try:
+            self.foreign.close()
+        finally:
+            self.stream.close()
 
     # What the image says of itself
 
@@ -114,6 +122,16 @@ class Image:
     def kind(self) -> str:
         """``"full"``, ``"incremental"`` or ``"differential"``."""
         return ImageKind(self.seal.kind).name.lower()
+
+    @property
+    def sequence(self) -> int:
+        """Number of the image in its chain, from 0 (section 9)."""
+        return self.seal.sequence
+
+    @property
+    def parent_id(self) -> str | None:
+        """Image id of the parent, ``None`` for an image that begins a chain."""
+        return self.seal.parent_id.hex() if self.seal.parent_kind else None
 
     @property
     def encryption(self) -> str | None:
@@ -165,20 +183,86 @@ class Image:
         self._metadata = None
         _ = self.metadata
 
+    @property
+    def chain(self) -> Chain:
+        """The chain that the image belongs to, found by ids in the directories that are searched;
+        looked for when it is first asked for.
+
+        Raises:
+            LimitError: over 4096 images belong to it. StorageError: a directory cannot be listed.
+        """
+        if self._chain is None:
+            from aipimage.io.chain.chain import chain_of
+
+            self._chain = chain_of(self)
+        return self._chain
+
+    def _missing_member(self) -> str | None:
+        """Which image of the chain is missing or wrong, to end a message with."""
+        try:
+            self.chain.check()
+        except AipImageError as error:
+            return f"; {error}"
+        return None
+
+    def extents(self, device: int = 0, kind: Kind | None = None) -> Iterator[Extent]:
+        """Yield what a device holds as extents in bytes, see :meth:`aipimage.Device.extents`.
+
+        Raises:
+            RequestError: there is no such device.
+        """
+        return self._device(device).extents(kind)
+
+    def diff(self, other: Image, *, device: int = 0) -> Iterator[Extent]:
+        """Yield in bytes where a device may differ from what it is in ``other``, an earlier or
+        later image of the same chain; only the maps are read, and of them only what differs.
+
+        The kind is that of this image; unused and zero read alike and do not differ. What this
+        device has beyond the end of the other one differs.
+
+        Raises:
+            RequestError: one of them has no such device, or they are of different chains.
+        """
+        from aipimage.io.chain.diff import diff_maps
+
+        if other.seal.chain_id != self.seal.chain_id:
+            raise RequestError(f"{self.path} and {other.path}: are not of the same chain")
+        new, old = self._device(device), other._device(device)
+        names, old_names = list(self.tables.index_of), list(other.tables.index_of)
+        runs = diff_maps(new.map, new.entry, names, old.map, old.entry, old_names)
+        return (
+            Extent(at * SECTOR, min(count * SECTOR, new.size - at * SECTOR), Kind(kind))
+            for at, count, kind in runs
+        )
+
+    def _device(self, device: int) -> Device:
+        if not 0 <= device < len(self.devices):
+            raise RequestError(f"{self.path}: has no device {device}; it has {len(self.devices)}")
+        return self.devices[device]
+
     # Reading
 
     def locate_address(self, origin: bytes, offset: int, length: int) -> int:
         """Where an address lies in this stream (section 9.3)."""
-        return self._segments.locate(origin, offset, length)
+        return self.segments.locate(origin, offset, length)
+
+    def _read(self, origin: bytes, offset: int, length: int) -> bytearray:
+        """Stored bytes of a page or record, from this file or from another one of its chain."""
+        if self.segments.holds(origin):
+            return self._tail.read(self.segments.locate(origin, offset, length), length)
+        return self.foreign.read(origin, offset, length)
 
     def read_stored(self, origin: bytes, offset: int, buffer: memoryview) -> memoryview:
         """Fill ``buffer`` with stored bytes from an address on, and return it."""
-        self.stream.pread_into(buffer, self._segments.locate(origin, offset, buffer.nbytes))
+        if self.segments.holds(origin):
+            self.stream.pread_into(buffer, self.segments.locate(origin, offset, buffer.nbytes))
+        else:
+            self.foreign.read_into(origin, offset, buffer)
         return buffer
 
     def locate(self, ref: Reference) -> int:
         """Where a record lies in this stream."""
-        return self._segments.locate(ref.origin, ref.offset, ref.record_length)
+        return self.segments.locate(ref.origin, ref.offset, ref.record_length)
 
     def is_leaf(self, ref: Reference, leaf: RecordType) -> bool:
         """Whether the root of a tree is its only leaf (section 6.3)."""
@@ -208,12 +292,16 @@ class Image:
             self._pool.submit(self.frame, origin, number)
 
     def verify(
-        self, *, sample: float | None = None, executor: Executor | None = None,
-        threads: int | None = None, progress: ProgressCallback | None = None,
+        self, *, chain: bool = False, sample: float | None = None,
+        executor: Executor | None = None, threads: int | None = None,
+        progress: ProgressCallback | None = None,
     ) -> VerifyResult:  # fmt: skip
-        """Check everything that is stored against the seal (section 13).
+        """Check everything that is stored in the image's own file against the seal (section 13),
+        and all pages of its map, wherever they lie.
 
         Args:
+            chain: also check every image that this one cannot be read without, each as it is and as
+                the parent it should be, and that all data of this one's map is there.
             sample: percent of the frames to check, over 0 to 100; ``None`` checks all, and every
                 other byte too.
             executor: any ``concurrent.futures`` executor for the work; its workers must share this
@@ -224,7 +312,7 @@ class Image:
         """
         from aipimage.io.verify import verify_image
 
-        return verify_image(self, sample, executor, threads, progress)
+        return verify_image(self, sample, executor, threads, progress, chain=chain)
 
     def restore(
         self, target: str | os.PathLike[str], *, device: int = 0, force: bool = False,
@@ -247,8 +335,7 @@ class Image:
         """
         from aipimage.io.restore import restore_device
 
-        if not 0 <= device < len(self.devices):
-            raise RequestError(f"{self.path}: has no device {device}; it has {len(self.devices)}")
+        self._device(device)
         return restore_device(
             self, device, os.fspath(target), force, set_size, executor, threads, progress, storage
         )
@@ -257,81 +344,50 @@ class Image:
 def open_image(
     path: str | os.PathLike[str], password: str | None = None, *,
     expected_digest: str | None = None, cache_bytes: int = DEFAULT_CACHE,
-    storage: Storage = DEFAULT,
+    search: Sequence[str | os.PathLike[str]] | None = None, storage: Storage = DEFAULT,
+    keys: ChainKeys | None = None, files: MemberFiles | None = None,
 ) -> Image:  # fmt: skip
-    """Open an image; the public form is :func:`aipimage.open`."""
-    stream = open_stream(storage, os.fspath(path))
+    """Open an image; the public form is :func:`aipimage.open`.
+
+    Args:
+        keys: of the chain, where another of its images was unlocked already; then no password is
+            needed.
+        files: of the directories to search, where somebody looked at them already.
+    """
+    name = os.fspath(path)
+    if files is None:
+        files = MemberFiles(storage, [os.path.dirname(name), *(search or ())])
+    stream = open_stream(storage, name)
     try:
-        return _opened(stream, password, expected_digest, cache_bytes)
+        return _opened(stream, password, keys, expected_digest, cache_bytes, files)
     except BaseException:
         stream.close()
         raise
 
 
 def _opened(
-    stream: InStream, password: str | None, expected_digest: str | None, cache_bytes: int
-) -> Image:
+    stream: InStream, password: str | None, keys: ChainKeys | None, expected_digest: str | None,
+    cache_bytes: int, files: MemberFiles,
+) -> Image:  # fmt: skip
     header = read_header(stream)
-    tail = _Tail(stream)
+    tail = Tail(stream)
     try:
-        end = tail.read(max(0, stream.size - c.TRAILER), min(c.TRAILER, stream.size))
-        trailer = decode_trailer(memoryview(end), stream.size)
-        _check_twins(header, trailer)
+        trailer = tail.trailer()
+        check_twins(header, trailer)
         if expected_digest is not None and trailer.seal.digest.hex() != expected_digest.lower():
             raise IntegrityError("is not the image that was expected: its digest differs")
     except AipImageError as error:
-        raise type(error)(f"{stream.name}: {error}") from error
-    keys = unlock_header(stream, header, password)
+        raise named(stream.name, error) from error
+    if keys is None:
+        keys = unlock_header(stream, header, password)
+    else:
+        check_header_keys(stream, header, keys)
     try:
-        local = RecordReader(lambda _, offset, length: tail.read(offset, length), keys)
-        seal = decode_seal(local.fetch(trailer.seal, RecordType.SEAL).plain)
-        _check_seal(seal, header, trailer)
-        segments = SegmentMap(_segments(local, trailer), header.file_id, stream.size)
+        seal = tail.seal(header, trailer, keys)
+        segments = tail.segments(header, trailer, keys)
     except AipImageError as error:
-        raise type(error)(f"{stream.name}: {error}") from error
-    records = RecordReader(
-        lambda origin, offset, length: tail.read(segments.locate(origin, offset, length), length),
-        keys,
-    )
-    return Image(stream, header, trailer, seal, keys, records, segments, cache_bytes)
-
-
-def _segments(local: RecordReader, trailer: Trailer) -> list[Any]:
-    if trailer.segments == NO_REFERENCE:
-        return []
-    plain = local.fetch(trailer.segments, RecordType.SEGMENTS).plain
-    return decode_segments(memoryview(plain), trailer.stream_length)
-
-
-class _Tail:
-    """Reads the stream; its last 64 KiB are read once, because the roots of all trees lie there."""
-
-    def __init__(self, stream: InStream) -> None:
-        self._stream = stream
-        self._start = max(0, stream.size - _TAIL)
-        self._data = stream.pread(stream.size - self._start, self._start)
-
-    def read(self, offset: int, length: int) -> bytearray:
-        """Return exactly ``length`` bytes."""
-        inside = offset - self._start
-        if inside >= 0 and inside + length <= len(self._data):
-            return self._data[inside : inside + length]
-        return self._stream.pread(length, offset)
-
-
-def _check_twins(header: Header, trailer: Trailer) -> None:
-    if (header.file_id, header.header_digest) != (trailer.file_id, trailer.header_digest):
-        raise FormatError("header and trailer belong to different images")
-    if trailer.seal.offset + trailer.seal.record_length != trailer.stream_length - c.TRAILER:
-        raise FormatError("the seal is not the last record before the trailer")
-
-
-def _check_seal(seal: Seal, header: Header, trailer: Trailer) -> None:
-    found = (seal.image_id, seal.chain_id, seal.header_digest)
-    if found != (trailer.image_id, header.chain_id, header.header_digest):
-        raise FormatError("the seal belongs to another image")
-    if trailer.seal.origin != seal.image_id:
-        raise FormatError("the seal was written by another run than it says")
+        raise named(stream.name, error) from error
+    return Image(stream, header, trailer, seal, keys, tail, segments, cache_bytes, files)
 
 
 def _check_depth(text: bytes, path: str) -> None:

@@ -157,9 +157,13 @@ class ImageWriter:
             size, sector_size, builder.root_level, [int(n) for n in builder.counts],
             builder.finish(), self._digests.finish() if self._digests else NO_REFERENCE,
         )  # fmt: skip
-        self._devices.append(result)
+        self.add_device(result)
         self._map = self._digests = None
         return result
+
+    def add_device(self, result: DeviceResult) -> None:
+        """Add a device whose roots somebody else wrote: an increment does."""
+        self._devices.append(result)
 
     def _building(self) -> MapBuilder:
         if self._map is None:

@@ -89,8 +89,11 @@ class InStream:
         close_all(self.files)
 
 
-def open_stream(storage: Storage, path: StrPath) -> InStream:
+def open_stream(storage: Storage, path: StrPath, pool: FilePool | None = None) -> InStream:
     """Open an image file or any part of a split image.
+
+    Args:
+        pool: reads the files through it, so that they need not all stay open.
 
     Raises:
         FormatError: it is no image. IncompleteError: a part is missing, named by its number.
@@ -101,10 +104,14 @@ def open_stream(storage: Storage, path: StrPath) -> InStream:
     try:
         magic = first.pread(8, 0)
         if magic == c.PART_MAGIC:
-            return _open_parts(storage, path, first)
+            return _open_parts(storage, path, first, pool)
         if magic != c.HEADER_MAGIC:
             raise FormatError(f"{path}: not an .aiv image: the magic bytes are missing")
-        return InStream(path, [first], [], first.size())
+        size = first.size()
+        if pool is None:
+            return InStream(path, [first], [], size)
+        first.close()
+        return InStream(path, [PooledFile(pool, path)], [], size)
     except BaseException:
         with contextlib.suppress(StorageError):
             first.close()
@@ -122,13 +129,14 @@ def base_path(path: str) -> str:
     return _PART_SUFFIX.sub("", path)
 
 
-def _open_parts(storage: Storage, path: str, named: File) -> InStream:
+def _open_parts(storage: Storage, path: str, named: File, pool: FilePool | None) -> InStream:
     set_id = decode_part_header(named.pread(c.PART_RECORD, 0)).set_id
     found: dict[int, tuple[Readable, PartFooter]] = {}
     opened: list[File] = []
     try:
         names = _sibling_names(storage, path)
-        pool = FilePool(storage) if len(names) > FILES_OPEN else None
+        if pool is None and len(names) > FILES_OPEN:
+            pool = FilePool(storage)
         for name in names:
             file = storage.open_read(name)
             opened.append(file)

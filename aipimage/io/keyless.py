@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from functools import partial
 from typing import NamedTuple
@@ -23,7 +24,8 @@ from aipimage.io.walk import Piece, hop
 
 
 def verify_keyless(
-    path: StrPath, *, expected_digest: str | None = None, executor: Executor | None = None,
+    path: StrPath, *, chain: bool = False, search: Sequence[StrPath] | None = None,
+    expected_digest: str | None = None, executor: Executor | None = None,
     threads: int | None = None, progress: ProgressCallback | None = None,
     storage: Storage = DEFAULT,
 ) -> VerifyResult:  # fmt: skip
@@ -32,12 +34,21 @@ def verify_keyless(
     Finds damage; does not find tampering by somebody who recomputes digests.
 
     Args:
+        chain: also check the images that this one needs; of an encrypted chain, where nobody can
+            tell without its key which these are, all of its chain.
+        search: directories to find them in, besides the image's own.
         expected_digest: the image digest that was kept elsewhere; another one is damage.
 
     Raises:
         FormatError, IncompleteError: it is no whole image. IntegrityError: header or trailer are
             damaged.
     """
+    if chain:
+        from aipimage.io.chain.chainkeyless import verify_chain_keyless
+
+        return verify_chain_keyless(
+            path, expected_digest, search, executor, threads, progress, storage
+        )
     with open_stream(storage, path) as stream:
         return _keyless(stream, expected_digest, executor, threads, progress)
 

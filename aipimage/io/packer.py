@@ -170,7 +170,7 @@ class Packer:
             return np.empty(0, FRAME_ENTRY_DTYPE)
         size = self.frame_size
         where = batch.device << _DEVICE_SHIFT | batch.offset // SECTOR
-        extents = _frame_extents(runs, where, size // SECTOR)
+        extents = frame_extents(runs, where, size // SECTOR)
         plains = [packed[at : at + size] for at in range(0, packed.nbytes, size)]
         # Data that looks random is stored as it is: zstd would work as long on it for nothing.
         stored = np.unpackbits(_core.random_bitmap(packed, size), bitorder="little").tolist()
@@ -208,7 +208,7 @@ def _block_digests(view: memoryview, runs: Runs) -> bytes:
     )
 
 
-def _frame_extents(runs: Runs, where: int, size: int) -> list[bytes]:
+def frame_extents(runs: Runs, where: int, size: int) -> list[bytes]:
     """The extents of each frame of ``size`` packed sectors of the batch (section 6.1)."""
     ends = np.cumsum(runs[:, 1])
     total = int(ends[-1])

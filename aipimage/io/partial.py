@@ -68,6 +68,10 @@ def open_partial(storage: Storage, path: str, split: int | None) -> PartialStrea
             raise RequestError(
                 f"{path}{PARTIAL}: was begun in parts; resume with the same part size"
             )
+        if files[0].size() <= c.PART_RECORD:
+            # Ended before anything but the part's own header was written.
+            files[0].close()
+            return None
         return _open_parts(storage, path, files, split)
     except BaseException:
         for file in files:

@@ -22,6 +22,7 @@ from aipimage.io.sinks import BlockSink, open_target
 from aipimage.io.storage import Storage
 
 if TYPE_CHECKING:
+    from aipimage.io.device import Device
     from aipimage.io.image import Image
 
 _BATCH_SECTORS = (2 << 20) // SECTOR
@@ -183,6 +184,25 @@ class _Restorer:
         brought.writes = []
         for buffer in brought.buffers:
             self._buffers.give(buffer)
+
+
+def read_range(device: Device, view: memoryview, offset: int, buffers: Buffers) -> None:
+    """Fill ``view`` from byte ``offset`` of a device, with one read for neighbouring frames and
+    without the cache: for somebody who reads on and on. Safe for threads.
+
+    Raises:
+        IntegrityError: stored bytes are damaged, or the range is marked as lost.
+    """
+    if not view.nbytes:
+        return
+    first, last = offset // SECTOR, (offset + view.nbytes - 1) // SECTOR
+    pieces = device.map.pieces(first, last - first + 1)
+    taken: list[bytearray] = []
+    data = [piece for piece in pieces if piece.kind == Kind.DATA]
+    frames = load_frames(device.image, data, buffers, taken)
+    device.fill_from(view, offset, pieces, frames)
+    for buffer in taken:
+        buffers.give(buffer)
 
 
 def load_frames(

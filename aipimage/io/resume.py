@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +46,7 @@ from aipimage.io.partial import PartialStream, open_partial
 from aipimage.io.records import OpenedRecord, RecordReader
 from aipimage.io.sources import BlockSource
 from aipimage.io.storage import Storage
+from aipimage.io.tail import check_header_keys
 from aipimage.io.trees import TableBuilder
 from aipimage.io.walk import Walked, walk_records
 
@@ -155,6 +156,16 @@ class ResumedState:
         self.writer.reuse_digest_leaf(first, _reference(walked))
 
     def _add_frame(self, walked: Walked, extents: FrameExtents) -> None:
+        index, position = self.enter(walked)
+        for at, sectors in extents.tolist():
+            self._fill_to(at >> 48, at & ((1 << 48) - 1))
+            self.writer.add_extents(np.array([(sectors, position, index, Kind.DATA)], EXTENT_DTYPE))
+            position += sectors
+
+    def enter(self, walked: Walked) -> tuple[int, int]:
+        """Put a frame into the new table of its origin; return that origin's index and the packed
+        sector where the frame begins.
+        """
         index = self.writer.origins.index(walked.header.origin)
         table = self.writer.earlier[index - 1].table
         if walked.header.number != table.frame_count:
@@ -162,11 +173,33 @@ class ResumedState:
         ref = _reference(walked)
         entry = encode_frame_entry(ref.offset, ref.record_length, ref.plain_length, ref.digest)
         table.add(np.frombuffer(entry, FRAME_ENTRY_DTYPE))
-        position = walked.header.number * self._header.frame_sectors
-        for at, sectors in extents.tolist():
-            self._fill_to(at >> 48, at & ((1 << 48) - 1))
-            self.writer.add_extents(np.array([(sectors, position, index, Kind.DATA)], EXTENT_DTYPE))
-            position += sectors
+        return index, walked.header.number * self._header.frame_sectors
+
+    def frames(self, sources: list[BlockSource]) -> Iterator[tuple[Walked, int, FrameExtents]]:
+        """Yield each frame with its device and its extents, in order, for an image with a parent;
+        a sample is compared with the source.
+        """
+        count = self._survey.frames
+        sampled = set(random.sample(range(count), min(_SAMPLES, count)))
+        for index, (walked, opened, reader) in enumerate(self._frames_and_leaves()):
+            if walked.header.type != RecordType.FRAME:
+                raise FormatError("a block digest leaf in an image with a parent")
+            extents = _frame_extents(walked, opened, reader)
+            device = _verified_device(extents, sources)
+            if index in sampled:
+                _compare_with_source(reader, walked, extents, sources[device])
+            yield walked, device, extents
+
+    def notes_of(self, device: int) -> list[tuple[int, int, int]]:
+        """(sector, sectors, kind) of what the checkpoints name on a device, in order."""
+        notes = self._notes[self._notes["at"] >> np.uint64(48) == device]
+        return [(at & ((1 << 48) - 1), sectors, kind) for at, sectors, kind in notes.tolist()]
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The last one."""
+        assert self._survey.checkpoint is not None
+        return self._survey.checkpoint
 
     def _fill_to(self, device: int, sector: int) -> None:
         """Map what lies before ``sector``: noted extents, and zeros between them."""
@@ -181,25 +214,36 @@ class ResumedState:
 
 
 def reopen_partial(
-    storage: Storage, path: str, sources: list[BlockSource], options: CreateOptions
-) -> ResumedState | None:
+    storage: Storage, path: str, sources: list[BlockSource], options: CreateOptions,
+    keys: ChainKeys | None = None, with_parent: bool = False,
+    check: Callable[[dict[str, Any]], None] = lambda values: None,
+) -> ResumedState | None:  # fmt: skip
     """Open what an interrupted creation of ``path`` left; ``None`` where there is nothing to go on
     with.
 
     Raises:
         RequestError: the sources or the options are not those of the interrupted creation.
+
+    Args:
+        with_parent: the image continues a chain; ``keys`` are those of the chain, if any.
+        check: looks at the description, and raises before anything is changed.
     """
     stream = open_partial(storage, path, options.split)
     if stream is None:
         return None
     try:
         header = read_header(stream)
-        keys = _unlock(stream, header, options)
+        if with_parent:
+            check_header_keys(stream, header, keys)
+        else:
+            keys = _unlock(stream, header, options)
         survey = _survey(stream, header, keys)
         if survey.checkpoint is None or survey.description is None:
             stream.close()
             return None
         _check_same_sources(path, survey.description_values, sources)
+        check(survey.description_values)
+        _check_checkpoint(survey.checkpoint, header, sources)
         return _continue(stream, header, keys, survey, options)
     except BaseException:
         stream.close()
@@ -281,6 +325,15 @@ def _check_same_sources(path: str, values: dict[str, Any], sources: list[BlockSo
             f"{path}: the source is not as it was when the image was begun; remove {path}.partial "
             "or create without resuming"
         )
+
+
+def _check_checkpoint(point: Checkpoint, header: Header, sources: list[BlockSource]) -> None:
+    """It stands at a stripe boundary of a device (section 11)."""
+    device, stripe = point.device, 1 << (header.stripe_shift - 9)
+    if device >= len(sources) or point.sector % stripe or (
+        point.sector > -(-sources[device].size // SECTOR)
+    ):  # fmt: skip
+        raise FormatError("a checkpoint of a partial image stands where none can be")
 
 
 def _continue(

@@ -16,6 +16,24 @@ class SegmentMap:
         for segment in segments or [Segment(file_id, 0, stream_size, 0)]:
             self._by_origin.setdefault(segment.origin, []).append(segment)
 
+    def holds(self, origin: bytes) -> bool:
+        """Whether this file holds records of an origin."""
+        return origin in self._by_origin
+
+    def origins(self) -> list[bytes]:
+        """All origins that this file holds records of."""
+        return list(self._by_origin)
+
+    def covers(self, origin: bytes, offset: int, length: int) -> bool:
+        """Whether the file has these bytes of an origin: a merge leaves out dead frames."""
+        segment = self._segment_at(origin, offset)
+        return segment is not None and offset + length <= segment.origin_start + segment.length
+
+    def _segment_at(self, origin: bytes, offset: int) -> Segment | None:
+        segments = self._by_origin.get(origin, [])
+        index = bisect_right(segments, offset, key=lambda segment: segment.origin_start) - 1
+        return segments[index] if index >= 0 else None
+
     def locate(self, origin: bytes, offset: int, length: int) -> int:
         """Return the stream offset of ``length`` bytes at an address.
 
@@ -23,15 +41,11 @@ class SegmentMap:
             IncompleteError: the origin is held by another file. FormatError: the address is in no
                 segment.
         """
-        segments = self._by_origin.get(origin)
-        if segments is None:
+        if origin not in self._by_origin:
             raise IncompleteError(
                 f"records of origin {origin.hex()} are in another image of the chain"
             )
-        index = bisect_right(segments, offset, key=lambda segment: segment.origin_start) - 1
-        if index >= 0:
-            segment = segments[index]
-            inside = offset - segment.origin_start
-            if inside + length <= segment.length:
-                return segment.stream_start + inside
+        segment = self._segment_at(origin, offset)
+        if segment is not None and offset + length <= segment.origin_start + segment.length:
+            return segment.stream_start + offset - segment.origin_start
         raise FormatError("a reference leads to a place that this file does not hold")

@@ -7,7 +7,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -17,6 +17,7 @@ from aipimage.errors import FormatError, IntegrityError
 from aipimage.format import constants as c
 from aipimage.format.constants import RecordType
 from aipimage.format.record import NO_REFERENCE, Reference
+from aipimage.format.seal import SealOrigin, SealOrigins
 from aipimage.format.tables import (
     FRAME_ENTRY_DTYPE,
     FrameEntries,
@@ -29,7 +30,8 @@ from aipimage.format.tables import (
 from aipimage.io.frames import FrameRun
 from aipimage.io.records import RecordReader, RecordWriter
 
-_LEAVES_KEPT = 256
+_PAGES_KEPT = 256
+LEAVES_KEPT_BYTES = 16 << 20
 _LEAF_BYTES = c.LEAF_FRAMES * FRAME_ENTRY_DTYPE.itemsize
 _RUN_SHIFT = np.uint64(21)
 
@@ -101,8 +103,10 @@ class TableBuilder:
 class IndexReader:
     """Finds leaves below a root; index pages are kept, they are few."""
 
-    def __init__(self, records: RecordReader, root: Reference, leaf: RecordType) -> None:
-        self._records, self._root, self._leaf = records, root, leaf
+    def __init__(
+        self, records: RecordReader, root: Reference, leaf: RecordType, kept: int = _PAGES_KEPT
+    ) -> None:
+        self._records, self._root, self._leaf, self._kept = records, root, leaf, kept
         self._pages: OrderedDict[Reference, tuple[int, list[IndexEntry]]] = OrderedDict()
 
     def page(self, ref: Reference) -> tuple[int, list[IndexEntry]]:
@@ -111,7 +115,7 @@ class IndexReader:
         if page is None:
             page = decode_index(self._records.fetch(ref, RecordType.INDEX).plain)
             self._pages[ref] = page
-            if len(self._pages) > _LEAVES_KEPT:
+            if len(self._pages) > self._kept:
                 self._pages.pop(next(iter(self._pages)), None)
         return page
 
@@ -160,24 +164,48 @@ def _check_level(level: int, above: int) -> None:
         raise FormatError("the levels of an index do not descend")
 
 
+class LeafCache:
+    """Table leaves that were read, for all tables of an image together; safe for threads."""
+
+    def __init__(self, limit: int = LEAVES_KEPT_BYTES) -> None:
+        self._limit, self._used = limit, 0
+        self._leaves: OrderedDict[tuple[bytes, int], FrameEntries] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, origin: bytes, index: int) -> FrameEntries | None:
+        """The leaf, if it is kept."""
+        return self._leaves.get((origin, index))
+
+    def put(self, origin: bytes, index: int, entries: FrameEntries) -> None:
+        """Keep a leaf, and drop those that came first down to the limit."""
+        with self._lock:
+            if (origin, index) not in self._leaves:
+                self._used += entries.nbytes
+            self._leaves[origin, index] = entries
+            while self._used > self._limit and len(self._leaves) > 1:
+                _, old = self._leaves.popitem(last=False)
+                self._used -= old.nbytes
+
+    def clear(self) -> None:
+        """Drop all."""
+        with self._lock:
+            self._leaves.clear()
+            self._used = 0
+
+
 class FrameTable:
     """The frames of one origin by number; safe for threads."""
 
     def __init__(
-        self,
-        records: RecordReader,
-        origin: bytes,
-        root: Reference,
-        frame_count: int,
-        frame_size: int,
-    ) -> None:
+        self, records: RecordReader, origin: bytes, root: Reference, frame_count: int,
+        frame_size: int, leaves: LeafCache, pages_kept: int = _PAGES_KEPT,
+    ) -> None:  # fmt: skip
         self._records, self.origin, self.frame_count = records, origin, frame_count
         self._frame_size = frame_size
         # A table of one leaf has that leaf as its root (section 6.3).
         self._leaf_root = frame_count <= c.LEAF_FRAMES
-        self._index = IndexReader(records, root, RecordType.TABLE_LEAF)
-        self._leaves: OrderedDict[int, FrameEntries] = OrderedDict()
-        self._lock = threading.Lock()
+        self._index = IndexReader(records, root, RecordType.TABLE_LEAF, pages_kept)
+        self._leaves = leaves
 
     def frame(self, number: int) -> Reference:
         """Return the reference to a frame."""
@@ -189,14 +217,11 @@ class FrameTable:
 
     def leaf(self, index: int) -> FrameEntries:
         """Return the entries of the frames from ``index`` x 1024 on."""
-        entries = self._leaves.get(index)
+        entries = self._leaves.get(self.origin, index)
         if entries is None:
             ref = self._index.find(index * c.LEAF_FRAMES, self._leaf_root)
             entries = self._checked_leaf(ref, index)
-            with self._lock:
-                self._leaves[index] = entries
-                if len(self._leaves) > _LEAVES_KEPT:
-                    self._leaves.popitem(last=False)
+            self._leaves.put(self.origin, index, entries)
         return entries
 
     def runs(self, first: int, end: int) -> Iterator[FrameRun]:
@@ -211,9 +236,8 @@ class FrameTable:
 
     def forget(self) -> None:
         """Drop what was read, so that all is read again."""
-        with self._lock:
-            self._leaves.clear()
-            self._index.forget()
+        self._leaves.clear()
+        self._index.forget()
 
     def leaf_count(self) -> int:
         """Leaves that the frame count asks for."""
@@ -228,6 +252,62 @@ class FrameTable:
         if first != index * c.LEAF_FRAMES or len(entries) != expected:
             raise FormatError("a frame table leaf holds other frames than its place says")
         return entries
+
+
+class FrameTables:
+    """The frame tables of all origins of an image, made when they are asked for."""
+
+    def __init__(
+        self, records: RecordReader, origins: Sequence[SealOrigin], frame_size: int
+    ) -> None:
+        self._records, self._origins, self._frame_size = records, origins, frame_size
+        self._leaves = LeafCache()
+        self._tables: dict[int, FrameTable] = {}
+        # Many tables are small ones; only those of large images use what they may keep.
+        self._kept = max(4, _PAGES_KEPT // len(origins))
+        self.index_of: Mapping[bytes, int] = OriginIndex(origins)
+
+    def __len__(self) -> int:
+        return len(self._origins)
+
+    def __getitem__(self, index: int) -> FrameTable:
+        table = self._tables.get(index)
+        if table is None:
+            entry = self._origins[index]
+            table = self._tables[index] = FrameTable(
+                self._records, entry.origin, entry.table_root, entry.frame_count,
+                self._frame_size, self._leaves, self._kept,
+            )  # fmt: skip
+        return table
+
+    def __iter__(self) -> Iterator[FrameTable]:
+        return (self[index] for index in range(len(self)))
+
+
+class OriginIndex(Mapping[bytes, int]):
+    """Which place in the seal an origin has; made when it is first asked for."""
+
+    def __init__(self, origins: Sequence[SealOrigin]) -> None:
+        self._origins, self._places = origins, dict[bytes, int]()
+
+    def _all(self) -> dict[bytes, int]:
+        if not self._places:
+            ids = (
+                self._origins.ids()
+                if isinstance(self._origins, SealOrigins)
+                else [each.origin for each in self._origins]
+            )
+            self._places = {origin: index for index, origin in enumerate(ids)}
+        return self._places
+
+    def __getitem__(self, origin: bytes) -> int:
+        return self._all()[origin]
+
+    def __len__(self) -> int:
+        return len(self._origins)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._all())
 
 
 def split_runs(

@@ -2,14 +2,15 @@
 
 A full verification goes down from the seal to every page and frame, and remembers which bytes of
 the stream it has seen; what is left (checkpoints, pages that a resume made dead) is walked
-afterwards, so that every byte was looked at.
+afterwards, so that every byte was looked at. Pages of the map that other files of the chain hold
+are looked at too; frames are checked in the file that holds them.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
@@ -19,26 +20,29 @@ import numpy as np
 import numpy.typing as npt
 
 from aipimage.errors import AipImageError, FormatError, IntegrityError, RequestError
-from aipimage.extents import SECTOR, ExtentArray, Kind
+from aipimage.extents import SECTOR, Kind
 from aipimage.format import constants as c
-from aipimage.format.constants import RecordType
+from aipimage.format.constants import ImageKind, RecordType
 from aipimage.format.record import NO_REFERENCE, Reference, verified_record
-from aipimage.format.tables import decode_digest_leaf, decode_frame_extents
+from aipimage.format.tables import FrameEntries, decode_frame_extents
 from aipimage.io.buffers import thread_buffer
+from aipimage.io.chain.chainfile import replaced_seal
+from aipimage.io.chain.digests import check_digests
 from aipimage.io.coverage import Coverage
+from aipimage.io.frameranges import ranges_of_frames
 from aipimage.io.frames import FrameRun, OpenedFrame, open_frames
-from aipimage.io.gaps import Gaps
+from aipimage.io.gaps import Gaps, Positions
 from aipimage.io.opening import read_key_area
 from aipimage.io.pipeline import executor_for, in_order
 from aipimage.io.progress import ProgressCallback, Reporter
-from aipimage.io.trees import IndexReader, split_runs
+from aipimage.io.segmentmap import SegmentMap
+from aipimage.io.trees import split_runs
 from aipimage.io.walk import Walked, walk_records
 
 if TYPE_CHECKING:
     from aipimage.io.image import Image
 
 DAMAGE_MAX = 1000
-_RANGES_MAX = 100
 
 
 class Damage(NamedTuple):
@@ -46,13 +50,33 @@ class Damage(NamedTuple):
 
     Attributes:
         what: one sentence. origin, frame: which frame, where it is one.
-        ranges: (device, offset, length) in bytes that cannot be read because of it, the first 100.
+        ranges: (device, offset, length) in bytes that cannot be read because of it, the first 100,
+            of the image that was asked for.
+        path: of the other file of the chain that it is in, or that is missing; ``None`` in the
+            image's own.
     """
 
     what: str
     origin: int | None = None
     frame: int | None = None
     ranges: tuple[tuple[int, int, int], ...] = ()
+    path: str | None = None
+
+
+class MemberResult(NamedTuple):
+    """What the verification of a chain found of one of its images.
+
+    Attributes:
+        image_id: 32 hexadecimal digits. path: of its file, ``None`` where it is missing.
+        ok: it is whole, and the image that its child names.
+        frames, bytes: as in :class:`VerifyResult`, of this file.
+    """
+
+    image_id: str
+    path: str | None
+    ok: bool
+    frames: int
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +87,7 @@ class VerifyResult:
         mode: ``"full"``, ``"sample"`` or ``"keyless"``. frames: frames checked. bytes: stored bytes
             checked.
         damage: at most 1000 findings; empty means that all that was checked is whole.
+        members: of the images that were checked, oldest first, where the chain was.
     """
 
     mode: str
@@ -70,6 +95,7 @@ class VerifyResult:
     bytes: int
     seconds: float
     damage: tuple[Damage, ...]
+    members: tuple[MemberResult, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -79,12 +105,27 @@ class VerifyResult:
 
 def verify_image(
     image: Image, sample: float | None, executor: Executor | None, threads: int | None,
-    progress: ProgressCallback | None,
+    progress: ProgressCallback | None, *, chain: bool = False,
 ) -> VerifyResult:  # fmt: skip
     """Verify an opened image; the public form is :meth:`aipimage.Image.verify`."""
     if sample is not None and not 0 < sample <= 100:
         raise RequestError(f"a sample of {sample} percent is not possible; give over 0 to 100")
-    return _Verifier(image, sample, progress).run(executor, threads)
+    if chain:
+        from aipimage.io.chain.chainverify import verify_with_chain
+
+        return verify_with_chain(image, sample, executor, threads, progress)
+    return Verifier(image, sample, progress).run(executor, threads)
+
+
+class CheckedOrigin(NamedTuple):
+    """What the verification of the file that holds an origin found of its frames.
+
+    Attributes:
+        table_root: of the frame table that was walked. gaps: see :class:`Gaps`.
+    """
+
+    table_root: Reference
+    gaps: tuple[Positions, Positions]
 
 
 class _Findings(NamedTuple):
@@ -96,14 +137,28 @@ class _Findings(NamedTuple):
     was_read: bool
 
 
-class _Verifier:
+class Verifier:
+    """One verification of one image.
+
+    Args:
+        known: by index, origins that other files hold and that were verified there.
+        direct: indexes of origins that other files hold, whose frames are to be read from there.
+    """
+
     def __init__(
-        self, image: Image, sample: float | None, progress: ProgressCallback | None
-    ) -> None:
-        self._image, self._sample = image, sample
+        self, image: Image, sample: float | None, progress: ProgressCallback | None,
+        known: Mapping[int, CheckedOrigin] | None = None, direct: Collection[int] = (),
+    ) -> None:  # fmt: skip
+        self._image, self._sample, self._direct = image, sample, direct
         self._reporter = Reporter("verify", image.stored, progress)
         self._covered = Coverage()
         self._gaps = Gaps(len(image.tables), image.header.frame_sectors)
+        for index, origin in (known or {}).items():
+            self._gaps.take(index, origin.gaps)
+        self._foreign = np.array(
+            [not image.segments.holds(origin) for origin in image.tables.index_of], np.bool_
+        )
+        self._foreign_pages = False
         self._damage: list[Damage] = []
         self._bad_frames: dict[int, list[int]] = {}
         self._frames = self._bytes = 0
@@ -114,6 +169,8 @@ class _Verifier:
         image.records.on_fetch = self._saw
         try:
             self._check(self._check_metadata, "metadata")
+            for ref in image.seal.replaced:
+                self._check(partial(self._check_replaced, ref), "replaced image")
             for device in image.devices:
                 step = partial(self._check_device, device.index)
                 self._check(step, f"map of device {device.index}")
@@ -134,9 +191,20 @@ class _Verifier:
         seconds = time.monotonic() - self._reporter.started
         return VerifyResult(mode, self._frames, self._bytes, seconds, tuple(self._damage))
 
+    def checked(self) -> dict[bytes, CheckedOrigin]:
+        """What was found of each origin that the image's own file holds."""
+        return {
+            entry.origin: CheckedOrigin(entry.table_root, self._gaps.of(index))
+            for index, entry in enumerate(self._image.seal.origins)
+            if not self._foreign[index]
+        }
+
     def _saw(self, ref: Reference) -> None:
-        self._covered.add(self._image.locate(ref), ref.record_length)
-        self._bytes += ref.record_length
+        if self._image.segments.holds(ref.origin):
+            self._covered.add(self._image.locate(ref), ref.record_length)
+            self._bytes += ref.record_length
+        else:
+            self._foreign_pages = True
 
     def _check(self, step: Callable[[], None], what: str) -> None:
         try:
@@ -153,6 +221,12 @@ class _Verifier:
     def _check_metadata(self) -> None:
         self._image.reload_metadata()
 
+    def _check_replaced(self, ref: Reference) -> None:
+        """The seal of an image that this one stands for, and its metadata (section 9.5)."""
+        seal = replaced_seal(self._image, ref)
+        for metadata in (seal.description, seal.result):
+            self._image.records.fetch(metadata, RecordType.METADATA)
+
     def _check_device(self, index: int) -> None:
         """Every map page, the sums of the seal, and every block digest page."""
         device, tables = self._image.devices[index], self._image.tables
@@ -160,12 +234,15 @@ class _Verifier:
         limits = np.array([t.frame_count for t in tables], np.uint64) * np.uint64(
             self._image.header.frame_sectors
         )
+        is_full = self._image.seal.kind == ImageKind.FULL
         device.map.forget()
         for _, block in device.map.walk():
             np.add.at(counts, block["kind"], block["length"])
             data = block[block["kind"] == Kind.DATA]
             if (data["position"] + data["length"] > limits[data["origin"]]).any():
                 raise IntegrityError("an extent points behind the last frame")
+            if is_full and self._foreign[data["origin"]].any():
+                raise IntegrityError("a full image names frames of another file")
         entry = device.entry
         sums = [entry.unused, entry.zero, entry.data, entry.unreadable, 0, entry.lost]
         if counts.tolist() != sums:
@@ -173,46 +250,49 @@ class _Verifier:
                 "the map and the seal disagree about how much there is of each kind"
             )
         if entry.digest_root != NO_REFERENCE:
-            self._check_digests(entry.digest_root, entry.sectors)
-
-    def _check_digests(self, root: Reference, sectors: int) -> None:
-        image = self._image
-        stripe = image.header.stripe_shift
-        index = IndexReader(image.records, root, RecordType.DIGEST_LEAF)
-        blocks = -(-sectors * SECTOR // c.BLOCK)
-        for key, ref in index.leaves(image.is_leaf(root, RecordType.DIGEST_LEAF)):
-            first, digests = decode_digest_leaf(
-                image.records.fetch(ref, RecordType.DIGEST_LEAF).plain, stripe
-            )
-            if (key is not None and key != first) or first + len(
-                digests
-            ) // c.BLOCK_DIGEST > blocks:
-                raise IntegrityError("a block digest leaf is not the one that its place needs")
+            blocks = -(-entry.sectors * SECTOR // c.BLOCK)
+            stripe_shift = self._image.header.stripe_shift
+            check_digests(self._image.records, entry.digest_root, blocks, stripe_shift)
+        if is_full and self._foreign_pages:
+            raise IntegrityError("a full image needs pages of another file")
 
     # Frames
 
     def _runs(self) -> Iterator[tuple[int, FrameRun]]:
         for index, table in enumerate(self._image.tables):
+            if self._foreign[index] and index not in self._direct:
+                continue
             table.forget()
             for leaf in range(table.leaf_count()):
                 try:
                     entries = table.leaf(leaf)
+                    segments = self._segments(table.origin)
                 except AipImageError as error:
                     self._add(Damage(f"frame table: {error}", index))
                     if len(self._damage) >= DAMAGE_MAX:
                         # A seal can claim more leaves than anybody can look for.
                         return
                     continue
-                self._gaps.add(index, leaf * c.LEAF_FRAMES, entries)
-                rows = np.arange(len(entries))
-                if self._sample is not None:
-                    rows = self._chosen(rows)
-                for run in split_runs(table.origin, leaf * c.LEAF_FRAMES, entries, rows):
-                    yield index, run
+                kept = _kept(segments, table.origin, entries)
+                first = leaf * c.LEAF_FRAMES
+                self._gaps.add(index, first, entries, ~kept)
+                rows = self._chosen(np.flatnonzero(kept))
+                for run in split_runs(table.origin, first, entries, rows):
+                    yield from ((index, each) for each in _in_one_piece(segments, run))
+
+    def _segments(self, origin: bytes) -> SegmentMap | None:
+        """Where the frames of an origin lie; ``None`` where none can be dropped, because the file
+        was written in one go.
+        """
+        image = self._image
+        if not image.segments.holds(origin):
+            return image.foreign.holder(origin).segments
+        return None if image.trailer.segments == NO_REFERENCE else image.segments
 
     def _chosen(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """A random sample of some frames, at least one."""
-        assert self._sample is not None
+        """All, or a random sample of them, at least one."""
+        if self._sample is None or not len(rows):
+            return rows
         wanted = np.array([random.random() * 100 < self._sample for _ in rows])
         wanted[random.randrange(len(rows))] = True
         chosen: npt.NDArray[np.int64] = rows[wanted]
@@ -235,7 +315,7 @@ class _Verifier:
 
     def _take(self, found: _Findings) -> None:
         run = found.run
-        if found.was_read:
+        if found.was_read and not self._foreign[found.origin]:
             start = self._image.locate_address(run.origin, run.start, run.length)
             self._covered.add(start, run.length)
         self._frames += len(run.entries)
@@ -308,38 +388,22 @@ def _extents_error(opened: OpenedFrame) -> AipImageError | None:
     return None
 
 
-def ranges_of_frames(
-    image: Image, frames: dict[int, list[int]]
-) -> dict[tuple[int, int], list[tuple[int, int, int]]]:
-    """Return (device, offset, length) in bytes for each (origin, number) of some frames."""
-    ranges: dict[tuple[int, int], list[tuple[int, int, int]]] = {}
-    size = image.header.frame_sectors
-    for device in image.devices:
-        try:
-            for first, block in device.map.walk():
-                for origin, numbers in frames.items():
-                    _match(device.index, first, block, origin, numbers, size, ranges)
-        except AipImageError:
-            # Damage of the map itself was told already.
-            continue
-    return ranges
+def _kept(
+    segments: SegmentMap | None, origin: bytes, entries: FrameEntries
+) -> npt.NDArray[np.bool_]:
+    """Which frames of a leaf were not dropped by a merge (section 9.5)."""
+    start = int(entries["offset"][0])
+    end = int(entries["offset"][-1]) + int(entries["record_length"][-1])
+    if segments is None or segments.covers(origin, start, end - start):
+        return np.ones(len(entries), np.bool_)
+    places = zip(entries["offset"].tolist(), entries["record_length"].tolist(), strict=True)
+    return np.array([segments.covers(origin, *place) for place in places], np.bool_)
 
 
-def _match(
-    device: int, first: int, block: ExtentArray, origin: int, numbers: list[int], size: int,
-    ranges: dict[tuple[int, int], list[tuple[int, int, int]]],
-) -> None:  # fmt: skip
-    """Add the ranges of one block of extents that lie in the frames ``numbers`` of an origin."""
-    starts = first + np.cumsum(block["length"]) - block["length"]
-    mine = (block["kind"] == Kind.DATA) & (block["origin"] == origin)
-    rows, at = block[mine], starts[mine]
-    ends = rows["position"] + rows["length"]
-    for number in numbers:
-        low, high = number * size, (number + 1) * size
-        for row in np.flatnonzero((rows["position"] < high) & (ends > low)).tolist():
-            begin = max(low, int(rows["position"][row]))
-            end = min(high, int(ends[row]))
-            offset = int(at[row]) + begin - int(rows["position"][row])
-            found = ranges.setdefault((origin, number), [])
-            if len(found) < _RANGES_MAX:
-                found.append((device, offset * SECTOR, (end - begin) * SECTOR))
+def _in_one_piece(segments: SegmentMap | None, run: FrameRun) -> Iterator[FrameRun]:
+    """A run as it is, or its frames alone where addresses that follow each other lie apart."""
+    if segments is None or segments.covers(run.origin, run.start, run.length):
+        yield run
+        return
+    for row in range(len(run.entries)):
+        yield FrameRun(run.origin, run.first + row, run.entries[row : row + 1])

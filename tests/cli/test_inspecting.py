@@ -13,7 +13,8 @@ from aipimage.format.digest import digest
 from tests.cli.helpers import PASSWORD, done, invoke
 
 INFO = {
-    "path": str, "kind": str, "image_id": str, "chain_id": str, "digest": str, "created": str,
+    "path": str, "kind": str, "sequence": int, "parent_id": type(None), "image_id": str,
+    "chain_id": str, "digest": str, "created": str,
     "tool": str, "host": str, "comment": str, "encryption": (str, type(None)), "parts": int,
     "stored": int, "size": int, "data": int, "ratio": float, "devices": list,
 }  # fmt: skip
@@ -55,10 +56,12 @@ def test_info_chain(plain: Path) -> None:
     """A full image is its chain."""
     values = done("info", plain, "--chain", "--json").json
     [member] = values["chain"]
-    assert member == {
-        name: values[name] for name in ("path", "kind", "image_id", "created", "stored")
-    }
-    assert "\nchain\n  full  " in done("info", plain, "--chain").out
+    same = ("path", "kind", "image_id", "created", "stored", "digest", "sequence", "parent_id")
+    assert {name: member[name] for name in same} == {name: values[name] for name in same}
+    assert (member["state"], member["this"], member["depth"]) == ("whole", True, 0)
+    assert member["changed"] == values["data"]
+    assert values["chain_ok"] is True
+    assert "\nchain\n  full 0  " in done("info", plain, "--chain").out
 
 
 def test_info_by_any_part(parts: Path) -> None:
@@ -104,7 +107,9 @@ def test_verify_whole(options: tuple[str, ...], mode: str, secret: Path, passwor
     assert (values["mode"], values["ok"], values["damage"]) == (mode, True, [])
     assert values["frames"] > 0
     if "--chain" in options:
-        assert values["chain"] == [{"path": str(secret), "ok": True}]
+        [member] = values["chain"]
+        assert (member["path"], member["ok"]) == (str(secret), True)
+        assert member["frames"] == values["frames"]
 
 
 def test_verify_finds_a_damaged_frame(plain: Path, disk: Path, tmp_path: Path) -> None:
@@ -114,7 +119,8 @@ def test_verify_finds_a_damaged_frame(plain: Path, disk: Path, tmp_path: Path) -
     assert ran.code == 3
     assert ran.err == ""
     [found] = ran.json["damage"]
-    assert set(found) == {"what", "origin", "frame", "ranges"}
+    assert set(found) == {"what", "path", "origin", "frame", "ranges"}
+    assert found["path"] is None
     assert all(set(each) == {"device", "offset", "length"} for each in found["ranges"])
     told = invoke("verify", path)
     assert told.code == 3
@@ -208,3 +214,116 @@ def test_many_findings_are_cut_for_people(plain: Path, monkeypatch: pytest.Monke
     assert lines[-1] == "  and 10 more; --json lists them"
     assert len(lines) == 22
     assert len(invoke("verify", plain, "--json").json["damage"]) == 30
+
+
+# Chains
+
+
+@pytest.fixture(scope="module")
+def series(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A full image, two increments, and a differential."""
+    directory = tmp_path_factory.mktemp("chain")
+    disk = directory / "disk.raw"
+    content = bytearray(os.urandom(400_000))
+
+    def image(name: str, at: int, parent: str | None, kind: str) -> None:
+        content[at : at + 100] = os.urandom(100)
+        disk.write_bytes(content)
+        below = None if parent is None else directory / parent
+        aipimage.create(directory / name, disk, kind=kind, parent=below)
+
+    image("a.aiv", 0, None, "full")
+    image("b.aiv", 100_000, "a.aiv", "incremental")
+    image("c.aiv", 200_000, "b.aiv", "incremental")
+    image("d.aiv", 300_000, "a.aiv", "differential")
+    return directory
+
+
+@pytest.fixture
+def chain(series: Path, tmp_path: Path) -> Path:
+    """The same, to be broken."""
+    for file in series.glob("*.aiv"):
+        shutil.copy(file, tmp_path)
+    return tmp_path
+
+
+def test_info_of_an_increment(series: Path) -> None:
+    """Its kind, its number, its parent."""
+    parent = done("info", series / "b.aiv", "--json").json["image_id"]
+    values = done("info", series / "c.aiv", "--json").json
+    assert (values["kind"], values["sequence"]) == ("incremental", 2)
+    assert values["parent_id"] == parent
+    out = done("info", series / "c.aiv").out
+    assert "incremental, number 2 of its chain" in out
+    assert f"parent      {parent}" in out
+
+
+def test_info_draws_a_chain(series: Path, tmp_path: Path) -> None:
+    """Branches beside the line that goes on, and the image that was asked for is marked."""
+    lines = done("info", series / "b.aiv", "--chain").out.splitlines()
+    drawn = [line.split() for line in lines[lines.index("chain") + 1 :]]
+    assert [line[0] for line in drawn] == ["full", "├─", "incremental", "incremental"]
+    assert [line[-1].rpartition("/")[2] for line in drawn] == ["a.aiv", "d.aiv", "image)", "c.aiv"]
+    assert all("whole" in line and "depth" in line for line in drawn)
+    values = done("info", series / "b.aiv", "--chain", "--json").json
+    found = [(os.path.basename(each["path"]), each["depth"], each["this"])
+             for each in values["chain"]]  # fmt: skip
+    assert found == [("a.aiv", 0, False), ("d.aiv", 1, False), ("b.aiv", 1, True),
+                     ("c.aiv", 2, False)]  # fmt: skip
+    assert 4096 <= values["chain"][2]["changed"] <= 3 * 4096
+    assert values["chain_ok"] is True
+    shutil.copy(series / "c.aiv", tmp_path)
+    out = done("info", tmp_path / "c.aiv", "--chain").out
+    assert "missing" in out
+    assert "orphan" in out
+    out = done("info", tmp_path / "c.aiv", "--chain", "--search", series, "--search", tmp_path).out
+    assert "missing" not in out
+    assert "copy of" in out
+
+
+def test_info_tells_what_is_wrong_with_a_chain(chain: Path) -> None:
+    """Nothing of it is an error: the image itself can be shown."""
+    (chain / "b.aiv").write_bytes((chain / "b.aiv").read_bytes()[:-1])
+    (chain / "a\nb\x1b[31m.aiv").write_bytes(b"nothing of the kind" * 20)
+    ran = done("info", chain / "c.aiv", "--chain")
+    assert "  damaged  " in ran.out
+    assert "orphan" in ran.out
+    assert "\x1b" not in ran.out
+    assert r"a\nb\x1b[31m.aiv" in ran.out
+    assert done("info", chain / "c.aiv", "--chain", "--json").json["chain_ok"] is False
+
+
+@pytest.mark.parametrize("options", [(), ("--sample", "100"), ("--keyless",)])
+def test_verify_a_chain(chain: Path, options: tuple[str, ...]) -> None:
+    """Exit status 3 for damage of an older image, which a look at the newest does not find."""
+    ran = done("verify", chain / "c.aiv", "--chain", *options, "--json")
+    assert [os.path.basename(each["path"]) for each in ran.json["chain"]] == [
+        "a.aiv", "b.aiv", "c.aiv"
+    ]  # fmt: skip
+    assert done("verify", chain / "c.aiv", "--chain", *options).out.count("\n  whole    ") == 3
+    data = bytearray((chain / "a.aiv").read_bytes())
+    data[len(data) // 2] ^= 1
+    (chain / "a.aiv").write_bytes(data)
+    assert invoke("verify", chain / "c.aiv", *options).code == 0
+    ran = invoke("verify", chain / "c.aiv", "--chain", *options)
+    assert ran.code == 3
+    assert f"\n  DAMAGED  {chain / 'a.aiv'}\n" in ran.out
+    ran = invoke("verify", chain / "c.aiv", "--chain", *options, "--json")
+    assert [each["ok"] for each in ran.json["chain"]] == [False, True, True]
+    [found] = ran.json["damage"]
+    assert found["path"] == str(chain / "a.aiv")
+    assert bool(found["ranges"]) == ("--keyless" not in options)
+
+
+def test_verify_a_chain_that_is_not_whole(chain: Path, tmp_path: Path) -> None:
+    """A missing image is damage; elsewhere it may be found."""
+    (tmp_path / "elsewhere").mkdir()
+    shutil.move(chain / "a.aiv", tmp_path / "elsewhere" / "x.aiv")
+    for options in ((), ("--keyless",)):
+        ran = invoke("verify", chain / "c.aiv", "--chain", *options)
+        assert ran.code == 3
+        assert "which is missing" in ran.out
+        assert done("verify", chain / "c.aiv", "--chain", "--search", tmp_path / "elsewhere",
+                    *options)  # fmt: skip
+    assert invoke("verify", chain / "c.aiv").code == 3, "pages of the map are there"
+    assert done("verify", chain / "c.aiv", "--search", tmp_path / "elsewhere")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -15,6 +16,12 @@ import aipimage
 ROOT = Path(__file__).resolve().parent.parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 QUICKSTART = (ROOT / "docs/quickstart.md").read_text("utf-8")
+CHAINS = (ROOT / "docs/chains.md").read_text("utf-8")
+SHELL = {
+    "README": README.split("## On the command line")[1],
+    "quickstart": QUICKSTART.split("## In the shell")[1].split("## In Python")[0],
+    "chains": CHAINS,
+}
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -68,6 +75,44 @@ def test_quickstart_examples(tmp_path: Path, number: int) -> None:
     """Each block may build on those before it."""
     small_disk(tmp_path / "disk.raw")
     run("\n".join(blocks(QUICKSTART, "python")[: number + 1]), tmp_path)
+
+
+def test_chains_examples(tmp_path: Path) -> None:
+    """One after the other, as they stand there; what they print is told there too."""
+    small_disk(tmp_path / "disk.raw")
+    out = run("\n".join(blocks(CHAINS, "python")), tmp_path).splitlines()
+    assert f"prints `{out[0]}`" in CHAINS
+    assert out[1] == "tracked ()"
+    assert [line.split()[:3] for line in out[2:5]] == [
+        ["0", "full", "whole"], ["1", "incremental", "whole"], ["2", "incremental", "whole"]
+    ]  # fmt: skip
+    assert out[5:] == ["[(69632, 8192)]", "incremental 2"]
+
+
+@pytest.mark.parametrize("page", SHELL)
+def test_shell_examples(page: str, tmp_path: Path) -> None:
+    """They succeed, with files in the place of devices; exit status 3 tells what is lost."""
+    pytest.importorskip("click")
+    pytest.importorskip("rich")
+    content = small_disk(tmp_path / "disk.raw")
+    (tmp_path / "secret").write_text("correct horse battery staple\n")
+    (tmp_path / "secret").chmod(0o600)
+    command = tmp_path / "bin/aipimage"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m aipimage.cli "$@"\n')
+    command.chmod(0o700)
+    path = os.pathsep.join([str(command.parent), os.environ["PATH"]])
+    found = blocks(SHELL[page], "sh")
+    assert found
+    for block in found:
+        script = block.replace("/dev/sdb", "disk.raw").replace("/dev/sdc", "copy.raw")
+        done = subprocess.run(
+            ["sh", "-euc", script], cwd=tmp_path, env=os.environ | {"PATH": path},
+            capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode in ((0, 3) if "aipimage repair" in script else (0,)), done.stderr
+    if "copy.raw" in script:
+        assert (tmp_path / "copy.raw").read_bytes() == content
 
 
 @pytest.mark.parametrize("name", ["demo", "test"])

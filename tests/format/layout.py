@@ -42,6 +42,7 @@ FRAME_ENTRY: Columns = (
     ("offset", 8), ("record_length", 4), ("plain_length", 4), ("digest", 32),
 )  # fmt: skip
 INDEX: Columns = (("level", 4), ("count", 4))
+LAYER_TAIL: Columns = (("limit", 8), ("entries", 8), ("depth", 4), ("reserved", 4))
 MAP_PAGE: Columns = (
     ("first", 8), ("sectors", 8), ("device", 4), ("extent_count", 4), ("ref_count", 4),
     ("origin_count", 2), ("level", 1), ("reserved", 1),

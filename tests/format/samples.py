@@ -10,6 +10,7 @@ from aipimage.format.checkpoint import NOTE_DTYPE, Checkpoint, Continuation
 from aipimage.format.digest import digest
 from aipimage.format.header import Header
 from aipimage.format.keyarea import STATE_PASSWORD, Slot
+from aipimage.format.layers import Layer, LayerLeaf
 from aipimage.format.mappage import MapPage, page_sectors
 from aipimage.format.parts import PartFooter, PartHeader
 from aipimage.format.record import RecordHeader, Reference, encode_record_header
@@ -57,6 +58,10 @@ FRAME_ENTRIES = [
 ]  # fmt: skip
 LEAF_ENTRIES = b"".join(encode_frame_entry(*entry) for entry in FRAME_ENTRIES)
 INDEX = [IndexEntry(0, ref(1)), IndexEntry(1024, ref(2, 9000))]
+LAYER = Layer(ref(1), ref(2), limit=70, entries=4097, depth=2)
+LAYER_LEAF = LayerLeaf(
+    np.array([16, 17, 1 << 40], np.uint64), np.frombuffer(bytes(range(32)) + bytes(16), "V16")
+)
 MAP_PAGE = MapPage(
     device=1, level=2, first=0, sectors=3 * STRIPE + 11,
     extents=extent_array([
@@ -80,6 +85,10 @@ FULL_SEAL = Seal(
 INCREMENT_SEAL = Seal(
     some_id(1), some_id(2), c.ImageKind.INCREMENTAL, digest(b"header"), 9, ref(8), ref(9), DEVICES,
     ORIGINS, some_id(4), digest(b"parent"), 6, 5, c.ImageKind.DIFFERENTIAL, (ref(10), ref(11)),
+)  # fmt: skip
+DIFFERENTIAL_SEAL = Seal(
+    some_id(1), some_id(2), c.ImageKind.DIFFERENTIAL, digest(b"header"), 9, ref(8), ref(9),
+    DEVICES[1:], ORIGINS[:1], some_id(4), digest(b"parent"), 6, 5, c.ImageKind.FULL,
 )  # fmt: skip
 SEGMENTS = [
     Segment(*row)

@@ -9,6 +9,7 @@ from aipimage.extents import Kind, extent_array
 from aipimage.format import constants as c
 from aipimage.format.checkpoint import NOTE_DTYPE, Checkpoint
 from aipimage.format.header import Header
+from aipimage.format.layers import BLOCKS_MAX, DIGEST_DTYPE, Layer, LayerLeaf
 from aipimage.format.mappage import MapPage, page_sectors
 from aipimage.format.record import NO_REFERENCE, RecordHeader, Reference, record_length
 from aipimage.format.seal import Seal, SealDevice, SealOrigin
@@ -48,7 +49,7 @@ def references(draw: Draw, low: int = c.CORE_MIN, high: int = c.STREAM_MAX) -> R
 def headers(draw: Draw) -> Header:
     """Headers with and without a suite, with any known features."""
     suite = draw(st.integers(0, 3))
-    incompatible = draw(st.sampled_from((0, 2, 4, 6))) | bool(suite)
+    incompatible = draw(st.sampled_from(range(0, 16, 2))) | bool(suite)
     frame_shift = draw(st.integers(12, 22))
     return Header(
         draw(ids()), draw(ids()), draw(st.integers(-(1 << 63), (1 << 63) - 1)), suite,
@@ -118,12 +119,15 @@ def seals(draw: Draw) -> Seal:
     )  # fmt: skip
     if draw(st.booleans()):
         return full
+    kind = draw(st.sampled_from(list(c.ImageKind)))
+    of_full = kind == c.ImageKind.DIFFERENTIAL
     sequence = draw(st.integers(1, c.CHAIN_MAX - 1))
+    last = draw(st.integers(sequence, c.CHAIN_MAX - 1)) if full.replaced else sequence
     return Seal(
-        own, chain, draw(st.sampled_from(list(c.ImageKind))), full.header_digest,
+        own, chain, kind, full.header_digest,
         full.record_count, full.description, full.result, full.devices, full.origins, parent,
-        draw(sized(32)), sequence, sequence - 1, draw(st.sampled_from(list(c.ImageKind))),
-        full.replaced,
+        draw(sized(32)), last, sequence - 1,
+        c.ImageKind.FULL if of_full else draw(st.sampled_from(list(c.ImageKind))), full.replaced,
     )  # fmt: skip
 
 
@@ -171,6 +175,23 @@ def frame_entries(draw: Draw) -> list[tuple[int, int, int, bytes]]:
         rows.append((at, length, plain, draw(sized(32))))
         at += length
     return rows
+
+
+@st.composite
+def layers(draw: Draw) -> Layer:
+    """Layers with and without entries, over others and over the base."""
+    entries, depth = draw(st.integers(0, BLOCKS_MAX)), draw(st.integers(1, c.LAYERS_MAX))
+    base = draw(references() if depth > 1 else references() | st.just(NO_REFERENCE))
+    tree = draw(references()) if entries else NO_REFERENCE
+    return Layer(base, tree, draw(st.integers(0, BLOCKS_MAX)), entries, depth)
+
+
+@st.composite
+def layer_leaves(draw: Draw) -> LayerLeaf:
+    """Leaves of a few blocks anywhere."""
+    blocks = draw(st.sets(st.integers(0, BLOCKS_MAX - 1), min_size=1, max_size=16))
+    digests = np.frombuffer(draw(sized(16 * len(blocks))), DIGEST_DTYPE)
+    return LayerLeaf(np.array(sorted(blocks), np.uint64), digests)
 
 
 @st.composite

@@ -15,6 +15,12 @@ from aipimage.format import checkpoint, parts, record, tables
 from aipimage.format import constants as c
 from aipimage.format.digest import digest
 from aipimage.format.header import Header, decode_core, encode_core, encode_core_body
+from aipimage.format.layers import (
+    decode_layer,
+    decode_layer_leaf,
+    encode_layer,
+    encode_layer_leaf,
+)
 from aipimage.format.mappage import decode_map_page, encode_map_page
 from aipimage.format.seal import Seal, decode_seal, encode_seal
 from aipimage.format.segments import decode_segments, encode_segments
@@ -136,6 +142,25 @@ def _tables() -> list[Structure]:
     ]  # fmt: skip
 
 
+def _layers() -> list[Structure]:
+    count = len(samples.LAYER_LEAF.blocks)
+    columns = [
+        tuple((f"{name}[{n}]", width) for n in range(count))
+        for name, width in (("blocks", 8), ("digests", 16))
+    ]
+    return [
+        Structure(
+            "digest_layer", encode_layer(samples.LAYER),
+            placed(reference("base"), reference("tree"), layout.LAYER_TAIL),
+            decode_layer, lambda value, _: encode_layer(value),
+        ),
+        Structure(
+            "layer_leaf", encode_layer_leaf(samples.LAYER_LEAF), placed(layout.LEAF, *columns),
+            decode_layer_leaf, lambda value, _: encode_layer_leaf(value),
+        ),
+    ]  # fmt: skip
+
+
 def _map_page() -> Structure:
     page = samples.MAP_PAGE
     count = len(page.extents)
@@ -217,9 +242,11 @@ ALL = (
     _header("header_sealed", samples.SEALED_HEADER),
     *_records(),
     *_tables(),
+    *_layers(),
     _map_page(),
     _seal("seal_full", samples.FULL_SEAL),
     _seal("seal_increment", samples.INCREMENT_SEAL),
+    _seal("seal_differential", samples.DIFFERENTIAL_SEAL),
     *_streams(),
 )
 BY_NAME = {structure.name: structure for structure in ALL}

@@ -11,6 +11,7 @@ from aipimage.extents import Kind
 from aipimage.format import (
     checkpoint,
     header,
+    layers,
     mappage,
     parts,
     record,
@@ -78,6 +79,8 @@ LIMITS = {
     "map levels": c.MAP_LEVELS,
     "stream": c.STREAM_MAX,
     "packed position": c.POSITION_LIMIT - 1,
+    "digest layers": c.LAYERS_MAX,
+    "digests of a layer leaf": c.LAYER_ENTRIES,
 }
 OF_THE_KEY_AREA = {"slots", "Argon2id memory", "Argon2id passes, lanes"}
 """Their decoder has tests of its own."""
@@ -124,6 +127,7 @@ def test_record_types() -> None:
         c.RecordType.DIGEST_LEAF: "block digest leaf", c.RecordType.METADATA: "metadata",
         c.RecordType.CHECKPOINT: "checkpoint", c.RecordType.CONTINUATION: "continuation",
         c.RecordType.SEGMENTS: "segments", c.RecordType.SEAL: "seal",
+        c.RecordType.DIGEST_LAYER: "block digest layer", c.RecordType.LAYER_LEAF: "layer leaf",
     }  # fmt: skip
     assert listed == names
     assert set(listed) == set(c.RecordType)
@@ -186,6 +190,11 @@ PHRASES = [
     ("7", "Positions MUST stay below 2^{}", (c.POSITION_LIMIT.bit_length() - 1,)),
     ("8", "blocks of {:,} bytes", (c.BLOCK,)),
     ("8", "the first {} bytes of H(block)", (c.BLOCK_DIGEST,)),
+    ("8.1", "type {}, that is a **layer**", (c.RecordType.DIGEST_LAYER,)),
+    ("8.1", "A layer leaf (type {})", (c.RecordType.LAYER_LEAF,)),
+    ("8.1", "plus 1; at most {}", (c.LAYERS_MAX,)),
+    ("8.1", "u32 `count` (1 to {}), u32 reserved", (c.LAYER_ENTRIES,)),
+    ("8.1", f"`count` {TIMES} {{}} bytes digests", (layers.DIGEST_DTYPE.itemsize,)),
     ("9", "{} full, {} incremental, {} differential", tuple(c.ImageKind)),
     ("9", "1 to {}", (c.DEVICES_MAX,)),
     ("9", "1 to {}", (c.ORIGINS_MAX,)),
@@ -241,6 +250,7 @@ TABLES: list[tuple[str, list[tuple[int, int, str]]]] = [
     ("3", laid(layout.HEADER)),
     ("5", laid(layout.RECORD_HEADER)),
     ("7", laid(layout.MAP_PAGE)),
+    ("8.1", laid((("base", 64), ("tree", 64)), layout.LAYER_TAIL)),
     ("9", laid(layout.SEAL, (("description", 64), ("result", 64)))),
     ("10", laid(layout.TRAILER, (("seal", 64), ("segments", 64)), layout.TRAILER_TAIL)),
 ]
@@ -301,8 +311,8 @@ def test_layout_of_seal_entries(first: str, columns: Columns) -> None:
 PROSE: list[tuple[str, Columns]] = [
     ("3", layout.SECTION), ("3", layout.FEATURE_NAME), ("5", layout.REFERENCE),
     ("6.1", layout.FRAME_EXTENT), ("6.2", layout.LEAF), ("6.2", layout.FRAME_ENTRY),
-    ("6.3", layout.INDEX), ("6.3", (("key", 8),)), ("8", layout.LEAF), ("9.3", layout.SEGMENT),
-    ("11", layout.CHECKPOINT), ("11", layout.NOTE),
+    ("6.3", layout.INDEX), ("6.3", (("key", 8),)), ("8", layout.LEAF),
+    ("8.1", layout.LEAF), ("9.3", layout.SEGMENT), ("11", layout.CHECKPOINT), ("11", layout.NOTE),
 ]  # fmt: skip
 
 
@@ -343,6 +353,8 @@ STRUCTS: list[tuple[struct.Struct, Columns]] = [
     (tables._LEAF, layout.LEAF),
     (tables._INDEX, layout.INDEX),
     (tables._KEY, (("key", 8),)),
+    (layers._LAYER, layout.LAYER_TAIL),
+    (layers._LEAF, layout.LEAF),
     (mappage._HEADER, layout.MAP_PAGE),
     (seal._HEAD, layout.SEAL),
     (seal._DEVICE, layout.SEAL_DEVICE),

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-MODULES = ("checkpoint", "header", "keyarea", "mappage", "parts", "record", "seal",
+MODULES = ("checkpoint", "header", "keyarea", "layers", "mappage", "parts", "record", "seal",
            "segments", "tables", "trailer", "gates")  # fmt: skip
 
 

@@ -73,6 +73,16 @@ def fuzz_digest_leaf(data: bytes) -> None:
     drive(BY_NAME["digest_leaf"], data)
 
 
+def fuzz_digest_layer(data: bytes) -> None:
+    """Section 8.1."""
+    drive(BY_NAME["digest_layer"], data)
+
+
+def fuzz_layer_leaf(data: bytes) -> None:
+    """Section 8.1."""
+    drive(BY_NAME["layer_leaf"], data)
+
+
 def fuzz_seal(data: bytes) -> None:
     """Sections 9 and 9.1."""
     drive(BY_NAME["seal_increment"], data)

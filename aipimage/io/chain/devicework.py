@@ -1,0 +1,242 @@
+"""The increment of one device: what to look at, and what becomes of what changed (docs/format.md,
+section 9.4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from aipimage.errors import AipImageError, IncompleteError, RequestError
+from aipimage.extents import SECTOR, Kind
+from aipimage.format import constants as c
+from aipimage.format.constants import RecordType
+from aipimage.format.digest import digest
+from aipimage.io.chain.byteranges import ByteRanges, aligned, joined, no_ranges
+from aipimage.io.chain.changes import changes_from
+from aipimage.io.chain.grouping import Built, Group
+from aipimage.io.chain.parent import ParentUnusableError, reading_parent
+from aipimage.io.chain.plan import (
+    compared_pieces,
+    compared_ranges,
+    must_take,
+    sample_offsets,
+    tracked_pieces,
+)
+from aipimage.io.chain.scan import Method, Piece, Scanned, Scanner
+from aipimage.io.chain.update import DeviceUpdate
+from aipimage.io.create import DeviceChanges
+from aipimage.io.imagewriter import ImageWriter
+from aipimage.io.pipeline import in_order
+from aipimage.io.sources import BlockSource
+
+if TYPE_CHECKING:
+    from aipimage.io.chain.changes import ChangedLike
+    from aipimage.io.chain.increment import IncrementJob
+
+
+class DeviceWork:
+    """The increment of one device."""
+
+    def __init__(
+        self, job: IncrementJob, writer: ImageWriter, update: DeviceUpdate, number: int,
+        source: BlockSource,
+    ) -> None:  # fmt: skip
+        self._job, self._writer, self._update = job, writer, update
+        self._number, self._source = number, source
+        self._old, self._options = job.old(number), job.options
+        self._grain = job.options.grain
+        self._stripe = 1 << writer.header.stripe_shift
+        self._read = self._changed = 0
+        self._pending: list[Group] = []
+
+    def run(self, executor: Executor, in_flight: int, start: int) -> DeviceChanges:
+        """Look at everything from byte ``start`` on, and write what changed."""
+        with reading_parent():
+            take = must_take(self._source, self._old, self._grain)
+        method, changed, reason = self._method(take)
+        take = aligned(_united(take, changed), self._grain, self._source.size)
+        compared = method not in (Method.TRACKED, Method.FULL)
+        refine = self._old if compared and self._parent_has_data(method) else None
+        scanner = Scanner(
+            self._source, refine, self._grain, self._update.digest_view is not None,
+            self._options.stop_on_error,
+        )  # fmt: skip
+        pieces = self._pieces(method, take, start)
+        scanned = in_order(executor, scanner.scan, pieces, in_flight)
+        maker = self._job.maker
+        for built in in_order(executor, maker.build, self._groups(scanned), in_flight):
+            self._take(built, scanner)
+        return DeviceChanges(method.value, self._read, self._changed, reason)
+
+    # What to look at
+
+    def _method(self, take: ByteRanges) -> tuple[Method, ByteRanges, str | None]:
+        """How to find out what changed; the ranges that are known to have; why not better."""
+        if self._old is None:
+            self._job.warn(f"{self._source.name}: the parent does not have it; all was taken")
+            return Method.FULL, no_ranges(), "the parent does not have it"
+        reason = None
+        given = self._job.changed_of(self._number)
+        if given is not None:
+            parents = self._job.parent_ids
+            changes = changes_from(
+                cast("ChangedLike", given), self._source.size, self._job.storage, parent=parents[0]
+            )
+            reason = changes.doubt
+            if reason is None and changes.since not in (None, *parents):
+                reason = f"the change tracker counts from another image, {changes.since}"
+            if reason is None:
+                ranges = self._with_tail(changes.ranges, changes.size)
+                wrong = self._sampled(_united(take, ranges))
+                if wrong is None:
+                    return Method.TRACKED, ranges, None
+                reason = f"the change tracker missed a change at byte {wrong}"
+            self._job.warn(f"{self._source.name}: {reason}; all of it was compared instead")
+        return self._comparison(), no_ranges(), reason
+
+    def _with_tail(self, ranges: ByteRanges, watched: int | None) -> ByteRanges:
+        """What lies behind the watched part counts as changed."""
+        size = self._source.size
+        if watched is None or watched >= size:
+            return ranges
+        return _united(ranges, np.array([(watched, size - watched)], np.uint64))
+
+    def _comparison(self) -> Method:
+        digests = self._update.digest_view is not None
+        wanted = self._options.compare
+        if wanted == "digests" and not digests:
+            raise RequestError(
+                f"{self._job.parent_path}: has no block digests; compare with its data"
+            )
+        return Method.DIGESTS if digests and wanted != "data" else Method.DATA
+
+    def _parent_has_data(self, method: Method) -> bool:
+        """Whether the parent's data can be read; without it digests tell blocks only."""
+        try:
+            self._job.check_parent_files()
+        except IncompleteError as error:
+            if method == Method.DATA:
+                raise ParentUnusableError(str(error)) from error
+            return False
+        return True
+
+    def _pieces(self, method: Method, take: ByteRanges, start: int) -> Iterator[Piece]:
+        if method in (Method.TRACKED, Method.FULL):
+            wide = c.BLOCK if self._update.digest_view is not None else self._grain
+            behind = take[take[:, 0] + take[:, 1] > start]
+            if len(behind):
+                behind[0] = self._from(behind[0], start)
+            pieces = tracked_pieces(self._number, behind, wide, self._source.size, method)
+        else:
+            assert self._old is not None
+            ranges = compared_ranges(self._source, self._old, take, start)
+            view = self._update.digest_view if method == Method.DIGESTS else None
+            pieces = compared_pieces(self._number, ranges, take, method, view)
+        # The parent's map and digests are read while the pieces are cut.
+        with reading_parent():
+            for piece in pieces:
+                self._job.wait(int(piece.segments[:, 1].sum()))
+                yield piece
+
+    def _from(self, row: npt.NDArray[np.uint64], start: int) -> tuple[int, int]:
+        offset, length = row.tolist()
+        return max(offset, start), offset + length - max(offset, start)
+
+    def _sampled(self, take: ByteRanges) -> int | None:
+        """Compare a random sample of what is called unchanged; return where it is not."""
+        assert self._old is not None
+        view = self._update.digest_view
+        wide = c.BLOCK if view is not None else self._grain
+        end = min(self._old.size, self._source.size)
+        end -= end % wide
+        now, was = bytearray(wide), bytearray(wide)
+        for offset in sample_offsets(take, wide, end):
+            try:
+                self._source.read_into(now, offset)
+            except AipImageError:
+                continue  # A bad sector is no change; the parent's content stays.
+            with reading_parent():
+                if view is not None:
+                    same = view.read(offset // c.BLOCK, 1).tobytes() == _block_digest(now)
+                else:
+                    self._old.read_into(was, offset)
+                    same = now == was
+            if not same:
+                return offset
+        return None
+
+    # From clusters to frames
+
+    def _groups(self, scanned: Iterator[Scanned]) -> Iterator[Group]:
+        """Put the changes of several pieces together, until they are some frames."""
+        group = Group()
+        for each in scanned:
+            self._job.progressed(self._number, int(each.piece.segments[-1].sum()))
+            at = int(each.piece.segments[0, 0])
+            if group.scanned:
+                # Where a stripe ends between two pieces, a checkpoint may stand.
+                end = int(group.scanned[-1].piece.segments[-1].sum())
+                boundary = at - at % self._stripe
+                group.boundary = boundary if boundary >= end else None
+                due = self._job.checkpoint_due() and group.boundary is not None
+                if group.is_full or due:
+                    yield self._numbered(group)
+                    group = Group()
+            group.scanned.append(each)
+            group.size += each.payload.nbytes
+            group.runs += len(each.runs)
+        if group.scanned:
+            # Its boundary is before its last piece, and nothing tells that one follows.
+            group.boundary = None
+            yield self._numbered(group)
+
+    def _numbered(self, group: Group) -> Group:
+        """Frames are numbered in the order in which they are written (section 5)."""
+        frames = -(-group.size // self._writer.header.frame_size)
+        numbers = self._writer.records.numbers
+        group.first = numbers.claim(RecordType.FRAME, frames) if frames else 0
+        return group
+
+    def _take(self, built: Built, scanner: Scanner) -> None:
+        group = built.group
+        self._writer.add_frames(built.data, built.frames)
+        if built.buffer is not None:
+            self._job.maker.buffers.give(built.buffer)
+        position = group.first * self._writer.header.frame_sectors
+        for each in group.scanned:
+            position = self._map(each, position)
+            if each.buffer is not None:
+                scanner.buffers.give(each.buffer)
+        if group.boundary is not None:
+            self._job.checkpoint(self._number, group.boundary // SECTOR)
+
+    def _map(self, scanned: Scanned, position: int) -> int:
+        runs = scanned.runs
+        is_data = runs["kind"] == Kind.DATA
+        lengths = np.where(is_data, runs["length"], np.uint64(0))
+        positions = np.where(is_data, np.uint64(position) + np.cumsum(lengths) - lengths, 0)
+        self._update.replace(runs, positions.astype(np.uint64))
+        self._update.set_digests(scanned.blocks, scanned.digests)
+        self._job.note(self._number, runs[~is_data])
+        self._job.note_unreadable(self._number, scanned.unreadable)
+        self._read += scanned.read
+        total = int(runs["length"].sum())
+        if len(runs) and int(runs[-1]["start"]) + int(runs[-1]["length"]) == self._update.sectors:
+            # The last sector of a device can be cut short.
+            self._changed -= self._update.sectors * SECTOR - self._source.size
+        self._changed += total * SECTOR
+        return position + int(lengths.sum())
+
+
+def _united(a: ByteRanges, b: ByteRanges) -> ByteRanges:
+    """All of both sets, which may overlap."""
+    return joined(np.concatenate((a, b)))
+
+
+def _block_digest(block: bytearray) -> bytes:
+    return digest(block)[: c.BLOCK_DIGEST] if any(block) else bytes(c.BLOCK_DIGEST)

@@ -1,0 +1,91 @@
+"""Changed clusters of several pieces become frames together: changes lie scattered, and small
+frames would cost more than they hold (docs/format.md, section 6).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from aipimage import _core
+from aipimage.extents import SECTOR, Kind
+from aipimage.format import constants as c
+from aipimage.format.tables import FRAME_ENTRY_DTYPE, FrameEntries
+from aipimage.io.buffers import Buffers
+from aipimage.io.chain.scan import Scanned
+from aipimage.io.packer import frame_extents
+from aipimage.io.records import RecordBuilder
+
+GROUP = 1 << 20
+"""Bytes of changed clusters that are made into frames together."""
+GROUP_PIECES = 256
+"""Pieces in a group at most, so that a disk in which nothing changed is not gathered as a whole."""
+GROUP_RUNS = 50_000
+"""Runs after which a group ends, so that those without data fit into one checkpoint."""
+_DEVICE_SHIFT = 48
+
+
+@dataclass(slots=True)
+class Group:
+    """Changed clusters of some pieces that become frames together."""
+
+    scanned: list[Scanned] = field(default_factory=list)
+    size: int = 0
+    runs: int = 0
+    first: int = 0
+    boundary: int | None = None
+    """Byte offset up to which everything of the device is done, where a checkpoint may stand."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no further piece should be added."""
+        pieces = len(self.scanned)
+        return self.size >= GROUP or pieces >= GROUP_PIECES or self.runs >= GROUP_RUNS
+
+
+@dataclass(slots=True)
+class Built:
+    group: Group
+    data: memoryview
+    frames: FrameEntries
+    buffer: bytearray | None
+
+
+class FrameMaker:
+    """The worker's side of a group: its clusters to sealed frames."""
+
+    def __init__(self, builder: RecordBuilder, level: int | None, frame_size: int) -> None:
+        self._builder, self._level, self._size = builder, level, frame_size
+        self.buffers = Buffers()
+
+    def build(self, group: Group) -> Built:
+        """Build the records of a group's frames one after the other."""
+        if not group.size:
+            return Built(group, memoryview(b""), np.empty(0, FRAME_ENTRY_DTYPE), None)
+        packed = _joined([each.payload for each in group.scanned if each.payload.nbytes])
+        runs, where = _data_runs(group.scanned)
+        size = self._size
+        plains = [packed[at : at + size] for at in range(0, packed.nbytes, size)]
+        extents = frame_extents(runs, where, size // SECTOR)
+        stored = np.unpackbits(_core.random_bitmap(packed, size), bitorder="little").tolist()
+        room = packed.nbytes + len(plains) * self._builder.room(0, 1) + len(runs) * c.FRAME_EXTENT
+        buffer = self.buffers.take(room)
+        frames = self._builder.build_frames(
+            memoryview(buffer), group.first, plains, extents, stored, self._level
+        )
+        data = memoryview(buffer)[: int(frames["record_length"].sum())]
+        return Built(group, data, frames, buffer)
+
+
+def _joined(parts: list[memoryview]) -> memoryview:
+    return parts[0] if len(parts) == 1 else memoryview(b"".join(parts))
+
+
+def _data_runs(scanned: list[Scanned]) -> tuple[npt.NDArray[np.uint64], int]:
+    """Runs (sector, sectors) of all that is kept, and the device number in place."""
+    rows = np.concatenate([each.runs for each in scanned])
+    rows = rows[rows["kind"] == Kind.DATA]
+    runs = np.column_stack((rows["start"], rows["length"]))
+    return runs, scanned[0].piece.device << _DEVICE_SHIFT

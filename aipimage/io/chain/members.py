@@ -1,0 +1,227 @@
+"""The files of a chain, found by their ids in the directories that are given (docs/format.md,
+section 9.4).
+
+Names mean nothing here: a file is what its header says. Files of other chains, and whatever else
+lies about, are passed over; what looks like an image and cannot be read is remembered, for
+messages.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from aipimage.errors import AipImageError, IncompleteError, LimitError, StorageError
+from aipimage.format import constants as c
+from aipimage.format.header import Header, decode_core, decode_core_length
+from aipimage.format.parts import decode_part_header
+from aipimage.io.filepool import FilePool
+from aipimage.io.instream import InStream, open_stream
+from aipimage.io.keys import ChainKeys
+from aipimage.io.segmentmap import SegmentMap
+from aipimage.io.storage import Storage, StrPath
+from aipimage.io.tail import check_header_keys, read_tail
+
+SUFFIXES = (".aiv", ".aii")
+_HEAD = 4096
+_FILES_MAX = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A file that begins like an image of the chain; ``created`` in microseconds, as in the
+    header.
+    """
+
+    path: str
+    file_id: bytes
+    chain_id: bytes
+    created: int
+
+
+class MemberFiles:
+    """Which files of some directories belong to which chain; looked at once, when first asked.
+
+    Attributes:
+        unreadable: (path, why) of files that are named like images and cannot be read as such.
+    """
+
+    def __init__(self, storage: Storage, directories: Sequence[StrPath]) -> None:
+        self.storage = storage
+        self.directories = [os.fspath(directory) or "." for directory in directories]
+        self.unreadable: list[tuple[str, str]] = []
+        self._found: list[Candidate] | None = None
+        self._lock = threading.Lock()
+
+    def of_chain(self, chain_id: bytes) -> list[Candidate]:
+        """All files of a chain, in the order of the directories and of their names."""
+        return [each for each in self.all() if each.chain_id == chain_id]
+
+    def all(self) -> list[Candidate]:
+        """All files that begin like images."""
+        with self._lock:
+            if self._found is None:
+                self._found = list(self._scan())
+            return self._found
+
+    def _scan(self) -> Iterator[Candidate]:
+        for path in _distinct(self._names()):
+            try:
+                header = peek_header(self.storage, path)
+            except AipImageError as error:
+                self.unreadable.append((path, str(error)))
+                continue
+            yield Candidate(path, header.file_id, header.chain_id, header.created)
+
+    def _names(self) -> Iterator[str]:
+        for directory in self.directories:
+            names = [
+                name
+                for name in self.storage.list_directory(directory)
+                if name.lower().endswith(SUFFIXES)
+            ]
+            if len(names) > _FILES_MAX:
+                raise LimitError(f"{directory}: over {_FILES_MAX} files look like images")
+            yield from (os.path.join(directory, name) for name in names)
+
+
+def peek_header(storage: Storage, path: str) -> Header:
+    """Read the header core of a file, of part 1 where it is split, and nothing else."""
+    with storage.open_read(path) as file:
+        head = file.pread(_HEAD, 0)
+        start = _header_start(path, head)
+        length = decode_core_length(head[start:])
+        end = start + length
+        return decode_core(head[start:end] if end <= len(head) else file.pread(length, start))
+
+
+def _header_start(path: str, head: bytes) -> int:
+    if not head.startswith(c.PART_MAGIC):
+        return 0
+    if decode_part_header(head[: c.PART_RECORD]).number != 1:
+        raise IncompleteError(f"{path}: is not the first part of its image")
+    return c.PART_RECORD
+
+
+def _distinct(paths: Iterable[str]) -> Iterator[str]:
+    """A directory that is given twice counts once."""
+    seen: set[str] = set()
+    for path in paths:
+        key = os.path.abspath(path)
+        if key not in seen:
+            seen.add(key)
+            yield path
+
+
+class Held:
+    """A file of the chain that others read from: its stream, and which origins lie where in it."""
+
+    def __init__(self, stream: InStream, segments: SegmentMap) -> None:
+        self.stream, self.segments = stream, segments
+
+    def read_into(self, origin: bytes, offset: int, buffer: memoryview) -> None:
+        """Fill ``buffer`` with stored bytes from an address on."""
+        self.stream.pread_into(buffer, self.segments.locate(origin, offset, buffer.nbytes))
+
+
+class ForeignFiles:
+    """Reads the records of origins that other files of the chain hold; safe for threads.
+
+    Nothing is looked for before the first such read. Whatever is read is compared with a digest
+    that the image's own seal binds, so a file that is not the right one gives an error and no
+    other data.
+    """
+
+    def __init__(
+        self, files: MemberFiles, chain_id: bytes, keys: ChainKeys | None, own_path: str
+    ) -> None:
+        self.files, self._chain_id, self._keys = files, chain_id, keys
+        self._own_path = own_path
+        self._pool = FilePool(files.storage)
+        self._by_origin: dict[bytes, Held] = {}
+        self.explain: Callable[[], str | None] = lambda: None
+        self._opened: dict[str, Held | None] = {}
+        self._candidates: list[Candidate] | None = None
+        self._by_file_id: dict[bytes, list[Candidate]] = {}
+        self.refused: list[tuple[str, str]] = []
+        self._lock = threading.Lock()
+
+    def read(self, origin: bytes, offset: int, length: int) -> bytearray:
+        """Return stored bytes from an address on.
+
+        Raises:
+            IncompleteError: no file that was found holds the origin.
+        """
+        buffer = bytearray(length)
+        self.read_into(origin, offset, memoryview(buffer))
+        return buffer
+
+    def read_into(self, origin: bytes, offset: int, buffer: memoryview) -> None:
+        """Fill ``buffer`` with stored bytes from an address on."""
+        self.holder(origin).read_into(origin, offset, buffer)
+
+    def holder(self, origin: bytes) -> Held:
+        """The file that holds an origin."""
+        held = self._by_origin.get(origin)
+        if held is not None:
+            return held
+        with self._lock:
+            held = self._by_origin.get(origin) or self._search(origin)
+            if held is None:
+                raise IncompleteError(self._missing(origin) + (self.explain() or ""))
+            self._by_origin[origin] = held
+            return held
+
+    def close(self) -> None:
+        """Close all files."""
+        self._pool.close()
+
+    def _search(self, origin: bytes) -> Held | None:
+        if self._candidates is None:
+            own = os.path.abspath(self._own_path)
+            found = self.files.of_chain(self._chain_id)
+            self._candidates = [each for each in found if os.path.abspath(each.path) != own]
+            for candidate in self._candidates:
+                self._by_file_id.setdefault(candidate.file_id, []).append(candidate)
+        # A file begins with the origin that it is named by; a resumed or merged one holds more.
+        named = self._by_file_id.get(origin, [])
+        for candidate in (*named, *self._candidates):
+            held = self._open(candidate)
+            if held is not None and held.segments.holds(origin):
+                return held
+        return None
+
+    def _open(self, candidate: Candidate) -> Held | None:
+        path = candidate.path
+        if path not in self._opened:
+            try:
+                self._opened[path] = self._opened_file(path)
+            except AipImageError as error:
+                self._opened[path] = None
+                self.refused.append((path, str(error)))
+        return self._opened[path]
+
+    def _opened_file(self, path: str) -> Held:
+        stream = open_stream(self.files.storage, path, self._pool)
+        header, _, segments = read_tail(stream, self._keys)
+        check_header_keys(stream, header, self._keys)
+        return Held(stream, segments)
+
+    def _missing(self, origin: bytes) -> str:
+        where = ", ".join(self.files.directories)
+        text = (
+            f"{self._own_path}: an image of its chain that holds origin {origin.hex()} is missing; "
+            f"it was looked for in {where}"
+        )
+        also = self.refused or self.files.unreadable
+        return text + (f"; {also[0][1]}" if also else "")
+
+
+def stat_is_directory(storage: Storage, path: StrPath) -> bool:
+    """Whether a path leads to a directory."""
+    try:
+        return storage.stat(path).is_directory
+    except StorageError:
+        return False

@@ -1,0 +1,372 @@
+"""Making one image of a run of a chain, up to a synthetic full (docs/format.md, section 9.5).
+
+Stored records are copied as they are: no frame is decrypted or decoded. The new image is called
+``NAME.partial`` until it is whole and durable, and only then, if at all, are the old ones removed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from aipimage.errors import AipImageError, CancelledError, RequestError, StorageError, TargetError
+from aipimage.format import constants as c
+from aipimage.format.constants import Compatible, ImageKind, Incompatible
+from aipimage.format.header import Header
+from aipimage.format.keyarea import KeyArea
+from aipimage.format.record import NO_REFERENCE, Reference, verified_record
+from aipimage.format.seal import Seal, SealOrigin
+from aipimage.io import entropy
+from aipimage.io.chain.assemble import Assembly
+from aipimage.io.chain.members import MemberFiles
+from aipimage.io.chain.mergecopy import Batch, Kept, copied
+from aipimage.io.chain.mergeforks import Outside, look_outside
+from aipimage.io.chain.mergeplan import make_plan
+from aipimage.io.chain.mergerun import Run
+from aipimage.io.image import open_image
+from aipimage.io.imagewriter import PlaceInChain, sealed_header
+from aipimage.io.numbering import RecordNumbers
+from aipimage.io.opening import read_header, read_key_area
+from aipimage.io.outstream import FileStream
+from aipimage.io.partial import PartialStream, open_partial
+from aipimage.io.progress import ProgressCallback, Reporter
+from aipimage.io.storage import DEFAULT, Storage
+from aipimage.version import __version__
+
+StrPath = str | os.PathLike[str]
+
+
+@dataclass(frozen=True, slots=True)
+class MergeResult:
+    """What was merged, or would be.
+
+    Attributes:
+        path: of the new image. image_id, digest: of it, as hexadecimal digits; ``None`` after a dry
+            run, which writes nothing.
+        kind: ``"full"`` where the run begins with a full image; ``"incremental"`` or
+            ``"differential"`` likewise. sequence: its place in the chain, that of the last image.
+        replaced: image ids that it stands for, oldest first.
+        bytes_copied: of records, as they are stored. bytes_dropped: that the images take now and
+            the new one does not need.
+        frames_copied, frames_dropped: the same in frames. segments: places that the records of the
+            new image come from (docs/format.md, section 9.3).
+        removed: paths of the images that were removed. seconds: wall time.
+        resumed: whether an interrupted merge was gone on with.
+    """
+
+    path: str
+    image_id: str | None
+    digest: str | None
+    kind: str
+    sequence: int
+    replaced: tuple[str, ...]
+    bytes_copied: int
+    bytes_dropped: int
+    frames_copied: int
+    frames_dropped: int
+    segments: int
+    seconds: float
+    removed: tuple[str, ...] = ()
+    resumed: bool = False
+
+
+def merge_images(
+    out: StrPath, paths: Sequence[StrPath], *, password: str | None = None,
+    split: int | None = None, overwrite: bool = False, resume: bool = True, dry_run: bool = False,
+    remove: bool = False, search: Sequence[StrPath] | None = None, threads: int | None = None,
+    progress: ProgressCallback | None = None, storage: Storage = DEFAULT,
+) -> MergeResult:  # fmt: skip
+    """Merge a run of images into ``out``; the public form is :func:`aipimage.merge`.
+
+    Args:
+        search: directories where other images of the chain may lie that need some of the run,
+            besides those of the images and of ``out``.
+    """
+    if threads is not None and threads < 1:
+        raise RequestError(f"{threads} threads are not possible; give at least 1")
+    names = [os.fspath(path) for path in paths]
+    directories = [os.path.dirname(each) for each in (*names, os.fspath(out))]
+    files = MemberFiles(storage, list(dict.fromkeys([*directories, *(search or ())])))
+    with Run(storage, names, password, files) as run:
+        job = _Merge(run, os.fspath(out), split, overwrite, threads, progress)
+        return job.run(resume, dry_run, remove)
+
+
+class _Merge:
+    """One run of :func:`merge_images`."""
+
+    def __init__(
+        self, run: Run, out: str, split: int | None, overwrite: bool, threads: int | None,
+        progress: ProgressCallback | None,
+    ) -> None:  # fmt: skip
+        self._run, self._out, self._storage = run, out, run.storage
+        self._split, self._overwrite, self._threads = split, overwrite, threads
+        self._progress, self._started = progress, time.monotonic()
+        self._kept: Kept | None = None
+        self._assembly: Assembly | None = None
+        self._stream: FileStream | None = None
+
+    def run(self, resume: bool, dry_run: bool, remove: bool) -> MergeResult:
+        """Plan, and copy unless only the plan was asked for."""
+        self._refuse_target()
+        outside = look_outside(self._run)
+        if remove:
+            _refuse_unreadable(outside)
+        self._seal, self._metadata = self._read_last()
+        tick = Reporter("plan", 0, self._progress).again
+        self._plan = make_plan(self._run, self._seal, outside.listed, tick)
+        if dry_run:
+            return self._result(None, None, sum(len(each) for each in self._plan.ranges))
+        self._reporter = Reporter("merge", self._plan.length, self._progress)
+        try:
+            image_id, digest = self._write(resume)
+        except BaseException as error:
+            self._give_up(error)
+            raise
+        self._check()
+        assert self._assembly is not None
+        removed = self._remove() if remove else ()
+        self._reporter.report(self._plan.length, self._assembly.stream.position, final=True)
+        result = self._result(image_id, digest, len(self._assembly.placed))
+        return replace(result, removed=removed, resumed=self._kept is not None)
+
+    def _read_last(self) -> tuple[Seal, dict[str, Any]]:
+        """Seal and metadata of the point in time that the new image is."""
+        path, run = self._run.last.path, self._run
+        with (
+            open_image(path, storage=self._storage, keys=run.keys, files=run.files) as last,
+            run.naming(),
+        ):
+            return last.seal, last.metadata
+
+    def _refuse_target(self) -> None:
+        target = self._storage.resolve(self._out)
+        for member in self._run.members:
+            if target in [self._storage.resolve(file.name) for file in member.stream.files]:
+                raise RequestError(f"{self._out}: is one of the images itself; give another name")
+        if self._storage.exists(self._out) and not self._overwrite:
+            raise TargetError(
+                f"{self._out}: is already there; choose another name or ask to overwrite it"
+            )
+
+    # Writing
+
+    def _write(self, resume: bool) -> tuple[bytes, bytes]:
+        area = self._key_area()
+        numbers = RecordNumbers()
+        header = sealed_header(self._header(numbers.origin), self._run.keys)
+        if resume:
+            self._kept = self._reopen(header, area)
+        if self._kept is None:
+            self._begin(header, area, numbers)
+        copied(self._run.members, self._plan.ranges, self._threads, self._take)
+        assembly = self._going_on()
+        ids = assembly.finish(
+            self._description(), self._result_values(), self._seal.devices,
+            self._place(assembly.records.origin), self._plan.replaced,
+        )  # fmt: skip
+        assert self._stream is not None
+        self._stream.finish()
+        return ids
+
+    def _begin(self, header: Header, area: KeyArea | None, numbers: RecordNumbers) -> None:
+        self._stream = FileStream(
+            self._storage, self._out, header.file_id, self._split, self._overwrite
+        )
+        self._assembly = Assembly(self._stream, header, self._run.keys, numbers)
+        self._assembly.begin(area)
+
+    def _take(self, batch: Batch) -> None:
+        if self._assembly is not None or not self._kept or not self._kept.take(batch):
+            self._going_on().copy(batch.addresses(), batch.data, batch.count)
+        assembly, kept = self._assembly, self._kept
+        at = assembly.stream.position if assembly else kept.position if kept else 0
+        self._reporter.report(min(at, self._plan.length), at)
+
+    def _going_on(self) -> Assembly:
+        """The new image, behind what is kept of an interrupted merge where there is one."""
+        if self._assembly is None:
+            kept = self._kept
+            assert kept is not None
+            header = read_header(kept.stream)
+            self._stream = kept.stream.cut(kept.position, self._overwrite)
+            self._assembly = Assembly(
+                self._stream, header, self._run.keys, RecordNumbers(), kept.placed
+            )
+            self._assembly.copied = kept.count
+            self._assembly.go_on(kept.previous)
+        return self._assembly
+
+    def _reopen(self, wanted: Header, area: KeyArea | None) -> Kept | None:
+        """What an interrupted merge left; ``None`` where that was another one, or there is none."""
+        stream = open_partial(self._storage, self._out, self._split)
+        if stream is None:
+            return None
+        try:
+            header = self._same_header(stream, wanted, area)
+        except BaseException:
+            stream.close()
+            raise
+        if header is None:
+            stream.close()
+            return None
+        return Kept(stream, header, self._run.keys)
+
+    def _same_header(
+        self, stream: PartialStream, wanted: Header, area: KeyArea | None
+    ) -> Header | None:
+        try:
+            header = read_header(stream)
+            if _without_ids(header) != _without_ids(wanted):
+                return None
+            if self._run.keys is not None:
+                self._run.keys.verify_header_mac(bytes(stream.pread(header.core_length, 0)))
+                if read_key_area(stream, header)[0] != area:
+                    return None
+        except StorageError:
+            raise
+        except AipImageError:
+            # Cut short before its header was whole: there is nothing to go on with.
+            return None
+        return header
+
+    def _give_up(self, error: BaseException) -> None:
+        """Keep what was copied for a later attempt, unless that would only fail again."""
+        foreseen = isinstance(error, AipImageError)
+        keep = not foreseen or isinstance(error, (StorageError, CancelledError))
+        if self._stream is not None:
+            self._stream.abort(keep)
+        elif self._kept is not None:
+            self._kept.stream.close()
+
+    # What the new image says of itself
+
+    def _key_area(self) -> KeyArea | None:
+        """The passwords of the last image."""
+        last = self._run.last
+        if not last.header.suite:
+            return None
+        area, _ = read_key_area(last.stream, last.header)
+        return KeyArea(1, area.chain_id, area.slots)
+
+    def _header(self, file_id: bytes) -> Header:
+        last = self._run.last.header
+        incompatible, compatible = 0, last.compatible & Compatible.BLOCK_DIGESTS
+        for member in self._run.members:
+            incompatible |= member.header.incompatible
+            if self._plan.bridged:
+                compatible |= member.header.compatible & Compatible.CHECKPOINTS
+        incompatible &= ~Incompatible.FOREIGN_ORIGINS
+        if self._run.kind != ImageKind.FULL:
+            incompatible |= Incompatible.FOREIGN_ORIGINS
+        return Header(
+            file_id, last.chain_id, entropy.now_us(), last.suite, incompatible, compatible,
+            last.frame_shift, last.stripe_shift, last.fanout_shift,
+            creator=f"aipimage {__version__}",
+        )  # fmt: skip
+
+    def _description(self) -> dict[str, Any]:
+        """Like that of the last image, with what the new one was made of (section 9.2)."""
+        values = {
+            name: value
+            for name, value in self._metadata["description"].items()
+            if not name.startswith("parent_")
+        }
+        values["kind"] = self._run.kind.name.lower()
+        parent_id, parent = self._run.first.place
+        if parent.kind:
+            values |= {
+                "parent_id": parent_id.hex(),
+                "parent_digest": parent.digest.hex(),
+                "parent_sequence": parent.sequence,
+                "parent_kind": parent.kind,
+            }
+        merged = self._plan.merged
+        while _too_long(described := {**values, "merged": merged}) and merged:
+            merged = merged[len(merged) // 2 + 1 :]
+        return described
+
+    def _result_values(self) -> dict[str, Any]:
+        now = datetime.fromtimestamp(entropy.now_us() / 1e6, UTC).isoformat(timespec="seconds")
+        return {**self._metadata["result"], "finished": now}
+
+    def _place(self, own: bytes) -> PlaceInChain:
+        parent_id, parent = self._run.first.place
+        # A seal lists at least one origin, also where all content is zeros.
+        origins = self._plan.origins or [SealOrigin(own, own, 0, NO_REFERENCE)]
+        return PlaceInChain(
+            self._run.kind, parent_id, parent.digest, parent.kind, self._seal.sequence,
+            parent.sequence, origins,
+        )  # fmt: skip
+
+    def _result(self, image_id: bytes | None, digest: bytes | None, segments: int) -> MergeResult:
+        plan = self._plan
+        stored = sum(member.stream.size for member in self._run.members)
+        return MergeResult(
+            self._out, image_id.hex() if image_id else None, digest.hex() if digest else None,
+            self._run.kind.name.lower(), self._seal.sequence,
+            tuple(ref.origin.hex() for ref in plan.replaced), plan.length, stored - plan.length,
+            plan.frames, plan.frames_held - plan.frames, segments,
+            time.monotonic() - self._started,
+        )  # fmt: skip
+
+    # Afterwards
+
+    def _check(self) -> None:
+        """Open the new image and look at every place that its seal leads to."""
+        files = MemberFiles(self._storage, self._run.files.directories)
+        with open_image(
+            self._out, storage=self._storage, keys=self._run.keys, files=files
+        ) as image:
+            for ref in _roots(image.seal):
+                if image.segments.holds(ref.origin):
+                    found = image.records.read(ref.origin, ref.offset, ref.record_length)
+                    if verified_record(memoryview(found)) != ref.digest:
+                        raise RuntimeError("internal error: a merged record is another one")
+
+    def _remove(self) -> tuple[str, ...]:
+        """Remove the old images, newest first, so that none outlives one that it needs."""
+        removed = []
+        directories = []
+        for member in reversed(self._run.members):
+            # Part 1 goes last: without it nobody would be told that a part is left.
+            for name in reversed([file.name for file in member.stream.files]):
+                self._storage.remove(name, missing_ok=True)
+            removed.append(member.path)
+            directories.append(os.path.dirname(os.path.abspath(member.path)))
+        for directory in dict.fromkeys(directories):
+            self._storage.sync_directory(directory)
+        return tuple(removed)
+
+
+def _refuse_unreadable(outside: Outside) -> None:
+    for path, why in outside.unreadable:
+        raise RequestError(
+            f"{path}: cannot be read, so that nobody knows whether it needs an image that is to be "
+            f"removed; move it away, or merge without removing ({why})"
+        )
+
+
+def _without_ids(header: Header) -> Header:
+    """What is the same in each attempt at one merge."""
+    return replace(
+        header, file_id=c.ZERO_ID, created=0, header_mac=c.ZERO_DIGEST, header_digest=c.ZERO_DIGEST
+    )
+
+
+def _too_long(values: Mapping[str, Any]) -> bool:
+    text = json.dumps(values, ensure_ascii=False, separators=(",", ":"))
+    return len(text.encode("utf-8", "surrogatepass")) > c.METADATA_MAX
+
+
+def _roots(seal: Seal) -> list[Reference]:
+    refs = [seal.description, seal.result, *seal.replaced]
+    for device in seal.devices:
+        refs += [device.map_root, device.digest_root]
+    refs += [origin.table_root for origin in seal.origins]
+    return [ref for ref in refs if ref != NO_REFERENCE]

@@ -1,0 +1,204 @@
+"""Copying records as they are: read ahead, verified by workers, appended in order (docs/format.md,
+sections 5 and 9.5).
+
+Records are neither opened nor decoded. Each is compared with its ``check``, so that damage is not
+copied into a new file where it would look like a fault of the merge.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from aipimage.errors import AipImageError, IntegrityError
+from aipimage.format import constants as c
+from aipimage.format.checkpoint import decode_continuation
+from aipimage.format.constants import RecordType
+from aipimage.format.header import Header
+from aipimage.format.record import decode_record_header, record_length, verified_record
+from aipimage.io.buffers import Buffers
+from aipimage.io.chain.assemble import Placed
+from aipimage.io.chain.mergeranges import Ranges
+from aipimage.io.chain.mergerun import Member
+from aipimage.io.keys import ChainKeys
+from aipimage.io.partial import PartialStream
+from aipimage.io.pipeline import executor_for, in_order
+from aipimage.io.records import RecordReader
+from aipimage.io.walk import hop
+
+BATCH = 2 << 20
+_FRAMING = struct.Struct("<4s4xI")
+_T = TypeVar("_T")
+
+
+@dataclass(slots=True)
+class Batch:
+    """Whole records of one member, from some places of its stream.
+
+    Attributes:
+        spans: (stream offset, length) of what lies in ``buffer``, one after the other.
+        length: bytes of it. count: records, once they are verified.
+    """
+
+    member: Member
+    buffer: bytearray
+    spans: list[tuple[int, int]] = field(default_factory=list)
+    length: int = 0
+    count: int = 0
+
+    @property
+    def data(self) -> memoryview:
+        """The records."""
+        return memoryview(self.buffer)[: self.length]
+
+    def addresses(self) -> list[tuple[bytes, int, int]]:
+        """(origin, address, length) of each span; none lies across the end of a segment."""
+        return [(*self.member.address_of(start), length) for start, length in self.spans]
+
+
+def copied(
+    members: Sequence[Member], ranges: Sequence[Ranges], threads: int | None,
+    take: Callable[[Batch], object],
+) -> None:  # fmt: skip
+    """Give ``take`` all ranges of all members, verified, in order and always in the same batches.
+
+    Raises:
+        IntegrityError: a record is damaged, named by its file and place.
+    """
+    buffers = Buffers()
+
+    def batches() -> Iterator[Batch]:
+        for member, wanted in zip(members, ranges, strict=True):
+            yield from _batches(member, wanted, buffers)
+
+    with (
+        executor_for(None, threads, "merge") as (executor, in_flight),
+        closing(_ahead(batches())) as pieces,
+    ):
+        for batch in in_order(executor, _verified, pieces, in_flight):
+            take(batch)
+            buffers.give(batch.buffer)
+
+
+def _ahead(items: Iterator[_T]) -> Generator[_T, None, None]:
+    """Make the next item on another thread while the caller is busy with this one."""
+    with ThreadPoolExecutor(1, thread_name_prefix="aipimage-merge-read") as reader:
+        coming = reader.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = reader.submit(next, items, None)
+            yield item
+
+
+def _batches(member: Member, ranges: Ranges, buffers: Buffers) -> Iterator[Batch]:
+    """Read ranges: small ones together, large ones in pieces of whole records."""
+    batch = Batch(member, buffers.take(BATCH))
+    for start, end in ranges:
+        if batch.length + end - start > BATCH and batch.length:
+            yield batch
+            batch = Batch(member, buffers.take(BATCH))
+        if end - start <= BATCH:
+            into = memoryview(batch.buffer)[batch.length : batch.length + end - start]
+            member.stream.pread_into(into, start)
+            batch.spans.append((start, end - start))
+            batch.length += end - start
+            continue
+        for piece in hop(member.stream, start, end, buffers):
+            length = piece.ends[-1]
+            yield Batch(member, piece.buffer, [(piece.offset, length)], length)
+    if batch.length:
+        yield batch
+
+
+def _verified(batch: Batch) -> Batch:
+    """In a worker: compare every record with its check."""
+    data, at = batch.data, 0
+    for start, length in batch.spans:
+        end = at + length
+        while at < end:
+            place = start + length - (end - at)
+            try:
+                at = _verified_end(data, at, end)
+            except IntegrityError as error:
+                raise IntegrityError(
+                    f"{batch.member.path}: at byte {place}: {error}; nothing was removed"
+                ) from error
+            batch.count += 1
+    return batch
+
+
+def _verified_end(data: memoryview, at: int, end: int) -> int:
+    """Verify the record at ``at`` and return where it ends."""
+    if end - at < record_length(1):
+        raise IntegrityError("no record stands where one must be")
+    magic, body = _FRAMING.unpack_from(data, at)
+    behind = at + record_length(body)
+    if magic != c.RECORD_MAGIC or body > c.BODY_MAX or behind > end:
+        raise IntegrityError("no record stands where one must be")
+    verified_record(data[at:behind])
+    return behind
+
+
+class Kept:
+    """The beginning of a partial file, as far as it is what an interrupted merge copied.
+
+    Everything is compared with what is read from the members again, byte for byte: a crash may have
+    left anything.
+
+    Attributes:
+        position: up to where the partial file is kept. placed, count: of the records in there.
+        previous: the last run that wrote to it.
+    """
+
+    def __init__(self, stream: PartialStream, header: Header, keys: ChainKeys | None) -> None:
+        self.stream, self.placed, self.count = stream, Placed(), 0
+        self.position, self.previous = header.records_start, header.file_id
+        self._reader = RecordReader(_no_references, keys)
+
+    def take(self, batch: Batch) -> bool:
+        """Whether the next bytes of the partial file are this batch; they are kept then."""
+        self._pass_continuations()
+        if batch.length > self.stream.size - self.position:
+            return False
+        # bytearray compares by memcmp, which a memoryview on the left does not.
+        if self.stream.pread(batch.length, self.position) != batch.data:
+            return False
+        at = self.position
+        for origin, address, length in batch.addresses():
+            self.placed.add(origin, address, length, at)
+            at += length
+        self.position = at
+        self.count += batch.count
+        return True
+
+    def _pass_continuations(self) -> None:
+        """Go over what earlier resumed runs began with."""
+        while (length := self._continuation()) is not None:
+            self.placed.add(self.previous, self.position, length, self.position)
+            self.position += length
+            self.count += 1
+
+    def _continuation(self) -> int | None:
+        """The length of the continuation at the current position, if a valid one stands there."""
+        stream, at = self.stream, self.position
+        try:
+            head = bytes(stream.pread(min(c.RECORD_HEADER, stream.size - at), at))
+            header = decode_record_header(head, self._reader.tag)
+            if header.type != RecordType.CONTINUATION:
+                return None
+            data = memoryview(stream.pread(header.record_length, at))
+            verified_record(data)
+            found = decode_continuation(self._reader.open_unreferenced(data).plain)
+        except AipImageError:
+            return None
+        if (found.previous, found.length) != (self.previous, at):
+            return None
+        self.previous = header.origin
+        return header.record_length
+
+
+def _no_references(origin: bytes, offset: int, length: int) -> bytearray:
+    raise RuntimeError("internal error: a walk follows no references")

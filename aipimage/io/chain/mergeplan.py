@@ -1,0 +1,339 @@
+"""What a merge copies: the records that the last image of the run leads to (docs/format.md, section
+9.5).
+
+Nothing that members outside of the run hold is looked at: what an older image wrote leads to older
+records only. Frames are found by the map and by the tables; no frame is read here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from aipimage.errors import FormatError, IntegrityError, LimitError
+from aipimage.extents import ExtentArray, Kind
+from aipimage.format import constants as c
+from aipimage.format.constants import ImageKind, RecordType
+from aipimage.format.gates import verified_limit
+from aipimage.format.layers import decode_layer
+from aipimage.format.record import NO_REFERENCE, Reference, record_length
+from aipimage.format.seal import Seal, SealOrigin
+from aipimage.format.tables import FrameEntries, decode_index
+from aipimage.io.chain.digesttree import record_type
+from aipimage.io.chain.mergeranges import U64, FrameSet, Ranges, bridge_to
+from aipimage.io.chain.mergerun import Member, Run
+from aipimage.io.devicemap import DeviceMap, LoadedPage
+from aipimage.io.trees import FrameTable, LeafCache, OriginIndex
+
+SEGMENTS_AIM = c.SEGMENTS_MAX // 2
+"""Segments down to which gaps are bridged. Half of the limit: what lies in different segments of a
+member cannot be bridged, so that later merges of the merged image need room.
+"""
+_OWN_SEGMENTS = 1024
+"""Room for own records, and those of interrupted runs."""
+
+
+@dataclass(slots=True)
+class Plan:
+    """What is copied.
+
+    Attributes:
+        ranges: of the stream of each member, in the order of the members.
+        origins: of the new seal. replaced: likewise, with one line of each for the description.
+        bridged: whether records that are not needed are copied, to have fewer segments.
+        frames: that are copied. frames_held: that the members hold.
+    """
+
+    ranges: list[Ranges]
+    origins: list[SealOrigin] = field(default_factory=list)
+    replaced: list[Reference] = field(default_factory=list)
+    merged: list[dict[str, str]] = field(default_factory=list)
+    bridged: bool = False
+    frames: int = 0
+    frames_held: int = 0
+
+    @property
+    def length(self) -> int:
+        """Bytes that are copied."""
+        return sum(ranges.length for ranges in self.ranges)
+
+
+def make_plan(run: Run, seal: Seal, spared: set[bytes], tick: Callable[[], object]) -> Plan:
+    """Find all that the new image needs.
+
+    Args:
+        seal: of the last member. spared: origins whose tables are kept although nothing in the maps
+            names them, because the seal of a child lists them.
+        tick: called now and then, so that somebody can cancel.
+
+    Raises:
+        FormatError, IntegrityError: a page is damaged, or contradicts another one.
+        LimitError: the new image would have too many segments.
+    """
+    planner = _Planner(run, seal, tick)
+    with run.naming():
+        planner.keep_seals()
+        planner.keep_maps()
+        planner.keep_digests()
+        planner.keep_frames(spared)
+        planner.count_frames()
+        return planner.finish()
+
+
+class _Planner:
+    def __init__(self, run: Run, seal: Seal, tick: Callable[[], object]) -> None:
+        self._run, self._seal, self._tick = run, seal, tick
+        self._records = run.records
+        self._ranges = {member.path: Ranges(member.segments) for member in run.members}
+        self.plan = Plan([self._ranges[member.path] for member in run.members])
+        self._live = _LiveFrames(run, seal)
+
+    def _keep(self, ref: Reference) -> bool:
+        """Copy a record; whether a member holds it."""
+        member = self._run.holder(ref.origin)
+        if member is None:
+            return False
+        start = member.held.locate(ref.origin, ref.offset, ref.record_length)
+        self._ranges[member.path].add(start, start + ref.record_length)
+        return True
+
+    # Seals
+
+    def keep_seals(self) -> None:
+        """The seals of all images that the new one stands for, with their metadata."""
+        for member in self._run.members:
+            for ref in (*member.replaced, member.seal):
+                seal = self._run.read_seal(ref)
+                for each in (ref, seal.description, seal.result):
+                    self._keep(each)
+                self.plan.replaced.append(ref)
+                self.plan.merged.append(self._line(seal))
+                self._tick()
+        # The oldest are of no more use: no child of theirs is outside of the run.
+        del self.plan.replaced[: -c.REPLACED_MAX]
+
+    def _line(self, seal: Seal) -> dict[str, str]:
+        values = read_json(self._records.fetch(seal.description, RecordType.METADATA).plain)
+        created = values.get("created")
+        return {
+            "image_id": seal.image_id.hex(),
+            "kind": ImageKind(seal.kind).name.lower(),
+            "created": created[:64] if isinstance(created, str) else "",
+        }
+
+    # Maps
+
+    def keep_maps(self) -> None:
+        """All map pages that members hold; what they say of frames is noted."""
+        seal, header = self._seal, self._run.last.header
+        places = OriginIndex(seal.origins)
+        for index, entry in enumerate(seal.devices):
+            if self._keep(entry.map_root):
+                pages = DeviceMap(self._records, header, entry, index, places)
+                self._keep_pages(pages)
+
+    def _keep_pages(self, pages: DeviceMap) -> None:
+        # A page a level; a list of all that are still to be read would grow with the map.
+        stack = [self._below(pages.root())]
+        while stack:
+            found = next(stack[-1], None)
+            if found is None:
+                stack.pop()
+                continue
+            page, row = found
+            stack.append(self._below(pages.child(page, row)))
+            self._tick()
+
+    def _below(self, page: LoadedPage) -> Iterator[tuple[LoadedPage, int]]:
+        """Note what a page says of frames; yield the places of the pages below that are copied."""
+        self._live.add(page.extents[page.extents["kind"] == Kind.DATA])
+        return ((page, row) for row, ref in page.refs.items() if self._keep(ref))
+
+    # Trees
+
+    def keep_digests(self) -> None:
+        """Layers, index pages and leaves of the block digests (section 8)."""
+        for device in self._seal.devices:
+            root, above = device.digest_root, c.LAYERS_MAX + 1
+            while root != NO_REFERENCE and self._keep(root):
+                if record_type(self._records, root) != RecordType.DIGEST_LAYER:
+                    self._keep_below(root, RecordType.DIGEST_LEAF)
+                    break
+                layer = decode_layer(self._records.fetch(root, RecordType.DIGEST_LAYER).plain)
+                if layer.depth >= above:
+                    raise FormatError("the depths of block digest layers do not descend by one")
+                self._keep_tree(layer.tree, RecordType.LAYER_LEAF)
+                root, above = layer.base, layer.depth
+
+    def _keep_tree(self, root: Reference, leaf: RecordType) -> None:
+        if root != NO_REFERENCE and self._keep(root):
+            self._keep_below(root, leaf)
+
+    def _keep_below(self, root: Reference, leaf: RecordType) -> None:
+        """Index pages and leaves below a root; leaves are not read."""
+        if record_type(self._records, root) == leaf:
+            return
+        stack: list[tuple[int, int | None, Reference]] = [(c.INDEX_LEVELS + 1, None, root)]
+        while stack:
+            above, key, ref = stack.pop()
+            level, entries = decode_index(self._records.fetch(ref, RecordType.INDEX).plain)
+            if level >= above or (key is not None and level != above - 1):
+                raise FormatError("the levels of an index do not descend")
+            if key is not None and entries[0].key != key:
+                raise FormatError("an index page does not begin with the key that leads to it")
+            for entry in entries:
+                if self._keep(entry.ref) and level > 1:
+                    stack.append((level, entry.key, entry.ref))
+            self._tick()
+
+    # Frames
+
+    def keep_frames(self, spared: set[bytes]) -> None:
+        """The frames that are named, and the tables of their origins."""
+        leaves = LeafCache()
+        for index, origin in enumerate(self._seal.origins):
+            frames = self._live.frames.get(index)
+            if frames is not None:
+                self._keep_named(_table(self._run, origin, leaves), frames)
+            kept = self._stays(index, origin)
+            if kept:
+                self.plan.origins.append(origin)
+            if kept or origin.origin in spared:
+                self._keep_tree(origin.table_root, RecordType.TABLE_LEAF)
+
+    def _stays(self, index: int, origin: SealOrigin) -> bool:
+        """Whether the seal lists an origin; pages that others hold may name some of others."""
+        if self._run.holder(origin.origin) is not None:
+            return index in self._live.frames
+        if self._run.kind != ImageKind.FULL:
+            return True
+        if self._live.foreign[index]:
+            raise FormatError(
+                f"its map leads to origin {origin.origin.hex()}, which no image of the run holds, "
+                "although the first one is full"
+            )
+        return False
+
+    def _keep_named(self, table: FrameTable, frames: FrameSet) -> None:
+        member = self._run.holder(table.origin)
+        assert member is not None
+        placed = _Places(member, table.origin)
+        ranges = self._ranges[member.path]
+        for leaf in range(table.leaf_count()):
+            first = leaf * c.LEAF_FRAMES
+            rows = frames.rows(first, min(c.LEAF_FRAMES, table.frame_count - first))
+            if len(rows):
+                entries = table.leaf(leaf)[rows]
+                starts, here = placed.locate(entries)
+                if not here.all():
+                    raise IntegrityError("its map leads to a frame that an earlier merge left out")
+                ranges.add_many(starts, starts + entries["record_length"].astype(np.uint64))
+                self.plan.frames += len(rows)
+                self._tick()
+
+    def count_frames(self) -> None:
+        """How many frames the members hold, those that nothing needs among them."""
+        leaves = LeafCache()
+        for member in self._run.members:
+            for origin in member.frames:
+                if not member.replaced:
+                    self.plan.frames_held += origin.frame_count
+                    continue
+                placed = _Places(member, origin.origin)
+                table = _table(self._run, origin, leaves)
+                for leaf in range(table.leaf_count()):
+                    self.plan.frames_held += int(placed.locate(table.leaf(leaf))[1].sum())
+                    self._tick()
+
+    def finish(self) -> Plan:
+        """Bound the number of segments."""
+        plan = self.plan
+        plan.bridged = bridge_to(plan.ranges, SEGMENTS_AIM)
+        count = sum(len(ranges) for ranges in plan.ranges)
+        if count > c.SEGMENTS_MAX - _OWN_SEGMENTS:
+            raise LimitError(
+                f"the merged image would be in {count} segments, over the limit; merge fewer "
+                "images at once"
+            )
+        return plan
+
+
+class _LiveFrames:
+    """Which frames the maps name, by the index of their origin in the seal.
+
+    Attributes:
+        foreign: whether an origin is named that no member holds.
+    """
+
+    def __init__(self, run: Run, seal: Seal) -> None:
+        self._run, self._origins = run, seal.origins
+        self._size = np.uint64(run.last.header.frame_sectors)
+        self.frames: dict[int, FrameSet] = {}
+        self.foreign: npt.NDArray[np.bool_] = np.zeros(len(seal.origins), np.bool_)
+
+    def add(self, data: ExtentArray) -> None:
+        """Note the extents of one page, all of data."""
+        for index in np.unique(data["origin"]).tolist():
+            rows = data[data["origin"] == index]
+            first = (rows["position"] // self._size).astype(np.int64)
+            last = ((rows["position"] + rows["length"] - np.uint64(1)) // self._size).astype(
+                np.int64
+            )
+            entry = self._origins[index]
+            if self._run.holder(entry.origin) is None:
+                self.foreign[index] = True
+                continue
+            if last.max() >= entry.frame_count:
+                raise IntegrityError("the map points behind the last frame")
+            if index not in self.frames:
+                self.frames[index] = FrameSet(self._verified_frames(entry))
+            self.frames[index].add(first, last)
+
+    def _verified_frames(self, entry: SealOrigin) -> int:
+        """A table names at most 1024 frames with each of its records, which some file has."""
+        member = self._run.holder(entry.table_root.origin) or self._run.holder(entry.origin)
+        assert member is not None
+        most = c.LEAF_FRAMES * (member.stream.size // record_length(1))
+        return verified_limit(entry.frame_count, most, "number of frames of an origin")
+
+
+class _Places:
+    """Where the frames of an origin lie in the stream of the member that holds them."""
+
+    def __init__(self, member: Member, origin: bytes) -> None:
+        mine = sorted(each for each in member.segments if each.origin == origin)
+        self._from = np.array([each.origin_start for each in mine], np.uint64)
+        self._length = np.array([each.length for each in mine], np.uint64)
+        self._to = np.array([each.stream_start for each in mine], np.uint64)
+
+    def locate(self, entries: FrameEntries) -> tuple[U64, npt.NDArray[np.bool_]]:
+        """Return the stream offset of each frame, and whether the member has it at all."""
+        offset = entries["offset"].astype(np.uint64)
+        index = np.searchsorted(self._from, offset, "right").astype(np.int64) - 1
+        inside = offset - self._from[index]
+        here = (index >= 0) & (inside + entries["record_length"] <= self._length[index])
+        return self._to[index] + inside, here
+
+
+def _table(run: Run, origin: SealOrigin, leaves: LeafCache) -> FrameTable:
+    size = run.last.header.frame_size
+    return FrameTable(
+        run.records, origin.origin, origin.table_root, origin.frame_count, size, leaves
+    )
+
+
+def read_json(plain: Any) -> dict[str, Any]:
+    """The object of a metadata record (section 9.2)."""
+    verified_limit(len(plain), c.METADATA_MAX, "length of the metadata")
+    try:
+        values = json.loads(bytes(plain))
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"the metadata is not JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise FormatError("the metadata is not a JSON object")
+    return values

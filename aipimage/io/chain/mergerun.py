@@ -1,0 +1,349 @@
+"""The images that a merge makes one of: read, put in order, and checked to be a run
+(docs/format.md, sections 9.4 and 9.5).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from aipimage.errors import (
+    AipImageError,
+    CancelledError,
+    FormatError,
+    IntegrityError,
+    RequestError,
+    StorageError,
+)
+from aipimage.format import constants as c
+from aipimage.format.constants import ImageKind, RecordType
+from aipimage.format.header import Header
+from aipimage.format.record import NO_REFERENCE, Reference
+from aipimage.format.seal import Seal, SealOrigin, decode_seal
+from aipimage.format.segments import Segment, decode_segments
+from aipimage.io.chain.members import ForeignFiles, MemberFiles, peek_header
+from aipimage.io.filepool import FilePool
+from aipimage.io.instream import InStream, open_stream
+from aipimage.io.keys import ChainKeys
+from aipimage.io.opening import read_header, unlock_header
+from aipimage.io.records import OpenedRecord, RecordReader
+from aipimage.io.segmentmap import SegmentMap
+from aipimage.io.storage import Storage
+from aipimage.io.tail import Tail, check_header_keys, check_twins, named
+
+
+class Link(NamedTuple):
+    """What a child says of its parent (section 9)."""
+
+    digest: bytes
+    sequence: int
+    kind: int
+
+
+@dataclass(slots=True)
+class Member:
+    """A file of the run, as far as a merge needs its seal; thousands of them are open at once.
+
+    Attributes:
+        seal: reference to it. segments: in the order of the stream, the seal among them.
+        frames: the origins whose frames it holds.
+        place: (parent_id, what the seal says of the parent).
+    """
+
+    path: str
+    stream: InStream
+    header: Header
+    seal: Reference
+    link: Link
+    place: tuple[bytes, Link]
+    replaced: tuple[Reference, ...]
+    segments: list[Segment]
+    held: SegmentMap
+    frames: list[SealOrigin]
+
+    @property
+    def image_id(self) -> bytes:
+        """The origin of its seal."""
+        return self.seal.origin
+
+    @property
+    def names(self) -> list[bytes]:
+        """All ids that it stands for, oldest first, its own last."""
+        return [*(ref.origin for ref in self.replaced), self.image_id]
+
+    def address_of(self, at: int) -> tuple[bytes, int]:
+        """The (origin, address) of a place in the stream that a segment covers."""
+        index = bisect_right(self.segments, at, key=lambda each: each.stream_start) - 1
+        segment = self.segments[index]
+        return segment.origin, segment.origin_start + at - segment.stream_start
+
+    def read(self, origin: bytes, offset: int, length: int) -> bytearray:
+        """Stored bytes from an address on."""
+        return self.stream.pread(length, self.held.locate(origin, offset, length))
+
+
+class Run:
+    """The members in order, oldest first; a context manager.
+
+    Attributes:
+        keys: of the chain, ``None`` for a plain one. records: reads what the members hold by its
+            address, and the rest of the chain where that is found.
+    """
+
+    def __init__(
+        self, storage: Storage, paths: Sequence[str], password: str | None, files: MemberFiles
+    ) -> None:
+        if len(paths) < 2:
+            raise RequestError("a merge needs at least two images")
+        self.storage, self.files = storage, files
+        self._pool = FilePool(storage)
+        try:
+            headers = _headers_of_one_chain(storage, paths)
+            self.keys = self._unlock(paths, headers, password)
+            members = [self._member(path) for path in paths]
+            self.foreign = ForeignFiles(files, headers[0].chain_id, self.keys, paths[0])
+            _refuse_doubles(members)
+            self._holders = _holders(members)
+            self.records = _NamingReader(self)
+            self.members = self._ordered(members)
+        except BaseException:
+            self._pool.close()
+            raise
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all files."""
+        try:
+            self.foreign.close()
+        finally:
+            self._pool.close()
+
+    @property
+    def first(self) -> Member:
+        """The oldest."""
+        return self.members[0]
+
+    @property
+    def last(self) -> Member:
+        """The newest: the point in time that the merged image is."""
+        return self.members[-1]
+
+    @property
+    def kind(self) -> ImageKind:
+        """Of the merged image (section 9.5)."""
+        return ImageKind(self.first.link.kind)
+
+    def holder(self, origin: bytes) -> Member | None:
+        """The member that holds records of an origin."""
+        return self._holders.get(origin)
+
+    def read(self, origin: bytes, offset: int, length: int) -> bytearray:
+        """Stored bytes of a record, from a member or from another file of the chain."""
+        holder = self._holders.get(origin)
+        if holder is not None:
+            return holder.read(origin, offset, length)
+        return self.foreign.read(origin, offset, length)
+
+    # Opening
+
+    def _unlock(
+        self, paths: Sequence[str], headers: Sequence[Header], password: str | None
+    ) -> ChainKeys | None:
+        """The keys by the newest file, whose passwords the merged image takes over."""
+        index = max(range(len(paths)), key=lambda each: headers[each].created)
+        stream = open_stream(self.storage, paths[index], self._pool)
+        return unlock_header(stream, headers[index], password)
+
+    def _member(self, path: str) -> Member:
+        stream = open_stream(self.storage, path, self._pool)
+        header = read_header(stream)
+        check_header_keys(stream, header, self.keys)
+        try:
+            return _read_member(stream, header, self.keys)
+        except AipImageError as error:
+            raise named(stream.name, error) from error
+
+    # Order
+
+    def ends(self, member: Member) -> dict[bytes, Link]:
+        """The ids by which a child can name a member, each with what the child must say of it.
+
+        A merged image is also known as the last one that it stands for, which may have been a
+        merged one itself.
+        """
+        ends = {member.image_id: member.link}
+        replaced: Sequence[Reference] = member.replaced
+        while replaced and replaced[-1].origin not in ends:
+            seal = self.read_seal(replaced[-1])
+            ends[seal.image_id] = Link(replaced[-1].digest, seal.sequence, seal.kind)
+            replaced = seal.replaced
+        return ends
+
+    def read_seal(self, ref: Reference) -> Seal:
+        """The seal of a member, or of an image that one replaced."""
+        seal = decode_seal(self.records.fetch(ref, RecordType.SEAL).plain)
+        if seal.image_id != ref.origin:
+            raise FormatError("a seal was written by another run than it says")
+        return seal
+
+    @contextlib.contextmanager
+    def naming(self) -> Iterator[None]:
+        """Let an error about what the newest image leads to name that, if it names no file yet."""
+        try:
+            yield
+        except (StorageError, CancelledError):
+            raise
+        except AipImageError as error:
+            if any(member.path in str(error) for member in self.members):
+                raise
+            raise named(self.last.path, error) from error
+
+    def _ordered(self, members: list[Member]) -> list[Member]:
+        by_id = {each: member for member in members for each in member.names}
+        children: dict[bytes, Member] = {}
+        heads = []
+        for member in members:
+            parent = by_id.get(member.place[0])
+            if parent is None:
+                heads.append(member)
+                continue
+            self._check_link(parent, member)
+            other = children.setdefault(parent.image_id, member)
+            if other is not member:
+                raise RequestError(
+                    f"{other.path} and {member.path}: both build on {parent.path}; give the images "
+                    "of one branch"
+                )
+        if len(heads) > 1:
+            raise _no_run(heads)
+        ordered = heads[:1]
+        while ordered and (child := children.get(ordered[-1].image_id)) is not None:
+            ordered.append(child)
+        if not heads or len(ordered) < len(members):
+            raise RequestError(f"{members[0].path}: the parents of its chain run in a circle")
+        return ordered
+
+    def _check_link(self, parent: Member, child: Member) -> None:
+        parent_id, said = child.place
+        known = self.ends(parent)
+        if parent_id not in known:
+            raise RequestError(
+                f"{child.path}: builds on image {parent_id.hex()}, which {parent.path} replaced "
+                "together with newer ones; they are no run"
+            )
+        if said != known[parent_id]:
+            raise IntegrityError(
+                f"{child.path}: its parent is another image than {parent.path}, which has the same "
+                "id; one of them was exchanged"
+            )
+
+
+class _NamingReader(RecordReader):
+    """Names the file that a damaged record lies in."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(run.read, run.keys)
+        self._run = run
+
+    def fetch(self, ref: Reference, kind: RecordType) -> OpenedRecord:
+        """See :meth:`RecordReader.fetch`."""
+        holder = self._run.holder(ref.origin)
+        try:
+            return super().fetch(ref, kind)
+        except AipImageError as error:
+            if holder is None or holder.path in str(error):
+                raise
+            raise named(holder.path, error) from error
+
+
+def _headers_of_one_chain(storage: Storage, paths: Sequence[str]) -> list[Header]:
+    headers = []
+    for path in paths:
+        try:
+            headers.append(peek_header(storage, path))
+        except AipImageError as error:
+            if path in str(error):
+                raise
+            raise named(path, error) from error
+    first = headers[0]
+    for path, header in zip(paths, headers, strict=True):
+        if header.chain_id != first.chain_id:
+            raise RequestError(f"{path}: belongs to another chain than {paths[0]}")
+        if _shifts(header) != _shifts(first):
+            raise FormatError(f"{path}: has other sizes of frames or pages than {paths[0]}")
+    return headers
+
+
+def _shifts(header: Header) -> tuple[int, int, int]:
+    return header.frame_shift, header.stripe_shift, header.fanout_shift
+
+
+def _read_member(stream: InStream, header: Header, keys: ChainKeys | None) -> Member:
+    tail = Tail(stream)
+    trailer = tail.trailer()
+    check_twins(header, trailer)
+    seal, ref = tail.seal(header, trailer, keys), trailer.seal
+    segments = [Segment(header.file_id, 0, stream.size, 0)]
+    if trailer.segments != NO_REFERENCE:
+        plain = tail.records(keys).fetch(trailer.segments, RecordType.SEGMENTS).plain
+        segments = decode_segments(memoryview(plain), trailer.stream_length)
+    held = SegmentMap(segments, header.file_id, stream.size)
+    if not held.covers(ref.origin, ref.offset, ref.record_length):
+        # The trailer alone leads to a seal; in the merged file its address must lead there too.
+        segments.append(Segment(ref.origin, ref.offset, ref.record_length, ref.offset))
+        held = SegmentMap(sorted(segments), header.file_id, stream.size)
+    parent = Link(seal.parent_digest, seal.parent_sequence, seal.parent_kind)
+    return Member(
+        stream.name, stream, header, ref, Link(ref.digest, seal.sequence, seal.kind),
+        (seal.parent_id, parent), seal.replaced,
+        sorted(segments, key=lambda each: each.stream_start), held,
+        [each for each in seal.origins if each.frame_count and held.holds(each.origin)],
+    )  # fmt: skip
+
+
+def _holders(members: Sequence[Member]) -> dict[bytes, Member]:
+    holders: dict[bytes, Member] = {}
+    for member in members:
+        for origin in member.held.origins():
+            other = holders.setdefault(origin, member)
+            if other is not member:
+                raise RequestError(
+                    f"{other.path} and {member.path}: both hold records of one writing run; give "
+                    "one of them"
+                )
+    return holders
+
+
+def _refuse_doubles(members: Sequence[Member]) -> None:
+    seen: dict[bytes, Member] = {}
+    for member in members:
+        for each in member.names:
+            other = seen.setdefault(each, member)
+            if other is not member:
+                raise RequestError(
+                    f"{other.path} and {member.path}: both stand for image {each.hex()}; give one "
+                    "of them"
+                )
+
+
+def _no_run(heads: Sequence[Member]) -> RequestError:
+    """Say which images have no parent among those given."""
+    without = [head for head in heads if head.place[0] != c.ZERO_ID]
+    if not without:
+        return RequestError(
+            f"{heads[0].path} and {heads[1].path}: neither builds on the other; they are no run"
+        )
+    first = max(without, key=lambda head: head.link.sequence)
+    others = [head.path for head in heads if head is not first]
+    return RequestError(
+        f"{first.path}: its parent, image {first.place[0].hex()}, is not among the images given, "
+        f"so that it makes no run with {others[0]}"
+    )

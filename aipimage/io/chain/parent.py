@@ -1,0 +1,246 @@
+"""The image that an increment builds on: found, checked, and its devices matched with the sources
+(docs/format.md, section 9.4).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aipimage.errors import (
+    AipImageError,
+    FormatError,
+    IntegrityError,
+    PasswordError,
+    RequestError,
+    StorageError,
+)
+from aipimage.format import constants as c
+from aipimage.format.constants import ImageKind
+from aipimage.io.chain.members import Candidate, MemberFiles, stat_is_directory
+from aipimage.io.image import Image, open_image
+from aipimage.io.keys import ChainKeys
+from aipimage.io.sources import BlockSource
+from aipimage.io.storage import Storage
+
+if TYPE_CHECKING:
+    from aipimage.io.device import Device
+
+_KINDS = {each.name.lower(): each for each in ImageKind}
+
+
+class ParentUnusableError(AipImageError):
+    """The parent cannot be read as far as it is needed; a full image is made instead."""
+
+
+@contextlib.contextmanager
+def reading_parent() -> Iterator[None]:
+    """Tell a failure to read the parent from one to read the source."""
+    try:
+        yield
+    except ParentUnusableError:
+        raise
+    except (FormatError, IntegrityError) as error:
+        raise ParentUnusableError(str(error)) from error
+
+
+def _guard_reads(image: Image) -> None:
+    """Where pages of the parent are read the new image is written too: a failure of the storage
+    must be told apart, and so it is marked where the parent is read.
+    """
+    read = image.records.read
+
+    def guarded(origin: bytes, offset: int, length: int) -> bytearray:
+        try:
+            return read(origin, offset, length)
+        except (FormatError, StorageError) as error:
+            raise ParentUnusableError(str(error)) from error
+
+    image.records.read = guarded
+
+
+@dataclass(slots=True)
+class Parent:
+    """What the new image builds on.
+
+    Attributes:
+        image: opened for reading; closed by whoever asked for it.
+        devices: for each source the device of the image that it continues, or ``None``.
+        kind: of the new image.
+    """
+
+    image: Image
+    devices: list[Device | None]
+    kind: ImageKind
+
+    def describe(self) -> dict[str, str | int]:
+        """What the description of the new image says of its parent (section 11)."""
+        image = self.image
+        return {
+            "parent_id": image.image_id,
+            "parent_digest": image.digest,
+            "parent_sequence": image.seal.sequence,
+            "parent_kind": image.seal.kind,
+        }
+
+
+def parse_kind(kind: str | None) -> ImageKind | None:
+    """Return the kind that people name ``full``, ``incremental`` or ``differential``."""
+    if kind is None:
+        return None
+    if kind not in _KINDS:
+        raise RequestError(f"unknown kind {kind!r}: use one of {', '.join(_KINDS)}")
+    return _KINDS[kind]
+
+
+def find_parent(
+    where: str | os.PathLike[str], kind: ImageKind, sources: Sequence[BlockSource],
+    password: str | None, search: Sequence[str | os.PathLike[str]] | None, storage: Storage,
+) -> Parent | None:  # fmt: skip
+    """Open the parent; in a directory, the newest image of these sources, or ``None`` for none.
+
+    Raises:
+        RequestError: the image named cannot be the parent of one of this kind.
+    """
+    path = os.fspath(where)
+    if stat_is_directory(storage, path):
+        image = _newest_in(storage, path, kind, sources, password, search)
+        named = False
+    else:
+        image = open_image(path, password, search=search, storage=storage)
+        named = True
+    if image is None:
+        return None
+    try:
+        _check_place(image, kind)
+        _guard_reads(image)
+        return Parent(image, _matched(image, sources, named), kind)
+    except BaseException:
+        image.close()
+        raise
+
+
+def _check_place(image: Image, kind: ImageKind) -> None:
+    if kind == ImageKind.DIFFERENTIAL and image.seal.kind != ImageKind.FULL:
+        raise RequestError(
+            f"{image.path}: is {image.kind}; a differential image builds on a full one, give that"
+        )
+    if image.seal.sequence + 1 >= c.CHAIN_MAX:
+        raise RequestError(
+            f"{image.path}: its chain has {c.CHAIN_MAX} images; merge some, or begin a new chain"
+        )
+    if len(image.seal.origins) >= c.ORIGINS_MAX - 64:
+        raise RequestError(f"{image.path}: its chain has too many origins; merge some images")
+
+
+def _matched(
+    image: Image, sources: Sequence[BlockSource], by_position: bool
+) -> list[Device | None]:
+    """Which device each source continues: by path, else by name, else by its place."""
+    free = list(image.devices)
+    found: list[Device | None] = [None] * len(sources)
+    for same in (_same_path, _same_name):
+        for index, source in enumerate(sources):
+            fitting = [each for each in free if found[index] is None and same(each, source)]
+            if fitting:
+                found[index] = fitting[0]
+                free.remove(fitting[0])
+    if by_position and not any(found) and len(sources) == len(image.devices):
+        return list(image.devices)
+    return found
+
+
+def _same_path(device: Device, source: BlockSource) -> bool:
+    path = device.metadata.get("source")
+    if not isinstance(path, str):
+        return False
+    return path == source.name or os.path.abspath(path) == os.path.abspath(source.name)
+
+
+def _same_name(device: Device, source: BlockSource) -> bool:
+    return device.name == (os.path.basename(source.name) or source.name)
+
+
+def _newest_in(
+    storage: Storage, directory: str, kind: ImageKind, sources: Sequence[BlockSource],
+    password: str | None, search: Sequence[str | os.PathLike[str]] | None,
+) -> Image | None:  # fmt: skip
+    files = MemberFiles(storage, [directory, *(search or ())])
+    candidates = sorted(files.all(), key=lambda each: each.created, reverse=True)
+    refused: PasswordError | None = None
+    for chain_id in dict.fromkeys(each.chain_id for each in candidates):
+        members = [each for each in candidates if each.chain_id == chain_id]
+        try:
+            found = _newest_of(files, members, kind, sources, password)
+        except PasswordError as error:
+            # Another job's images may lie here too, with another password.
+            refused = refused or error
+            continue
+        if found is not None:
+            return found
+    if refused is not None:
+        raise refused
+    return None
+
+
+def _newest_of(
+    files: MemberFiles, members: list[Candidate], kind: ImageKind,
+    sources: Sequence[BlockSource], password: str | None,
+) -> Image | None:  # fmt: skip
+    """The newest point of a chain that holds one of the sources."""
+    keys: ChainKeys | None = None
+    points: list[_Point] = []
+    parents: set[bytes] = set()
+    for member in members:
+        try:
+            image = _open_member(files, member.path, password, keys)
+        except PasswordError:
+            raise
+        except AipImageError:
+            continue  # A damaged file is no parent; the others are still there.
+        with image:
+            keys = image.keys
+            parents.add(image.seal.parent_id)
+            if _is_candidate(image, kind, sources):
+                points.append(_Point.of(image))
+    if kind != ImageKind.DIFFERENTIAL:
+        points = [each for each in points if not each.ids & parents] or points
+    if not points:
+        return None
+    newest = max(points, key=lambda each: (each.created, each.written, each.sequence))
+    return _open_member(files, newest.path, password, keys)
+
+
+@dataclass(frozen=True, slots=True)
+class _Point:
+    path: str
+    created: str
+    written: int
+    sequence: int
+    ids: frozenset[bytes]
+
+    @classmethod
+    def of(cls, image: Image) -> _Point:
+        created = str(image.metadata["description"].get("created", ""))
+        # A child may name any image that a merged one stands for (section 9.5).
+        ids = {image.seal.image_id, *(ref.origin for ref in image.seal.replaced)}
+        # The description tells seconds; the header tells apart what was made within one.
+        written = image.header.created
+        return cls(image.path, created, written, image.seal.sequence, frozenset(ids))
+
+
+def _open_member(
+    files: MemberFiles, path: str, password: str | None, keys: ChainKeys | None
+) -> Image:
+    return open_image(
+        path, None if keys else password, storage=files.storage, keys=keys, files=files
+    )
+
+
+def _is_candidate(image: Image, kind: ImageKind, sources: Sequence[BlockSource]) -> bool:
+    if kind == ImageKind.DIFFERENTIAL and image.seal.kind != ImageKind.FULL:
+        return False
+    return any(_matched(image, sources, by_position=False))

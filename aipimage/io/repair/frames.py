@@ -1,0 +1,153 @@
+"""Which frames are whole: runs of consecutive numbers, so that memory follows the damage and not
+the size of the image.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+from aipimage.format import constants as c
+
+
+@dataclass(slots=True)
+class FrameRun:
+    """Whole frames with consecutive numbers within a table leaf, in the order of the stream.
+
+    Attributes:
+        place, end: where the first begins and the last ends; other records may lie between.
+        at, behind: device and sector (docs/format.md, 6.1) of the first extent, and behind the
+            last.
+    """
+
+    origin: bytes
+    first: int
+    count: int
+    place: int
+    end: int
+    at: int
+    behind: int
+
+    @property
+    def last(self) -> int:
+        """Number of the last frame."""
+        return self.first + self.count - 1
+
+
+class FrameRuns:
+    """The runs of one origin, collected in the order in which a walk meets the frames."""
+
+    def __init__(self, origin: bytes) -> None:
+        self.origin = origin
+        self._runs: list[FrameRun] = []
+        self._open: dict[int, FrameRun] = {}
+        self._firsts: list[int] = []
+
+    def add(self, number: int, place: int, end: int, at: int, behind: int) -> None:
+        """Note a whole frame; a frame that comes again begins a run beside the first."""
+        run = self._open.pop(number, None)
+        if run is not None and number % c.LEAF_FRAMES:
+            run.count += 1
+            run.end, run.behind = end, behind
+        else:
+            run = FrameRun(self.origin, number, 1, place, end, at, behind)
+            self._runs.append(run)
+        other = self._open.get(number + 1)
+        if other is None or other.count <= run.count:
+            self._open[number + 1] = run
+
+    def settle(self) -> None:
+        """Keep runs whose numbers and places ascend together, as many frames as that allows."""
+        self._open.clear()
+        self._runs = _ascending(self._runs)
+        self._firsts = [run.first for run in self._runs]
+
+    def keep(self, wanted: Callable[[FrameRun], bool]) -> None:
+        """Drop the runs that are not wanted, after :meth:`settle`."""
+        self._runs = [run for run in self._runs if wanted(run)]
+        self._firsts = [run.first for run in self._runs]
+
+    @property
+    def runs(self) -> list[FrameRun]:
+        """After :meth:`settle`: in ascending order."""
+        return self._runs
+
+    @property
+    def count(self) -> int:
+        """Frames that are whole."""
+        return sum(run.count for run in self._runs)
+
+    @property
+    def end(self) -> int:
+        """The number behind the last whole frame."""
+        return self._runs[-1].last + 1 if self._runs else 0
+
+    def within(self, first: int, end: int) -> list[tuple[int, int]]:
+        """The ranges (first, end) of whole frames among those numbered ``first`` to ``end``."""
+        index = max(0, bisect_right(self._firsts, first) - 1)
+        found: list[tuple[int, int]] = []
+        for run in self._runs[index:]:
+            if run.first >= end:
+                break
+            low, high = max(first, run.first), min(end, run.last + 1)
+            if low >= high:
+                continue
+            if found and found[-1][1] == low:
+                found[-1] = (found[-1][0], high)
+            else:
+                found.append((low, high))
+        return found
+
+    def of_leaf(self, leaf: int) -> list[FrameRun]:
+        """The runs of a table leaf."""
+        low = bisect_left(self._firsts, leaf * c.LEAF_FRAMES)
+        high = bisect_left(self._firsts, (leaf + 1) * c.LEAF_FRAMES)
+        return self._runs[low:high]
+
+
+def _ascending(runs: list[FrameRun]) -> list[FrameRun]:
+    """The heaviest chain of runs in which numbers and places ascend; most often all of them."""
+    runs = sorted(runs, key=lambda run: run.place)
+    if all(a.last < b.first and a.end <= b.place for a, b in pairwise(runs)):
+        return runs
+    return _heaviest_chain(runs)
+
+
+def _heaviest_chain(runs: list[FrameRun]) -> list[FrameRun]:
+    """Weighted longest chain: runs begin in order of place, and count once they have ended."""
+    lasts = sorted({run.last for run in runs})
+    best: list[tuple[int, int]] = [(0, -1)] * (len(lasts) + 1)
+    weight, before = [0] * len(runs), [-1] * len(runs)
+    events = sorted(
+        [(run.place, 1, index) for index, run in enumerate(runs)]
+        + [(run.end, 0, index) for index, run in enumerate(runs)]
+    )
+    for _, begins, index in events:
+        run = runs[index]
+        if begins:
+            above, before[index] = _best_below(best, bisect_left(lasts, run.first))
+            weight[index] = above + run.count
+        else:
+            _raise(best, bisect_left(lasts, run.last) + 1, (weight[index], index))
+    index = _best_below(best, len(lasts))[1]
+    chain: list[FrameRun] = []
+    while index >= 0:
+        chain.append(runs[index])
+        index = before[index]
+    return chain[::-1]
+
+
+def _best_below(tree: list[tuple[int, int]], index: int) -> tuple[int, int]:
+    found = (0, -1)
+    while index > 0:
+        found = max(found, tree[index])
+        index -= index & -index
+    return found
+
+
+def _raise(tree: list[tuple[int, int]], index: int, value: tuple[int, int]) -> None:
+    while index < len(tree):
+        tree[index] = max(tree[index], value)
+        index += index & -index

@@ -1,0 +1,40 @@
+"""The image that a damaged one builds on, for the ranges that did not change since."""
+
+from __future__ import annotations
+
+import os
+
+from aipimage.errors import AipImageError
+from aipimage.io.chain.members import MemberFiles
+from aipimage.io.image import Image, open_image
+from aipimage.io.imagewriter import PlaceInChain
+from aipimage.io.repair.beginning import Beginning
+
+
+def find_parent_image(
+    files: MemberFiles, beginning: Beginning, place: PlaceInChain, own_path: str
+) -> Image | None:
+    """Open the parent, or the image that stands for it; ``None`` where there is none."""
+    if not place.parent_kind or not beginning.chain_known:
+        return None
+    own = os.path.abspath(own_path)
+    for candidate in files.of_chain(beginning.header.chain_id):
+        if os.path.abspath(candidate.path) == own:
+            continue
+        try:
+            image = open_image(candidate.path, keys=beginning.keys, files=files,
+                               storage=files.storage)  # fmt: skip
+        except AipImageError:
+            continue
+        if _is_parent(image, place):
+            return image
+        image.close()
+    return None
+
+
+def _is_parent(image: Image, place: PlaceInChain) -> bool:
+    wanted = (place.parent_id, place.parent_digest)
+    if (image.seal.image_id, image.trailer.seal.digest) == wanted:
+        return True
+    last = image.seal.replaced[-1] if image.seal.replaced else None
+    return last is not None and (last.origin, last.digest) == wanted

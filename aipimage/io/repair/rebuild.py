@@ -1,0 +1,407 @@
+"""Making a new image out of what a survey found (docs/format.md, sections 9.5 and 11)."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from aipimage.errors import AipImageError, FormatError, LimitError, RequestError
+from aipimage.extents import Kind
+from aipimage.format import constants as c
+from aipimage.format.constants import Compatible, ImageKind, Incompatible, RecordType
+from aipimage.format.header import Header
+from aipimage.format.record import NO_REFERENCE, Reference
+from aipimage.format.seal import Seal, SealDevice, SealOrigin
+from aipimage.io import entropy
+from aipimage.io.chain.assemble import Assembly
+from aipimage.io.chain.members import ForeignFiles, MemberFiles, peek_header
+from aipimage.io.imagewriter import sealed_header
+from aipimage.io.mapbuild import MapBuilder
+from aipimage.io.numbering import RecordNumbers
+from aipimage.io.outstream import FileStream
+from aipimage.io.progress import ProgressCallback, Reporter
+from aipimage.io.records import RecordReader
+from aipimage.io.repair.addresses import Addresses
+from aipimage.io.repair.beginning import Beginning, read_beginning, with_shifts
+from aipimage.io.repair.copying import copy_whole
+from aipimage.io.repair.digests import whole_digest_roots
+from aipimage.io.repair.facts import find_facts
+from aipimage.io.repair.frames import FrameRuns
+from aipimage.io.repair.mapping import DeviceMapping, Origins
+from aipimage.io.repair.parent import find_parent_image
+from aipimage.io.repair.report import LostRanges, RepairResult
+from aipimage.io.repair.stream import SalvageStream, open_salvage
+from aipimage.io.repair.survey import survey
+from aipimage.io.repair.tables import TableMaker
+from aipimage.io.repair.timeline import SHIFT, Timeline
+from aipimage.io.storage import DEFAULT, Storage, StrPath
+from aipimage.version import __version__
+
+
+def repair_image(
+    path: StrPath, out: StrPath, *, password: str | None = None,
+    search: Sequence[StrPath] | None = None, zero_lost: bool = False,
+    progress: ProgressCallback | None = None, storage: Storage = DEFAULT,
+) -> RepairResult:  # fmt: skip
+    """Make a new image of all that is whole of a damaged, cut or unfinished one.
+
+    The damaged image is never written. What cannot be saved is :attr:`Kind.LOST` in the new
+    image: reading it raises ``IntegrityError``. The new image has an id of its own; where the seal
+    of the old one was whole it stands for it in its chain, so that later images go on working
+    where what they need is not lost.
+
+    Args:
+        path: of the image, of a ``.partial`` file, or of any part of a split image; missing parts
+            are holes.
+        out: of the new image, in one file; it must not be there yet.
+        search: directories with the other images of its chain; that of ``path`` by default.
+        zero_lost: lost ranges become :attr:`Kind.UNREADABLE` instead, which reads as zeros, and
+            which a reader can tell from zeros that were saved.
+
+    Raises:
+        FormatError, IntegrityError: nothing tells how the records are to be read, or there is none.
+        PasswordError: missing, not wanted or wrong. TargetError: ``out`` is there already.
+        StorageError: the new image cannot be written.
+    """
+    name, target = os.fspath(path), os.fspath(out)
+    if storage.resolve(name) == storage.resolve(target):
+        raise RequestError(f"{target}: is the damaged image itself; give another name")
+    with open_salvage(storage, name) as stream:
+        files = MemberFiles(storage, [os.path.dirname(name)] if search is None else search)
+        return _Repair(stream, name, target, password, files, zero_lost, progress, storage).run()
+
+
+class _Repair:
+    """One run of :func:`repair_image`."""
+
+    def __init__(
+        self, stream: SalvageStream, path: str, out: str, password: str | None,
+        files: MemberFiles, zero_lost: bool, progress: ProgressCallback | None,
+        storage: Storage,
+    ) -> None:  # fmt: skip
+        self._stream, self._path, self._out, self._storage = stream, path, out, storage
+        self._files, self._zero_lost = files, zero_lost
+        self._reporter = Reporter("repair", 2 * stream.size, progress)
+        self._beginning = self._begin(password)
+        self._lost = LostRanges()
+
+    def _begin(self, password: str | None) -> Beginning:
+        beginning = read_beginning(self._stream, password)
+        self._trust_pages = True
+        if beginning.is_made_up:
+            siblings = [self._peeked(each.path) for each in self._files.all()]
+            found = with_shifts(beginning, [each for each in siblings if each is not None])
+            self._trust_pages = found is not beginning
+            return found
+        return beginning
+
+    def _peeked(self, path: str) -> Header | None:
+        try:
+            return peek_header(self._storage, path)
+        except AipImageError:
+            return None
+
+    def run(self) -> RepairResult:
+        """Survey, then build, or clean up and raise."""
+        self._survey = survey(self._stream, self._beginning, lambda at: self._tick(at))
+        self._facts = find_facts(self._survey)
+        self._refuse_nothing()
+        self._addresses = Addresses(self._survey, self._facts.segments, self._facts.origins)
+        self._parent = find_parent_image(
+            self._files, self._beginning, self._facts.place, self._path
+        )
+        foreign = ForeignFiles(
+            self._files, self._beginning.header.chain_id, self._beginning.keys, self._path
+        )
+        self._foreign = foreign
+        self._records = RecordReader(self._read, self._beginning.keys)
+        numbers = RecordNumbers()
+        stream = FileStream(self._storage, self._out, numbers.origin, None)
+        try:
+            result = self._write(stream, numbers)
+            stream.finish()
+        except BaseException:
+            stream.abort(keep=False)
+            raise
+        finally:
+            foreign.close()
+            if self._parent is not None:
+                self._parent.close()
+        return result
+
+    def _tick(self, at: int) -> None:
+        self._reporter.report(at, at)
+
+    def _refuse_nothing(self) -> None:
+        if not self._survey.whole:
+            raise FormatError(
+                f"{self._path}: holds no whole record of an image; there is nothing to repair"
+            )
+
+    def _read(self, origin: bytes, offset: int, length: int) -> bytearray:
+        """Stored bytes at an address, of this file or of another one of the chain."""
+        if self._addresses.holds(origin) or origin in self._facts.origins:
+            return self._stream.pread(length, self._addresses.locate(origin, offset, length))
+        if not self._beginning.chain_known:
+            raise FormatError("the image's chain is not known")
+        return self._foreign.read(origin, offset, length)
+
+    # Writing
+
+    def _write(self, stream: FileStream, numbers: RecordNumbers) -> RepairResult:
+        facts, survey = self._facts, self._survey
+        old_roots = self._old_digest_roots()
+        header = self._header(numbers.origin, old_roots)
+        assembly = Assembly(stream, header, self._beginning.keys, numbers)
+        assembly.begin(self._beginning.key_area)
+        description = assembly.writer.write_metadata(self._description())
+        copy_whole(survey, self._addresses, assembly, self._reporter)
+        origins = Origins(numbers.origin, survey, self._held(), self._foreign_origins())
+        devices = [
+            self._device(index, origins, assembly, (old_roots or {}).get(index, NO_REFERENCE))
+            for index in range(len(facts.devices))
+        ]
+        place = facts.place
+        place.origins = self._tables(origins, assembly)
+        lost, lost_bytes = self._lost.in_bytes([each.size for each in facts.devices])
+        replaced = self._replaced()
+        self._warn(lost_bytes, old_roots, replaced)
+        image_id, digest = assembly.finish(
+            description, self._result(lost, lost_bytes), devices, place, replaced
+        )
+        self._reporter.report(2 * self._stream.size, stream.position, final=True)
+        total = sum(each.size for each in facts.devices)
+        return RepairResult(
+            self._out, image_id.hex(), digest.hex(), self._frames(), self._frames_lost,
+            total - lost_bytes, stream.position, lost, lost_bytes, tuple(facts.used),
+            tuple(self._stream.warnings + facts.warnings),
+            time.monotonic() - self._reporter.started,
+        )  # fmt: skip
+
+    def _header(self, file_id: bytes, roots: dict[int, Reference] | None) -> Header:
+        old = self._beginning.header
+        incompatible = Incompatible(old.incompatible)
+        if self._foreign_origins():
+            incompatible |= Incompatible.FOREIGN_ORIGINS
+        compatible = Compatible(old.compatible) & ~Compatible.BLOCK_DIGESTS
+        if roots is not None:
+            compatible |= Compatible.BLOCK_DIGESTS
+        header = replace(
+            old, file_id=file_id, created=entropy.now_us(), incompatible=int(incompatible),
+            compatible=int(compatible), creator=f"aipimage {__version__}", core_length=0,
+            minor=c.MINOR,
+        )  # fmt: skip
+        return sealed_header(header, self._beginning.keys)
+
+    def _old_digest_roots(self) -> dict[int, Reference] | None:
+        """The roots of the block digests, if all of them are whole."""
+        last = self._facts.last
+        if last is None or not self._trust_pages:
+            return None
+        if not self._beginning.header.compatible & Compatible.BLOCK_DIGESTS:
+            return None
+        return whole_digest_roots(self._records, last.seal, self._beginning.header.stripe_shift)
+
+    def _held(self) -> set[bytes]:
+        return self._facts.origins
+
+    def _foreign_origins(self) -> set[bytes]:
+        """Origins that other files hold and the map may name."""
+        seals = [self._facts.last.seal] if self._facts.last else []
+        if self._parent is not None:
+            seals.append(self._parent.seal)
+        if self._facts.place.kind == ImageKind.FULL or not self._beginning.chain_known:
+            return set()
+        return {each.origin for seal in seals for each in seal.origins} - self._facts.origins
+
+    def _timeline(self) -> Timeline | None:
+        if not self._facts.in_order:
+            return None
+        own = self._facts.own
+        counts = {each.origin: each.frame_count for each in own.seal.origins} if own else {}
+        return Timeline(self._survey, counts, self._complete_at(), self._unreadable())
+
+    def _complete_at(self) -> int | None:
+        """The place of a record that is written once all devices are done."""
+        origins = list(self._survey.runs)
+        found = [
+            seal.ref.offset for seal in self._survey.seals if seal.seal.image_id == origins[-1]
+        ]
+        least = 1 if len(origins) == 1 else 0
+        found += [
+            ref.offset
+            for (origin, number), (ref, _) in self._survey.metadata.items()
+            if origin == origins[-1] and number >= least
+        ]
+        return min(found, default=None)
+
+    def _unreadable(self) -> list[tuple[int, int, int]]:
+        """What the result says could not be read from the sources."""
+        rows = self._facts.result.get("unreadable")
+        found: list[tuple[int, int, int]] = []
+        for row in rows if isinstance(rows, list) else []:
+            if (
+                isinstance(row, list) and len(row) == 3
+                and all(isinstance(each, int) and 0 <= each < 1 << SHIFT for each in row)
+                and row[0] < len(self._facts.devices) and row[2] > 0
+            ):  # fmt: skip
+                found.append((row[0] << SHIFT | row[1], row[2], int(Kind.UNREADABLE)))
+        return found
+
+    def _device(
+        self, index: int, origins: Origins, assembly: Assembly, digest_root: Reference
+    ) -> SealDevice:
+        if index == 0:
+            self._line = self._timeline()
+        facts, header = self._facts.devices[index], self._beginning.header
+        mapping = DeviceMapping(
+            self._survey, self._facts, self._records, origins, self._line, self._parent, index,
+            self._trust_pages,
+        )  # fmt: skip
+        builder = MapBuilder(
+            assembly.records, index, facts.sectors, origins.ids, header.stripe_shift,
+            header.fanout_shift,
+        )  # fmt: skip
+        for rows in mapping.extents():
+            at = builder.position
+            for length, _, _, kind in rows.tolist():
+                if kind == Kind.LOST:
+                    self._lost.add(index, at, length)
+                at += length
+            if self._zero_lost:
+                rows = rows.copy()
+                rows["kind"][rows["kind"] == Kind.LOST] = Kind.UNREADABLE
+            builder.add(rows)
+        if mapping.root_found:
+            self._facts.used.append(f"map of device {index}")
+        elif mapping.pages:
+            self._facts.used.append(f"some map pages of device {index}")
+        counts = np.asarray(builder.counts).tolist()
+        return SealDevice(
+            facts.size, facts.sector_size, builder.root_level, counts[Kind.UNUSED],
+            counts[Kind.ZERO], counts[Kind.DATA], counts[Kind.UNREADABLE], counts[Kind.LOST],
+            builder.finish(), digest_root,
+        )  # fmt: skip
+
+    # Tables and origins
+
+    def _tables(self, origins: Origins, assembly: Assembly) -> list[SealOrigin]:
+        """The origins that the maps name: those of this file first, then foreign ones."""
+        maker = TableMaker(self._survey, self._addresses, self._records, assembly.records)
+        own, image_id = origins.ids[0], assembly.records.origin
+        known = self._known_origins()
+        rows = [SealOrigin(own, image_id, 0, NO_REFERENCE)]
+        self._frames_lost = 0
+        kept = True
+        for origin in origins.ids[1:]:
+            old = known.get(origin)
+            if origin not in self._facts.origins:
+                assert old is not None
+                rows.append(old)
+                continue
+            table = maker.make(origin, old)
+            kept = kept and table.kept
+            holder = old.holder if old else self._holder()
+            rows.append(SealOrigin(origin, holder, table.frame_count, table.root))
+            frames = self._survey.frames.get(origin) or FrameRuns(origin)
+            self._frames_lost += table.frame_count - frames.count
+        if kept and len(rows) > 1:
+            self._facts.used.append("frame tables")
+        if len(rows) > c.ORIGINS_MAX:
+            raise LimitError(f"{self._path}: names over {c.ORIGINS_MAX} origins")
+        return rows
+
+    def _known_origins(self) -> dict[bytes, SealOrigin]:
+        known: dict[bytes, SealOrigin] = {}
+        if self._parent is not None:
+            known |= {each.origin: each for each in self._parent.seal.origins}
+        if self._facts.last is not None:
+            known |= {each.origin: each for each in self._facts.last.seal.origins}
+        return known
+
+    def _holder(self) -> bytes:
+        """The image that held the frames first: it would have borne the id of its last run."""
+        return list(self._survey.runs)[-1]
+
+    def _frames(self) -> int:
+        return sum(
+            runs.count
+            for origin, runs in self._survey.frames.items()
+            if origin in self._facts.origins
+        )
+
+    # The end
+
+    def _replaced(self) -> list[Reference]:
+        """Seals of images that the new one stands for; their metadata must be whole too."""
+        found: list[Reference] = []
+        for each in self._facts.replaced:
+            address = self._addresses.of(each.ref.offset)
+            if address is not None and self._has_metadata(each.seal):
+                found.append(each.ref._replace(offset=address))
+        return found[-c.REPLACED_MAX :]
+
+    def _has_metadata(self, seal: Seal) -> bool:
+        try:
+            for ref in (seal.description, seal.result):
+                self._records.fetch(ref, RecordType.METADATA)
+        except AipImageError:
+            return False
+        return True
+
+    def _description(self) -> dict[str, Any]:
+        values = dict(self._facts.description)
+        if not isinstance(values.get("devices"), list):
+            values["devices"] = [
+                {"size": each.size, "sector_size": each.sector_size} for each in self._facts.devices
+            ]
+        own = self._facts.own
+        values["repaired"] = {
+            "of": own.seal.image_id.hex() if own else list(self._survey.runs)[-1].hex(),
+            "tool": f"aipimage {__version__}",
+            "lost_as": "unreadable" if self._zero_lost else "lost",
+        }
+        return values
+
+    def _result(self, lost: tuple[tuple[int, int, int], ...], lost_bytes: int) -> dict[str, Any]:
+        values = dict(self._facts.result)
+        values["lost_bytes"] = lost_bytes
+        values["lost"] = [
+            [device, start // 512, -(-length // 512)] for device, start, length in lost[:1000]
+        ]
+        old = values.get("warnings")
+        values["warnings"] = [*(old if isinstance(old, list) else []), *self._facts.warnings]
+        values.setdefault("unreadable", [])
+        return values
+
+    def _warn(
+        self, lost_bytes: int, roots: dict[int, Reference] | None, replaced: list[Reference]
+    ) -> None:
+        warnings, facts = self._facts.warnings, self._facts
+        if self._beginning.is_made_up:
+            warnings.append("the header was damaged and was made up from the records")
+        if not self._beginning.chain_known:
+            warnings.append("which chain the image belonged to is not known; it begins a new one")
+        if facts.own is None or facts.own.ref.digest not in {ref.digest for ref in replaced}:
+            warnings.append(
+                "the seal or its metadata is lost: images that build on this one do not recognise "
+                "the new one"
+            )
+        if lost_bytes and facts.place.parent_kind and self._parent is None:
+            warnings.append(
+                f"the parent {facts.place.parent_id.hex()} was not found: all that only it tells "
+                "is lost; give its directory, and those of the chain's other images"
+            )
+        if self._stream.unreadable:
+            warnings.append(f"{self._stream.unreadable} bytes of the file could not be read")
+        if roots is None and self._beginning.header.compatible & Compatible.BLOCK_DIGESTS:
+            warnings.append("the block digests were left out")
+        if not facts.result and not facts.own:
+            warnings.append(
+                "which sectors the source could not read is not known: they read as zeros"
+            )

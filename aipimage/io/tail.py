@@ -1,0 +1,111 @@
+"""The end of a stream: trailer, seal, segments (docs/format.md, sections 2, 9.3 and 10)."""
+
+from __future__ import annotations
+
+import hmac
+from typing import Any
+
+from aipimage.errors import AipImageError, FormatError, IntegrityError, PasswordError
+from aipimage.format import constants as c
+from aipimage.format.constants import RecordType
+from aipimage.format.header import Header
+from aipimage.format.record import NO_REFERENCE
+from aipimage.format.seal import Seal, decode_seal
+from aipimage.format.segments import Segment, decode_segments
+from aipimage.format.trailer import Trailer, decode_trailer
+from aipimage.io.instream import InStream
+from aipimage.io.keys import ChainKeys
+from aipimage.io.opening import Stream, read_header
+from aipimage.io.records import RecordReader
+from aipimage.io.segmentmap import SegmentMap
+
+_TAIL = 65_536
+
+
+class Tail:
+    """Reads a stream; its last bytes are read once, because the roots of all trees lie there."""
+
+    def __init__(self, stream: InStream, kept: int = _TAIL) -> None:
+        self._stream = stream
+        self._start = max(0, stream.size - kept)
+        self._data = stream.pread(stream.size - self._start, self._start)
+
+    def read(self, offset: int, length: int) -> bytearray:
+        """Return exactly ``length`` bytes."""
+        inside = offset - self._start
+        if inside >= 0 and inside + length <= len(self._data):
+            return self._data[inside : inside + length]
+        return self._stream.pread(length, offset)
+
+    def trailer(self) -> Trailer:
+        """The trailer, checked against itself and the length of the stream."""
+        size = self._stream.size
+        end = self.read(max(0, size - c.TRAILER), min(c.TRAILER, size))
+        return decode_trailer(memoryview(end), size)
+
+    def records(self, keys: ChainKeys | None) -> RecordReader:
+        """Records by their place in the stream, as the trailer refers to them."""
+        return RecordReader(lambda _, offset, length: self.read(offset, length), keys)
+
+    def segments(self, header: Header, trailer: Trailer, keys: ChainKeys | None) -> SegmentMap:
+        """Where addresses lie in the stream."""
+        found: list[Segment] = []
+        if trailer.segments != NO_REFERENCE:
+            plain = self.records(keys).fetch(trailer.segments, RecordType.SEGMENTS).plain
+            found = decode_segments(memoryview(plain), trailer.stream_length)
+        return SegmentMap(found, header.file_id, self._stream.size)
+
+    def seal(self, header: Header, trailer: Trailer, keys: ChainKeys | None) -> Seal:
+        """The seal, which must be the one of this header and trailer."""
+        seal = decode_seal(self.records(keys).fetch(trailer.seal, RecordType.SEAL).plain)
+        found = (seal.image_id, seal.chain_id, seal.header_digest)
+        if found != (trailer.image_id, header.chain_id, header.header_digest):
+            raise FormatError("the seal belongs to another image")
+        if trailer.seal.origin != seal.image_id:
+            raise FormatError("the seal was written by another run than it says")
+        return seal
+
+
+def read_tail(stream: InStream, keys: ChainKeys | None) -> tuple[Header, Trailer, SegmentMap]:
+    """What is needed to read records of a file by their addresses."""
+    header = read_header(stream)
+    try:
+        tail = Tail(stream, c.TRAILER)
+        trailer = tail.trailer()
+        check_twins(header, trailer)
+        return header, trailer, tail.segments(header, trailer, keys)
+    except AipImageError as error:
+        raise named(stream.name, error) from error
+
+
+def check_twins(header: Header, trailer: Trailer) -> None:
+    """Header and trailer must belong together, and the seal lie before the trailer."""
+    if (header.file_id, header.header_digest) != (trailer.file_id, trailer.header_digest):
+        raise FormatError("header and trailer belong to different images")
+    if trailer.seal.offset + trailer.seal.record_length != trailer.stream_length - c.TRAILER:
+        raise FormatError("the seal is not the last record before the trailer")
+
+
+def check_header_keys(stream: Stream, header: Header, keys: ChainKeys | None) -> None:
+    """Check that a file of a chain is protected by the keys of the chain (section 4.5).
+
+    Raises:
+        PasswordError: it is not encrypted where the chain is, or the reverse, or has another key.
+        IntegrityError: its header was tampered with.
+    """
+    suite = keys.suite if keys else c.SUITE_NONE
+    if header.suite != suite:
+        raise PasswordError(f"{stream.name}: is not protected as the other images of its chain are")
+    if keys is None:
+        return
+    if not hmac.compare_digest(keys.key_commitment(), header.key_commitment):
+        raise PasswordError(f"{stream.name}: has another key than the other images of its chain")
+    try:
+        keys.verify_header_mac(bytes(stream.pread(header.core_length, 0)))
+    except IntegrityError as error:
+        raise named(stream.name, error) from error
+
+
+def named(name: str, error: AipImageError) -> Any:
+    """The same error with the file's name before its message."""
+    return type(error)(f"{name}: {error}")

@@ -1,0 +1,35 @@
+"""Disks that change, for tests of increments."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from tests.safety.chains import Disk, change, opened, scattered
+from tests.safety.images import MIB
+from tests.safety.memory import MemorySystem
+
+ODD = 3 * MIB + 70_001
+METHODS: dict[str, dict[str, Any]] = {
+    "tracked": {}, "digests": {"compare": "digests"}, "data": {"compare": "data"}, "auto": {},
+}  # fmt: skip
+
+
+def disk(size: int = ODD, count: int = 60, seed: int = 0, **more: Any) -> Disk:
+    return Disk(bytes(scattered(size, count, seed)), **more)
+
+
+def altered(source: Disk, seed: int = 1, count: int = 5) -> list[tuple[int, int]]:
+    """Change a disk in some places; return them."""
+    chance = random.Random(seed)
+    source.mark += 1
+    return [change(source.data, chance) for _ in range(count)]
+
+
+def given(method: str, places: list[tuple[int, int]]) -> dict[str, Any]:
+    return METHODS[method] | ({"changed": places} if method == "tracked" else {})
+
+
+def made_of(system: MemorySystem, name: str) -> bytes:
+    with opened(system, name) as image:
+        return image.devices[0].open().readall()

@@ -40,8 +40,7 @@ from aipimage.errors import (
 )
 from aipimage.extents import Extent, Kind
 from aipimage.io.chain.chain import Chain, ChainMember, find_chain
-from aipimage.io.chain.changes import ChangedBitmap, ChangedLike, Changes
-from aipimage.io.chain.merge import MergeResult, merge_images
+from aipimage.io.changes.forms import ChangedBitmap, ChangedLike, Changes
 from aipimage.io.create import (
     CreateOptions,
     CreateResult,
@@ -52,6 +51,7 @@ from aipimage.io.create import (
 from aipimage.io.device import Device, DeviceFile
 from aipimage.io.image import DEFAULT_CACHE, Image, open_image
 from aipimage.io.keyless import verify_keyless
+from aipimage.io.merge.job import MergeResult, merge_images
 from aipimage.io.passwords import (
     SlotInfo,
     add_password,

@@ -27,6 +27,10 @@ class Kind(IntEnum):
     LOST = 5
 
 
+DATA, PAGE = int(Kind.DATA), int(Kind.PAGE)
+"""As plain numbers: numpy looks for attributes of an ``IntEnum`` each time it compares with one."""
+
+
 class Extent(NamedTuple):
     """A run of bytes of a device.
 
@@ -61,6 +65,13 @@ def extent_array(rows: list[tuple[int, int, int, int]]) -> ExtentArray:
     return np.array(rows, dtype=EXTENT_DTYPE)
 
 
+def sectors_by_kind(extents: ExtentArray) -> npt.NDArray[np.uint64]:
+    """Return the sectors of each :class:`Kind`, an array of ``len(Kind)``."""
+    # Sums as floats are exact: a device has at most 2^48 sectors.
+    sums = np.bincount(extents["kind"], extents["length"], len(Kind))
+    return sums.astype(np.uint64)
+
+
 def coalesce(extents: ExtentArray) -> ExtentArray:
     """Join neighbours that continue each other; pages are never joined.
 
@@ -69,11 +80,11 @@ def coalesce(extents: ExtentArray) -> ExtentArray:
     if len(extents) < 2:
         return extents
     kind, length = extents["kind"], extents["length"]
-    same = (kind[1:] == kind[:-1]) & (kind[1:] != Kind.PAGE)
+    same = (kind[1:] == kind[:-1]) & (kind[1:] != PAGE)
     follows = (extents["origin"][1:] == extents["origin"][:-1]) & (
         extents["position"][1:] == extents["position"][:-1] + length[:-1]
     )
-    joined = same & (follows | (kind[1:] != Kind.DATA))
+    joined = same & (follows | (kind[1:] != DATA))
     if not joined.any():
         return extents
     heads = np.flatnonzero(np.concatenate(([True], ~joined)))

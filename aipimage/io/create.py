@@ -38,7 +38,7 @@ from aipimage.io.storage import DEFAULT, Storage
 from aipimage.version import __version__
 
 if TYPE_CHECKING:
-    from aipimage.io.chain.parent import Parent
+    from aipimage.io.increment.parent import Parent
 
 SourceLike = str | os.PathLike[str] | BinaryIO | BlockSource
 BATCH = 4 << 20
@@ -146,7 +146,7 @@ def create_image(
     with ExitStack() as stack:
         opened = [_opened(stack, source, storage) for source in sources]
         if options.parent is not None:
-            from aipimage.io.chain.increment import create_in_chain
+            from aipimage.io.increment.job import create_in_chain
 
             return create_in_chain(target, opened, options, progress, storage)
         return CreateJob(target, opened, options, progress, storage).run()

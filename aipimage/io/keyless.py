@@ -44,7 +44,7 @@ def verify_keyless(
             damaged.
     """
     if chain:
-        from aipimage.io.chain.chainkeyless import verify_chain_keyless
+        from aipimage.io.chain.keyless import verify_chain_keyless
 
         return verify_chain_keyless(
             path, expected_digest, search, executor, threads, progress, storage

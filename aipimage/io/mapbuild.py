@@ -7,7 +7,15 @@ from __future__ import annotations
 import numpy as np
 
 from aipimage.errors import RequestError
-from aipimage.extents import EXTENT_DTYPE, ExtentArray, Kind, coalesce
+from aipimage.extents import (
+    DATA,
+    EXTENT_DTYPE,
+    PAGE,
+    ExtentArray,
+    Kind,
+    coalesce,
+    sectors_by_kind,
+)
 from aipimage.format import constants as c
 from aipimage.format.constants import RecordType
 from aipimage.format.mappage import MapPage, encode_map_page, page_sectors, root_level
@@ -90,7 +98,7 @@ class MapBuilder:
         """
         if refs:
             keys = range(self._next_ref, self._next_ref + len(refs))
-            extents["position"][extents["kind"] == Kind.PAGE] = keys
+            extents["position"][extents["kind"] == PAGE] = keys
             self._refs.update(zip(keys, refs, strict=True))
             self._next_ref += len(refs)
         self._take(level, extents, int(extents["length"].sum()))
@@ -106,14 +114,14 @@ class MapBuilder:
         head, rest = extents[:1].copy(), extents.copy()
         head["length"] = taken
         rest["length"][0] -= np.uint64(taken)
-        if rest["kind"][0] == Kind.DATA:
+        if rest["kind"][0] == DATA:
             rest["position"][0] += np.uint64(taken)
         self._take(level, head, taken)
         return rest[1:] if rest["length"][0] == 0 else rest
 
     def _take(self, level: int, extents: ExtentArray, sectors: int) -> None:
         self._lists[level].append(extents)
-        np.add.at(self.counts, extents["kind"], extents["length"])
+        self.counts += sectors_by_kind(extents)
         self.position += sectors
         for complete in range(len(self.spans)):
             ended = self.position % self.spans[complete] == 0 or self.position == self.sectors
@@ -134,22 +142,22 @@ class MapBuilder:
         if len(extents) > c.INLINE_EXTENTS:
             length = int(extents["length"].sum())
             self._refs[self._next_ref] = self._write(level, extents)
-            extents = np.array([(length, self._next_ref, 0, Kind.PAGE)], EXTENT_DTYPE)
+            extents = np.array([(length, self._next_ref, 0, PAGE)], EXTENT_DTYPE)
             self._next_ref += 1
         self._lists[level + 1].append(extents)
 
     def _write_root(self, extents: ExtentArray) -> Reference:
-        if len(extents) == 1 and extents["kind"][0] == Kind.PAGE:
+        if len(extents) == 1 and extents["kind"][0] == PAGE:
             # The device shrank to what an old page covers, which is the root now.
             return self._refs.pop(int(extents["position"][0]))
         return self._write(self.root_level, extents)
 
     def _write(self, level: int, extents: ExtentArray) -> Reference:
-        below = extents["kind"] == Kind.PAGE
+        below = extents["kind"] == PAGE
         refs = tuple(self._refs.pop(int(key)) for key in extents["position"][below])
         stored = extents.copy()
         stored["position"][below] = 0
-        data = stored["kind"] == Kind.DATA
+        data = stored["kind"] == DATA
         used, local = np.unique(stored["origin"][data], return_inverse=True)
         stored["origin"][data] = local
         length = int(stored["length"].sum())

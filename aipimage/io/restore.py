@@ -245,5 +245,19 @@ def frame_runs(image: Image, wanted: list[tuple[int, int]]) -> Iterator[tuple[in
             continue
         table = image.tables[origin]
         for run in table.runs(first, wanted[at - 1][1] + 1):
-            yield origin, run
+            for part in _apart(image, run):
+                yield origin, part
         start = at
+
+
+def _apart(image: Image, run: FrameRun) -> Iterator[FrameRun]:
+    """Frames whose addresses follow each other may lie in different places of this file (section
+    9.3); then each is read alone.
+    """
+    if not image.segments.holds(run.origin) or image.segments.covers(
+        run.origin, run.start, run.length
+    ):
+        yield run
+        return
+    for row in range(len(run.entries)):
+        yield FrameRun(run.origin, run.first + row, run.entries[row : row + 1])

@@ -26,8 +26,8 @@ from aipimage.format.constants import ImageKind, RecordType
 from aipimage.format.record import NO_REFERENCE, Reference, verified_record
 from aipimage.format.tables import FrameEntries, decode_frame_extents
 from aipimage.io.buffers import thread_buffer
-from aipimage.io.chain.chainfile import replaced_seal
 from aipimage.io.chain.digests import check_digests
+from aipimage.io.chain.files import replaced_seal
 from aipimage.io.coverage import Coverage
 from aipimage.io.frameranges import ranges_of_frames
 from aipimage.io.frames import FrameRun, OpenedFrame, open_frames
@@ -111,7 +111,7 @@ def verify_image(
     if sample is not None and not 0 < sample <= 100:
         raise RequestError(f"a sample of {sample} percent is not possible; give over 0 to 100")
     if chain:
-        from aipimage.io.chain.chainverify import verify_with_chain
+        from aipimage.io.chain.verify import verify_with_chain
 
         return verify_with_chain(image, sample, executor, threads, progress)
     return Verifier(image, sample, progress).run(executor, threads)

@@ -52,7 +52,7 @@ def merged_path(merge: Merge, taken: Container[str]) -> str:
 def merge_files(path: str, images: Sequence[Point], *, password: str | None = None) -> None:
     """Merge the files of a run into ``path``; when this returns, that file is durable."""
     # Planning needs no codec and no keys, so they are loaded here.
-    from aipimage.io.chain.merge import merge_images
+    from aipimage.io.merge.job import merge_images
 
     merge_images(path, [image.path for image in images], password=password)
 
@@ -80,9 +80,10 @@ def steps(plan: Plan, name: NameMerged = merged_path) -> list[Step]:
 
     1. Files that merged images replaced already go first: that frees space and puts nothing at
        risk, and only one image then stands for each point when the next merge is made.
-    2. All merges. If one fails, none of what the plan forgets was removed.
-    3. All removals, those of the merged images' inputs and the others, newest first, so that no
-       file ever outlives one that it depends on.
+    2. Images that are dropped, newest first, so that no file outlives one that it depends on. They
+       go before the merges, because a merge keeps what any other image needs that is there.
+    3. All merges, and then the removal of what went into them, newest first. If a merge fails, all
+       of its images are still there.
     """
     taken = _paths(plan)
     merges: list[Step] = []
@@ -91,7 +92,10 @@ def steps(plan: Plan, name: NameMerged = merged_path) -> list[Step]:
         taken.add(path)
         merges.append(MergeStep(path, merge.images))
     leftovers = [RemoveStep(point) for point in reversed(plan.superseded)]
-    return [*leftovers, *merges, *(RemoveStep(point) for point in plan.removals)]
+    merged = {image.image_id for merge in plan.merges for image in merge.images}
+    drops = [RemoveStep(each) for each in plan.removals if each.image_id not in merged]
+    inputs = [RemoveStep(each) for each in plan.removals if each.image_id in merged]
+    return [*leftovers, *drops, *merges, *inputs]
 
 
 def carry_out(

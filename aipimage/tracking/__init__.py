@@ -12,7 +12,7 @@
 docs/tracking.md has the rules that an embedder keeps, and what is trusted after a crash.
 """
 
-from aipimage.io.chain.changes import ChangedBitmap, Changes, write_changes
+from aipimage.io.changes.forms import ChangedBitmap, Changes, write_changes
 from aipimage.tracking.tracker import DEFAULT_GRANULARITY, ChangeTracker, Generation
 
 __all__ = [

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aipimage.errors import RequestError
-from aipimage.io.chain.chunkmap import Chunks, FrozenChunks, merged
-from aipimage.io.chain.trackerfile import CONSUMERS_MAX, NAME_MAX, Consumer
+from aipimage.io.changes.chunkmap import Chunks, FrozenChunks, merged
+from aipimage.io.changes.trackerfile import CONSUMERS_MAX, NAME_MAX, Consumer
 
 
 @dataclass(slots=True)

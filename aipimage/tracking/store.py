@@ -6,8 +6,8 @@ import contextlib
 from dataclasses import replace
 
 from aipimage.errors import StorageError
-from aipimage.io.chain.trackerfile import CLEAN, IN_USE, Head, TrackerState, encode_tracker
-from aipimage.io.chain.wholefile import sync_directory_of, write_whole
+from aipimage.io.changes.trackerfile import CLEAN, IN_USE, Head, TrackerState, encode_tracker
+from aipimage.io.changes.wholefile import sync_directory_of, write_whole
 from aipimage.io.storage import File, Storage
 
 

@@ -20,10 +20,9 @@ from aipimage.errors import (
     TargetError,
     UnsupportedError,
 )
-from aipimage.io.chain.byteranges import verified_granularity, verified_size
-from aipimage.io.chain.changes import ranges_within
-from aipimage.io.chain.changeset import Changes, verified_image_id
-from aipimage.io.chain.chunkmap import (
+from aipimage.io.changes.byteranges import verified_granularity, verified_size
+from aipimage.io.changes.changeset import Changes, verified_image_id
+from aipimage.io.changes.chunkmap import (
     CHUNK,
     CHUNK_SHIFT,
     FrozenChunks,
@@ -32,7 +31,8 @@ from aipimage.io.chain.chunkmap import (
     set_granules,
     set_ranges,
 )
-from aipimage.io.chain.trackerfile import (
+from aipimage.io.changes.forms import ranges_within
+from aipimage.io.changes.trackerfile import (
     HEAD,
     IN_USE,
     Head,
@@ -41,7 +41,7 @@ from aipimage.io.chain.trackerfile import (
     read_tracker,
     verified_magic,
 )
-from aipimage.io.chain.wholefile import named
+from aipimage.io.changes.wholefile import named
 from aipimage.io.storage import DEFAULT, File, Storage, StrPath
 from aipimage.tracking.ledger import Account, Ledger
 from aipimage.tracking.store import TrackerStore

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 from unittest import mock
 
-from aipimage.io.chain.merge import MergeResult, merge_images
 from aipimage.io.create import CreateResult, create_image
 from aipimage.io.image import open_image
+from aipimage.io.merge.job import MergeResult, merge_images
 from aipimage.io.records import RecordReader
 from aipimage.io.storage import Storage, SystemCalls
 from aipimage.io.walk import walk_records

@@ -20,9 +20,9 @@ from aipimage.format.segments import Segment, encode_segments
 from aipimage.format.tables import FRAME_ENTRY_DTYPE, encode_frame_extents
 from aipimage.format.trailer import Trailer, encode_trailer
 from aipimage.io import keys as keyring
-from aipimage.io.chain.mapupdate import MapUpdate
 from aipimage.io.image import Image, open_image
 from aipimage.io.imagewriter import DeviceResult, ImageWriter, PlaceInChain, sealed_header
+from aipimage.io.increment.mapupdate import MapUpdate
 from aipimage.io.keys import ChainKeys, Suite
 from aipimage.io.mapbuild import MapBuilder
 from aipimage.io.numbering import RecordNumbers

@@ -15,8 +15,8 @@ from aipimage.format.header import Header
 from aipimage.format.mappage import MapPage, page_sectors
 from aipimage.format.record import Reference
 from aipimage.format.seal import SealDevice
-from aipimage.io.chain.mapupdate import MapUpdate
 from aipimage.io.devicemap import DeviceMap, LoadedPage
+from aipimage.io.increment.mapupdate import MapUpdate
 from aipimage.io.mapbuild import MapBuilder
 from aipimage.io.numbering import RecordNumbers
 from aipimage.io.outstream import PipeStream

@@ -27,8 +27,8 @@ from aipimage.errors import (
     UnsupportedError,
 )
 from aipimage.format.digest import digest
-from aipimage.io.chain.byteranges import joined, ranges_of_runs
-from aipimage.io.chain.changes import (
+from aipimage.io.changes.byteranges import joined, ranges_of_runs
+from aipimage.io.changes.forms import (
     ChangedBitmap,
     Changes,
     aligned,

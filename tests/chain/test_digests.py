@@ -17,7 +17,7 @@ from aipimage.format.layers import BLOCKS_MAX, DIGEST_DTYPE, Digests, Layer, enc
 from aipimage.format.record import NO_REFERENCE, Reference
 from aipimage.format.tables import IndexEntry, encode_digest_leaf, encode_index
 from aipimage.io.chain.digests import DigestView, check_digests
-from aipimage.io.chain.layerbuild import LayerBuilder, layers_to_join
+from aipimage.io.increment.layerbuild import LayerBuilder, layers_to_join
 from tests.chain.digestfiles import Files, some_digests, write_base, write_leaf
 
 SHIFT = 20

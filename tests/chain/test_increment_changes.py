@@ -17,8 +17,9 @@ from aipimage.errors import (
     SourceError,
 )
 from aipimage.extents import Extent, Kind
-from aipimage.io.chain import changes, devicework
-from aipimage.io.chain.changes import ChangedBitmap, Changes, write_changes
+from aipimage.io.changes import forms as changes
+from aipimage.io.changes.forms import ChangedBitmap, Changes, write_changes
+from aipimage.io.increment import devicework
 from aipimage.tracking import ChangeTracker
 from tests.chain.increments import METHODS, ODD, altered, disk, given, made_of
 from tests.safety.chains import Disk, change, check, make, scattered

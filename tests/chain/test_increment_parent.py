@@ -19,9 +19,9 @@ from aipimage.errors import (
     TargetError,
 )
 from aipimage.io import entropy
-from aipimage.io.chain.increment import IncrementJob
-from aipimage.io.chain.merge import merge_images
 from aipimage.io.create import create_image
+from aipimage.io.increment.job import IncrementJob
+from aipimage.io.merge.job import merge_images
 from aipimage.io.passwords import change_password
 from aipimage.io.storage import Storage
 from aipimage.tracking import ChangeTracker

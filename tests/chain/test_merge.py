@@ -16,10 +16,11 @@ from aipimage.format import constants as c
 from aipimage.format.constants import RecordType
 from aipimage.format.seal import decode_seal
 from aipimage.io import passwords
-from aipimage.io.chain import mergecopy, mergeplan
 from aipimage.io.cipher import RecordCipher
 from aipimage.io.image import open_image
 from aipimage.io.keys import ChainKeys
+from aipimage.io.merge import copying as mergecopy
+from aipimage.io.merge import plan as mergeplan
 from aipimage.io.storage import Storage
 from aipimage.io.walk import hop
 from tests.chain.chains import (

@@ -15,9 +15,9 @@ import pytest
 from aipimage.errors import AipImageError, CancelledError, RequestError, StorageError, TargetError
 from aipimage.format.constants import RecordType
 from aipimage.io import keys, progress
-from aipimage.io.chain import mergecopy
-from aipimage.io.chain.merge import merge_images
 from aipimage.io.image import open_image
+from aipimage.io.merge import copying as mergecopy
+from aipimage.io.merge.job import merge_images
 from aipimage.io.storage import Storage, SystemCalls
 from tests.chain.chains import Series, contents_over_time, copy_of, path_of, records_of, series
 from tests.safety.images import PASSWORD, read_all, remember_derivations

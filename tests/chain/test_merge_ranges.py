@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from aipimage.errors import LimitError
 from aipimage.format import constants as c
 from aipimage.format.segments import Segment, decode_segments, encode_segments
-from aipimage.io.chain import mergeranges
 from aipimage.io.chain.assemble import Placed
-from aipimage.io.chain.mergeranges import FrameSet, Ranges, bridge_to
+from aipimage.io.merge import ranges as mergeranges
+from aipimage.io.merge.ranges import FrameSet, Ranges, bridge_to
 
 ORIGIN = bytes(15) + b"o"
 BOUNDS = st.sets(st.integers(1, 199), max_size=5).map(lambda found: [0, *sorted(found), 200])

@@ -19,9 +19,9 @@ from aipimage.errors import (
     TargetError,
 )
 from aipimage.format.constants import RecordType
-from aipimage.io.chain import mergerun
-from aipimage.io.chain.merge import merge_images
 from aipimage.io.image import open_image
+from aipimage.io.merge import run as mergerun
+from aipimage.io.merge.job import merge_images
 from aipimage.io.storage import Storage
 from tests.chain.chains import (
     Series,

@@ -30,9 +30,9 @@ from aipimage.errors import (
     UnsupportedError,
 )
 from aipimage.format.digest import digest
-from aipimage.io.chain.byteranges import joined
-from aipimage.io.chain.changes import Changes, changes_from
-from aipimage.io.chain.chunkmap import CHUNK_GRANULES, Chunks, chunk_ranges, merged, set_ranges
+from aipimage.io.changes.byteranges import joined
+from aipimage.io.changes.chunkmap import CHUNK_GRANULES, Chunks, chunk_ranges, merged, set_ranges
+from aipimage.io.changes.forms import Changes, changes_from
 from aipimage.io.storage import DEFAULT, Storage
 from aipimage.tracking import ChangeTracker, Generation
 from tests.safety.memory import ROOT, MemorySystem

@@ -17,8 +17,8 @@ from aipimage.errors import AipImageError, CancelledError, IncompleteError
 from aipimage.extents import EXTENT_DTYPE, Kind
 from aipimage.format import constants as c
 from aipimage.format.constants import ImageKind, RecordType
-from aipimage.io.chain import mapupdate
 from aipimage.io.create import create_image
+from aipimage.io.increment import mapupdate
 from tests.chain.handmade import FRAME, Made, Maker
 from tests.safety.images import ArraySource, options, remember_derivations
 from tests.safety.memory import ROOT, MemorySystem

@@ -60,6 +60,16 @@ def bounded(seconds: float = 5.0) -> Iterator[None]:
     assert time.process_time() - began < seconds
 
 
+@contextmanager
+def alarm(seconds: int = 20) -> Iterator[None]:
+    """Whoever blocks for ever is stopped, and fails."""
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+
+
 def chain_of(maker: Maker, names: str = "abcd") -> list[Made]:
     """A full image and increments, each with another cluster."""
     made = [maker.full(names[0], clusters(8))]
@@ -145,6 +155,32 @@ def test_class_16_a_merged_image_that_replaces_its_own_parent(maker: Maker) -> N
     refused_by_all(maker, merged, FormatError, "run in a circle")
     with maker.open(a) as image:
         image.chain.check()
+
+
+@pytest.mark.parametrize("field", ["description", "result", "replaced"])
+@pytest.mark.parametrize("missing", [False, True])
+def test_class_16_what_an_image_says_of_itself_lies_elsewhere(
+    maker: Maker, field: str, missing: bool
+) -> None:
+    """To tell which image of a chain is missing, its images are asked, and must not ask back."""
+    a, b, c, d = chain_of(maker)
+    with maker.open(a) as image:
+        ref = image.seal.description
+    if missing:
+        ref = ref._replace(origin=new_id())
+    place = {"replaced": (ref,)} if field == "replaced" else {field: ref}
+    merged = maker.merged("m", [b, c], place=place)
+    with alarm():
+        for made in (merged, d):
+            with maker.open(made) as image:
+                image.verify(chain=True, threads=1)
+                right_or_refused(image, made)
+        maker.remove(a)
+        with maker.open(merged) as image:
+            assert not image.verify(threads=1).ok
+            assert not image.verify(chain=True, threads=1).ok
+            with pytest.raises(AipImageError):
+                read(image)
 
 
 # 17: depth
@@ -323,16 +359,6 @@ def test_class_20_numbers_out_of_order(maker: Maker) -> None:
 
 
 # 21: paths
-
-
-@contextmanager
-def alarm(seconds: int = 20) -> Iterator[None]:
-    """Whoever blocks for ever is stopped, and fails."""
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
 
 
 def on_disk(maker: Maker, directory: Path) -> None:

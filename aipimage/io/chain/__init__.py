@@ -1,3 +1,1 @@
-"""Chains of images: members, increments, merging, differences (docs/format.md, sections 9.3 to
-9.5).
-"""
+"""Chains of images: their files, what they need, where they differ (docs/format.md, 9.3, 9.4)."""

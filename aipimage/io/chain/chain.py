@@ -20,14 +20,14 @@ from aipimage.errors import (
     RequestError,
 )
 from aipimage.format import constants as c
-from aipimage.io.chain.chainfile import (
+from aipimage.io.chain.files import (
     ChainFile,
     DamagedFile,
     file_of,
     read_file,
     replaced_identity,
 )
-from aipimage.io.chain.chainlinks import KIND_NAMES, Links, Node, in_tree_order, upward
+from aipimage.io.chain.links import KIND_NAMES, Links, Node, in_tree_order, upward
 from aipimage.io.chain.members import MemberFiles
 from aipimage.io.keys import ChainKeys
 from aipimage.io.storage import DEFAULT, Storage

@@ -9,7 +9,7 @@ from bisect import bisect_left, bisect_right
 import numpy as np
 import numpy.typing as npt
 
-from aipimage.extents import EXTENT_DTYPE, ExtentArray, Kind
+from aipimage.extents import DATA, EXTENT_DTYPE, PAGE, ExtentArray
 from aipimage.format.mappage import MapPage
 from aipimage.format.record import Reference
 from aipimage.format.seal import SealDevice
@@ -33,7 +33,7 @@ class CursorPage:
         self._starts, self._below = loaded.starts, list(loaded.refs)
         # Decoded pages are shared with every reader of the map, so that only a copy may change.
         self._extents = loaded.extents.copy()
-        data = self._extents["kind"] == Kind.DATA
+        data = self._extents["kind"] == DATA
         self._extents["origin"][data] = origin_index[self._extents["origin"][data]]
 
     def row_at(self, sector: int) -> int:
@@ -68,7 +68,7 @@ class CursorPage:
         before = start - self._starts[first]
         if before:
             rows["length"][0] -= np.uint64(before)
-            if rows["kind"][0] == Kind.DATA:
+            if rows["kind"][0] == DATA:
                 rows["position"][0] += np.uint64(before)
         low, high = bisect_left(self._below, first), bisect_left(self._below, behind)
         return rows, [self.loaded.refs[row] for row in self._below[low:high]]
@@ -86,7 +86,7 @@ class MapCursor:
 
     def __init__(self, pages: DeviceMap, entry: SealDevice, origin_index: Origins) -> None:
         self._pages, self._origin_index = pages, origin_index
-        row = np.array([(entry.sectors, 0, 0, Kind.PAGE)], EXTENT_DTYPE)
+        row = np.array([(entry.sectors, 0, 0, PAGE)], EXTENT_DTYPE)
         top = MapPage(0, entry.map_level + 1, 0, entry.sectors, row, (), (entry.map_root,))
         self._stack = [CursorPage(LoadedPage(top, {}), origin_index)]
 

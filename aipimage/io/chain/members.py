@@ -169,10 +169,11 @@ class ForeignFiles:
             return held
         with self._lock:
             held = self._by_origin.get(origin) or self._search(origin)
-            if held is None:
-                raise IncompleteError(self._missing(origin) + (self.explain() or ""))
-            self._by_origin[origin] = held
-            return held
+            if held is not None:
+                self._by_origin[origin] = held
+                return held
+        # Without the lock, because whoever explains may look at other files of the chain.
+        raise IncompleteError(self._missing(origin) + (self.explain() or ""))
 
     def close(self) -> None:
         """Close all files."""

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aipimage.errors import FormatError
-from aipimage.extents import ExtentArray, Kind
+from aipimage.extents import ExtentArray, Kind, sectors_by_kind
 from aipimage.format.record import Reference
 from aipimage.format.seal import SealDevice
 from aipimage.io.chain.mapcursor import CursorPage, MapCursor
@@ -69,7 +69,7 @@ class MapUpdate:
         self._changed = True
         self._flush()
         self._drop(self.position, min(end, self._old_end))
-        np.add.at(self.counts, extents["kind"], extents["length"])
+        self.counts += sectors_by_kind(extents)
         self._builder.add(extents)
         self.position = end
 
@@ -132,7 +132,7 @@ class MapUpdate:
             page = self._cursor.leaf(start)
             stop = min(end, page.next_page(page.row_at(start)))
             extents, _ = page.cut(start, stop)
-            np.subtract.at(self.counts, extents["kind"], extents["length"])
+            self.counts -= sectors_by_kind(extents)
             start = stop
 
 

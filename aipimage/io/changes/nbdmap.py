@@ -10,8 +10,8 @@ import numpy as np
 from aipimage.errors import FormatError, IncompleteError, RequestError
 from aipimage.format.constants import DEVICE_SIZE_MAX
 from aipimage.format.gates import verified_limit
-from aipimage.io.chain.byteranges import joined
-from aipimage.io.chain.changeset import Changes
+from aipimage.io.changes.byteranges import joined
+from aipimage.io.changes.changeset import Changes
 from aipimage.io.storage import File
 
 TEXT_MAX = 256 << 20

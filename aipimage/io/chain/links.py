@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from aipimage.errors import AipImageError, FormatError, IncompleteError, IntegrityError
 from aipimage.format.constants import ImageKind
-from aipimage.io.chain.chainfile import ChainFile, DamagedFile, Identity
+from aipimage.io.chain.files import ChainFile, DamagedFile, Identity
 
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 KIND_NAMES = {kind.value: kind.name.lower() for kind in ImageKind}

@@ -13,9 +13,9 @@ import numpy.typing as npt
 from aipimage.extents import Kind
 from aipimage.format import constants as c
 from aipimage.format.layers import Digests
-from aipimage.io.chain.byteranges import ByteRanges, aligned, joined, no_ranges
 from aipimage.io.chain.digests import DigestView
-from aipimage.io.chain.scan import Method, Piece
+from aipimage.io.changes.byteranges import ByteRanges, aligned, joined, no_ranges
+from aipimage.io.increment.scan import Method, Piece
 from aipimage.io.sources import BlockSource
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ PIECE = 4 << 20
 """Bytes that a worker looks at at a time."""
 SAMPLES = 128
 """Blocks that a tracker calls unchanged and that are looked at all the same."""
-_BLOCKS = PIECE // c.BLOCK
+_PORTION = 16 << 30
+_PORTION_ROWS = 65_536
 
 
 def must_take(source: BlockSource, old: Device | None, grain: int) -> ByteRanges:
@@ -123,6 +124,50 @@ def tracked_pieces(
     """Pieces that gather changed ranges from afar, read in units of ``wide`` bytes (a block where
     digests are kept); each ends where a range of :data:`PIECE` does.
     """
+    for portion in _portions(take):
+        yield from _gathered(device, portion, wide, size, method)
+
+
+def _portions(ranges: ByteRanges) -> Iterator[ByteRanges]:
+    """Cut ranges into some of which few pieces come, however long or many they are; no two
+    portions touch one range of :data:`PIECE`.
+    """
+    ranges, low = _with_heads_apart(ranges), 0
+    while low < len(ranges):
+        start, length = ranges[low].tolist()
+        if length > _PORTION:
+            cut = (start + _PORTION) // PIECE * PIECE
+            yield np.array([(start, cut - start)], np.uint64)
+            ranges = ranges[low:].copy()
+            ranges[0], low = (cut, start + length - cut), 0
+            continue
+        ends = np.cumsum(ranges[low : low + _PORTION_ROWS, 1])
+        high = low + max(1, int(np.searchsorted(ends, _PORTION, "right")))
+        while high < len(ranges) and _share_a_window(ranges[high - 1], ranges[high]):
+            high += 1
+        yield ranges[low:high]
+        low = high
+
+
+def _share_a_window(before: npt.NDArray[np.uint64], behind: npt.NDArray[np.uint64]) -> bool:
+    return (int(before.sum()) - 1) // PIECE == int(behind[0]) // PIECE
+
+
+def _with_heads_apart(ranges: ByteRanges) -> ByteRanges:
+    """Cut long ranges so that their long part begins at a multiple of :data:`PIECE`."""
+    long = np.flatnonzero((ranges[:, 1] > _PORTION) & (ranges[:, 0] % np.uint64(PIECE) > 0))
+    if not len(long):
+        return ranges
+    heads = np.uint64(PIECE) - ranges[long, 0] % np.uint64(PIECE)
+    rest = np.column_stack((ranges[long, 0] + heads, ranges[long, 1] - heads))
+    cut = ranges.copy()
+    cut[long, 1] = heads
+    return np.insert(cut, long + 1, rest, axis=0)
+
+
+def _gathered(
+    device: int, take: ByteRanges, wide: int, size: int, method: Method
+) -> Iterator[Piece]:
     take = _cut_at_pieces(take)
     segments = aligned(take, wide, size)
     segments = _cut_at_pieces(segments)

@@ -17,8 +17,8 @@ from aipimage.extents import EXTENT_DTYPE, SECTOR, Kind
 from aipimage.format import constants as c
 from aipimage.format.layers import DIGEST_DTYPE
 from aipimage.format.tables import FrameExtents
-from aipimage.io.chain.scan import block_digests
-from aipimage.io.chain.update import DeviceUpdate
+from aipimage.io.increment.scan import block_digests
+from aipimage.io.increment.update import DeviceUpdate
 from aipimage.io.resume import ResumedState
 from aipimage.io.sources import BlockSource, read_with_retries
 from aipimage.io.walk import Walked

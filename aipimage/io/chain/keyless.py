@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 from aipimage.errors import AipImageError, CancelledError, IncompleteError
 from aipimage.format import constants as c
-from aipimage.io.chain.chainverify import JoinedProgress, wrong_state
 from aipimage.io.chain.members import MemberFiles
+from aipimage.io.chain.verify import JoinedProgress, wrong_state
 from aipimage.io.instream import InStream, base_path, open_stream
 from aipimage.io.keyless import verify_keyless
 from aipimage.io.opening import read_header

@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from aipimage.errors import FormatError, IntegrityError, RequestError, UnsupportedError
 from aipimage.extents import Extent
-from aipimage.io.chain import changefile, trackerfile
-from aipimage.io.chain.byteranges import (
+from aipimage.io.changes import changefile, trackerfile
+from aipimage.io.changes.byteranges import (
     ByteRanges,
     aligned,
     cut,
@@ -24,12 +24,12 @@ from aipimage.io.chain.byteranges import (
     verified_granularity,
     verified_size,
 )
-from aipimage.io.chain.changefile import read_changes, write_change_file
-from aipimage.io.chain.changeset import Changes, verified_image_id
-from aipimage.io.chain.chunkmap import chunk_ranges, merged
-from aipimage.io.chain.nbdmap import read_nbd_map
-from aipimage.io.chain.trackerfile import Consumer
-from aipimage.io.chain.wholefile import named
+from aipimage.io.changes.changefile import read_changes, write_change_file
+from aipimage.io.changes.changeset import Changes, verified_image_id
+from aipimage.io.changes.chunkmap import chunk_ranges, merged
+from aipimage.io.changes.nbdmap import read_nbd_map
+from aipimage.io.changes.trackerfile import Consumer
+from aipimage.io.changes.wholefile import named
 from aipimage.io.storage import DEFAULT, File, Storage, StrPath
 
 __all__ = [

@@ -17,7 +17,7 @@ from aipimage.errors import (
 )
 from aipimage.format.constants import DEVICE_SIZE_MAX, ZERO_ID
 from aipimage.format.gates import verified_equal, verified_limit, verified_range
-from aipimage.io.chain.byteranges import (
+from aipimage.io.changes.byteranges import (
     ByteRanges,
     aligned,
     bitmap_of,
@@ -25,8 +25,8 @@ from aipimage.io.chain.byteranges import (
     granules_of,
     ranges_of_runs,
 )
-from aipimage.io.chain.changeset import Changes
-from aipimage.io.chain.wholefile import sync_directory_of, write_whole
+from aipimage.io.changes.changeset import Changes
+from aipimage.io.changes.wholefile import sync_directory_of, write_whole
 from aipimage.io.storage import File, Storage, StrPath
 
 if TYPE_CHECKING:

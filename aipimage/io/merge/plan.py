@@ -25,9 +25,9 @@ from aipimage.format.record import NO_REFERENCE, Reference, record_length
 from aipimage.format.seal import Seal, SealOrigin
 from aipimage.format.tables import FrameEntries, decode_index
 from aipimage.io.chain.digesttree import record_type
-from aipimage.io.chain.mergeranges import U64, FrameSet, Ranges, bridge_to
-from aipimage.io.chain.mergerun import Member, Run
 from aipimage.io.devicemap import DeviceMap, LoadedPage
+from aipimage.io.merge.ranges import U64, FrameSet, Ranges, bridge_to
+from aipimage.io.merge.run import Member, Run
 from aipimage.io.trees import FrameTable, LeafCache, OriginIndex
 
 SEGMENTS_AIM = c.SEGMENTS_MAX // 2

@@ -16,27 +16,27 @@ from aipimage.extents import SECTOR, Kind
 from aipimage.format import constants as c
 from aipimage.format.constants import RecordType
 from aipimage.format.digest import digest
-from aipimage.io.chain.byteranges import ByteRanges, aligned, joined, no_ranges
-from aipimage.io.chain.changes import changes_from
-from aipimage.io.chain.grouping import Built, Group
-from aipimage.io.chain.parent import ParentUnusableError, reading_parent
-from aipimage.io.chain.plan import (
+from aipimage.io.changes.byteranges import ByteRanges, aligned, joined, no_ranges
+from aipimage.io.changes.forms import changes_from
+from aipimage.io.create import DeviceChanges
+from aipimage.io.imagewriter import ImageWriter
+from aipimage.io.increment.grouping import Built, Group
+from aipimage.io.increment.parent import ParentUnusableError, reading_parent
+from aipimage.io.increment.plan import (
     compared_pieces,
     compared_ranges,
     must_take,
     sample_offsets,
     tracked_pieces,
 )
-from aipimage.io.chain.scan import Method, Piece, Scanned, Scanner
-from aipimage.io.chain.update import DeviceUpdate
-from aipimage.io.create import DeviceChanges
-from aipimage.io.imagewriter import ImageWriter
+from aipimage.io.increment.scan import Method, Piece, Scanned, Scanner
+from aipimage.io.increment.update import DeviceUpdate
 from aipimage.io.pipeline import in_order
 from aipimage.io.sources import BlockSource
 
 if TYPE_CHECKING:
-    from aipimage.io.chain.changes import ChangedLike
-    from aipimage.io.chain.increment import IncrementJob
+    from aipimage.io.changes.forms import ChangedLike
+    from aipimage.io.increment.job import IncrementJob
 
 
 class DeviceWork:

@@ -25,7 +25,7 @@ from aipimage.format.gates import (
     verified_text,
     verified_zero,
 )
-from aipimage.io.chain.chunkmap import CHUNK, CHUNK_GRANULES, FrozenChunks
+from aipimage.io.changes.chunkmap import CHUNK, CHUNK_GRANULES, FrozenChunks
 from aipimage.io.storage import File
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from aipimage.errors import AipImageError, RequestError
 from aipimage.format.seal import Seal, SealOrigins
-from aipimage.io.chain.mergerun import Run
 from aipimage.io.instream import open_stream
+from aipimage.io.merge.run import Run
 from aipimage.io.opening import read_header
 from aipimage.io.tail import Tail, check_header_keys, check_twins
 

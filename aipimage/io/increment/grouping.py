@@ -14,7 +14,7 @@ from aipimage.extents import SECTOR, Kind
 from aipimage.format import constants as c
 from aipimage.format.tables import FRAME_ENTRY_DTYPE, FrameEntries
 from aipimage.io.buffers import Buffers
-from aipimage.io.chain.scan import Scanned
+from aipimage.io.increment.scan import Scanned
 from aipimage.io.packer import frame_extents
 from aipimage.io.records import RecordBuilder
 

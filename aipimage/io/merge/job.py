@@ -24,12 +24,12 @@ from aipimage.format.seal import Seal, SealOrigin
 from aipimage.io import entropy
 from aipimage.io.chain.assemble import Assembly
 from aipimage.io.chain.members import MemberFiles
-from aipimage.io.chain.mergecopy import Batch, Kept, copied
-from aipimage.io.chain.mergeforks import Outside, look_outside
-from aipimage.io.chain.mergeplan import make_plan
-from aipimage.io.chain.mergerun import Run
 from aipimage.io.image import open_image
 from aipimage.io.imagewriter import PlaceInChain, sealed_header
+from aipimage.io.merge.copying import Batch, Kept, copied
+from aipimage.io.merge.forks import Outside, look_outside
+from aipimage.io.merge.plan import make_plan
+from aipimage.io.merge.run import Run
 from aipimage.io.numbering import RecordNumbers
 from aipimage.io.opening import read_header, read_key_area
 from aipimage.io.outstream import FileStream

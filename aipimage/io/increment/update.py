@@ -13,10 +13,10 @@ from aipimage.extents import EXTENT_DTYPE, SECTOR, ExtentArray, Kind
 from aipimage.format import constants as c
 from aipimage.format.record import NO_REFERENCE, Reference
 from aipimage.io.chain.digests import DigestView
-from aipimage.io.chain.layerbuild import LayerBuilder
-from aipimage.io.chain.mapupdate import MapUpdate
-from aipimage.io.chain.parent import reading_parent
 from aipimage.io.imagewriter import DeviceResult, ImageWriter
+from aipimage.io.increment.layerbuild import LayerBuilder
+from aipimage.io.increment.mapupdate import MapUpdate
+from aipimage.io.increment.parent import reading_parent
 from aipimage.io.mapbuild import MapBuilder
 
 if TYPE_CHECKING:

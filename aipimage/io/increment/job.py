@@ -17,14 +17,14 @@ from aipimage.errors import AipImageError, PasswordError, RequestError, TargetEr
 from aipimage.extents import Kind
 from aipimage.format.constants import Compatible, ImageKind, Incompatible
 from aipimage.format.header import Header
-from aipimage.io.chain.devicework import DeviceWork
-from aipimage.io.chain.grouping import FrameMaker
 from aipimage.io.chain.members import peek_header
-from aipimage.io.chain.parent import Parent, ParentUnusableError, find_parent
-from aipimage.io.chain.resumed import Replay
-from aipimage.io.chain.update import DeviceUpdate
 from aipimage.io.create import CreateJob, CreateOptions, CreateResult, DeviceChanges
 from aipimage.io.imagewriter import DeviceResult, ImageWriter, PlaceInChain
+from aipimage.io.increment.devicework import DeviceWork
+from aipimage.io.increment.grouping import FrameMaker
+from aipimage.io.increment.parent import Parent, ParentUnusableError, find_parent
+from aipimage.io.increment.resumed import Replay
+from aipimage.io.increment.update import DeviceUpdate
 from aipimage.io.keys import Suite
 from aipimage.io.pipeline import executor_for
 from aipimage.io.progress import ProgressCallback

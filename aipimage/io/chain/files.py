@@ -110,7 +110,10 @@ def file_of(image: Image) -> ChainFile:
 
 
 def replaced_seal(image: Image, ref: Reference) -> Seal:
-    """The seal of an image that a merged one stands for (section 9.5)."""
+    """The seal of an image that a merged one stands for, which must lie in its file (section
+    9.5).
+    """
+    _check_own(image, ref)
     seal = decode_seal(image.records.fetch(ref, RecordType.SEAL).plain)
     if (seal.image_id, seal.chain_id) != (ref.origin, image.seal.chain_id):
         raise FormatError(f"{image.path}: a seal that it replaces belongs to another image")
@@ -139,14 +142,29 @@ def replaced_identity(
 def _created(image: Image) -> datetime | None:
     """The time of the point in time: of a merged image that of the last one it stands for."""
     with contextlib.suppress(AipImageError):
-        values: dict[str, Any] = image.metadata["description"]
+        values = _own_metadata(image)["description"]
         if image.seal.replaced:
             last = replaced_seal(image, image.seal.replaced[-1])
+            _check_own(image, last.description)
             values = image._read_metadata(last.description)
         found = _parsed(values.get("created"))
         if found is not None or image.seal.replaced:
             return found
     return None if image.seal.replaced else _from_header(image.header.created)
+
+
+def _own_metadata(image: Image) -> dict[str, Any]:
+    _check_own(image, image.seal.description, image.seal.result)
+    return image.metadata
+
+
+def _check_own(image: Image, *refs: Reference) -> None:
+    """Refuse records in other files: where one is missing, this is asked what is wrong with the
+    chain, and would wait for itself.
+    """
+    for ref in refs:
+        if not image.segments.holds(ref.origin):
+            raise FormatError(f"{image.path}: what it says of itself lies in another file")
 
 
 def _parsed(text: object) -> datetime | None:
@@ -169,7 +187,7 @@ def _changed(image: Image) -> int:
     """As the image says of itself; else its devices' data, or for an increment its own frames."""
     seal = image.seal
     with contextlib.suppress(AipImageError):
-        told = _told_changes(image.metadata["result"].get("changes"))
+        told = _told_changes(_own_metadata(image)["result"].get("changes"))
         if told is not None:
             return told
     data = sum(device.data for device in seal.devices) * SECTOR

@@ -22,8 +22,8 @@ from aipimage.format import constants as c
 from aipimage.format.digest import digest
 from aipimage.format.layers import DIGEST_DTYPE, Digests
 from aipimage.io.buffers import Buffers, thread_buffer
-from aipimage.io.chain.byteranges import ByteRanges
-from aipimage.io.chain.parent import ParentUnusableError, reading_parent
+from aipimage.io.changes.byteranges import ByteRanges
+from aipimage.io.increment.parent import ParentUnusableError, reading_parent
 from aipimage.io.restore import read_range
 from aipimage.io.sources import BlockSource, read_with_retries
 

@@ -22,9 +22,9 @@ from aipimage.format.header import Header
 from aipimage.format.record import decode_record_header, record_length, verified_record
 from aipimage.io.buffers import Buffers
 from aipimage.io.chain.assemble import Placed
-from aipimage.io.chain.mergeranges import Ranges
-from aipimage.io.chain.mergerun import Member
 from aipimage.io.keys import ChainKeys
+from aipimage.io.merge.ranges import Ranges
+from aipimage.io.merge.run import Member
 from aipimage.io.partial import PartialStream
 from aipimage.io.pipeline import executor_for, in_order
 from aipimage.io.records import RecordReader

@@ -11,10 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aipimage.errors import FormatError
-from aipimage.extents import ExtentArray, Kind, extent_array
+from aipimage.extents import EXTENT_DTYPE, ExtentArray, Kind, extent_array
 from aipimage.format.constants import RecordType
 from aipimage.format.mappage import MapPage, encode_map_page
 from aipimage.format.record import Reference
+from aipimage.io.increment.mapupdate import overlaid
 from tests.chain.maps import (
     Change,
     Point,
@@ -273,3 +274,45 @@ def test_many_changes_in_one_page() -> None:
     print(f"{len(changed)} changes in {seconds:.2f} s")
     assert seconds < 3
     check(world, old, new, model, changed)
+
+
+ROWS = st.lists(
+    st.tuples(
+        st.integers(1, 9), st.integers(0, 100), st.integers(0, 3), st.sampled_from([0, 1, 2, 2, 3])
+    ),
+    min_size=1,
+    max_size=8,
+)
+CHANGES = st.lists(
+    st.tuples(st.integers(0, 5), st.integers(1, 5), st.sampled_from([1, 2, 3])), max_size=8
+)
+
+
+def _sectors(rows: list[tuple[int, int, int, int]]) -> list[tuple[int, int, int]]:
+    """(kind, origin, position) of each sector; the last two only where it is data."""
+    return [
+        (kind, origin, position + n) if kind == Kind.DATA else (kind, 0, 0)
+        for length, position, origin, kind in rows
+        for n in range(length)
+    ]
+
+
+@given(st.integers(0, 50), ROWS, CHANGES)
+def test_extents_laid_over_others(
+    first: int, rows: list[tuple[int, int, int, int]], changes: list[tuple[int, int, int]]
+) -> None:
+    wanted, at = _sectors(rows), 0
+    starts: list[int] = []
+    new: list[tuple[int, int, int, int]] = []
+    for gap, length, kind in changes:
+        if at + gap + length > len(wanted):
+            break
+        starts.append(first + at + gap)
+        new.append((length, 1000 * len(new), 7, kind))
+        at += gap + length
+        wanted[at - length : at] = _sectors(new[-1:])
+    if not new:
+        return
+    extents = [np.array(each, EXTENT_DTYPE) for each in (rows, new)]
+    found = overlaid(first, extents[0], np.array(starts, np.uint64), extents[1])
+    assert _sectors(found.tolist()) == wanted

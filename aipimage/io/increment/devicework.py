@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import numpy.typing as npt
 
+from aipimage import _core
 from aipimage.errors import AipImageError, IncompleteError, RequestError
 from aipimage.extents import SECTOR, Kind
 from aipimage.format import constants as c
@@ -239,4 +240,4 @@ def _united(a: ByteRanges, b: ByteRanges) -> ByteRanges:
 
 
 def _block_digest(block: bytearray) -> bytes:
-    return digest(block)[: c.BLOCK_DIGEST] if any(block) else bytes(c.BLOCK_DIGEST)
+    return bytes(c.BLOCK_DIGEST) if _core.is_zero(block) else digest(block)[: c.BLOCK_DIGEST]

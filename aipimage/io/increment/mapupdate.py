@@ -10,12 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from aipimage.errors import FormatError
-from aipimage.extents import ExtentArray, Kind, sectors_by_kind
+from aipimage.extents import DATA, ExtentArray, Kind, sectors_by_kind
 from aipimage.format.record import Reference
 from aipimage.format.seal import SealDevice
 from aipimage.io.chain.mapcursor import CursorPage, MapCursor
 from aipimage.io.devicemap import DeviceMap
 from aipimage.io.mapbuild import MapBuilder
+
+Sectors = npt.NDArray[np.uint64]
+_TOGETHER = 4
+"""Changes within the rows of one page from which on they are laid over them together."""
 
 
 class MapUpdate:
@@ -72,6 +76,34 @@ class MapUpdate:
         self.counts += sectors_by_kind(extents)
         self._builder.add(extents)
         self.position = end
+
+    def overlay(self, starts: Sectors, extents: ExtentArray) -> None:
+        """Replace many ranges that lie apart, each by one extent; what is between them is kept.
+
+        Args:
+            starts: first sectors of ``extents``, ascending; all lie before the ends of both the old
+                and the new device.
+        """
+        ends = starts + extents["length"]
+        low = 0
+        while low < len(starts):
+            self.keep_to(int(starts[low]))
+            self._flush()
+            page = self._cursor.leaf(self.position)
+            stop = min(page.next_page(page.row_at(self.position)), self._old_end)
+            high = int(np.searchsorted(ends, stop, "right"))
+            if high - low < _TOGETHER:
+                self.replace(extents[low : low + 1])
+                low += 1
+                continue
+            self._changed = True
+            end = int(ends[high - 1])
+            old, _ = page.cut(self.position, end)
+            new = overlaid(self.position, old, starts[low:high], extents[low:high])
+            self.counts -= sectors_by_kind(old)
+            self.counts += sectors_by_kind(new)
+            self._builder.add(new)
+            self.position, low = end, high
 
     def finish(self) -> Reference:
         """Keep the rest; return the new root, the parent's own where nothing changed."""
@@ -134,6 +166,27 @@ class MapUpdate:
             extents, _ = page.cut(start, stop)
             self.counts -= sectors_by_kind(extents)
             start = stop
+
+
+def overlaid(first: int, old: ExtentArray, starts: Sectors, new: ExtentArray) -> ExtentArray:
+    """Extents from sector ``first`` on, with ``new`` ones from ``starts`` on in their places; those
+    lie within, apart from each other.
+    """
+    old_ends = np.cumsum(old["length"]) + np.uint64(first)
+    old_starts = old_ends - old["length"]
+    ends = starts + new["length"]
+    cuts = np.union1d(old_starts, np.concatenate((starts, ends)))
+    cuts = cuts[cuts < old_ends[-1]]
+    below = np.searchsorted(old_starts, cuts, "right") - 1
+    above = np.searchsorted(starts, cuts, "right") - 1
+    is_new = (above >= 0) & (cuts < ends[above])
+    result: ExtentArray = old[below]
+    result[is_new] = new[above[is_new]]
+    begun = np.where(is_new, starts[above], old_starts[below])
+    result["length"] = np.diff(np.append(cuts, old_ends[-1]))
+    data = result["kind"] == DATA
+    result["position"][data] += (cuts - begun)[data]
+    return result
 
 
 def _counts(entry: SealDevice) -> npt.NDArray[np.uint64]:

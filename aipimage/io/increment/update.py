@@ -96,7 +96,20 @@ class DeviceUpdate:
 
     def replace_extents(self, starts: Sequence[int], rows: ExtentArray) -> None:
         """Map extents that begin at the sectors ``starts``."""
-        ends = np.array(starts, np.uint64) + rows["length"]
+        firsts = np.array(starts, np.uint64)
+        ends = firsts + rows["length"]
+        within = 0
+        if isinstance(self._map, MapUpdate) and self._old is not None:
+            end = min(self._old.entry.sectors, self.sectors)
+            within = int(np.searchsorted(ends, end, "right"))
+            with reading_parent():
+                self._map.overlay(firsts[:within], rows[:within])
+        if within < len(rows):
+            self._replace_one_by_one(starts[within:], ends[within:], rows[within:])
+
+    def _replace_one_by_one(
+        self, starts: Sequence[int], ends: npt.NDArray[np.uint64], rows: ExtentArray
+    ) -> None:
         # Neighbours are handed on together: each call looks up the parent's pages.
         apart = np.flatnonzero(ends[:-1] != np.array(starts[1:], np.uint64)) + 1
         bounds = [0, *apart.tolist(), len(rows)]

@@ -1,0 +1,94 @@
+"""Builds small chains with the library, to be frozen beside the vectors of single images.
+
+``python -m tests.vectors.build_chains DIRECTORY`` writes a folder for each chain, with a
+``chain.json`` that states the SHA-256 of the disk in each image. Ids, times and randomness are
+fixed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import platform
+import random
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from unittest import mock
+
+from aipimage.io import create
+from aipimage.io.create import CreateOptions, create_image
+from aipimage.io.keys import Argon2Parameters
+from aipimage.io.merge import job
+from aipimage.io.merge.job import merge_images
+from tests.support.deterministic import deterministic
+
+PASSWORD = "vector"
+CHEAP = Argon2Parameters(memory=8192, passes=1, lanes=1)
+CHAINS = {"plain": None, "aes-256": "aes-256", "authenticate": "authenticate"}
+
+
+def states() -> Iterator[tuple[bytes, list[tuple[int, int]]]]:
+    """(the disk, what changed) of five points in time; it grows once, and once it shrinks."""
+    rng = random.Random(20)
+    disk = bytearray(rng.randbytes(20_000) + bytes(150_000) + b"chain " * 5_000 + b"end")
+    yield bytes(disk), []
+    for number in range(1, 5):
+        changed = []
+        for _ in range(3):
+            at, length = rng.randrange(len(disk) - 5_000), rng.randrange(1, 5_000)
+            disk[at : at + length] = rng.randbytes(length) if rng.random() < 0.7 else bytes(length)
+            changed.append((at, length))
+        if number == 2:
+            disk += b"grown" * 3_000
+        if number == 4:
+            del disk[-9_001:]
+            changed = [each for each in changed if sum(each) <= len(disk)]
+        yield bytes(disk), changed
+
+
+class Disk(io.BytesIO):
+    """A source with a name, and nothing of the machine in its fingerprint."""
+
+    name = "disk.raw"
+
+
+def build(directory: Path, encrypt: str | None) -> None:
+    """A full image, a differential one, increments by tracker and by digests, and a merged one."""
+    directory.mkdir(parents=True)
+    contents: dict[str, str] = {}
+    password = PASSWORD if encrypt else None
+    for number, (disk, changed) in enumerate(states()):
+        name = f"{number}.aiv"
+        kind = ("full", "differential", "incremental")[min(number, 2)]
+        options = CreateOptions(
+            compress="zstd:3", encrypt=None if number else encrypt, password=password, kind=kind,
+            parent=str(directory / f"{number - 1}.aiv") if number else None, threads=1,
+            changed=changed if number % 2 else None, grain=512 if number == 3 else 4096,
+            argon2=CHEAP,
+        )  # fmt: skip
+        create_image(str(directory / name), [Disk(disk)], options)
+        contents[name] = hashlib.sha256(disk).hexdigest()
+    run = [str(directory / f"{number}.aiv") for number in (2, 3)]
+    merge_images(str(directory / "2-to-3.aiv"), run, password=password, remove=True, threads=1)
+    contents["2-to-3.aiv"] = contents["3.aiv"]
+    del contents["2.aiv"], contents["3.aiv"]
+    text = json.dumps({"password": password, "sha256": contents}, indent=1)
+    (directory / "chain.json").write_text(text + "\n")
+
+
+def main(target: Path) -> None:
+    """Build all of them."""
+    for number, (name, encrypt) in enumerate(CHAINS.items()):
+        with (
+            deterministic(seed=100 + number),
+            mock.patch.object(platform, "node", return_value="host"),
+            mock.patch.object(create, "__version__", "1"),
+            mock.patch.object(job, "__version__", "1"),
+        ):
+            build(target / f"chain-{name}", encrypt)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -187,7 +187,7 @@ PHRASES = [
     ("7", "0 to {}", (c.MAP_LEVELS - 1,)),
     ("7", "a walk ends after {} steps", (c.MAP_LEVELS,)),
     ("7", "more than {} extents", (c.INLINE_EXTENTS,)),
-    ("7", "Positions MUST stay below 2^{}", (c.POSITION_LIMIT.bit_length() - 1,)),
+    ("7", "No extent ends beyond position 2^{}", (c.POSITION_LIMIT.bit_length() - 1,)),
     ("8", "blocks of {:,} bytes", (c.BLOCK,)),
     ("8", "the first {} bytes of H(block)", (c.BLOCK_DIGEST,)),
     ("8.1", "type {}, that is a **layer**", (c.RecordType.DIGEST_LAYER,)),

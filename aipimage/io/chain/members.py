@@ -160,7 +160,15 @@ class ForeignFiles:
 
     def read_into(self, origin: bytes, offset: int, buffer: memoryview) -> None:
         """Fill ``buffer`` with stored bytes from an address on."""
-        self.holder(origin).read_into(origin, offset, buffer)
+        held = self.holder(origin)
+        if not held.segments.covers(origin, offset, buffer.nbytes):
+            # A merge leaves dead records out, which a file that went into it still has.
+            held = self._covering(origin, offset, buffer.nbytes) or held
+        held.read_into(origin, offset, buffer)
+
+    def _covering(self, origin: bytes, offset: int, length: int) -> Held | None:
+        with self._lock:
+            return self._search(origin, offset, length)
 
     def holder(self, origin: bytes) -> Held:
         """The file that holds an origin."""
@@ -179,7 +187,8 @@ class ForeignFiles:
         """Close all files."""
         self._pool.close()
 
-    def _search(self, origin: bytes) -> Held | None:
+    def _search(self, origin: bytes, offset: int = 0, length: int = 0) -> Held | None:
+        """The first file that holds an origin, and ``length`` bytes at an address of it."""
         if self._candidates is None:
             own = os.path.abspath(self._own_path)
             found = self.files.of_chain(self._chain_id)
@@ -190,7 +199,9 @@ class ForeignFiles:
         named = self._by_file_id.get(origin, [])
         for candidate in (*named, *self._candidates):
             held = self._open(candidate)
-            if held is not None and held.segments.holds(origin):
+            if held is None or not held.segments.holds(origin):
+                continue
+            if not length or held.segments.covers(origin, offset, length):
                 return held
         return None
 

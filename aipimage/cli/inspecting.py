@@ -80,6 +80,7 @@ def verify(
         raise click.UsageError("--keyless checks everything; give it without --sample and --digest")
     path = first_file(image)
     mode = "keyless" if keyless else "full" if sample is None else "sample"
+    lost = 0
     try:
         if keyless:
             with session.progress("verifying") as callback:
@@ -93,11 +94,18 @@ def verify(
                 session.progress("verifying") as callback,
             ):
                 result = opened.verify(chain=chain, sample=sample, progress=callback)
+                lost = sum(device.bytes_of(aipimage.Kind.LOST) for device in opened.devices)
     except aipimage.AipImageError as error:
         if not is_damage(path, error):
             raise
         result = VerifyResult(mode, 0, 0, 0.0, (Damage(str(error)),))
-    return _report(image, result, chain)
+    report = _report(image, result, chain)
+    if lost:
+        text = f"{lost} bytes are marked as lost to earlier damage; reading them is an error"
+        report = Report(
+            report.values | {"lost": lost}, report.lines, report.code, (*report.warnings, text)
+        )
+    return report
 
 
 def _report(path: str, result: VerifyResult, chain: bool) -> Report:

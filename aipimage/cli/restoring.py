@@ -8,7 +8,7 @@ import click
 
 import aipimage
 from aipimage import Image, RequestError, RestoreResult
-from aipimage.cli.options import example, json_option, password_options
+from aipimage.cli.options import example, json_option, password_options, search_option
 from aipimage.cli.output import Report, human_size, printable
 from aipimage.cli.secret import image_password
 from aipimage.cli.session import Session
@@ -31,12 +31,13 @@ _FORCE = "Also write over a file that is not empty; never over what is mounted."
 @click.option("--signature", is_flag=True, hidden=True)
 @click.option("--force", is_flag=True, help=_FORCE)
 @click.option("--set-size", is_flag=True, help="Give an existing file the size of the disk.")
+@search_option
 @password_options
 @json_option
 @click.pass_obj
 def restoredisk(
     session: Session, image: str, target: str, disk: int, mbr: bool, signature: bool, force: bool,
-    set_size: bool, password_file: str | None, password_env: str | None,
+    set_size: bool, search: tuple[str, ...], password_file: str | None, password_env: str | None,
 ) -> Report:  # fmt: skip
     """Write a disk of IMAGE to TARGET, a device or a file. What TARGET held is lost.
 
@@ -46,7 +47,7 @@ def restoredisk(
         if wanted:
             raise RequestError(f"--{name} comes with the volumes release; nothing was written")
     password = image_password(session, password_file, password_env)
-    with aipimage.open(image, password) as opened:
+    with aipimage.open(image, password, search=search) as opened:
         return _restored(session, opened, target, disk, force, set_size)
 
 
@@ -62,12 +63,13 @@ def restoredisk(
 )  # fmt: skip
 @click.option("--expand", is_flag=True, hidden=True)
 @click.option("--force", is_flag=True, help=_FORCE)
+@search_option
 @password_options
 @json_option
 @click.pass_obj
 def restorevolume(
     session: Session, image: str, target: str, volume: int, expand: bool, force: bool,
-    password_file: str | None, password_env: str | None,
+    search: tuple[str, ...], password_file: str | None, password_env: str | None,
 ) -> Report:  # fmt: skip
     """Write a volume of IMAGE to TARGET, a device or a file. What TARGET held is lost.
 
@@ -77,7 +79,7 @@ def restorevolume(
     if expand:
         raise RequestError("--expand comes with the volumes release; nothing was written")
     password = image_password(session, password_file, password_env)
-    with aipimage.open(image, password) as opened:
+    with aipimage.open(image, password, search=search) as opened:
         if volume < len(opened.devices) and (table := partition_table(opened.devices[volume])):
             raise RequestError(
                 f"{image}: device {volume} is a disk with {table}, not a volume; "
@@ -110,7 +112,10 @@ def _report(path: str, device: int, result: RestoreResult) -> Report:
         f"{human_size(result.written)} of it data, {result.seconds:.1f} s"
     )
     warnings = (
-        (f"{result.unreadable} bytes could not be read when the image was made; they are zeros",)
+        (
+            f"{result.unreadable} bytes could not be read when the image was made or repaired; "
+            "they are zeros",
+        )
         if result.unreadable
         else ()
     )

@@ -84,7 +84,8 @@ class DeviceChanges(NamedTuple):
     Attributes:
         method: ``"tracked"``: the ranges given; ``"digests"``: block digests of the parent;
             ``"data"``: the parent's data; ``"full"``: everything was taken.
-        read: bytes read from the source. changed: bytes that differ from the parent.
+        read: bytes read from the source for it, without the sample. changed: bytes that were taken
+            as changed, in whole clusters; told changes are taken as they were told.
         reason: why not a better method, where there is something to tell; else ``None``.
     """
 
@@ -145,6 +146,7 @@ def create_image(
         raise RequestError(f"{len(sources)} sources are over the limit of {c.DEVICES_MAX}")
     with ExitStack() as stack:
         opened = [_opened(stack, source, storage) for source in sources]
+        _refuse_source_as_target(target, opened, storage)
         if options.parent is not None:
             from aipimage.io.increment.job import create_in_chain
 
@@ -175,6 +177,19 @@ def check_options(options: CreateOptions, target: object) -> None:
         raise RequestError("the frame size must be 4 KiB to 4 MiB and smaller than a stripe")
     if not isinstance(target, (str, os.PathLike)) and (options.split or options.resume):
         raise RequestError("an image that is written to a pipe cannot be split or resumed")
+
+
+def _refuse_source_as_target(
+    target: object, sources: Sequence[BlockSource], storage: Storage
+) -> None:
+    if not isinstance(target, (str, os.PathLike)) or not storage.exists(target):
+        return
+    place = storage.resolve(target)
+    for source in sources:
+        if storage.resolve(source.name) == place:
+            raise RequestError(
+                f"{os.fspath(target)}: is the source itself; give the image another name"
+            )
 
 
 def _check_chain_options(options: CreateOptions) -> None:

@@ -20,7 +20,7 @@ from aipimage.format.record import Reference, decode_record_header
 from aipimage.format.seal import Seal
 from aipimage.format.trailer import Trailer
 from aipimage.io.cache import FrameCache
-from aipimage.io.chain.members import ForeignFiles, MemberFiles
+from aipimage.io.chain.members import ForeignFiles, MemberFiles, searched
 from aipimage.io.device import Device
 from aipimage.io.instream import InStream, open_stream
 from aipimage.io.keys import ChainKeys, Suite
@@ -356,7 +356,7 @@ def open_image(
     """
     name = os.fspath(path)
     if files is None:
-        files = MemberFiles(storage, [os.path.dirname(name), *(search or ())])
+        files = MemberFiles(storage, [os.path.dirname(name), *searched(search)])
     stream = open_stream(storage, name)
     try:
         return _opened(stream, password, keys, expected_digest, cache_bytes, files)

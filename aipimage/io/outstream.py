@@ -12,7 +12,13 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
-from aipimage.errors import LimitError, RequestError, StorageError, TargetError
+from aipimage.errors import (
+    AipImageError,
+    LimitError,
+    RequestError,
+    StorageError,
+    TargetError,
+)
 from aipimage.format import constants as c
 from aipimage.format.parts import PartFooter, PartHeader, encode_part_footer, encode_part_header
 from aipimage.io.storage import File, Storage, close_all
@@ -226,6 +232,27 @@ def _check_replaceable(storage: Storage, path: str, split: int | None, overwrite
             raise TargetError(
                 f"{path}: a split image cannot be replaced in one step; remove the old one first"
             )
+        if file.pread(len(c.HEADER_MAGIC), 0) != c.HEADER_MAGIC:
+            return
+    _refuse_chain_member(storage, path)
+
+
+def _refuse_chain_member(storage: Storage, path: str) -> None:
+    """An image that others of its chain may need is not overwritten: they would be lost with it."""
+    # Finding the files of a chain needs what is written here.
+    from aipimage.io.chain.members import MemberFiles, peek_header
+
+    try:
+        old = peek_header(storage, path)
+    except AipImageError:
+        return  # It is of no more use to anybody.
+    files = MemberFiles(storage, [os.path.dirname(path)])
+    others = [each for each in files.of_chain(old.chain_id) if each.file_id != old.file_id]
+    if others:
+        raise TargetError(
+            f"{path}: belongs to a chain, of which {others[0].path} is another image and may need "
+            "it; choose another name, or remove it first"
+        )
 
 
 class PipeStream:

@@ -10,8 +10,10 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from aipimage.errors import FormatError, IntegrityError
-from aipimage.extents import SECTOR, Kind
+from aipimage.extents import DATA, SECTOR, Kind
 from aipimage.io.buffers import Buffers
 from aipimage.io.codec import BytesLike
 from aipimage.io.devicemap import Piece
@@ -76,6 +78,7 @@ def restore_device(
     # The map's root is read before the target is touched: a damaged image refuses with nothing
     # written.
     entry.map.root()
+    _check_files(image, entry)
     sink = open_target(target, entry.size, force=force, set_size=set_size, storage=storage)
     try:
         result = _Restorer(image, device, sink).run(executor, threads, progress)
@@ -84,6 +87,19 @@ def restore_device(
         sink.abort()
         raise
     return result
+
+
+def _check_files(image: Image, device: Device) -> None:
+    """``IncompleteError`` unless all files that hold the device's data are there: found out before
+    the target is touched.
+    """
+    needed: set[int] = set()
+    for _, block in device.map.walk():
+        needed.update(np.unique(block["origin"][block["kind"] == DATA]).tolist())
+    for index in needed:
+        origin = image.seal.origins[index].origin
+        if not image.segments.holds(origin):
+            image.foreign.holder(origin)
 
 
 class _Restorer:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from aipimage._core import is_zero
 from aipimage.errors import StorageError, TargetError
+from aipimage.format import constants as c
 from aipimage.io.mounts import SystemUse
 from aipimage.io.storage import DEFAULT, File, FileInfo, Storage, StrPath
 
@@ -293,6 +294,8 @@ def _existing_file(
         info = file.info()
         _refuse_use(name, use.of_file(info.device, info.inode))
         file.lock()
+        if file.pread(len(c.HEADER_MAGIC), 0) in (c.HEADER_MAGIC, c.PART_MAGIC):
+            raise TargetError(f"{name}: is an image itself; remove it first if it is not needed")
         if info.size and not force:
             raise TargetError(f"{name}: already there and not empty; ask to overwrite it (--force)")
         if info.size and size is not None and not set_size:

@@ -72,7 +72,15 @@ def test_options(here: Path) -> None:
     assert restored(here, out) == (here / "1.raw").read_bytes()
     done("merge", here / "2.aiv.new", *images(here, 0, 1))
     assert "already there" in invoke("merge", here / "2.aiv.new", *images(here, 0, 1)).error
+    (here / "2.aiv.new").write_bytes(b"something else")
     done("merge", here / "2.aiv.new", *images(here, 0, 1), "--overwrite")
+
+
+def test_a_point_of_the_chain_is_not_overwritten(here: Path) -> None:
+    before = (here / "2.aiv").read_bytes()
+    ran = invoke("merge", here / "2.aiv", *images(here, 0, 1), "--overwrite")
+    assert (ran.code, "belongs to a chain" in ran.error) == (1, True)
+    assert (here / "2.aiv").read_bytes() == before
 
 
 def test_dry_run(here: Path) -> None:

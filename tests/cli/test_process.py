@@ -70,7 +70,8 @@ GOLDEN = [
     ("createimage -o plain.aiv disk.raw", 1,
      "plain.aiv: is already there; choose another name or ask to overwrite it", "TargetError"),
     ("createimage -o n.aiv disk.raw --kind incremental", 1,
-     "incremental images come with a later release; this one makes full images", "RequestError"),
+     "--kind incremental needs what the image builds on: give --parent IMAGE, or the directory of "
+     "its chain", "RequestError"),
     ("createimage -o n.aiv disk.raw --split 5X", 2,
      "Invalid value for '--split': '5X' is not a size; write 650M, 4G, 512K, 1T or plain bytes; "
      "see aipimage createimage --help", "UsageError"),

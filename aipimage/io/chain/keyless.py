@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from aipimage.errors import AipImageError, CancelledError, IncompleteError
 from aipimage.format import constants as c
-from aipimage.io.chain.members import MemberFiles
+from aipimage.io.chain.members import MemberFiles, searched
 from aipimage.io.chain.verify import JoinedProgress, wrong_state
 from aipimage.io.instream import InStream, base_path, open_stream
 from aipimage.io.keyless import verify_keyless
@@ -44,7 +44,7 @@ def verify_chain_keyless(
 ) -> VerifyResult:  # fmt: skip
     """Check the files of a chain; the public form is :func:`aipimage.verify_keyless`."""
     name = os.fspath(path)
-    files = MemberFiles(storage, [os.path.dirname(name), *(search or ())])
+    files = MemberFiles(storage, [os.path.dirname(name), *searched(search)])
     with open_stream(storage, name) as stream:
         suite, chain_id = (header := read_header(stream)).suite, header.chain_id
         own = _job(base_path(name), stream)

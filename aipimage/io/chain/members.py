@@ -13,7 +13,13 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from aipimage.errors import AipImageError, IncompleteError, LimitError, StorageError
+from aipimage.errors import (
+    AipImageError,
+    FormatError,
+    IncompleteError,
+    LimitError,
+    StorageError,
+)
 from aipimage.format import constants as c
 from aipimage.format.header import Header, decode_core, decode_core_length
 from aipimage.format.parts import decode_part_header
@@ -115,6 +121,13 @@ def _distinct(paths: Iterable[str]) -> Iterator[str]:
             yield path
 
 
+def searched(search: StrPath | Sequence[StrPath] | None) -> list[StrPath]:
+    """The directories of an argument ``search``: one alone, several, or none."""
+    if search is None:
+        return []
+    return [search] if isinstance(search, (str, os.PathLike)) else list(search)
+
+
 class Held:
     """A file of the chain that others read from: its stream, and which origins lie where in it."""
 
@@ -164,7 +177,13 @@ class ForeignFiles:
         if not held.segments.covers(origin, offset, buffer.nbytes):
             # A merge leaves dead records out, which a file that went into it still has.
             held = self._covering(origin, offset, buffer.nbytes) or held
-        held.read_into(origin, offset, buffer)
+        try:
+            held.read_into(origin, offset, buffer)
+        except FormatError as error:
+            raise type(error)(
+                f"{self._own_path}: needs data that {held.stream.name} does not have (any more): "
+                f"it was lost, or left out by a merge; {error}"
+            ) from error
 
     def _covering(self, origin: bytes, offset: int, length: int) -> Held | None:
         with self._lock:

@@ -62,7 +62,8 @@ class DeviceWork:
         method, changed, reason = self._method(take)
         take = aligned(_united(take, changed), self._grain, self._source.size)
         compared = method not in (Method.TRACKED, Method.FULL)
-        refine = self._old if compared and self._parent_has_data(method) else None
+        reachable = self._old is None or self._parent_has_data(method)
+        refine = self._old if compared and reachable else None
         scanner = Scanner(
             self._source, refine, self._grain, self._update.digest_view is not None,
             self._options.stop_on_error,
@@ -123,6 +124,7 @@ class DeviceWork:
         except IncompleteError as error:
             if method == Method.DATA:
                 raise ParentUnusableError(str(error)) from error
+            self._job.warn(f"{error}; the new image cannot be restored without it")
             return False
         return True
 

@@ -20,7 +20,12 @@ from aipimage.errors import (
 )
 from aipimage.format import constants as c
 from aipimage.format.constants import ImageKind
-from aipimage.io.chain.members import Candidate, MemberFiles, stat_is_directory
+from aipimage.io.chain.members import (
+    Candidate,
+    MemberFiles,
+    searched,
+    stat_is_directory,
+)
 from aipimage.io.image import Image, open_image
 from aipimage.io.keys import ChainKeys
 from aipimage.io.sources import BlockSource
@@ -168,7 +173,7 @@ def _newest_in(
     storage: Storage, directory: str, kind: ImageKind, sources: Sequence[BlockSource],
     password: str | None, search: Sequence[str | os.PathLike[str]] | None,
 ) -> Image | None:  # fmt: skip
-    files = MemberFiles(storage, [directory, *(search or ())])
+    files = MemberFiles(storage, [directory, *searched(search)])
     candidates = sorted(files.all(), key=lambda each: each.created, reverse=True)
     refused: PasswordError | None = None
     for chain_id in dict.fromkeys(each.chain_id for each in candidates):

@@ -23,7 +23,7 @@ from aipimage.format.record import NO_REFERENCE, Reference, verified_record
 from aipimage.format.seal import Seal, SealOrigin
 from aipimage.io import entropy
 from aipimage.io.chain.assemble import Assembly
-from aipimage.io.chain.members import MemberFiles
+from aipimage.io.chain.members import MemberFiles, searched
 from aipimage.io.image import open_image
 from aipimage.io.imagewriter import PlaceInChain, sealed_header
 from aipimage.io.merge.copying import Batch, Kept, copied
@@ -89,9 +89,11 @@ def merge_images(
     """
     if threads is not None and threads < 1:
         raise RequestError(f"{threads} threads are not possible; give at least 1")
+    if isinstance(paths, (str, os.PathLike)):
+        raise RequestError("give the images to merge as a list of at least two")
     names = [os.fspath(path) for path in paths]
     directories = [os.path.dirname(each) for each in (*names, os.fspath(out))]
-    files = MemberFiles(storage, list(dict.fromkeys([*directories, *(search or ())])))
+    files = MemberFiles(storage, list(dict.fromkeys([*directories, *searched(search)])))
     with Run(storage, names, password, files) as run:
         job = _Merge(run, os.fspath(out), split, overwrite, threads, progress)
         return job.run(resume, dry_run, remove)

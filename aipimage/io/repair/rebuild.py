@@ -19,7 +19,7 @@ from aipimage.format.record import NO_REFERENCE, Reference
 from aipimage.format.seal import Seal, SealDevice, SealOrigin
 from aipimage.io import entropy
 from aipimage.io.chain.assemble import Assembly
-from aipimage.io.chain.members import ForeignFiles, MemberFiles, peek_header
+from aipimage.io.chain.members import ForeignFiles, MemberFiles, peek_header, searched
 from aipimage.io.imagewriter import sealed_header
 from aipimage.io.mapbuild import MapBuilder
 from aipimage.io.numbering import RecordNumbers
@@ -59,7 +59,7 @@ def repair_image(
         path: of the image, of a ``.partial`` file, or of any part of a split image; missing parts
             are holes.
         out: of the new image, in one file; it must not be there yet.
-        search: directories with the other images of its chain; that of ``path`` by default.
+        search: directories with the other images of its chain, besides that of ``path``.
         zero_lost: lost ranges become :attr:`Kind.UNREADABLE` instead, which reads as zeros, and
             which a reader can tell from zeros that were saved.
 
@@ -72,7 +72,7 @@ def repair_image(
     if storage.resolve(name) == storage.resolve(target):
         raise RequestError(f"{target}: is the damaged image itself; give another name")
     with open_salvage(storage, name) as stream:
-        files = MemberFiles(storage, [os.path.dirname(name)] if search is None else search)
+        files = MemberFiles(storage, [os.path.dirname(name), *searched(search)])
         return _Repair(stream, name, target, password, files, zero_lost, progress, storage).run()
 
 

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
+from aipimage.io import keys
 from tests.safety.memory import MemorySystem
+
+
+@pytest.fixture(scope="package", autouse=True)
+def derivations_are_not_remembered_elsewhere() -> Iterator[None]:
+    """Some tests here derive each key once; other folders get the real function back."""
+    real = keys._slot_keys
+    yield
+    keys._slot_keys = real
 
 
 @pytest.fixture

@@ -539,3 +539,21 @@ def test_no_image_of_a_chain_is_a_circle(maker: Maker) -> None:
     with maker.open(a) as image:
         image.chain.check()
         assert len(image.chain.members_of_tree) == 4
+
+
+def test_a_password_of_any_image_finds_the_chain(tmp_path: Path) -> None:
+    """The passwords of the newest image were changed; the old one still opens the others."""
+    (tmp_path / "disk.raw").write_bytes(b"a" * 100_000)
+    source = tmp_path / "disk.raw"
+    aipimage.create(tmp_path / "0.aiv", source, encrypt="aes-256", password="old")
+    aipimage.create(tmp_path / "1.aiv", source, parent=tmp_path / "0.aiv", password="old")
+    aipimage.change_password(tmp_path / "1.aiv", "old", "new")
+    for password in ("old", "new"):
+        assert len(aipimage.find_chain(tmp_path, password=password)) == 2
+    with pytest.raises(aipimage.PasswordError):
+        aipimage.find_chain(tmp_path, password="wrong")
+    # A new image takes over the slots of its parent, so that its password must be the parent's.
+    with pytest.raises(aipimage.PasswordError):
+        aipimage.create(tmp_path / "2.aiv", source, parent=tmp_path, password="old")
+    made = aipimage.create(tmp_path / "2.aiv", source, parent=tmp_path, password="new")
+    assert (made.kind, made.sequence) == ("incremental", 2)

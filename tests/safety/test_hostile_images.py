@@ -180,7 +180,7 @@ def test_class_09_a_tiny_file_that_declares_a_petabyte() -> None:
 
 
 @pytest.mark.parametrize(
-    ("offset", "value"), [(8, 2), (12, 1 << 31), (16, 8), (16, 1 << 40), (72, 9), (76, 2)]
+    ("offset", "value"), [(8, 2), (12, 1 << 31), (16, 16), (16, 1 << 40), (72, 9), (76, 2)]
 )
 def test_class_10_unknown_version_flag_suite_digest(offset: int, value: int) -> None:
     forger = forger_of("plain")

@@ -16,7 +16,6 @@ from aipimage.errors import (
     IncompleteError,
     IntegrityError,
     LimitError,
-    PasswordError,
     RequestError,
 )
 from aipimage.format import constants as c
@@ -29,6 +28,7 @@ from aipimage.io.chain.files import (
 )
 from aipimage.io.chain.links import KIND_NAMES, Links, Node, in_tree_order, upward
 from aipimage.io.chain.members import MemberFiles
+from aipimage.io.chain.unlocking import chain_keys
 from aipimage.io.keys import ChainKeys
 from aipimage.io.storage import DEFAULT, Storage
 
@@ -234,21 +234,9 @@ def _one_chain(files: MemberFiles, chain_id: str | None) -> bytes:
 
 
 def _keys_of(files: MemberFiles, chain_id: bytes, password: str | None) -> ChainKeys | None:
-    """The keys, from the newest image that can be opened."""
-    from aipimage.io.image import open_image
-
+    """The keys, from the newest image that the password opens."""
     candidates = sorted(files.of_chain(chain_id), key=lambda each: each.created, reverse=True)
-    first: AipImageError | None = None
-    for candidate in candidates:
-        try:
-            with open_image(candidate.path, password, files=files, storage=files.storage) as image:
-                return image.keys
-        except PasswordError:
-            raise
-        except AipImageError as error:
-            first = first or error
-    assert first is not None
-    raise first
+    return chain_keys(files, candidates, password)
 
 
 def _read_all(

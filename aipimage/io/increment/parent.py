@@ -26,6 +26,7 @@ from aipimage.io.chain.members import (
     searched,
     stat_is_directory,
 )
+from aipimage.io.chain.unlocking import chain_keys
 from aipimage.io.image import Image, open_image
 from aipimage.io.keys import ChainKeys
 from aipimage.io.sources import BlockSource
@@ -196,18 +197,20 @@ def _newest_of(
     sources: Sequence[BlockSource], password: str | None,
 ) -> Image | None:  # fmt: skip
     """The newest point of a chain that holds one of the sources."""
-    keys: ChainKeys | None = None
+    try:
+        keys = chain_keys(files, members, password)
+    except PasswordError:
+        raise
+    except AipImageError:
+        return None  # Damaged files are no parents.
     points: list[_Point] = []
     parents: set[bytes] = set()
     for member in members:
         try:
             image = _open_member(files, member.path, password, keys)
-        except PasswordError:
-            raise
         except AipImageError:
-            continue  # A damaged file is no parent; the others are still there.
+            continue  # Likewise; the others are still there.
         with image:
-            keys = image.keys
             parents.add(image.seal.parent_id)
             if _is_candidate(image, kind, sources):
                 points.append(_Point.of(image))
@@ -216,7 +219,8 @@ def _newest_of(
     if not points:
         return None
     newest = max(points, key=lambda each: (each.created, each.written, each.sequence))
-    return _open_member(files, newest.path, password, keys)
+    # With its own password: the new image takes over its key slots.
+    return _open_member(files, newest.path, password, None)
 
 
 @dataclass(frozen=True, slots=True)

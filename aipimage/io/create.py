@@ -33,7 +33,7 @@ from aipimage.io.packer import CLUSTER, Batch, PackedBatch, Packer, Turns
 from aipimage.io.pipeline import executor_for, in_order
 from aipimage.io.progress import ProgressCallback, RateLimit, Reporter
 from aipimage.io.resume import ResumedState, reopen_partial
-from aipimage.io.sources import BlockSource, open_source
+from aipimage.io.sources import BlockSource, open_source, place_of
 from aipimage.io.storage import DEFAULT, Storage
 from aipimage.version import __version__
 
@@ -340,7 +340,7 @@ class CreateJob:
         devices = [
             {
                 "name": os.path.basename(source.name) or source.name,
-                "source": source.name,
+                "source": place_of(source),
                 "size": source.size,
                 "sector_size": source.sector_size,
                 "fingerprint": source.fingerprint(),

@@ -255,6 +255,14 @@ class BinaryFileSource:
         """Do nothing: the object is the caller's."""
 
 
+def place_of(source: BlockSource) -> str:
+    """What tells a source from others, from one image to the next: the absolute path of a file or
+    device; the name of any other object, which is its owner's to choose.
+    """
+    is_path = isinstance(source, (FileSource, DeviceSource))
+    return os.path.abspath(source.name) if is_path else source.name
+
+
 def open_source(obj: StrPath | BinaryIO | BlockSource, storage: Storage = DEFAULT) -> BlockSource:
     """Return the block source for a path, a seekable binary file object, or a source as it is.
 

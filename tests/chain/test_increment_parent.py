@@ -350,3 +350,43 @@ def test_a_pipe_is_never_written_twice(system: MemorySystem) -> None:
     with pytest.raises(AipImageError, match="missing"):
         create_image(target, [source], chosen, None, Storage(system))
     assert target.getvalue().count(b"\x89AIV\r\n\x1a\n") == 1
+
+
+def test_disks_of_one_name_have_chains_of_their_own(tmp_path: Path) -> None:
+    """In one directory of images; the disk is told by where it lies, also by a relative path."""
+    images = tmp_path / "images"
+    images.mkdir()
+    for number in (1, 2):
+        (tmp_path / f"vm{number}").mkdir()
+        (tmp_path / f"vm{number}" / "disk.raw").write_bytes(bytes([number]) * 200_000)
+        aipimage.create(images / f"{number}.aiv", tmp_path / f"vm{number}" / "disk.raw")
+    for number in (1, 2, 1):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(tmp_path / f"vm{number}")
+            path = images / f"{number}-{len(list(images.iterdir()))}.aiv"
+            made = aipimage.create(path, "disk.raw", parent=images, changed=[])
+        assert (made.kind, made.changes[0].method) == ("incremental", "tracked")
+        with aipimage.open(path) as image, aipimage.open(images / f"{number}.aiv") as first:
+            assert image.chain_id == first.chain_id
+
+
+def test_a_tracker_of_another_disk_of_the_same_name_is_not_believed(tmp_path: Path) -> None:
+    """A clone of a disk differs in few places, which no sample finds."""
+    images, here, there = (tmp_path / name for name in ("images", "here", "there"))
+    for folder in (images, here, there):
+        folder.mkdir()
+    disk = bytearray(b"same" * 2_000_000)
+    (here / "disk.raw").write_bytes(disk)
+    disk[5_000_000] ^= 1
+    (there / "disk.raw").write_bytes(disk)
+    aipimage.create(images / "0.aiv", here / "disk.raw")
+    made = aipimage.create(images / "1.aiv", there / "disk.raw", parent=images, changed=[])
+    assert made.changes[0].method == "digests"
+    assert "name only" in str(made.changes[0].reason)
+    with aipimage.open(images / "1.aiv") as image:
+        assert image.devices[0].open().readall() == disk
+    # Who names the image vouches for it.
+    named = aipimage.create(
+        images / "2.aiv", there / "disk.raw", parent=images / "1.aiv", changed=[]
+    )
+    assert named.changes[0].method == "tracked"

@@ -53,7 +53,6 @@ class DeviceWork:
         self._grain = job.options.grain
         self._stripe = 1 << writer.header.stripe_shift
         self._read = self._changed = 0
-        self._pending: list[Group] = []
 
     def run(self, executor: Executor, in_flight: int, start: int) -> DeviceChanges:
         """Look at everything from byte ``start`` on, and write what changed."""
@@ -92,6 +91,8 @@ class DeviceWork:
             reason = changes.doubt
             if reason is None and changes.since not in (None, *parents):
                 reason = f"the change tracker counts from another image, {changes.since}"
+            if reason is None and changes.since is None and not self._job.is_sure(self._number):
+                reason = "the parent was found by the disk's name only; name the image to vouch"
             if reason is None:
                 ranges = self._with_tail(changes.ranges, changes.size)
                 wrong = self._sampled(_united(take, ranges))

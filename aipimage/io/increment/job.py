@@ -188,6 +188,10 @@ class IncrementJob(CreateJob):
         """The device of the parent that a source continues."""
         return self._base.devices[number]
 
+    def is_sure(self, number: int) -> bool:
+        """Whether a source is beyond doubt the disk that it continues."""
+        return self._base.sure[number]
+
     def changed_of(self, number: int) -> object:
         """What the caller says of the changes of a source; ``None`` for nothing."""
         changed = self._options.changed

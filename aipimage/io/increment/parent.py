@@ -29,13 +29,11 @@ from aipimage.io.chain.members import (
 from aipimage.io.chain.unlocking import chain_keys
 from aipimage.io.image import Image, open_image
 from aipimage.io.keys import ChainKeys
-from aipimage.io.sources import BlockSource
+from aipimage.io.sources import BlockSource, place_of
 from aipimage.io.storage import Storage
 
 if TYPE_CHECKING:
     from aipimage.io.device import Device
-
-_KINDS = {each.name.lower(): each for each in ImageKind}
 
 
 class ParentUnusableError(AipImageError):
@@ -75,11 +73,15 @@ class Parent:
     Attributes:
         image: opened for reading; closed by whoever asked for it.
         devices: for each source the device of the image that it continues, or ``None``.
+        sure: whether that is the same disk beyond doubt: the caller named the image, or the source
+            lies where it lay. Two disks may share a name, so that what a tracker says of one must
+            not be believed of the other.
         kind: of the new image.
     """
 
     image: Image
     devices: list[Device | None]
+    sure: list[bool]
     kind: ImageKind
 
     def describe(self) -> dict[str, str | int]:
@@ -91,15 +93,6 @@ class Parent:
             "parent_sequence": image.seal.sequence,
             "parent_kind": image.seal.kind,
         }
-
-
-def parse_kind(kind: str | None) -> ImageKind | None:
-    """Return the kind that people name ``full``, ``incremental`` or ``differential``."""
-    if kind is None:
-        return None
-    if kind not in _KINDS:
-        raise RequestError(f"unknown kind {kind!r}: use one of {', '.join(_KINDS)}")
-    return _KINDS[kind]
 
 
 def find_parent(
@@ -123,7 +116,7 @@ def find_parent(
     try:
         _check_place(image, kind)
         _guard_reads(image)
-        return Parent(image, _matched(image, sources, named), kind)
+        return Parent(image, *_matched(image, sources, named), kind)
     except BaseException:
         image.close()
         raise
@@ -143,27 +136,28 @@ def _check_place(image: Image, kind: ImageKind) -> None:
 
 
 def _matched(
-    image: Image, sources: Sequence[BlockSource], by_position: bool
-) -> list[Device | None]:
-    """Which device each source continues: by path, else by name, else by its place."""
+    image: Image, sources: Sequence[BlockSource], named: bool
+) -> tuple[list[Device | None], list[bool]]:
+    """Which device each source continues, and whether that is sure: by where it lies, else by its
+    name, else, in an image that the caller ``named``, by its place among the sources.
+    """
     free = list(image.devices)
     found: list[Device | None] = [None] * len(sources)
-    for same in (_same_path, _same_name):
+    sure = [named] * len(sources)
+    for same in (_same_place, _same_name):
         for index, source in enumerate(sources):
             fitting = [each for each in free if found[index] is None and same(each, source)]
             if fitting:
                 found[index] = fitting[0]
+                sure[index] = named or same is _same_place
                 free.remove(fitting[0])
-    if by_position and not any(found) and len(sources) == len(image.devices):
-        return list(image.devices)
-    return found
+    if named and not any(found) and len(sources) == len(image.devices):
+        found = list(image.devices)
+    return found, sure
 
 
-def _same_path(device: Device, source: BlockSource) -> bool:
-    path = device.metadata.get("source")
-    if not isinstance(path, str):
-        return False
-    return path == source.name or os.path.abspath(path) == os.path.abspath(source.name)
+def _same_place(device: Device, source: BlockSource) -> bool:
+    return device.metadata.get("source") == place_of(source)
 
 
 def _same_name(device: Device, source: BlockSource) -> bool:
@@ -177,6 +171,7 @@ def _newest_in(
     files = MemberFiles(storage, [directory, *searched(search)])
     candidates = sorted(files.all(), key=lambda each: each.created, reverse=True)
     refused: PasswordError | None = None
+    alike: Image | None = None
     for chain_id in dict.fromkeys(each.chain_id for each in candidates):
         members = [each for each in candidates if each.chain_id == chain_id]
         try:
@@ -185,11 +180,20 @@ def _newest_in(
             # Another job's images may lie here too, with another password.
             refused = refused or error
             continue
-        if found is not None:
+        if found is None:
+            continue
+        if any(_matched(found, sources, named=False)[1]):
+            if alike is not None:
+                alike.close()
             return found
-    if refused is not None:
+        # A disk of the same name, maybe another one: taken only where no other chain is surer.
+        if alike is None:
+            alike = found
+        else:
+            found.close()
+    if alike is None and refused is not None:
         raise refused
-    return None
+    return alike
 
 
 def _newest_of(
@@ -252,4 +256,4 @@ def _open_member(
 def _is_candidate(image: Image, kind: ImageKind, sources: Sequence[BlockSource]) -> bool:
     if kind == ImageKind.DIFFERENTIAL and image.seal.kind != ImageKind.FULL:
         return False
-    return any(_matched(image, sources, by_position=False))
+    return any(_matched(image, sources, named=False)[0])

@@ -319,7 +319,7 @@ def read_with_retries(
             todo += halves
             if not halves:
                 part[:] = bytes(part.nbytes)
-                _append_merged(bad, start, end - start)
+                append_merged(bad, start, end - start)
     return bad
 
 
@@ -332,7 +332,8 @@ def _halves(start: int, end: int, sector: int) -> list[tuple[int, int]]:
     return [(middle, end), (start, middle)] if middle < end else []
 
 
-def _append_merged(ranges: list[tuple[int, int]], start: int, length: int) -> None:
+def append_merged(ranges: list[tuple[int, int]], start: int, length: int) -> None:
+    """Add a range behind the others, to the last one where it follows on that."""
     if ranges and sum(ranges[-1]) == start:
         start, length = ranges[-1][0], ranges.pop()[1] + length
     ranges.append((start, length))

@@ -260,6 +260,25 @@ def test_unreadable_sectors(system: MemorySystem, method: str, grain: int) -> No
     check(system, "1.aiv", [made_of(system, "1.aiv")], bad=bad)
 
 
+def test_a_sector_gone_bad_beside_a_change_keeps_what_the_parent_has(system: MemorySystem) -> None:
+    """A tracker calls it unchanged, and its block is read for the digest only."""
+    source = disk()
+    make(system, "0.aiv", [source])
+    before = source.content()
+    source.write(65_536, b"new" * 1000)
+    source.bad = [(70_144, 512)]
+    made = make(system, "1.aiv", [source], "0.aiv", changed=[(65_536, 3000)])
+    assert (made.unreadable, made.unreadable_ranges) == (0, ())
+    source.bad = []
+    now = source.content()
+    assert now[70_144:70_656] == before[70_144:70_656]
+    check(system, "1.aiv", [now])
+    # One that the tracker calls changed is marked.
+    source.bad = [(70_144, 512)]
+    made = make(system, "2.aiv", [source], "1.aiv", changed=[(65_536, 3000), (70_144, 512)])
+    assert made.unreadable_ranges == ((0, 70_144, 512),)
+
+
 def test_stop_on_error(system: MemorySystem) -> None:
     source = disk()
     make(system, "0.aiv", [source])

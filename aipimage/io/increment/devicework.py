@@ -60,11 +60,10 @@ class DeviceWork:
             take = must_take(self._source, self._old, self._grain)
         method, changed, reason = self._method(take)
         take = aligned(_united(take, changed), self._grain, self._source.size)
-        compared = method not in (Method.TRACKED, Method.FULL)
-        reachable = self._old is None or self._parent_has_data(method)
-        refine = self._old if compared and reachable else None
+        old = self._old
+        parent = old if old is not None and self._parent_has_data(method) else None
         scanner = Scanner(
-            self._source, refine, self._grain, self._update.digest_view is not None,
+            self._source, parent, self._grain, self._update.digest_view is not None,
             self._options.stop_on_error,
         )  # fmt: skip
         pieces = self._pieces(method, take, start)

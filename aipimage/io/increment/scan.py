@@ -25,7 +25,7 @@ from aipimage.io.buffers import Buffers, thread_buffer
 from aipimage.io.changes.byteranges import ByteRanges
 from aipimage.io.increment.parent import ParentUnusableError, reading_parent
 from aipimage.io.restore import read_range
-from aipimage.io.sources import BlockSource, read_with_retries
+from aipimage.io.sources import BlockSource, append_merged, read_with_retries
 
 if TYPE_CHECKING:
     from aipimage.io.device import Device
@@ -87,8 +87,8 @@ class Scanner:
     """Looks at pieces of one device; safe for threads.
 
     Args:
-        parent: the device in the parent, or ``None`` where its data is not to be read: then a
-            changed block is taken whole.
+        parent: the device in the parent, or ``None`` where its data cannot be read: then a changed
+            block is taken whole.
         grain: bytes, the size of a cluster.
     """
 
@@ -103,6 +103,8 @@ class Scanner:
     def scan(self, piece: Piece) -> Scanned:
         """Do the whole work of one piece."""
         view, unreadable = self._read(piece)
+        if unreadable and piece.method == Method.TRACKED and self.parent is not None:
+            unreadable = self._kept(piece, view, unreadable)
         grain = SECTOR if unreadable else self.grain
         layout = _Layout(piece.segments, grain)
         changed = self._changed(piece, layout, view)
@@ -147,6 +149,25 @@ class Scanner:
                 bad += read_with_retries(self.source, part, offset, sector=self.source.sector_size)
             at += length
         return view, bad
+
+    def _kept(
+        self, piece: Piece, view: memoryview, unreadable: list[tuple[int, int]]
+    ) -> list[tuple[int, int]]:
+        """Put the parent's content into sectors that cannot be read any more and did not change, so
+        that the rest of a block that was touched elsewhere stays as it is kept; return the others.
+        """
+        layout = _Layout(piece.segments, SECTOR)
+        taken = layout.bits(piece.take)
+        left: list[tuple[int, int]] = []
+        for offset, length in unreadable:
+            for at in range(offset, offset + length, SECTOR):
+                end = min(at + SECTOR, offset + length)
+                place = layout.place_of(at)
+                if taken[place // SECTOR // 8] >> place // SECTOR % 8 & 1:
+                    append_merged(left, at, end - at)
+                else:
+                    self._parent_bytes(view[place : place + end - at], at)
+        return left
 
     def _changed(self, piece: Piece, layout: _Layout, view: memoryview) -> Bits:
         taken = layout.bits(piece.take)
@@ -247,6 +268,11 @@ class _Layout:
         """Device offset of a place in the buffer, both in bytes."""
         row = int(np.searchsorted(self._starts, place, "right")) - 1
         return int(self.segments[row, 0]) + place - int(self._starts[row])
+
+    def place_of(self, offset: int) -> int:
+        """Place in the buffer of a device offset that lies in a segment, both in bytes."""
+        row = int(np.searchsorted(self.segments[:, 0], offset, "right")) - 1
+        return int(self._starts[row]) + offset - int(self.segments[row, 0])
 
     def neighbours(self, rows: Runs) -> Iterator[tuple[int, int]]:
         """(start, end) in the buffer of blocks that follow each other on the device."""

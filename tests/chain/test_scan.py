@@ -131,8 +131,17 @@ def twin(
             continue
         if method == Method.TRACKED:
             changed = bool(take[start])
-        elif method == Method.DATA or parent:
+        elif method == Method.DATA:
             changed = bool(take[start]) or content[start:stop] != was[start:stop]
+        elif parent:
+            # Whole sectors are compared: where the disk became shorter inside of one, the rest of
+            # what the parent has of it is gone.
+            end = -(-stop // 512) * 512
+            now, then = content[start:stop], old[start:end]
+            low = start - start % BLOCK
+            differs = _digest(content[low : low + BLOCK]) != _digest(old[low : low + BLOCK])
+            changed = differs and now.ljust(end - start, b"\0") != then.ljust(end - start, b"\0")
+            changed |= bool(take[start])
         else:
             low = start - start % BLOCK
             block = slice(low, min(low + BLOCK, size))

@@ -1,0 +1,1 @@
+"""File systems and other contents of volumes: one module or package a family."""

@@ -1,0 +1,1 @@
+"""Partition tables: read from any block source, written back to any sink."""

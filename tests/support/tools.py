@@ -1,38 +1,48 @@
-"""Programs that tests compare with: skipped where one is missing, unless they must be there."""
+"""Programs that tests compare with: found also where only an administrator's path leads."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-import pytest
+from tests.support import loop_device, require
+
+PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 
 
-def require(*programs: str) -> None:
+def require_programs(*programs: str) -> None:
     """Skip the test unless all programs are installed; with AIPIMAGE_REQUIRE_TOOLS it fails."""
-    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
-    os.environ["PATH"] = path
-    missing = [name for name in programs if shutil.which(name, path=path) is None]
-    if missing:
-        unavailable(f"not installed: {', '.join(missing)}")
+    missing = [name for name in programs if shutil.which(name, path=PATH) is None]
+    require(not missing, ", ".join(missing))
 
 
-def unavailable(reason: str) -> None:
-    """Skip the test for want of something; with AIPIMAGE_REQUIRE_TOOLS it fails."""
-    if os.environ.get("AIPIMAGE_REQUIRE_TOOLS") == "1":
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
-def run(command: Sequence[str | os.PathLike[str]], timeout: float = 120, **more: Any) -> str:
-    """Run a program that must succeed; return what it printed."""
+def run(
+    command: Sequence[str | os.PathLike[str]], timeout: float = 120, codes: Sequence[int] = (0,),
+    **more: Any,
+) -> str:  # fmt: skip
+    """Run a program that must end with one of ``codes``; return what it printed."""
+    words = [os.fspath(word) for word in command]
     done = subprocess.run(
-        [os.fspath(word) for word in command], timeout=timeout, check=False,
+        words, timeout=timeout, check=False, env=os.environ | {"PATH": PATH, "LC_ALL": "C"},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, **more,
     )  # fmt: skip
     text = done.stdout.decode(errors="replace")
-    assert done.returncode == 0, f"{command}: {done.returncode}\n{text[-4000:]}"
+    assert done.returncode in codes, f"{words}: {done.returncode}\n{text[-4000:]}"
     return text
+
+
+@contextmanager
+def mounted(volume: Path, at: Path, *options: str) -> Iterator[Path]:
+    """Mount a volume that lies in a file, by the kernel's own driver, and unmount it afterwards."""
+    at.mkdir(exist_ok=True)
+    with loop_device(volume) as device:
+        run(["mount", *options, device, at])
+        try:
+            yield at
+        finally:
+            run(["umount", at])

@@ -49,7 +49,7 @@ from aipimage.io.create import (
     create_image,
 )
 from aipimage.io.device import Device, DeviceFile
-from aipimage.io.image import DEFAULT_CACHE, Image, open_image
+from aipimage.io.image import DEFAULT_CACHE, open_image
 from aipimage.io.keyless import verify_keyless
 from aipimage.io.merge.job import MergeResult, merge_images
 from aipimage.io.passwords import (
@@ -64,12 +64,14 @@ from aipimage.io.progress import Progress, ProgressCallback
 from aipimage.io.repair import RepairResult
 from aipimage.io.repair import repair_image as repair
 from aipimage.io.restore import RestoreResult
-from aipimage.io.sources import BlockSource
+from aipimage.io.sources import BlockSource, open_source
 from aipimage.io.splitting import CopyResult
 from aipimage.io.splitting import join_image as join
 from aipimage.io.splitting import split_image as split
 from aipimage.io.verify import Damage, MemberResult, VerifyResult
 from aipimage.version import __version__
+from aipimage.volumes.image import Image
+from aipimage.volumes.layout import DiskInfo, Preparation, VolumeInfo, disk_info
 
 __all__ = [
     "AipImageError",
@@ -85,6 +87,7 @@ __all__ = [
     "Device",
     "DeviceChanges",
     "DeviceFile",
+    "DiskInfo",
     "Extent",
     "FormatError",
     "Image",
@@ -107,6 +110,7 @@ __all__ = [
     "TargetError",
     "UnsupportedError",
     "VerifyResult",
+    "VolumeInfo",
     "__version__",
     "add_password",
     "add_recovery_key",
@@ -120,6 +124,7 @@ __all__ = [
     "remove_password",
     "repair",
     "split",
+    "survey",
     "verify_keyless",
 ]
 
@@ -148,11 +153,17 @@ def create(
     compare: str = "auto",
     grain: int = 4096,
     search: Sequence[str | os.PathLike[str]] | None = None,
+    include_free: bool = False,
+    volumes: Sequence[int] | Sequence[Sequence[int] | None] | None = None,
+    leave_out_paging: bool = False,
     progress: ProgressCallback | None = None,
 ) -> CreateResult:
     """Create an image of one or more disks or volumes: a full one, or one of what changed.
 
-    The image is written as ``path.partial`` and bears its name only once it is whole and durable.
+    Of volumes whose file systems are known only the used clusters are kept. Where there is any
+    doubt about an allocation map (a journal that was not replayed, structures that disagree) the
+    whole volume is, and the result's ``warnings`` say why. The image is written as
+    ``path.partial`` and bears its name only once it is whole and durable.
 
     Args:
         path: of the new image, or a binary file object (a pipe, say) that it is written to in one
@@ -188,6 +199,11 @@ def create(
             away; ``"data"``: with the parent's data; ``"auto"``: digests where there are some.
         grain: bytes of a cluster, the smallest change that is told apart: 512 to 4096.
         search: directories in which the other images of the chain lie, besides the parent's own.
+        include_free: keep free clusters too.
+        volumes: numbers of the volumes to keep, as the system numbers partitions, from 1; a list of
+            such lists, or ``None`` for all, where there are several sources. What lies outside of
+            volumes (boot code, the partition table) is kept in any case.
+        leave_out_paging: leave out the content of pagefile.sys, hiberfil.sys and swapfile.sys.
         checkpoint_bytes, checkpoint_seconds: write a checkpoint after so many stored bytes or so
             long, whichever is first.
         progress: called about ten times a second with a :class:`Progress`; returning ``False``
@@ -199,13 +215,28 @@ def create(
         SourceError: a source cannot be read or shrank. StorageError: the target cannot be written.
         CancelledError: the callback said so.
     """
+    several = isinstance(sources, Sequence) and not isinstance(sources, (str, bytes))
+    given: list[SourceLike] = list(sources) if several else [sources]  # type: ignore[list-item, arg-type]
     options = CreateOptions(
         compress, encrypt, password, recovery_key, split, comment, rate, threads, block_digests,
         stop_on_error, overwrite, resume, checkpoint_bytes, checkpoint_seconds, kind=kind,
         parent=parent, changed=changed, compare=compare, grain=grain, search=search,
+        prepare=Preparation(include_free, _for_each(volumes, len(given)), leave_out_paging),
     )  # fmt: skip
-    several = isinstance(sources, Sequence) and not isinstance(sources, (str, bytes))
-    return create_image(path, sources if several else [sources], options, progress)  # type: ignore[list-item, arg-type]
+    return create_image(path, given, options, progress)
+
+
+def _for_each(
+    volumes: Sequence[int] | Sequence[Sequence[int] | None] | None, count: int
+) -> Sequence[Sequence[int] | None] | None:
+    """What :func:`create` was told of volumes, as one entry for each source."""
+    if volumes is None:
+        return None
+    numbers = [each for each in volumes if isinstance(each, int)]
+    lists = [numbers] if numbers else [each for each in volumes if not isinstance(each, int)]
+    if len(lists) != count or (numbers and len(numbers) != len(volumes)):
+        raise RequestError("give the volumes as a list of numbers for each source")
+    return lists
 
 
 def open(
@@ -233,9 +264,12 @@ def open(
             expected.
         StorageError: it cannot be read.
     """
-    return open_image(
-        path, password, expected_digest=expected_digest, cache_bytes=cache_bytes, search=search
-    )
+    image = open_image(
+        path, password, expected_digest=expected_digest, cache_bytes=cache_bytes, search=search,
+        make=Image,
+    )  # fmt: skip
+    assert isinstance(image, Image)
+    return image
 
 
 def merge(
@@ -282,3 +316,22 @@ def merge(
         path, images, password=password, split=split, overwrite=overwrite, resume=resume,
         dry_run=dry_run, remove=remove, search=search, threads=threads, progress=progress,
     )  # fmt: skip
+
+
+def survey(source: SourceLike) -> DiskInfo:
+    """Look at a disk, or at a volume without a partition table: what is on it, what is in use.
+
+    Args:
+        source: a path of a file or block device, a seekable binary file object, or a
+            :class:`BlockSource`. It is only read.
+
+    Raises:
+        SourceError, RequestError: it cannot be read. What lies on it is never an error: what cannot
+            be trusted counts as in use, and ``warnings`` and the volumes say why.
+    """
+    opened = open_source(source)
+    try:
+        return disk_info(opened)
+    finally:
+        if opened is not source:
+            opened.close()

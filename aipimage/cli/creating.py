@@ -14,6 +14,7 @@ from aipimage.cli.options import (
     checked_compression,
     checked_rate,
     checked_size,
+    checked_volumes,
     example,
     json_option,
     password_options,
@@ -72,10 +73,12 @@ from aipimage.cli.session import Session
 @click.option(
     "--split", callback=checked_size, metavar="SIZE", help="Parts of at most this size: 650M, 4G."
 )
+@click.option("--include-free", is_flag=True, help="Keep the free space of file systems too.")
 @click.option(
-    "--include-free", is_flag=True,
-    help="Keep free space too. This release keeps all that is not zero, so it always does.",
+    "--volume", "volumes", multiple=True, callback=checked_volumes, metavar="[DISK:]N",
+    help="Keep only volume N, as `info` numbers them (sda2 is 2); of the DISKth SOURCE, from 0.",
 )  # fmt: skip
+@click.option("--leave-out-paging", is_flag=True, help="Leave pagefile.sys and hiberfil.sys empty.")
 @click.option(
     "--rate", callback=checked_rate, metavar="BYTES/s", help="Read at most so fast: 50M/s."
 )
@@ -94,7 +97,8 @@ def createimage(
 ) -> Report:
     """Make an image of each SOURCE, a disk, volume or file, in one file OUT.aiv.
 
-    With --parent it holds what changed since that image. It bears its name only once it is
+    Of file systems that are known it holds used clusters only; what is in any doubt is taken
+    whole. With --parent it holds what changed since that image. It bears its name only once it is
     whole; until then it is OUT.aiv.partial.
     """
     path = _checked_request(sources, output, options)
@@ -112,7 +116,9 @@ def createimage(
             overwrite=options["overwrite"], resume=options["resume"], kind=options["kind"],
             parent=options["parent"], changed=_changed(options["changed"]),
             compare=options["compare"], grain=int(options["grain"]), search=options["search"],
-            progress=callback,
+            include_free=options["include_free"],
+            volumes=_chosen(options["volumes"], len(sources)),
+            leave_out_paging=options["leave_out_paging"], progress=callback,
         )  # fmt: skip
     session.after_failure = lambda: f"{path} is whole, but has no recovery key"
     # Added to the finished image: a resumed creation keeps the passwords that it was begun with.
@@ -167,6 +173,18 @@ def _changed(files: tuple[str, ...]) -> str | list[str] | None:
     if not files:
         return None
     return files[0] if len(files) == 1 else list(files)
+
+
+def _chosen(wanted: tuple[tuple[int, int], ...], sources: int) -> list[list[int] | None] | None:
+    """Numbers of volumes for each source; none where all are kept."""
+    if not wanted:
+        return None
+    lists: list[list[int] | None] = [None] * sources
+    for disk, number in wanted:
+        if disk >= sources:
+            raise click.UsageError(f"--volume {disk}:{number}: the disks are numbered from 0")
+        lists[disk] = [*(lists[disk] or []), number]
+    return lists
 
 
 def _leftovers(path: str) -> str | None:

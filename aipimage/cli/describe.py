@@ -6,6 +6,7 @@ from typing import Any
 
 from aipimage import Device, Image, Kind
 from aipimage.cli.output import aligned, counted, human_size, printable, ratio_of
+from aipimage.cli.volumes import volume_lines, volume_values
 
 
 def described(image: Image) -> dict[str, Any]:
@@ -22,11 +23,16 @@ def described(image: Image) -> dict[str, Any]:
         "encryption": image.encryption, "parts": image.parts, "stored": image.stored,
         "size": sum(device["size"] for device in devices), "data": data,
         "ratio": ratio_of(data, image.stored), "devices": devices,
+        "volumes": [volume_values(each, image.kept_bytes(each)) for each in image.volumes],
     }  # fmt: skip
 
 
 def _device(device: Device) -> dict[str, Any]:
+    table = device.metadata.get("table")
+    about = table if isinstance(table, dict) else {}
     return {
+        "partition_table": _text(about, "scheme"), "signature": _text(about, "signature"),
+        "disk_guid": _text(about, "disk_guid"),
         "index": device.index, "name": device.name, "size": device.size,
         "sector_size": device.sector_size, "data": device.bytes_of(Kind.DATA),
         "zero": device.bytes_of(Kind.ZERO), "unused": device.bytes_of(Kind.UNUSED),
@@ -56,7 +62,14 @@ def description_lines(values: dict[str, Any]) -> list[str]:
     ]
     shown = [(f"  {name}", printable(text)) for name, text in rows if text]
     devices = [_device_row(device) for device in values["devices"]]
-    return [printable(values["path"]), *aligned(shown), "devices", *aligned(devices)]
+    lines = [printable(values["path"]), *aligned(shown), "devices", *aligned(devices)]
+    for device in values["devices"]:
+        volumes = [each for each in values["volumes"] if each["device"] == device["index"]]
+        table = volume_lines(volumes)
+        if len(values["devices"]) > 1 and table:
+            table[0] = f"volumes of device {device['index']}"
+        lines += table
+    return lines
 
 
 def _kind(values: dict[str, Any]) -> str:
@@ -72,4 +85,5 @@ def _device_row(device: dict[str, Any]) -> tuple[str, str]:
         if device[kind]
     ]
     name = f"  {device['index']}  {printable(device['name'])}"
-    return name, f"{human_size(device['size'])}: {', '.join(kinds)}"
+    table = {"gpt": ", GPT", "mbr": ", MBR"}.get(device["partition_table"], "")
+    return name, f"{human_size(device['size'])}{table}: {', '.join(kinds)}"

@@ -31,11 +31,9 @@ def looks_like_image(path: str) -> bool:
 
     A file shorter than a mark counts where its name says that it is an image: it was cut.
     """
+    if not is_file_or_device(path):
+        return False
     try:
-        mode = os.stat(path).st_mode
-        # Opening anything else may wait for ever, a pipe for its writer.
-        if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
-            return False
         with open(path, "rb") as file:
             head = file.read(len(HEADER_MAGIC))
             size = file.seek(0, os.SEEK_END)
@@ -50,6 +48,17 @@ def looks_like_image(path: str) -> bool:
         tail[-PART_RECORD:].startswith(PART_END_MAGIC),
     )
     return head in (HEADER_MAGIC, PART_MAGIC) or any(ends)
+
+
+def is_file_or_device(path: str) -> bool:
+    """Whether there is a regular file or block device: opening anything else may wait for ever, a
+    pipe for its writer.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISREG(mode) or stat.S_ISBLK(mode)
 
 
 def first_file(path: str) -> str:

@@ -7,10 +7,10 @@ from typing import Any
 import click
 
 import aipimage
-from aipimage import Damage, MemberResult, VerifyResult
+from aipimage import Damage, DiskInfo, MemberResult, VerifyResult
 from aipimage.cli.chaintree import chain_lines, chain_values
 from aipimage.cli.describe import described, description_lines
-from aipimage.cli.evidence import first_file, is_damage
+from aipimage.cli.evidence import first_file, is_damage, is_file_or_device, looks_like_image
 from aipimage.cli.options import (
     checked_digest,
     checked_percent,
@@ -22,12 +22,16 @@ from aipimage.cli.options import (
 from aipimage.cli.output import ExitCode, Report, counted, human_size, printable
 from aipimage.cli.secret import image_password
 from aipimage.cli.session import Session
+from aipimage.cli.volumes import disk_lines, disk_values
 
 _SHOWN = 20
 
 
-@click.command(epilog=example("aipimage info disk.aiv"), short_help="Show what an image holds.")
-@click.argument("image", metavar="IMAGE")
+@click.command(
+    epilog=example("aipimage info disk.aiv", "aipimage info /dev/sdb"),
+    short_help="Show what an image or a disk holds.",
+)
+@click.argument("image", metavar="IMAGE|DISK")
 @click.option("--chain", is_flag=True, help="Draw all images of its chain.")
 @search_option
 @password_options
@@ -37,10 +41,14 @@ def info(
     session: Session, image: str, chain: bool, search: tuple[str, ...],
     password_file: str | None, password_env: str | None,
 ) -> Report:  # fmt: skip
-    """Show what IMAGE holds: its devices, when and where it was made, its digest.
+    """Show what IMAGE holds: its devices and volumes, when and where it was made, its digest.
 
-    IMAGE may be any part of a split image. An encrypted one shows nothing without its password.
+    IMAGE may be any part of a split image, or a disk or volume that is no image yet. An encrypted
+    one shows nothing without its password.
     """
+    if not chain and (disk := _disk(image)) is not None:
+        values = disk_values(disk)
+        return Report(values, disk_lines(values), warnings=disk.warnings)
     password = image_password(session, password_file, password_env)
     with aipimage.open(image, password, search=search) as opened:
         values = described(opened)
@@ -50,6 +58,15 @@ def info(
             values["chain_ok"] = opened.chain.ok
             lines += chain_lines(opened.chain)
         return Report(values, lines)
+
+
+def _disk(path: str) -> DiskInfo | None:
+    """What is there, unless it is an image or nothing that is known."""
+    if looks_like_image(path) or not is_file_or_device(path):
+        return None
+    disk = aipimage.survey(path)
+    known = disk.scheme != "none" or any(volume.filesystem for volume in disk.volumes)
+    return disk if known or disk.warnings else None
 
 
 @click.command(

@@ -32,6 +32,19 @@ def parse_size(text: str) -> int:
     return size
 
 
+def checked_volumes(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> tuple[tuple[int, int], ...]:
+    """``N`` or ``DISK:N`` as (disk, volume)."""
+    found = []
+    for value in values:
+        disk, _, number = value.rpartition(":")
+        if not number.isdecimal() or (disk and not disk.isdecimal()) or len(value) > 12:
+            raise click.BadParameter(f"{value!r} is no N or DISK:N")
+        found.append((int(disk or 0), int(number)))
+    return tuple(found)
+
+
 def checked_size(_: click.Context, __: click.Parameter, value: str | None) -> int | None:
     """Turn the text of a size option into bytes; anything else is wrong usage."""
     try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -35,6 +35,7 @@ from aipimage.io.progress import ProgressCallback, RateLimit, Reporter
 from aipimage.io.resume import ResumedState, reopen_partial
 from aipimage.io.sources import BlockSource, open_source, place_of
 from aipimage.io.storage import DEFAULT, Storage
+from aipimage.io.usedsource import UsedSource
 from aipimage.version import __version__
 
 if TYPE_CHECKING:
@@ -51,7 +52,11 @@ GRAINS = (512, 1024, 2048, 4096)
 
 @dataclass(frozen=True, slots=True)
 class CreateOptions:
-    """What :func:`create` was asked for; the fields are its arguments."""
+    """What :func:`create` was asked for; the fields are its arguments.
+
+    ``prepare`` takes the number of a source and the source, and returns what is imaged in its
+    place: a :class:`~aipimage.io.usedsource.UsedSource` where free space is to be left out.
+    """
 
     compress: str = "zstd"
     encrypt: str | None = None
@@ -75,6 +80,7 @@ class CreateOptions:
     compare: str = "auto"
     grain: int = CLUSTER
     search: Sequence[str | os.PathLike[str]] | None = None
+    prepare: Callable[[int, BlockSource], BlockSource] | None = None
     argon2: keyring.Argon2Parameters = keyring.DEFAULT_PARAMETERS
 
 
@@ -145,7 +151,10 @@ def create_image(
     if len(sources) > c.DEVICES_MAX:
         raise RequestError(f"{len(sources)} sources are over the limit of {c.DEVICES_MAX}")
     with ExitStack() as stack:
-        opened = [_opened(stack, source, storage) for source in sources]
+        opened = [
+            _opened(stack, source, number, options, storage)
+            for number, source in enumerate(sources)
+        ]
         _refuse_source_as_target(target, opened, storage)
         if options.parent is not None:
             from aipimage.io.increment.job import create_in_chain
@@ -210,7 +219,9 @@ def _check_chain_options(options: CreateOptions) -> None:
         raise RequestError("what changed is of use only for an incremental or differential image")
 
 
-def _opened(stack: ExitStack, source: SourceLike, storage: Storage) -> BlockSource:
+def _opened(
+    stack: ExitStack, source: SourceLike, number: int, options: CreateOptions, storage: Storage
+) -> BlockSource:
     opened = open_source(source, storage)
     if opened is not source:
         stack.callback(opened.close)
@@ -218,7 +229,7 @@ def _opened(stack: ExitStack, source: SourceLike, storage: Storage) -> BlockSour
         raise RequestError(
             f"{opened.name}: has a size of {opened.size} bytes; there is nothing to image"
         )
-    return opened
+    return options.prepare(number, opened) if options.prepare is not None else opened
 
 
 class CreateJob:
@@ -345,6 +356,7 @@ class CreateJob:
                 "sector_size": source.sector_size,
                 "fingerprint": source.fingerprint(),
                 "volumes": [],
+                **(source.layout if isinstance(source, UsedSource) else {}),
             }
             for source in self._sources
         ]
@@ -406,13 +418,13 @@ class CreateJob:
             for device in range(len(results), len(self._sources)):
                 source = self._sources[device]
                 if resumed is None:
-                    writer.begin_device(source.size)
+                    writer.begin_device(source.size, source)
                 pieces = self._plan(device, source, start, 1 << writer.header.stripe_shift)
                 work = _PackOne(packer, source)
                 for packed in in_order(executor, work, pieces, in_flight):
                     self._take(writer, packed)
                 start = 0
-                writer.add_run(-(-source.size // SECTOR) - writer.position, Kind.ZERO)
+                writer.add_gap(-(-source.size // SECTOR))
                 results.append(writer.end_device(source.size, source.sector_size))
                 resumed = None
         return self._finish(writer, results)
@@ -437,14 +449,12 @@ class CreateJob:
         batch = packed.batch
         sector = batch.offset // SECTOR
         stripe = 1 << (writer.header.stripe_shift - 9)
-        gap = sector - writer.position
         # A checkpoint lies where a stripe ended: its map leaf and its digest leaf are written then.
         if self._checkpoints.is_due() and sector // stripe > writer.position // stripe:
-            writer.add_run(sector - sector % stripe - writer.position, Kind.ZERO)
-            gap = sector - writer.position
+            writer.add_gap(sector - sector % stripe)
         if writer.position % stripe == 0 and self._checkpoints.is_due():
             self._checkpoints.write(batch.device, writer.position)
-        writer.add_run(gap, Kind.ZERO)
+        writer.add_gap(sector)
         writer.add_frames(packed.data, packed.frames)
         packed.release()
         writer.add_extents(packed.extents)
@@ -509,6 +519,8 @@ class CreateJob:
     def _warnings(self) -> list[str]:
         sectors = sum(-(-length // SECTOR) for _, _, length in self._unreadable)
         found = [f"{sectors} sectors of the source could not be read"] if sectors else []
+        for source in self._sources:
+            found += source.warnings if isinstance(source, UsedSource) else ()
         return found + ([f"a full image was made: {self._reason}"] if self._reason else [])
 
 

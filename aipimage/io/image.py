@@ -9,7 +9,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from aipimage.errors import AipImageError, FormatError, IntegrityError, RequestError
 from aipimage.extents import SECTOR, Extent, Kind
@@ -79,7 +79,7 @@ class Image:
             for index, entry in enumerate(seal.devices)
         )
 
-    def __enter__(self) -> Image:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -346,6 +346,7 @@ def open_image(
     expected_digest: str | None = None, cache_bytes: int = DEFAULT_CACHE,
     search: Sequence[str | os.PathLike[str]] | None = None, storage: Storage = DEFAULT,
     keys: ChainKeys | None = None, files: MemberFiles | None = None,
+    make: type[Image] = Image,
 ) -> Image:  # fmt: skip
     """Open an image; the public form is :func:`aipimage.open`.
 
@@ -353,13 +354,14 @@ def open_image(
         keys: of the chain, where another of its images was unlocked already; then no password is
             needed.
         files: of the directories to search, where somebody looked at them already.
+        make: the class of the result.
     """
     name = os.fspath(path)
     if files is None:
         files = MemberFiles(storage, [os.path.dirname(name), *searched(search)])
     stream = open_stream(storage, name)
     try:
-        return _opened(stream, password, keys, expected_digest, cache_bytes, files)
+        return _opened(stream, password, keys, expected_digest, cache_bytes, files, make)
     except BaseException:
         stream.close()
         raise
@@ -367,7 +369,7 @@ def open_image(
 
 def _opened(
     stream: InStream, password: str | None, keys: ChainKeys | None, expected_digest: str | None,
-    cache_bytes: int, files: MemberFiles,
+    cache_bytes: int, files: MemberFiles, make: type[Image],
 ) -> Image:  # fmt: skip
     header = read_header(stream)
     tail = Tail(stream)
@@ -387,7 +389,7 @@ def _opened(
         segments = tail.segments(header, trailer, keys)
     except AipImageError as error:
         raise named(stream.name, error) from error
-    return Image(stream, header, trailer, seal, keys, tail, segments, cache_bytes, files)
+    return make(stream, header, trailer, seal, keys, tail, segments, cache_bytes, files)
 
 
 def _check_depth(text: bytes, path: str) -> None:

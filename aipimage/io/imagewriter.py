@@ -28,7 +28,9 @@ from aipimage.io.mapbuild import MapBuilder
 from aipimage.io.numbering import RecordNumbers
 from aipimage.io.outstream import OutStream
 from aipimage.io.records import RecordWriter
+from aipimage.io.sources import BlockSource
 from aipimage.io.trees import IndexBuilder, TableBuilder
+from aipimage.io.usedsource import gap_extents
 
 
 @dataclass(slots=True)
@@ -84,6 +86,7 @@ class ImageWriter:
         self._table = TableBuilder(self.records)
         self._devices: list[DeviceResult] = []
         self._map: MapBuilder | None = None
+        self._source: BlockSource | None = None
         self._digests: DigestBuilder | None = None
 
     # The beginning
@@ -103,9 +106,10 @@ class ImageWriter:
 
     # Devices
 
-    def begin_device(self, size: int) -> None:
-        """Begin the next device, of ``size`` bytes."""
+    def begin_device(self, size: int, source: BlockSource | None = None) -> None:
+        """Begin the next device, of ``size`` bytes; ``source`` may know what of it is free."""
         device = len(self._devices)
+        self._source = source
         self._map = MapBuilder(
             self.records, device, -(-size // 512), self.origins, self.header.stripe_shift,
             self.header.fanout_shift,
@@ -134,6 +138,11 @@ class ImageWriter:
     def add_run(self, sectors: int, kind: Kind) -> None:
         """Map the next sectors of the current device, which have no data."""
         self._building().add_run(sectors, kind)
+
+    def add_gap(self, sector: int) -> None:
+        """Map what lies before a sector and is not mapped yet: it has no data."""
+        for extents in gap_extents(self._source, self.position, sector):
+            self.add_extents(extents)
 
     def add_digests(self, first: int, digests: bytes) -> None:
         """Add block digests from block ``first`` on; blocks that are left out are zeros."""

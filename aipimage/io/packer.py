@@ -28,6 +28,7 @@ from aipimage.io.buffers import Buffers, thread_buffer
 from aipimage.io.numbering import RecordNumbers
 from aipimage.io.records import RecordBuilder
 from aipimage.io.sources import BlockSource, read_with_retries
+from aipimage.io.usedsource import free_of, grain_of, with_unused
 
 CLUSTER = 4096
 """Bytes: the grain at which zeros are left out. The last cluster of a device may be short."""
@@ -126,7 +127,8 @@ class Packer:
         view = thread_buffer("read", padded)
         view[batch.length :] = bytes(padded - batch.length)
         unreadable = self._read(source, view[: batch.length], batch.offset)
-        runs = self._runs(view, batch.offset, unreadable)
+        free = free_of(source, batch.offset, batch.offset + batch.length)
+        runs = self._runs(view, SECTOR if unreadable else grain_of(free, CLUSTER))
         total = int(runs[:, 1].sum()) * SECTOR
         first = self.turns.claim(batch.order, self.numbers, -(-total // self.frame_size))
         digests = _block_digests(view, runs) if self.block_digests else b""
@@ -136,6 +138,7 @@ class Packer:
         extents = _extents(runs, padded // SECTOR, first * self.frame_size // SECTOR)
         if unreadable:
             extents = _mark_unreadable(extents, unreadable, batch.offset)
+        extents = with_unused(extents, batch.offset // SECTOR, free)
         data = memoryview(out)[: int(frames["record_length"].sum())]
         release = partial(self.buffers.give, out)
         return PackedBatch(batch, data, frames, extents, digests, unreadable, release)
@@ -151,11 +154,10 @@ class Packer:
             return []
         return read_with_retries(source, view, offset, sector=source.sector_size)
 
-    def _runs(self, view: memoryview, offset: int, unreadable: list[tuple[int, int]]) -> Runs:
-        """Runs of sectors to keep, relative to the batch; sectors that could not be read are not
-        kept.
+    def _runs(self, view: memoryview, grain: int) -> Runs:
+        """Runs of sectors to keep, relative to the batch: those of units of ``grain`` bytes that
+        are not zeros, as what is free or could not be read is.
         """
-        grain = SECTOR if unreadable else CLUSTER
         runs = _core.nonzero_extents(view, grain) * np.uint64(grain // SECTOR)
         if len(runs):
             end = np.uint64(view.nbytes // SECTOR)

@@ -5,10 +5,10 @@ is written.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -31,15 +31,35 @@ _BATCH_SECTORS = (2 << 20) // SECTOR
 
 
 @dataclass(frozen=True, slots=True)
+class PartitionChange:
+    """A partition that is not on the target as it was on the source.
+
+    Attributes:
+        number: of the partition. old_start, old_size: bytes, on the source; start, size: on the
+            target.
+    """
+
+    number: int
+    old_start: int
+    old_size: int
+    start: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class RestoreResult:
     """What was restored.
 
     Attributes:
-        target: path. size: bytes of the device. written: bytes of data written; the rest reads as
-            zeros.
+        target: path. size: bytes of the device, or of the volume. written: bytes of data written;
+            the rest reads as zeros.
         unreadable: bytes that the source could not give when it was imaged; they are zeros on the
             target.
         seconds: wall time.
+        unused: bytes that were known to be free: zeros in a file, anything on a device.
+        changes: partitions that were moved or became smaller.
+        expanded: bytes of the file system after it grew with its volume; ``None`` where it did not.
+        notes: what else was done. warnings: what the user should look at.
     """
 
     target: str
@@ -47,14 +67,45 @@ class RestoreResult:
     written: int
     unreadable: int
     seconds: float
+    unused: int = 0
+    changes: tuple[PartitionChange, ...] = ()
+    expanded: int | None = None
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class Placed(NamedTuple):
+    """A range of a device, and where it is written to. All in bytes; ``source`` is whole sectors.
+
+    Attributes:
+        source: first byte on the device. length: bytes. target: first byte on the target.
+    """
+
+    source: int
+    length: int
+    target: int
+
+
+@dataclass(slots=True)
+class Counts:
+    """Bytes that were written, and those that were free or unreadable on the source."""
+
+    written: int = 0
+    unused: int = 0
+    unreadable: int = 0
 
 
 @dataclass(slots=True)
 class _Work:
-    """Pieces of data that one worker brings, in device order."""
+    """Pieces of data that one worker brings, each with its offset on the target and its bytes.
+
+    ``end``: bytes of all ranges up to the last piece.
+    """
 
     pieces: list[Piece] = field(default_factory=list)
+    targets: list[tuple[int, int]] = field(default_factory=list)
     sectors: int = 0
+    end: int = 0
 
 
 @dataclass(slots=True)
@@ -73,85 +124,141 @@ def restore_device(
     image: Image, device: int, target: str, force: bool, set_size: bool, executor: Executor | None,
     threads: int | None, progress: ProgressCallback | None, storage: Storage,
 ) -> RestoreResult:  # fmt: skip
-    """Restore one device; the public form is :meth:`aipimage.Image.restore`."""
-    entry = image.devices[device]
-    # The map's root is read before the target is touched: a damaged image refuses with nothing
-    # written.
-    entry.map.root()
-    _check_files(image, entry)
-    sink = open_target(target, entry.size, force=force, set_size=set_size, storage=storage)
+    """Restore one device as it is, byte for byte."""
+    started = time.monotonic()
+    size = image.devices[device].size
+    placed = [Placed(0, size, 0)]
+    check_ranges(image, device, placed)
+    sink = open_target(target, size, force=force, set_size=set_size, storage=storage)
     try:
-        result = _Restorer(image, device, sink).run(executor, threads, progress)
+        counts = restore_ranges(image, device, placed, sink, executor, threads, progress)
         sink.finish()
     except BaseException:
         sink.abort()
         raise
-    return result
+    seconds = time.monotonic() - started
+    return RestoreResult(sink.name, size, counts.written, counts.unreadable, seconds, counts.unused)
 
 
-def _check_files(image: Image, device: Device) -> None:
-    """``IncompleteError`` unless all files that hold the device's data are there: found out before
-    the target is touched.
+def check_ranges(image: Image, device: int, placed: Sequence[Placed]) -> None:
+    """Walk the maps of what is to be restored, before the target is touched.
+
+    Raises:
+        FormatError, IntegrityError: a map is damaged, or data was lost before a repair.
+        IncompleteError: a file that holds data of the ranges is not there.
     """
+    entry = image.devices[device]
+    entry.map.root()
     needed: set[int] = set()
-    for _, block in device.map.walk():
-        needed.update(np.unique(block["origin"][block["kind"] == DATA]).tolist())
+    for part in placed:
+        for _, block in entry.map.walk(*_sectors(part)):
+            needed.update(np.unique(block["origin"][block["kind"] == DATA]).tolist())
     for index in needed:
         origin = image.seal.origins[index].origin
         if not image.segments.holds(origin):
             image.foreign.holder(origin)
 
 
+def restore_ranges(
+    image: Image, device: int, placed: Sequence[Placed], sink: BlockSink,
+    executor: Executor | None, threads: int | None, progress: ProgressCallback | None,
+) -> Counts:  # fmt: skip
+    """Write ranges of a device to a sink; every frame is verified before it is written. Ranges must
+    not meet on the target.
+
+    Raises:
+        IntegrityError: stored bytes are damaged, or data was lost before a repair.
+        StorageError: the target cannot be written. CancelledError: the callback said so.
+    """
+    return _Restorer(image, device, placed, sink).run(executor, threads, progress)
+
+
+def _sectors(part: Placed) -> tuple[int, int]:
+    """First sector of a range, and the one behind it."""
+    if part.source % SECTOR:
+        raise RuntimeError(f"internal error: a range begins inside a sector: {part}")
+    return part.source // SECTOR, -(-(part.source + part.length) // SECTOR)
+
+
 class _Restorer:
-    def __init__(self, image: Image, device: int, sink: BlockSink) -> None:
+    def __init__(
+        self, image: Image, device: int, placed: Sequence[Placed], sink: BlockSink
+    ) -> None:
         self._image, self._device, self._sink = image, image.devices[device], sink
+        self._placed = placed
         self._buffers = Buffers()
-        self._written = 0
+        self._counts = Counts()
 
     def run(
         self, executor: Executor | None, threads: int | None, progress: ProgressCallback | None
-    ) -> RestoreResult:
-        size = self._device.size
+    ) -> Counts:
+        size = sum(part.length for part in self._placed)
         reporter = Reporter("restore", size, progress)
         with executor_for(executor, threads, "restore") as (pool, in_flight):
             for brought in in_order(pool, self._bring, self._plan(), in_flight):
                 self._write(brought)
-                reporter.report(brought.end, self._written)
-        reporter.report(size, self._written, final=True)
-        seconds = time.monotonic() - reporter.started
-        unreadable = self._device.bytes_of(Kind.UNREADABLE)
-        return RestoreResult(self._sink.name, size, self._written, unreadable, seconds)
+                reporter.report(brought.end, self._counts.written)
+        reporter.report(size, self._counts.written, final=True)
+        return self._counts
 
     def _plan(self) -> Iterator[_Work]:
-        """Cut the map into work; ranges without data are zeroed on the way, which is free on a new
+        """Cut the maps into work; ranges without data are done on the way, which is free on a new
         file.
         """
-        work = _Work()
-        for piece in self._pieces():
-            if piece.kind == Kind.DATA:
-                for part in self._cut(piece):
-                    work.pieces.append(part)
-                    work.sectors += part.length
+        work, before = _Work(), 0
+        for part in self._placed:
+            for piece in self._pieces(part):
+                target = piece.start * SECTOR - part.source + part.target
+                if piece.kind != Kind.DATA:
+                    self._without_data(piece, target, self._bytes(piece, part))
+                    continue
+                for cut in self._cut(piece):
+                    work.pieces.append(cut)
+                    at = target + (cut.start - piece.start) * SECTOR
+                    work.targets.append((at, self._bytes(cut, part)))
+                    work.sectors += cut.length
+                    work.end = before + (cut.start + cut.length) * SECTOR - part.source
                     if work.sectors >= _BATCH_SECTORS:
                         yield work
                         work = _Work()
-            elif piece.kind == Kind.LOST:
-                raise IntegrityError(
-                    f"{self._image.path}: byte {piece.start * SECTOR} of device "
-                    f"{self._device.index} "
-                    "was lost to damage before this image was repaired"
-                )
-            else:
-                self._sink.zero(piece.start * SECTOR, self._bytes(piece))
+            before += part.length
         if work.pieces:
             yield work
 
-    def _pieces(self) -> Iterator[Piece]:
-        for first, block in self._device.map.walk():
+    def _without_data(self, piece: Piece, target: int, length: int) -> None:
+        if piece.kind == Kind.LOST:
+            raise IntegrityError(
+                f"{self._image.path}: byte {piece.start * SECTOR} of device {self._device.index} "
+                "was lost to damage before this image was repaired"
+            )
+        if piece.kind == Kind.UNUSED:
+            self._counts.unused += length
+            self._sink.discard(target, length)
+            return
+        if piece.kind == Kind.UNREADABLE:
+            self._counts.unreadable += length
+        self._sink.zero(target, length)
+
+    def _pieces(self, part: Placed) -> Iterator[Piece]:
+        """The pieces of a range, cut at both of its ends; neighbours that are free are one."""
+        low, high = _sectors(part)
+        unused: Piece | None = None
+        for first, block in self._device.map.walk(low, high):
             start = first
             for length, position, origin, kind in block.tolist():
-                yield Piece(start, length, kind, origin, position)
+                begin, end = max(start, low), min(start + length, high)
+                if begin < end:
+                    piece = Piece(begin, end - begin, kind, origin, position + begin - start)
+                    if kind == Kind.UNUSED:
+                        unused = _joined(unused, piece)
+                    else:
+                        if unused is not None:
+                            yield unused
+                            unused = None
+                        yield piece
                 start += length
+        if unused is not None:
+            yield unused
 
     def _cut(self, piece: Piece) -> Iterator[Piece]:
         """Parts of at most a batch that end where frames end, so that no frame is decoded twice."""
@@ -163,18 +270,17 @@ class _Restorer:
             yield Piece(start, length, piece.kind, piece.origin, position)
             start, position = start + length, position + length
 
-    def _bytes(self, piece: Piece) -> int:
-        return min(piece.length * SECTOR, self._device.size - piece.start * SECTOR)
+    def _bytes(self, piece: Piece, part: Placed) -> int:
+        end = min(part.source + part.length, self._device.size)
+        return min(piece.length * SECTOR, end - piece.start * SECTOR)
 
     def _bring(self, work: _Work) -> _Brought:
         """In a worker: read, verify and decode the frames of some pieces."""
         size = self._image.header.frame_size
-        last = work.pieces[-1]
-        brought = _Brought((last.start + last.length) * SECTOR)
+        brought = _Brought(work.end)
         frames = load_frames(self._image, work.pieces, self._buffers, brought.buffers)
         at = -1
-        for piece in work.pieces:
-            offset, left = piece.start * SECTOR, self._bytes(piece)
+        for piece, (offset, left) in zip(work.pieces, work.targets, strict=True):
             position = piece.position * SECTOR
             while left > 0:
                 number, inside = divmod(position, size)
@@ -196,10 +302,14 @@ class _Restorer:
         """
         for offset, parts in brought.writes:
             self._sink.writev(parts, offset)
-            self._written += sum(map(len, parts))
+            self._counts.written += sum(map(len, parts))
         brought.writes = []
         for buffer in brought.buffers:
             self._buffers.give(buffer)
+
+
+def _joined(before: Piece | None, piece: Piece) -> Piece:
+    return piece if before is None else before._replace(length=before.length + piece.length)
 
 
 def read_range(device: Device, view: memoryview, offset: int, buffers: Buffers) -> None:

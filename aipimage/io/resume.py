@@ -105,7 +105,7 @@ class ResumedState:
         """
         sampled = set(random.sample(range(self._survey.frames), min(_SAMPLES, self._survey.frames)))
         results: list[DeviceResult] = []
-        self.writer.begin_device(sources[0].size)
+        self.writer.begin_device(sources[0].size, sources[0])
         for index, (walked, opened, reader) in enumerate(self._frames_and_leaves()):
             if walked.header.type == RecordType.DIGEST_LEAF:
                 self._reuse_leaf(walked, opened, len(results))
@@ -127,7 +127,8 @@ class ResumedState:
         source = sources[device]
         self._fill_to(device, -(-source.size // SECTOR))
         result = self.writer.end_device(source.size, source.sector_size)
-        self.writer.begin_device(sources[device + 1].size)
+        following = sources[device + 1]
+        self.writer.begin_device(following.size, following)
         return result
 
     def _frames_and_leaves(self) -> Iterator[tuple[Walked, OpenedRecord | None, RecordReader]]:
@@ -202,15 +203,16 @@ class ResumedState:
         return self._survey.checkpoint
 
     def _fill_to(self, device: int, sector: int) -> None:
-        """Map what lies before ``sector``: noted extents, and zeros between them."""
+        """Map what lies before ``sector``: noted extents, and between them what is
+        zero or free."""
         while len(self._notes) and int(self._notes["at"][0]) < device << 48 | sector:
             at, sectors, kind = self._notes[0].item()
-            self.writer.add_run((at & ((1 << 48) - 1)) - self.writer.position, Kind.ZERO)
+            self.writer.add_gap(at & ((1 << 48) - 1))
             self.writer.add_run(sectors, Kind(kind))
             self._notes = self._notes[1:]
         if sector < self.writer.position:
             raise FormatError("the extents of a partial image overlap")
-        self.writer.add_run(sector - self.writer.position, Kind.ZERO)
+        self.writer.add_gap(sector)
 
 
 def reopen_partial(

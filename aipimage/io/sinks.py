@@ -4,7 +4,8 @@
 Whoever has another kind of target writes a class with the members of ``BlockSink``.
 
 Targets stay thin: ranges of zeros become holes in a file, and are given back to a device where it
-promises to read them as zeros afterwards. BLKDISCARD makes no such promise and is not used for it.
+promises to read them as zeros afterwards. BLKDISCARD makes no such promise: it is used only for
+what may read as anything.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import errno
 import os
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from aipimage._core import is_zero
@@ -29,11 +31,14 @@ PARTIAL_SUFFIX = ".partial"
 _ZERO_CHUNK = 1 << 20
 _ZEROS = bytes(_ZERO_CHUNK)
 _ZERO_STEP = 1 << 30
+_DISCARD_MIN = 1 << 20
+"""Smaller ranges are left alone: a call for each costs more than it gives."""
 
 
 @runtime_checkable
 class BlockSink(Protocol):
-    """What an image is restored to. ``write`` and ``zero`` may come from any thread, in any order.
+    """What an image is restored to. ``write``, ``zero`` and ``discard`` may come from any thread,
+    in any order.
 
     Attributes:
         name: for messages.
@@ -56,6 +61,12 @@ class BlockSink(Protocol):
 
     def zero(self, offset: int, length: int) -> None:
         """Make the range read as zeros, as cheaply as the target can. ``StorageError`` likewise."""
+        ...
+
+    def discard(self, offset: int, length: int) -> None:
+        """Nobody needs what the range holds: it reads as zeros in a file afterwards, and as
+        anything on a device. ``StorageError`` likewise.
+        """
         ...
 
     def finish(self) -> None:
@@ -111,6 +122,10 @@ class FileSink:
             length = min(length, self._written_end - offset)
         if length > 0 and not self._file.punch_hole(offset, length):
             _write_zeros(self._file, offset, length)
+
+    def discard(self, offset: int, length: int) -> None:
+        """See ``BlockSink.discard``: as ``zero``."""
+        self.zero(offset, length)
 
     def _start(self, offset: int, end: int) -> None:
         """Check the bounds; empty the file once, so that what it held before cannot shine through.
@@ -170,6 +185,7 @@ class DeviceSink:
         self._sector = file.sector_size()
         self._can_punch = True
         self._can_zero_out = True
+        self._can_discard = True
 
     def write(self, buffer: Buffer, offset: int) -> None:
         """See ``BlockSink.write``."""
@@ -209,9 +225,26 @@ class DeviceSink:
             self._can_zero_out = self._file.zero_out(offset, length)
         return self._can_zero_out
 
+    def discard(self, offset: int, length: int) -> None:
+        """See ``BlockSink.discard``: whole MiB are discarded where the device can, all else is left
+        as it is.
+        """
+        _check_bounds(self.name, offset, offset + length, self.size)
+        start = -(-offset // _DISCARD_MIN) * _DISCARD_MIN
+        end = (offset + length) // _DISCARD_MIN * _DISCARD_MIN
+        for at in range(start, end, _ZERO_STEP):
+            if not self._can_discard:
+                return
+            # A hint: a device that fails at it is not worse off than one that cannot.
+            try:
+                self._can_discard = self._file.discard(at, min(_ZERO_STEP, end - at))
+            except StorageError:
+                self._can_discard = False
+
     def finish(self) -> None:
-        """Sync and close."""
+        """Sync, have the system look at the partitions that are there now, and close."""
         self._file.sync()
+        self._file.reread_partitions()
         self._file.close()
 
     def abort(self) -> None:
@@ -267,6 +300,17 @@ def open_target(
 def _device(
     name: str, size: int | None, info: FileInfo, storage: Storage, use: SystemUse
 ) -> DeviceSink:
+    file = _claimed_device(name, info, storage, use)
+    try:
+        _refuse_too_small(name, file.size(), size)
+        return DeviceSink(file)
+    except BaseException:
+        file.close()
+        raise
+
+
+def _claimed_device(name: str, info: FileInfo, storage: Storage, use: SystemUse) -> File:
+    """A device that is not in use, opened for us alone."""
     _refuse_use(name, use.of_device(info.device_number))
     try:
         file = storage.open_update(name, exclusive=True)
@@ -279,8 +323,7 @@ def _device(
     try:
         if file.info().device_number != info.device_number:
             raise TargetError(f"{name}: became another device while it was opened; try again")
-        _refuse_too_small(name, file.size(), size)
-        return DeviceSink(file)
+        return file
     except BaseException:
         file.close()
         raise
@@ -289,6 +332,20 @@ def _device(
 def _existing_file(
     name: str, size: int | None, storage: Storage, use: SystemUse, *, force: bool, set_size: bool
 ) -> FileSink:
+    file = _claimed_file(name, storage, use, force)
+    try:
+        has = file.size()
+        if has and size is not None and not set_size:
+            _refuse_too_small(name, has, size, hint="; ask to set its size (--set-size)")
+            size = has
+        return FileSink(file, size, None, storage)
+    except BaseException:
+        file.close()
+        raise
+
+
+def _claimed_file(name: str, storage: Storage, use: SystemUse, force: bool) -> File:
+    """A file that is neither in use nor an image, locked; without ``force`` it must be empty."""
     file = storage.open_update(name)
     try:
         info = file.info()
@@ -298,10 +355,7 @@ def _existing_file(
             raise TargetError(f"{name}: is an image itself; remove it first if it is not needed")
         if info.size and not force:
             raise TargetError(f"{name}: already there and not empty; ask to overwrite it (--force)")
-        if info.size and size is not None and not set_size:
-            _refuse_too_small(name, info.size, size, hint="; ask to set its size (--set-size)")
-            size = info.size
-        return FileSink(file, size, None, storage)
+        return file
     except BaseException:
         file.close()
         raise
@@ -332,6 +386,61 @@ def _new_file(name: str, size: int | None, force: bool, storage: Storage) -> Fil
         sink.abort()
         raise
     return sink
+
+
+@dataclass(frozen=True, slots=True)
+class TargetInfo:
+    """What a target is before it is opened.
+
+    Attributes:
+        name: its path, links followed. exists: ``False``: a new file would be made.
+        is_device: a block device. size: bytes now, 0 for a new file. sector_size: logical, bytes.
+        device_number: of a block device (``st_rdev``).
+    """
+
+    name: str
+    exists: bool
+    is_device: bool
+    size: int
+    sector_size: int
+    device_number: int
+
+
+def look_at_target(path: StrPath, storage: Storage = DEFAULT) -> TargetInfo:
+    """Say what a target is; nothing is changed, and ``open_target`` may refuse it all the same.
+
+    Raises:
+        RequestError: a directory, pipe, socket or character device.
+        StorageError: it cannot be looked at.
+    """
+    name = storage.resolve(path)
+    try:
+        info = storage.stat(name)
+    except StorageError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+            raise
+        return TargetInfo(name, False, False, 0, 512, 0)
+    if not info.is_block_device:
+        return TargetInfo(name, True, False, info.size, 512, 0)
+    with storage.open_read(name) as file:
+        return TargetInfo(name, True, True, file.size(), file.sector_size(), info.device_number)
+
+
+def open_in_place(
+    path: StrPath, *, force: bool = False, storage: Storage = DEFAULT, use: SystemUse | None = None
+) -> File:
+    """Open a device or a file that is not empty, to change some bytes of it and leave the rest.
+
+    Raises:
+        TargetError: in use, an image itself, or a file that is there and ``force`` is not given.
+        RequestError, StorageError: as for ``open_target``.
+    """
+    name = storage.resolve(path)
+    info = storage.stat(name)
+    use = SystemUse(storage) if use is None else use
+    if info.is_block_device:
+        return _claimed_device(name, info, storage, use)
+    return _claimed_file(name, storage, use, force)
 
 
 def _remove_left_over(partial: str, storage: Storage) -> None:

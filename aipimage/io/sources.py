@@ -257,8 +257,12 @@ class BinaryFileSource:
 
 def place_of(source: BlockSource) -> str:
     """What tells a source from others, from one image to the next: the absolute path of a file or
-    device; the name of any other object, which is its owner's to choose.
+    device; what a wrapped source calls its ``place``; the name of any other object, which is its
+    owner's to choose.
     """
+    place = getattr(source, "place", None)
+    if isinstance(place, str):
+        return place
     is_path = isinstance(source, (FileSource, DeviceSource))
     return os.path.abspath(source.name) if is_path else source.name
 

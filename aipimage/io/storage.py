@@ -66,6 +66,7 @@ _PUNCH_HOLE = 0x01 | 0x02
 # linux/fs.h: _IO(0x12, n). A few processors mark "no argument" with a bit of its own (asm/ioctl.h).
 _IO_NONE = 0x2000_0000 if platform.machine().startswith(("ppc", "mips", "sparc", "alpha")) else 0
 _BLKSSZGET = _IO_NONE | 0x1268
+_BLKRRPART = _IO_NONE | 0x125F
 _BLKDISCARD = _IO_NONE | 0x1277
 _BLKZEROOUT = _IO_NONE | 0x127F
 # What a file system or a device answers when it cannot do an optional thing.
@@ -409,6 +410,16 @@ class File:
     def zero_out(self, offset: int, length: int) -> bool:
         """Let a block device fill the range with zeros; ``False`` where that is not supported."""
         return self._range_ioctl("zero", _BLKZEROOUT, offset, length)
+
+    def reread_partitions(self) -> bool:
+        """Have the system read a device's partition table again; ``False`` where it does not: it is
+        no whole disk, or a partition of it is in use.
+        """
+        try:
+            _uninterrupted(self._system.ioctl, self._descriptor, _BLKRRPART, b"")
+        except OSError:
+            return False
+        return True
 
     def _range_ioctl(self, action: str, request: int, offset: int, length: int) -> bool:
         self._check_trusted()

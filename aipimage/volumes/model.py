@@ -112,6 +112,10 @@ class Volume:
         """Bytes in use: all that is not known to be free."""
         return self.size - self.allocation.free.total
 
+    def whole(self, because: str) -> Volume:
+        """The same volume, all of which counts as in use."""
+        return replace(self, allocation=ALL_IN_USE, whole_because=because)
+
     def with_content(
         self, filesystem: FileSystem | None, allocation: Allocation, whole_because: str | None
     ) -> Volume:

@@ -77,6 +77,31 @@ def aligned(ranges: ByteRanges, grain: int, size: int) -> ByteRanges:
     return _joined(starts, np.minimum(ends, np.uint64(size)))
 
 
+def difference(a: ByteRanges, b: ByteRanges) -> ByteRanges:
+    """Return what is in ``a`` and not in ``b``; both ascending and disjoint."""
+    return _chosen(a, b, wanted_in_b=False)
+
+
+def intersection(a: ByteRanges, b: ByteRanges) -> ByteRanges:
+    """Return what is in both; both ascending and disjoint."""
+    return _chosen(a, b, wanted_in_b=True)
+
+
+def _chosen(a: ByteRanges, b: ByteRanges, wanted_in_b: bool) -> ByteRanges:
+    if not len(a) or not len(b):
+        return no_ranges() if wanted_in_b else a
+    bounds = np.unique(np.concatenate((a[:, 0], a.sum(1), b[:, 0], b.sum(1))))
+    starts, stops = bounds[:-1], bounds[1:]
+    chosen = _covers(a, starts) & (_covers(b, starts) == wanted_in_b)
+    return _joined(starts[chosen], stops[chosen])
+
+
+def _covers(ranges: ByteRanges, points: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+    row = np.searchsorted(ranges[:, 0], points, "right") - 1
+    covered: npt.NDArray[np.bool_] = (row >= 0) & (points < ranges.sum(1)[row])
+    return covered
+
+
 def cut(ranges: ByteRanges, size: int) -> ByteRanges:
     """Return what of the ranges lies before ``size``."""
     inside = ranges[ranges[:, 0] < np.uint64(size)]

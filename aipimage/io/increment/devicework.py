@@ -4,12 +4,12 @@ section 9.4).
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
-import numpy.typing as npt
 
 from aipimage import _core
 from aipimage.errors import AipImageError, IncompleteError, RequestError
@@ -17,18 +17,22 @@ from aipimage.extents import SECTOR, Kind
 from aipimage.format import constants as c
 from aipimage.format.constants import RecordType
 from aipimage.format.digest import digest
-from aipimage.io.changes.byteranges import ByteRanges, aligned, joined, no_ranges
+from aipimage.io.changes.byteranges import ByteRanges, aligned, difference, joined, no_ranges
 from aipimage.io.changes.forms import changes_from
 from aipimage.io.create import DeviceChanges
 from aipimage.io.imagewriter import ImageWriter
 from aipimage.io.increment.grouping import Built, Group
 from aipimage.io.increment.parent import ParentUnusableError, reading_parent
 from aipimage.io.increment.plan import (
+    changed_use,
     compared_pieces,
     compared_ranges,
+    freed_blocks,
+    freed_pieces,
     must_take,
     sample_offsets,
     tracked_pieces,
+    without,
 )
 from aipimage.io.increment.scan import Method, Piece, Scanned, Scanner
 from aipimage.io.increment.update import DeviceUpdate
@@ -57,7 +61,10 @@ class DeviceWork:
     def run(self, executor: Executor, in_flight: int, start: int) -> DeviceChanges:
         """Look at everything from byte ``start`` on, and write what changed."""
         with reading_parent():
-            take = must_take(self._source, self._old, self._grain)
+            take = _united(
+                must_take(self._source, self._old, self._grain),
+                changed_use(self._source, self._old),
+            )
         method, changed, reason = self._method(take)
         take = aligned(_united(take, changed), self._grain, self._source.size)
         old = self._old
@@ -66,7 +73,8 @@ class DeviceWork:
             self._source, parent, self._grain, self._update.digest_view is not None,
             self._options.stop_on_error,
         )  # fmt: skip
-        pieces = self._pieces(method, take, start)
+        freed = freed_blocks(self._source, take)
+        pieces = self._pieces(method, take, freed, start)
         scanned = in_order(executor, scanner.scan, pieces, in_flight)
         maker = self._job.maker
         for built in in_order(executor, maker.build, self._groups(scanned), in_flight):
@@ -128,27 +136,38 @@ class DeviceWork:
             return False
         return True
 
-    def _pieces(self, method: Method, take: ByteRanges, start: int) -> Iterator[Piece]:
+    def _pieces(
+        self, method: Method, take: ByteRanges, freed: ByteRanges, start: int
+    ) -> Iterator[Piece]:
+        freed, take = _behind(freed, start), _behind(difference(take, freed), start)
         if method in (Method.TRACKED, Method.FULL):
-            wide = c.BLOCK if self._update.digest_view is not None else self._grain
-            behind = take[take[:, 0] + take[:, 1] > start]
-            if len(behind):
-                behind[0] = self._from(behind[0], start)
-            pieces = tracked_pieces(self._number, behind, wide, self._source.size, method)
+            pieces = self._taken_pieces(method, take, freed)
         else:
             assert self._old is not None
-            ranges = compared_ranges(self._source, self._old, take, start)
+            ranges = without(compared_ranges(self._source, self._old, take, start), freed)
             view = self._update.digest_view if method == Method.DIGESTS else None
-            pieces = compared_pieces(self._number, ranges, take, method, view)
+            pieces = heapq.merge(
+                compared_pieces(self._number, ranges, take, method, view),
+                freed_pieces(self._number, freed),
+                key=lambda piece: int(piece.segments[0, 0]),
+            )
         # The parent's map and digests are read while the pieces are cut.
         with reading_parent():
             for piece in pieces:
-                self._job.wait(int(piece.segments[:, 1].sum()))
+                if piece.method != Method.FREED:
+                    self._job.wait(int(piece.segments[:, 1].sum()))
                 yield piece
 
-    def _from(self, row: npt.NDArray[np.uint64], start: int) -> tuple[int, int]:
-        offset, length = row.tolist()
-        return max(offset, start), offset + length - max(offset, start)
+    def _taken_pieces(self, method: Method, take: ByteRanges, freed: ByteRanges) -> Iterator[Piece]:
+        """Pieces of what is known to have changed; none reaches across what became free."""
+        wide = c.BLOCK if self._update.digest_view is not None else self._grain
+        low = 0
+        for row in range(len(freed)):
+            high = int(np.searchsorted(take[:, 0], freed[row, 0], "left"))
+            yield from tracked_pieces(self._number, take[low:high], wide, self._source.size, method)
+            yield from freed_pieces(self._number, freed[row : row + 1])
+            low = high
+        yield from tracked_pieces(self._number, take[low:], wide, self._source.size, method)
 
     def _sampled(self, take: ByteRanges) -> int | None:
         """Compare a random sample of what is called unchanged; return where it is not."""
@@ -192,7 +211,7 @@ class DeviceWork:
                     group = Group()
             group.scanned.append(each)
             group.size += each.payload.nbytes
-            group.runs += len(each.runs)
+            group.runs += len(each.runs) + len(each.blocks) // 64
         if group.scanned:
             # Its boundary is before its last piece, and nothing tells that one follows.
             group.boundary = None
@@ -234,6 +253,11 @@ class DeviceWork:
             self._changed -= self._update.sectors * SECTOR - self._source.size
         self._changed += total * SECTOR
         return position + int(lengths.sum())
+
+
+def _behind(ranges: ByteRanges, start: int) -> ByteRanges:
+    """What of some ranges lies at ``start`` or behind it."""
+    return difference(ranges, np.array([(0, start)], np.uint64)) if start else ranges
 
 
 def _united(a: ByteRanges, b: ByteRanges) -> ByteRanges:

@@ -10,13 +10,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from aipimage.extents import Kind
+from aipimage.extents import SECTOR, Kind
 from aipimage.format import constants as c
 from aipimage.format.layers import Digests
 from aipimage.io.chain.digests import DigestView
-from aipimage.io.changes.byteranges import ByteRanges, aligned, joined, no_ranges
+from aipimage.io.changes.byteranges import (
+    ByteRanges,
+    aligned,
+    cut,
+    difference,
+    joined,
+    no_ranges,
+)
 from aipimage.io.increment.scan import Method, Piece
 from aipimage.io.sources import BlockSource
+from aipimage.io.usedsource import UsedSource
 
 if TYPE_CHECKING:
     from aipimage.io.device import Device
@@ -27,6 +35,7 @@ SAMPLES = 128
 """Blocks that a tracker calls unchanged and that are looked at all the same."""
 _PORTION = 16 << 30
 _PORTION_ROWS = 65_536
+_FREED, _FREED_PIECE = 1 << 20, 1 << 30
 
 
 def must_take(source: BlockSource, old: Device | None, grain: int) -> ByteRanges:
@@ -48,6 +57,89 @@ def must_take(source: BlockSource, old: Device | None, grain: int) -> ByteRanges
             found.append(np.array([(start, min(grain, source.size - start))], np.uint64))
         found.append(_data_ranges(source, start, grain))
     return aligned(joined(np.concatenate([no_ranges(), *found])), grain, source.size)
+
+
+def changed_use(source: BlockSource, old: Device | None) -> ByteRanges:
+    """Ranges that became used, or free, since the parent: they are taken whatever a tracker or a
+    comparison says. What became used may still read as it did when it was free, and what is free
+    is not to be kept.
+
+    Both maps are walked beside each other, in pieces of bounded size.
+    """
+    free = source if isinstance(source, UsedSource) else None
+    had_unused = old is not None and old.bytes_of(Kind.UNUSED) > 0
+    if free is None and not had_unused:
+        return no_ranges()
+    found = [no_ranges()]
+    end = 0
+    if old is not None:
+        end = min(old.size, source.size)
+        for start, stop, was in _unused_parts(old, end):
+            now = free.free_within(start, stop) if free is not None else no_ranges()
+            found += [difference(now, was), difference(was, now)]
+    if free is not None:
+        found += free.free_parts(end, source.size)
+    return joined(np.concatenate(found))
+
+
+def _unused_parts(old: Device, end: int) -> Iterator[tuple[int, int, ByteRanges]]:
+    """(start, stop, unused ranges) of the parent's map, in bytes: neighbouring parts that cover
+    everything before ``end``.
+    """
+    start = 0
+    waiting: list[ByteRanges] = []
+    rows = 0
+    for first, block in old.map.walk(0, -(-end // SECTOR)):
+        stops = np.uint64(first) + np.cumsum(block["length"])
+        unused = block["kind"] == int(Kind.UNUSED)
+        lengths = block["length"][unused]
+        part = np.column_stack((stops[unused] - lengths, lengths)) * np.uint64(SECTOR)
+        stop = min(int(stops[-1]) * SECTOR, end)
+        waiting.append(cut(part, end))
+        rows += len(part) + 1
+        if rows > _PORTION_ROWS:
+            yield start, stop, joined(np.concatenate(waiting))
+            start, waiting, rows = stop, [], 0
+    if waiting:
+        yield start, end, joined(np.concatenate(waiting))
+
+
+def freed_blocks(source: BlockSource, take: ByteRanges) -> ByteRanges:
+    """What of ``take`` is free now and long: whole blocks that need no look at the source."""
+    if not isinstance(source, UsedSource) or not len(take):
+        return no_ranges()
+    found = [no_ranges()]
+    for start, length in take[take[:, 1] >= _FREED].tolist():
+        for rows in source.free_parts(start, start + length):
+            low = (rows[:, 0] + np.uint64(c.BLOCK - 1)) // np.uint64(c.BLOCK)
+            high = rows.sum(1) // np.uint64(c.BLOCK)
+            long = high >= low + np.uint64(_FREED // c.BLOCK)
+            found.append(np.column_stack((low, high - low))[long] * np.uint64(c.BLOCK))
+    return joined(np.concatenate(found))
+
+
+def freed_pieces(device: int, freed: ByteRanges) -> Iterator[Piece]:
+    """Pieces of free space: nothing of them is read."""
+    for start, length in freed.tolist():
+        for at in range(start, start + length, _FREED_PIECE):
+            size = min(_FREED_PIECE, start + length - at)
+            segments = np.array([(at, size)], np.uint64)
+            yield Piece(device, segments, segments, Method.FREED, None)
+
+
+def without(ranges: Iterable[tuple[int, int]], left_out: ByteRanges) -> Iterator[tuple[int, int]]:
+    """Yield ascending (offset, length) without what lies in other ranges."""
+    starts, ends = left_out[:, 0], left_out.sum(1)
+    for offset, length in ranges:
+        at, stop = offset, offset + length
+        first = int(np.searchsorted(ends, at, "right"))
+        last = int(np.searchsorted(starts, stop, "left"))
+        for low, high in zip(starts[first:last].tolist(), ends[first:last].tolist(), strict=True):
+            if low > at:
+                yield at, low - at
+            at = high
+        if at < stop:
+            yield at, stop - at
 
 
 def _data_ranges(source: BlockSource, start: int, grain: int) -> ByteRanges:

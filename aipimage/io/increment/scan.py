@@ -26,6 +26,7 @@ from aipimage.io.changes.byteranges import ByteRanges
 from aipimage.io.increment.parent import ParentUnusableError, reading_parent
 from aipimage.io.restore import read_range
 from aipimage.io.sources import BlockSource, append_merged, read_with_retries
+from aipimage.io.usedsource import free_of, grain_of, runs_with_unused
 
 if TYPE_CHECKING:
     from aipimage.io.device import Device
@@ -44,6 +45,7 @@ class Method(StrEnum):
     TRACKED = "tracked"
     DIGESTS = "digests"
     DATA = "data"
+    FREED = "freed"
 
 
 class Piece(NamedTuple):
@@ -102,10 +104,13 @@ class Scanner:
 
     def scan(self, piece: Piece) -> Scanned:
         """Do the whole work of one piece."""
+        if piece.method == Method.FREED:
+            return self._freed(piece)
         view, unreadable = self._read(piece)
         if unreadable and piece.method == Method.TRACKED and self.parent is not None:
             unreadable = self._kept(piece, view, unreadable)
-        grain = SECTOR if unreadable else self.grain
+        free = self._free(piece)
+        grain = SECTOR if unreadable else grain_of(free, self.grain)
         layout = _Layout(piece.segments, grain)
         changed = self._changed(piece, layout, view)
         if not unreadable and not changed.any():
@@ -123,11 +128,28 @@ class Scanner:
         runs = _sorted(layout.runs(data, Kind.DATA), layout.runs(zero, Kind.ZERO))
         if unreadable:
             runs = _with_unreadable(runs, unreadable)
+        runs = runs_with_unused(runs, free)
         blocks, digests = self._digests(piece, layout, view, changed)
         return Scanned(
             piece, runs, payload, buffer, blocks, digests, unreadable,
             int(piece.segments[:, 1].sum()),
         )  # fmt: skip
+
+    def _free(self, piece: Piece) -> ByteRanges:
+        """What of a piece is free, and reads as zeros."""
+        rows = piece.segments.tolist()
+        found = [free_of(self.source, at, at + length) for at, length in rows]
+        return found[0] if len(found) == 1 else np.concatenate(found)
+
+    def _freed(self, piece: Piece) -> Scanned:
+        """Free space needs no look: all of it is unused, and its digests are those of zeros."""
+        offset, length = piece.segments[0].tolist()
+        runs = np.array([(offset // SECTOR, length // SECTOR, Kind.UNUSED)], RUN_DTYPE)
+        blocks = np.arange(offset // c.BLOCK, (offset + length) // c.BLOCK, dtype=np.uint64)
+        if not self.digests:
+            blocks = blocks[:0]
+        digests = np.zeros(len(blocks), DIGEST_DTYPE)
+        return Scanned(piece, runs, memoryview(b""), None, blocks, digests, [], 0)
 
     def _unchanged(self, piece: Piece) -> Scanned:
         return Scanned(

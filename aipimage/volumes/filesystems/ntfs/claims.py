@@ -1,0 +1,62 @@
+"""What files say of the clusters that are theirs: a stale bitmap contradicts them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from aipimage.volumes.filesystems.ntfs import layout
+from aipimage.volumes.filesystems.ntfs.records import Record, decode_record
+from aipimage.volumes.filesystems.ntfs.runs import ClusterRuns, as_array, decode_runs, merged
+from aipimage.volumes.filesystems.ntfs.streams import Mft, Stream
+from aipimage.volumes.view import LayoutError
+
+SAMPLES, SAMPLE_BYTES = 16, 64 << 10
+"""Pieces of the MFT that are looked at, and the bytes of each."""
+
+
+def claimed_by_system(mft: Mft, streams: Iterable[Stream]) -> ClusterRuns:
+    """The clusters of the first 16 files, and those of ``streams`` that lie in other records.
+
+    Raises:
+        LayoutError: a cluster belongs to two of them.
+    """
+    count = min(layout.SYSTEM_RECORDS, mft.records)
+    rows = [
+        runs
+        for number, data in enumerate(mft.read_records(0, count))
+        if (record := decode_record(data, number)).in_use
+        for runs in claims(mft, record)
+    ]
+    runs, overlap = merged(rows)
+    if overlap:
+        raise LayoutError("two files of the system share clusters")
+    # What follows in other records is added now; what is in the first ones is there twice.
+    return merged([runs, *(as_array(stream.runs) for stream in streams)])[0]
+
+
+def claimed_by_samples(mft: Mft) -> ClusterRuns:
+    """The clusters of the files in some pieces of the MFT, the last records among them."""
+    per_piece = max(1, SAMPLE_BYTES // mft.geometry.record_size)
+    last = max(0, mft.records - per_piece)
+    rows = [
+        runs
+        for first in sorted({last * at // (SAMPLES - 1) for at in range(SAMPLES)})
+        for record in _records(mft, first, min(per_piece, mft.records - first))
+        for runs in claims(mft, record)
+    ]
+    return merged(rows)[0]
+
+
+def _records(mft: Mft, first: int, count: int) -> Iterable[Record]:
+    """Those of a piece that are in use; records that never were need not be FILE records."""
+    for number, data in enumerate(mft.read_records(first, count), first):
+        if data[:4] == layout.FILE_MAGIC and data[22] & layout.IN_USE:
+            yield decode_record(data, number)
+
+
+def claims(mft: Mft, record: Record) -> Iterable[ClusterRuns]:
+    """The clusters of the attributes that lie in a record."""
+    for attribute in record.attributes:
+        if attribute.value is None:
+            what = f"FILE record {record.number}"
+            yield as_array(list(decode_runs(attribute, mft.geometry.clusters, what)))

@@ -1,0 +1,86 @@
+"""What an NTFS volume is, and its allocation map."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aipimage.volumes.clusters import ClusterMap
+from aipimage.volumes.filesystems.ntfs import layout
+from aipimage.volumes.filesystems.ntfs.bitmap import open_bitmap, read_bitmap
+from aipimage.volumes.filesystems.ntfs.boot import Geometry, decode_geometry, is_ntfs
+from aipimage.volumes.filesystems.ntfs.claims import claimed_by_samples, claimed_by_system
+from aipimage.volumes.filesystems.ntfs.directory import Directory
+from aipimage.volumes.filesystems.ntfs.journal import verify_journal
+from aipimage.volumes.filesystems.ntfs.paging import paging_files, verify_awake
+from aipimage.volumes.filesystems.ntfs.records import Record, decode_record
+from aipimage.volumes.filesystems.ntfs.runs import ClusterRuns, merged, overlapping
+from aipimage.volumes.filesystems.ntfs.streams import Mft, Stream
+from aipimage.volumes.model import Allocation, FileSystem, SurveyOptions
+from aipimage.volumes.view import LayoutError, VolumeView
+
+
+def probe(view: VolumeView) -> FileSystem | None:
+    """See ``Parser.probe``; the UUID is the serial number in 16 digits, as ``blkid`` prints it."""
+    try:
+        sector = view.read(0, layout.BOOT_BYTES)
+    except LayoutError:
+        return None
+    if not is_ntfs(sector):
+        return None
+    uuid = f"{int.from_bytes(sector[72:80], 'little'):016X}"
+    try:
+        geometry = decode_geometry(sector)
+    except LayoutError:
+        return FileSystem("ntfs", uuid=uuid)
+    # The sector behind the clusters, with the copy of the boot sector, belongs to it.
+    whole = geometry.size + geometry.sector_size
+    size = whole if whole <= view.size else geometry.size
+    label = _label(view, geometry)
+    return FileSystem("ntfs", label, uuid, size, geometry.cluster_size, geometry)
+
+
+def _label(view: VolumeView, geometry: Geometry) -> str:
+    """The name in $Volume, if it is where every volume has it; else none."""
+    at = geometry.mft * geometry.cluster_size + layout.VOLUME * geometry.record_size
+    try:
+        record = decode_record(view.read(at, geometry.record_size), layout.VOLUME)
+    except LayoutError:
+        return ""
+    names = record.all_of(layout.VOLUME_NAME)
+    value = names[0].value if names else None
+    text = (value or b"").decode("utf-16-le", "replace")
+    return text.split("\0", 1)[0].rstrip()
+
+
+def allocation(view: VolumeView, found: FileSystem, options: SurveyOptions) -> Allocation:
+    """See ``Parser.allocation``."""
+    geometry = found.details
+    if not isinstance(geometry, Geometry):
+        # What the probe saw and could not use: the same bytes say why.
+        view.allow(layout.BOOT_BYTES)
+        geometry = decode_geometry(view.read(0, layout.BOOT_BYTES))
+    if geometry.size > view.size:
+        raise LayoutError(f"it covers {geometry.size:,} bytes of a partition of {view.size:,}")
+    mft = Mft(view, geometry)
+    mirror = _verify_mirror(mft)
+    _verify_volume(mft)
+    log = verify_journal(mft)
+    root = Directory(mft, mft.base_record(layout.ROOT), "the root directory")
+    verify_awake(mft, root)
+    bitmap = open_bitmap(mft)
+    claimed = _claimed(mft, [mft.data, mirror, log, bitmap])
+    return _with_paging(mft, root, bitmap, claimed, options)
+
+
+def _with_paging(
+    mft: Mft, root: Directory, bitmap: Stream, claimed: ClusterRuns, options: SurveyOptions
+) -> Allocation:
+    """The map, without the clusters of paging files where the caller does not want them."""
+    wanted = options.leave_out_paging
+    # TODO
+    left_out = list(paging_files(mft, root, claimed)) if wanted else []
+    runs = merged([claimed, *(rows for _, rows in left_out)])[0]
+    free: ClusterMap = read_bitmap(mft, bitmap, runs)
+    for _, rows in left_out:
+        free.set_free_runs(rows)
+    return Allocation(free, free.used_end(), tuple(name for name, _ in left_out))

@@ -1,0 +1,70 @@
+"""Which file system a volume holds, and what of it is free."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from functools import cache
+
+from aipimage.errors import AipImageError
+from aipimage.volumes.model import ALL_IN_USE, Allocation, FileSystem, Parser, SurveyOptions
+from aipimage.volumes.view import LayoutError, VolumeView
+
+_FAMILIES = (
+    "ntfs", "fat", "exfat", "ext", "xfs", "btrfs", "swap", "lvm", "md", "luks", "bitlocker",
+    "vmfs", "opaque",
+)  # fmt: skip
+_CONTAINERS = {"md"}
+"""An array member with its superblock at the end begins like the file system that it holds."""
+Found = tuple[FileSystem | None, Allocation, str | None]
+
+
+@cache
+def parsers() -> tuple[Parser, ...]:
+    """All families that are known."""
+    names = [f"aipimage.volumes.filesystems.{name}" for name in _FAMILIES]
+    there = [name for name in names if importlib.util.find_spec(name) is not None]
+    found = [importlib.import_module(name) for name in there]
+    return tuple(module.PARSER for module in found if hasattr(module, "PARSER"))
+
+
+def probe_volume(view: VolumeView, options: SurveyOptions) -> Found:
+    """Return what a volume holds, what of it is free, and why it is taken whole, if it is.
+
+    Nothing that a volume contains is an error: in any doubt all of it counts as in use.
+
+    Raises:
+        SourceError: the source failed, not only some of its sectors.
+    """
+    found: list[tuple[Parser, FileSystem]] = []
+    for parser in parsers():
+        filesystem = _probed(parser, view)
+        if filesystem is not None:
+            found.append((parser, filesystem))
+    if not found:
+        return None, ALL_IN_USE, "nothing known is in it"
+    outer = [each for each in found if each[1].kind in _CONTAINERS]
+    if len(found) > 1 and len(outer) != 1:
+        names = " and ".join(filesystem.kind for _, filesystem in found)
+        return found[0][1], ALL_IN_USE, f"it looks like {names}"
+    parser, filesystem = (outer or found)[0]
+    if parser.allocation is None:
+        return filesystem, ALL_IN_USE, parser.whole_because
+    try:
+        allocation = parser.allocation(view, filesystem, options)
+    except LayoutError as error:
+        return filesystem, ALL_IN_USE, str(error)
+    except (AipImageError, MemoryError):
+        raise
+    except Exception as error:
+        # Ours, but no reason to leave the volume without a backup.
+        return filesystem, ALL_IN_USE, f"internal error in reading its map ({error!r})"
+    return filesystem, allocation, None
+
+
+def _probed(parser: Parser, view: VolumeView) -> FileSystem | None:
+    view.allow(1 << 20)
+    try:
+        return parser.probe(view)
+    except LayoutError:
+        return None

@@ -1,0 +1,41 @@
+"""Boot code and disk signature alone, to a disk that keeps everything else."""
+
+from __future__ import annotations
+
+from aipimage.errors import RequestError
+from aipimage.io.device import Device
+from aipimage.io.image import Image
+from aipimage.io.restore import RestoreResult
+from aipimage.io.sinks import TargetInfo, open_in_place
+from aipimage.io.sources import DeviceSource, FileSource
+from aipimage.volumes.restoring.imagesource import ImageSource
+from aipimage.volumes.restoring.job import Job, Options
+from aipimage.volumes.tables.writing import boot_area
+
+
+def restore_boot_area(
+    image: Image, device: Device, info: TargetInfo, code: bool, signature: bool, options: Options
+) -> RestoreResult:
+    """Write the boot code (bytes 0 to 439 of the MBR), the disk signature (440 to 443), or both.
+
+    Raises:
+        TargetError: the target is in use, or not empty without ``force``.
+        RequestError: one of the two has no MBR, or a new size is asked for.
+    """
+    if options.size is not None or options.set_size:
+        raise RequestError(f"{info.name}: keeps its size where only boot code is restored")
+    job = Job(image, device, options)
+    file = open_in_place(info.name, force=options.force, storage=options.storage)
+    with file:
+        there = DeviceSource(file) if info.is_device else FileSource(file)
+        patches = boot_area(ImageSource(device), there, code=code, signature=signature)
+        for offset, data in patches:
+            file.pwrite(data, offset)
+        file.sync()
+    names = " and ".join(
+        name for name, wanted in (("boot code", code), ("disk signature", signature)) if wanted
+    )
+    written = 440 * code + 4 * signature
+    return RestoreResult(
+        info.name, device.size, written, 0, job.seconds, notes=(f"only the {names} was restored",)
+    )

@@ -1,0 +1,148 @@
+"""What restoring a disk and restoring a volume share: options, the target's size, writing."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor
+from typing import NamedTuple
+
+from aipimage.errors import RequestError
+from aipimage.io.device import Device
+from aipimage.io.image import Image
+from aipimage.io.progress import ProgressCallback
+from aipimage.io.restore import Counts, Placed, check_ranges, restore_ranges
+from aipimage.io.sinks import BlockSink, TargetInfo, open_target
+from aipimage.io.sources import BlockSource
+from aipimage.io.storage import Storage
+from aipimage.volumes.layout import VolumeInfo, volumes_of
+
+Patch = tuple[int, bytes]
+_COPY = 1 << 20
+_TAIL = 1 << 20
+"""Bytes at the end of a larger device that are cleared: a copy of the partition table that was
+there, or what made the device a member of an array, would be taken for the new content's.
+"""
+
+
+class Options(NamedTuple):
+    """How to restore; see :func:`aipimage.volumes.restoring.disk.restore_disk`."""
+
+    force: bool
+    set_size: bool
+    size: int | None
+    scratch: str | None
+    executor: Executor | None
+    threads: int | None
+    progress: ProgressCallback | None
+    storage: Storage
+
+
+def device_of(image: Image, device: int) -> Device:
+    """A device by its number; ``RequestError`` where there is none."""
+    if not 0 <= device < len(image.devices):
+        raise RequestError(f"{image.path}: has no device {device}; it has {len(image.devices)}")
+    return image.devices[device]
+
+
+def described_volumes(device: Device) -> tuple[VolumeInfo, ...]:
+    """What the image says of the volumes of a device; nothing for one that has no such list."""
+    return volumes_of(device.index, device.size, device.metadata, device.image.path)
+
+
+def target_size(info: TargetInfo, options: Options, source: int) -> int:
+    """Return how large the target will be, bytes; ``source``: what is restored has.
+
+    Raises:
+        RequestError: a size is asked for, of a device.
+    """
+    if info.is_device:
+        if options.size is not None or options.set_size:
+            raise RequestError(f"{info.name}: is a device and has its size; leave --size out")
+        return info.size
+    if options.size is not None:
+        return options.size
+    return source if options.set_size or not info.size else info.size
+
+
+def scratch_directory(info: TargetInfo, options: Options) -> str:
+    """Where volumes are put that become smaller: beside the target, but never in /dev."""
+    if options.scratch is not None:
+        return options.scratch
+    return "/var/tmp" if info.is_device else os.path.dirname(info.name)
+
+
+class Job:
+    """One restore: what is written where, in which order, and what came of it."""
+
+    def __init__(self, image: Image, device: Device, options: Options) -> None:
+        self.image, self.device, self.options = image, device, options
+        self.started = time.monotonic()
+        self.counts = Counts()
+
+    def check(self, placed: Sequence[Placed]) -> None:
+        """Before the target is touched: maps are whole, and the files of the chain are there."""
+        check_ranges(self.image, self.device.index, placed)
+
+    def ranges(self, placed: Sequence[Placed], sink: BlockSink) -> None:
+        """Write ranges of the device; see :func:`aipimage.io.restore.restore_ranges`."""
+        options = self.options
+        found = restore_ranges(
+            self.image, self.device.index, placed, sink, options.executor, options.threads,
+            options.progress,
+        )  # fmt: skip
+        self.counts.written += found.written
+        self.counts.unused += found.unused
+        self.counts.unreadable += found.unreadable
+
+    def to_target(self, info: TargetInfo, size: int, write: Callable[[BlockSink], None]) -> None:
+        """Open the target, have it written, and finish it; what fails leaves nothing that looks
+        whole.
+        """
+        options = self.options
+        exact = options.size is not None or options.set_size
+        sink = open_target(
+            info.name, size, force=options.force, set_size=exact, storage=options.storage
+        )
+        try:
+            write(sink)
+            sink.finish()
+        except BaseException:
+            sink.abort()
+            raise
+
+    @property
+    def seconds(self) -> float:
+        """Wall time so far."""
+        return time.monotonic() - self.started
+
+
+def patch(sink: BlockSink, patches: Iterable[Patch]) -> None:
+    """Write some bytes over what was restored."""
+    for offset, data in patches:
+        sink.write(data, offset)
+
+
+def clear_tail(sink: BlockSink, info: TargetInfo, end: int) -> None:
+    """Clear what is found at the end of a device that is larger than what was written to it."""
+    if info.is_device and end < info.size:
+        start = max(end, info.size - _TAIL)
+        sink.zero(start, info.size - start)
+
+
+def copy_source(source: BlockSource, length: int, sink: BlockSink, target: int) -> int:
+    """Write the first bytes of a source to ``target``, zeros between its data; return how many
+    bytes of data there were.
+    """
+    buffer, done, written = bytearray(_COPY), 0, 0
+    for start, size in source.data_ranges(0, length):
+        sink.zero(target + done, start - done)
+        for at in range(start, start + size, _COPY):
+            part = memoryview(buffer)[: min(_COPY, start + size - at)]
+            source.read_into(part, at)
+            sink.write(part, target + at)
+        done = start + size
+        written += size
+    sink.zero(target + done, length - done)
+    return written

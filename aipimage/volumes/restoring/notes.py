@@ -1,0 +1,49 @@
+"""What a user is told about a restore besides its numbers."""
+
+from __future__ import annotations
+
+from aipimage.io.device import Device
+from aipimage.volumes.restoring.job import described_volumes
+from aipimage.volumes.restoring.planning import Plan
+from aipimage.volumes.survey import DiskSurvey
+from aipimage.volumes.tables.placing import NewIds
+
+_NAMED = (
+    "UUIDs and labels of file systems are the same as before, and so is the boot loader's "
+    "configuration: what it names by partition GUID or disk signature has to be changed in it"
+)
+
+
+def left_out_warnings(device: Device) -> tuple[str, ...]:
+    """Volumes that were left out when the image was made."""
+    gone = [str(each.number) for each in described_volumes(device) if not each.kept]
+    if not gone:
+        return ()
+    if len(gone) == 1:
+        return (f"volume {gone[0]} was left out when the image was made: it is empty now",)
+    return (f"volumes {', '.join(gone)} were left out when the image was made: they are empty now",)
+
+
+def id_notes(ids: NewIds | None) -> list[str]:
+    """Which ids are new."""
+    if ids is None:
+        return ["the disk has no partition table, so there are no ids to change"]
+    notes = []
+    if ids.signature:
+        notes.append(f"new disk signature: {ids.signature}")
+    if ids.disk_guid:
+        notes.append(f"new disk GUID: {ids.disk_guid}")
+    notes += [f"new GUID of partition {number}: {guid}" for number, guid in ids.guids.items()]
+    return [*notes, _NAMED]
+
+
+def moved_warnings(found: DiskSurvey, plan: Plan) -> list[str]:
+    """What may not start any more because partitions lie elsewhere."""
+    kinds = {volume.number: volume.filesystem.kind for volume in found.volumes if volume.filesystem}
+    moved = [change.number for change in plan.changes if change.start != change.old_start]
+    if found.table.scheme == "mbr" and any(kinds.get(number) == "ntfs" for number in moved):
+        return [
+            "a Windows that starts from this disk finds its partition by its place, which is "
+            "another one now: repair its boot configuration (bootrec /rebuildbcd)"
+        ]
+    return []

@@ -1,0 +1,78 @@
+"""What lies on a disk: its partition table, its volumes, and what of all that is free."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aipimage.io.freespace import FreeSpace, MappedFree
+from aipimage.io.sources import BlockSource
+from aipimage.volumes.filesystems.registry import probe_volume
+from aipimage.volumes.model import SurveyOptions, Volume
+from aipimage.volumes.tables.model import Partition, PartitionTable
+from aipimage.volumes.tables.reading import read_table
+from aipimage.volumes.view import VolumeView
+
+
+@dataclass(frozen=True, slots=True)
+class DiskSurvey:
+    """A disk and its volumes.
+
+    Attributes:
+        name, size, sector_size: of the source; bytes.
+        table: its partition table; scheme ``"none"`` where there is none.
+        volumes: by number; a disk without a table is one volume of number 0.
+    """
+
+    name: str
+    size: int
+    sector_size: int
+    table: PartitionTable
+    volumes: tuple[Volume, ...]
+
+    @property
+    def free(self) -> FreeSpace:
+        """What of the disk is free: the free space of its volumes, by their place on it. What is in
+        no partition counts as in use, since boot loaders lie there.
+        """
+        return MappedFree(
+            [
+                (volume.start, volume.allocation.free, 0, volume.size)
+                for volume in sorted(self.volumes, key=lambda volume: volume.start)
+                if volume.whole_because is None
+            ]
+        )
+
+
+_PLAIN = SurveyOptions()
+
+
+def survey(source: BlockSource, options: SurveyOptions = _PLAIN) -> DiskSurvey:
+    """Look at a disk, or at a volume without a table.
+
+    Nothing that is on a disk is an error: what cannot be trusted counts as in use, and its volume
+    says why.
+
+    Raises:
+        SourceError: the source failed, not only some of its sectors.
+    """
+    table = read_table(source)
+    volumes = [_volume(source, partition, options) for partition in table.partitions]
+    if table.may_be_volume:
+        volumes = [_content(source, Volume(0, 0, source.size), options)]
+    return DiskSurvey(source.name, source.size, table.sector_size, table, tuple(volumes))
+
+
+def _volume(source: BlockSource, partition: Partition, options: SurveyOptions) -> Volume:
+    volume = Volume(
+        partition.number, partition.start, partition.size, partition.type, partition.name,
+        partition.guid, partition.active, partition.logical,
+    )  # fmt: skip
+    found = _content(source, volume, options)
+    if partition.doubt is not None:
+        return found.whole(partition.doubt)
+    return found
+
+
+def _content(source: BlockSource, volume: Volume, options: SurveyOptions) -> Volume:
+    view = VolumeView(source, volume.start, volume.size, 0)
+    return volume.with_content(*probe_volume(view, options))

@@ -1,0 +1,130 @@
+"""What of a Btrfs volume is in use, as ``btrfs inspect-internal`` and partclone tell it, and the
+test that needs no oracle: a volume whose free space is garbage must be as good as before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from aipimage.io.sources import open_source
+from aipimage.volumes.filesystems.btrfs import PARSER
+from aipimage.volumes.model import Allocation, FileSystem, SurveyOptions
+from aipimage.volumes.view import VolumeView
+from tests.support.tools import run
+
+Bools = npt.NDArray[np.bool_]
+GARBAGE = b"\xa5" * (1 << 20)
+SECTOR = 4096
+_CHUNK = re.compile(r"CHUNK_ITEM (\d+)\).*?\n\s+length (\d+) .*?type ([\w|]+)\n(.*?)(?=\n\titem|\Z)", re.S)
+_STRIPE = re.compile(r"stripe \d+ devid \d+ offset (\d+)")
+_EXTENT = re.compile(r"key \((\d+) (EXTENT_ITEM|METADATA_ITEM) (\d+)\)")
+
+
+def survey(volume: Path) -> tuple[FileSystem, Allocation]:
+    """What the parser makes of a volume in a file."""
+    source = open_source(volume)
+    view = VolumeView(source, 0, source.size)
+    found = PARSER.probe(view)
+    assert found is not None
+    assert PARSER.allocation is not None
+    return found, PARSER.allocation(view, found, SurveyOptions())
+
+
+def used_by_parser(allocation: Allocation, size: int) -> Bools:
+    """One flag for each sector of 4 KiB."""
+    used = np.ones(-(-size // SECTOR), np.bool_)
+    for rows in allocation.free.ranges(0, size):
+        for start, length in rows.tolist():
+            assert start % SECTOR == length % SECTOR == 0
+            used[start // SECTOR : (start + length) // SECTOR] = False
+    return used
+
+
+def dumped(volume: Path, tree: str) -> str:
+    """The text of a tree."""
+    return run(["btrfs", "inspect-internal", "dump-tree", "-t", tree, volume])
+
+
+def superblock(volume: Path) -> dict[str, str]:
+    """The superblock's fields, as text."""
+    text = run(["btrfs", "inspect-internal", "dump-super", volume])
+    return dict(line.split(None, 1) for line in text.splitlines() if len(line.split(None, 1)) > 1)
+
+
+def used_by_tools(volume: Path) -> tuple[Bools, Bools]:
+    """The same from the trees that btrfs-progs print: (all that is in use, first copies only)."""
+    fields = superblock(volume)
+    size, node = int(fields["dev_item.total_bytes"]), int(fields["nodesize"])
+    used = np.zeros(size // SECTOR, np.bool_)
+    first = used.copy()
+    chunks = [
+        (int(start), int(length), [int(at) for at in _STRIPE.findall(stripes)])
+        for start, length, _, stripes in _CHUNK.findall(dumped(volume, "chunk"))
+    ]
+    for address, kind, offset in _EXTENT.findall(dumped(volume, "extent")):
+        start, length = int(address), int(offset) if kind == "EXTENT_ITEM" else node
+        chunk, chunk_length, places = next(
+            row for row in chunks if row[0] <= start < row[0] + row[1]
+        )
+        assert start + length <= chunk + chunk_length
+        for place in places:
+            low = (place + start - chunk) // SECTOR
+            used[low : low + length // SECTOR] = True
+            if place == places[0]:
+                first[low : low + length // SECTOR] = True
+    used[: (1 << 20) // SECTOR] = True
+    for copy in (64 << 20, 256 << 30):
+        used[copy // SECTOR : (copy + 65536) // SECTOR] = True
+    return used, first
+
+
+def used_by_partclone(volume: Path, log: Path) -> Bools:
+    """The same as partclone's list of what it would clone, a log as ddrescue keeps them."""
+    log.unlink(missing_ok=True)
+    run(["partclone.btrfs", "-D", "-s", volume, "-o", log, "-L", log.with_suffix(".log")])
+    used = np.zeros(volume.stat().st_size // SECTOR, np.bool_)
+    for start, length in re.findall(r"^0x(\w+)\s+0x(\w+)\s+\+", log.read_text(), re.M):
+        used[int(start, 16) // SECTOR : -(-(int(start, 16) + int(length, 16)) // SECTOR)] = True
+    return used
+
+
+def fill_with_garbage(volume: Path, allocation: Allocation) -> None:
+    """Overwrite all that the map calls free."""
+    with volume.open("r+b") as file:
+        for rows in allocation.free.ranges(0, volume.stat().st_size):
+            for start, length in rows.tolist():
+                file.seek(start)
+                while length:
+                    length -= file.write(GARBAGE[:length])
+
+
+def check(volume: Path) -> None:
+    """``btrfs check`` with the checksums of all data."""
+    run(["btrfs", "check", "--readonly", "--check-data-csum", volume])
+
+
+def contents(root: Path) -> dict[str, str]:
+    """What is in a directory: a digest, link target or kind by path, with size and mode."""
+    return dict(_contents(root))
+
+
+def _contents(root: Path) -> Iterator[tuple[str, str]]:
+    for folder, names, files in os.walk(root):
+        for name in sorted(names + files):
+            path = Path(folder, name)
+            status = path.lstat()
+            content = ""
+            if stat.S_ISREG(status.st_mode):
+                content = hashlib.blake2b(path.read_bytes()).hexdigest()
+            elif stat.S_ISLNK(status.st_mode):
+                content = os.readlink(path)
+            size = 0 if stat.S_ISDIR(status.st_mode) else status.st_size
+            yield str(path.relative_to(root)), f"{status.st_mode:o} {size} {content}"

@@ -3,22 +3,48 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any, TypeVar
 
 import click
 
 import aipimage
-from aipimage import Image, RequestError, RestoreResult
-from aipimage.cli.options import example, json_option, password_options, search_option
+from aipimage import ProgressCallback, RestoreResult
+from aipimage.cli.options import (
+    checked_size,
+    example,
+    json_option,
+    password_options,
+    search_option,
+)
 from aipimage.cli.output import Report, human_size, printable
 from aipimage.cli.secret import image_password
 from aipimage.cli.session import Session
-from aipimage.cli.tables import partition_table
 
 _FORCE = "Also write over a file that is not empty; never over what is mounted."
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def _target_options(command: _Command) -> _Command:
+    """Options about the target that both commands have."""
+    force = click.option("--force", is_flag=True, help=_FORCE)
+    size = click.option(
+        "--size", metavar="SIZE", callback=checked_size,
+        help="Give a file this size, such as 40G.",
+    )  # fmt: skip
+    scratch = click.option(
+        "--scratch", metavar="DIR", type=click.Path(exists=True, file_okay=False),
+        help="Where copies of volumes go that have to become smaller; by default the directory "
+        "of the target, /var/tmp for a device.",
+    )  # fmt: skip
+    return force(size(scratch(command)))
 
 
 @click.command(
-    epilog=example("aipimage restoredisk disk.aiv /dev/sdc"),
+    epilog=example(
+        "aipimage restoredisk disk.aiv /dev/sdc", "aipimage restoredisk disk.aiv new.raw --size 1T"
+    ),
     short_help="Write a disk of an image back.",
 )
 @click.argument("image", metavar="IMAGE")
@@ -27,96 +53,141 @@ _FORCE = "Also write over a file that is not empty; never over what is mounted."
     "--disk", type=click.IntRange(0), default=0, metavar="N", show_default=True,
     help="Which disk of the image; `info` numbers them from 0.",
 )  # fmt: skip
-@click.option("--mbr", is_flag=True, hidden=True)
-@click.option("--signature", is_flag=True, hidden=True)
-@click.option("--force", is_flag=True, help=_FORCE)
+@click.option(
+    "--mbr", is_flag=True,
+    help="Where TARGET has content: write only the boot code of its first sector.",
+)  # fmt: skip
+@click.option(
+    "--signature", is_flag=True,
+    help="Where TARGET has content: write only the disk signature in its first sector.",
+)  # fmt: skip
+@click.option(
+    "--new-ids", is_flag=True,
+    help="New disk signature, disk GUID and partition GUIDs, for a clone beside its original.",
+)  # fmt: skip
+@_target_options
 @click.option("--set-size", is_flag=True, help="Give an existing file the size of the disk.")
 @search_option
 @password_options
 @json_option
 @click.pass_obj
 def restoredisk(
-    session: Session, image: str, target: str, disk: int, mbr: bool, signature: bool, force: bool,
-    set_size: bool, search: tuple[str, ...], password_file: str | None, password_env: str | None,
+    session: Session, image: str, target: str, disk: int, mbr: bool, signature: bool,
+    new_ids: bool, force: bool, size: int | None, scratch: str | None, set_size: bool,
+    search: tuple[str, ...], password_file: str | None, password_env: str | None,
 ) -> Report:  # fmt: skip
     """Write a disk of IMAGE to TARGET, a device or a file. What TARGET held is lost.
 
+    On a larger TARGET partitions stay where they are, and a GPT gets its backup at the new end. On
+    a smaller one partitions are moved down and made smaller, where what is in use fits.
+
     A mounted device, one that is too small, and a file that is not empty are refused.
     """
-    for name, wanted in (("mbr", mbr), ("signature", signature)):
-        if wanted:
-            raise RequestError(f"--{name} comes with the volumes release; nothing was written")
+    if new_ids and (mbr or signature):
+        raise click.UsageError("--new-ids goes with a whole disk, not with --mbr or --signature")
+    if size is not None and set_size:
+        raise click.UsageError("give --size or --set-size, not both")
+    from aipimage.volumes.restoring.disk import restore_disk
+
     password = image_password(session, password_file, password_env)
     with aipimage.open(image, password, search=search) as opened:
-        return _restored(session, opened, target, disk, force, set_size)
+        return _restored(
+            session, image, target,
+            lambda callback: restore_disk(
+                opened, target, device=disk, force=force, set_size=set_size, size=size,
+                new_ids=new_ids, boot_code=mbr, signature=signature, scratch=scratch,
+                progress=callback,
+            ),
+        )  # fmt: skip
 
 
 @click.command(
-    epilog=example("aipimage restorevolume data.aiv /dev/sdc1"),
+    epilog=example("aipimage restorevolume disk.aiv /dev/sdc2 --volume 2 --expand"),
     short_help="Write a volume of an image back.",
 )
 @click.argument("image", metavar="IMAGE")
 @click.argument("target", metavar="TARGET")
 @click.option(
-    "--volume", type=click.IntRange(0), default=0, metavar="N", show_default=True,
-    help="Which volume of the image; `info` numbers its devices from 0.",
+    "--disk", type=click.IntRange(0), metavar="N",
+    help="The disk of the image that the volume is on; `info` numbers them from 0.",
 )  # fmt: skip
-@click.option("--expand", is_flag=True, hidden=True)
-@click.option("--force", is_flag=True, help=_FORCE)
+@click.option(
+    "--volume", type=click.IntRange(0), metavar="N",
+    help="Which volume, as the system numbers partitions; 0 is a disk without a partition table. "
+    "Not needed where the image has one only.",
+)  # fmt: skip
+@click.option(
+    "--expand", is_flag=True,
+    help="Let the file system grow to the size of TARGET, by the system's own tools.",
+)  # fmt: skip
+@_target_options
 @search_option
 @password_options
 @json_option
 @click.pass_obj
 def restorevolume(
-    session: Session, image: str, target: str, volume: int, expand: bool, force: bool,
-    search: tuple[str, ...], password_file: str | None, password_env: str | None,
+    session: Session, image: str, target: str, disk: int | None, volume: int | None, expand: bool,
+    force: bool, size: int | None, scratch: str | None, search: tuple[str, ...],
+    password_file: str | None, password_env: str | None,
 ) -> Report:  # fmt: skip
-    """Write a volume of IMAGE to TARGET, a device or a file. What TARGET held is lost.
+    """Write a volume of IMAGE to TARGET, a partition, a device or a file. What TARGET held is lost.
 
-    IMAGE must have been made of the volume itself. One that was made of a whole disk is restored
-    with restoredisk.
+    TARGET may be larger. It may be smaller where the file system can become smaller.
     """
-    if expand:
-        raise RequestError("--expand comes with the volumes release; nothing was written")
+    from aipimage.volumes.restoring.volume import restore_volume
+
     password = image_password(session, password_file, password_env)
     with aipimage.open(image, password, search=search) as opened:
-        if volume < len(opened.devices) and (table := partition_table(opened.devices[volume])):
-            raise RequestError(
-                f"{image}: device {volume} is a disk with {table}, not a volume; "
-                "restoredisk restores the disk"
-            )
-        return _restored(session, opened, target, volume, force, set_size=False)
+        return _restored(
+            session, image, target,
+            lambda callback: restore_volume(
+                opened, target, device=disk, volume=volume, expand=expand, force=force, size=size,
+                scratch=scratch, progress=callback,
+            ),
+        )  # fmt: skip
 
 
 def _restored(
-    session: Session, image: Image, target: str, device: int, force: bool, set_size: bool
-) -> Report:
+    session: Session, path: str, target: str,
+    restore: Callable[[ProgressCallback | None], RestoreResult],
+) -> Report:  # fmt: skip
     session.after_failure = lambda: (
         f"{target} may hold part of it only; restore it again" if os.path.exists(target) else None
     )
     with session.progress("restoring") as callback:
-        result = image.restore(
-            target, device=device, force=force, set_size=set_size, progress=callback
-        )
-    return _report(image.path, device, result)
+        result = restore(callback)
+    return _report(path, result)
 
 
-def _report(path: str, device: int, result: RestoreResult) -> Report:
-    values = {
-        "image": path, "target": result.target, "device": device, "size": result.size,
-        "written": result.written, "unreadable": result.unreadable,
-        "seconds": round(result.seconds, 3),
-    }  # fmt: skip
+def _report(path: str, result: RestoreResult) -> Report:
+    values = {"image": path, **asdict(result), "seconds": round(result.seconds, 3)}
+    what = f"volume {result.volume}, " if result.volume else ""
     line = (
-        f"{printable(result.target)}: restored {human_size(result.size)}, "
-        f"{human_size(result.written)} of it data, {result.seconds:.1f} s"
+        f"{printable(result.target)}: restored {what}"
+        f"{human_size(result.size)}, {human_size(result.written)} of it data, "
+        f"{result.seconds:.1f} s"
     )
-    warnings = (
-        (
-            f"{result.unreadable} bytes could not be read when the image was made or repaired; "
-            "they are zeros",
-        )
-        if result.unreadable
-        else ()
+    lines = [line, *_change_lines(result), *(printable(note) for note in result.notes)]
+    if result.expanded is not None:
+        lines.append(f"its file system fills {human_size(result.expanded)} now")
+    unread = (
+        f"{result.unreadable} bytes could not be read when the image was made or repaired; "
+        "they are zeros"
     )
-    return Report(values, [line], warnings=warnings)
+    warnings = (*((unread,) if result.unreadable else ()), *result.warnings)
+    return Report(values, lines, warnings=warnings)
+
+
+def _change_lines(result: RestoreResult) -> list[str]:
+    """What became of partitions, for people."""
+    lines = []
+    for change in result.changes:
+        done = []
+        if change.start != change.old_start:
+            done.append(f"moved from byte {change.old_start} to {change.start}")
+        if change.size != change.old_size:
+            done.append(
+                f"made smaller, from {human_size(change.old_size)} to {human_size(change.size)}"
+            )
+        lines.append(f"partition {change.number} was {' and '.join(done)}")
+    return lines

@@ -56,6 +56,7 @@ class RestoreResult:
         unreadable: bytes that the source could not give when it was imaged; they are zeros on the
             target.
         seconds: wall time.
+        device: number in the image. volume: its number; ``None`` where a whole disk was restored.
         unused: bytes that were known to be free: zeros in a file, anything on a device.
         changes: partitions that were moved or became smaller.
         expanded: bytes of the file system after it grew with its volume; ``None`` where it did not.
@@ -67,6 +68,8 @@ class RestoreResult:
     written: int
     unreadable: int
     seconds: float
+    device: int = 0
+    volume: int | None = None
     unused: int = 0
     changes: tuple[PartitionChange, ...] = ()
     expanded: int | None = None
@@ -137,7 +140,9 @@ def restore_device(
         sink.abort()
         raise
     seconds = time.monotonic() - started
-    return RestoreResult(sink.name, size, counts.written, counts.unreadable, seconds, counts.unused)
+    return RestoreResult(
+        sink.name, size, counts.written, counts.unreadable, seconds, device, unused=counts.unused
+    )
 
 
 def check_ranges(image: Image, device: int, placed: Sequence[Placed]) -> None:

@@ -17,8 +17,12 @@ INFO = {
     "chain_id": str, "digest": str, "created": str,
     "tool": str, "host": str, "comment": str, "encryption": (str, type(None)), "parts": int,
     "stored": int, "size": int, "data": int, "ratio": float, "devices": list,
+    "volumes": list,
 }  # fmt: skip
-DEVICE = {"index", "name", "size", "sector_size", "data", "zero", "unused", "unreadable", "lost"}
+DEVICE = {
+    "index", "name", "size", "sector_size", "data", "zero", "unused", "unreadable", "lost",
+    "partition_table", "signature", "disk_guid",
+}  # fmt: skip
 VERIFIED = {"path", "mode", "ok", "frames", "bytes", "seconds", "damage"}
 
 

@@ -11,7 +11,10 @@ import pytest
 from tests.cli.helpers import Ran, done, invoke
 from tests.support import loop_device
 
-RESTORED = {"image", "target", "device", "size", "written", "unreadable", "seconds"}
+RESTORED = {
+    "image", "target", "device", "volume", "size", "written", "unused", "unreadable", "changes",
+    "expanded", "notes", "warnings", "seconds",
+}  # fmt: skip
 MIB = 1 << 20
 
 
@@ -52,10 +55,10 @@ def test_the_disk_that_was_asked_for(tmp_path: Path) -> None:
     for number in (0, 1):
         (tmp_path / f"{number}.raw").write_bytes(bytes([number + 1]) * 4096)
     done("createimage", "-o", tmp_path / "o.aiv", tmp_path / "0.raw", tmp_path / "1.raw")
-    for command, option in (("restoredisk", "--disk"), ("restorevolume", "--volume")):
-        done(command, tmp_path / "o.aiv", tmp_path / "t.raw", option, 1, "--force")
+    for command in ("restoredisk", "restorevolume"):
+        done(command, tmp_path / "o.aiv", tmp_path / "t.raw", "--disk", 1, "--force")
         assert (tmp_path / "t.raw").read_bytes() == bytes([2]) * 4096
-        ran = invoke(command, tmp_path / "o.aiv", tmp_path / "new.raw", option, 2)
+        ran = invoke(command, tmp_path / "o.aiv", tmp_path / "new.raw", "--disk", 2)
         assert (ran.code, ran.error) == (1, f"{tmp_path}/o.aiv: has no device 2; it has 2")
     assert not (tmp_path / "new.raw").exists()
 
@@ -77,34 +80,28 @@ def test_full_targets(plain: Path, disk: Path, tmp_path: Path) -> None:
     assert target.read_bytes() == disk.read_bytes() + bytes(MIB)
 
 
-@pytest.mark.parametrize(
-    ("command", "option"),
-    [("restoredisk", "--mbr"), ("restoredisk", "--signature"), ("restorevolume", "--expand")],
-)
-def test_of_a_later_release(command: str, option: str, plain: Path, tmp_path: Path) -> None:
-    """Refused clearly, nothing written."""
-    ran = invoke(command, plain, tmp_path / "t.raw", option)
+def test_one_volume_of_several(tmp_path: Path) -> None:
+    """Without a number there must be one only; the others are listed."""
+    image = image_of(mbr((0, 0x83, 2, 100), (0x80, 7, 200, 300)), tmp_path)
+    target = tmp_path / "t.raw"
+    ran = invoke("restorevolume", image, target)
     assert ran.code == 1
-    assert ran.error == f"{option} comes with the volumes release; nothing was written"
-    assert not list(tmp_path.iterdir())
+    assert "has several volumes, choose one (--volume)" in ran.error
+    assert "volume 2 of disk 0 (unknown, 153600 bytes)" in ran.error
+    ran = invoke("restorevolume", image, target, "--volume", 3)
+    assert "has no volume 3; there is volume 1 of disk 0" in ran.error
+    assert not target.exists()
+    values = done("restorevolume", image, target, "--volume", 2, "--json").json
+    assert (values["volume"], values["size"]) == (2, 300 * 512)
+    assert target.read_bytes() == (tmp_path / "source.raw").read_bytes()[200 * 512 : 500 * 512]
 
 
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        (mbr((0x80, 7, 63, 1000)), "an MBR partition table"),
-        (mbr((0, 0, 0, 0), (0, 0x83, 2, 100)), "an MBR partition table"),
-        (mbr((0, 0xEE, 1, 2047)) + b"EFI PART", "a GPT"),
-        (bytes(512) + b"EFI PART", "a GPT"),
-        (bytes(4096) + b"EFI PART", "a GPT"),
-    ],
-)
-def test_a_disk_is_no_volume(content: bytes, says: str, tmp_path: Path) -> None:
-    """It would be written whole over a partition: restoredisk is named."""
-    image = image_of(content, tmp_path)
+def test_a_volume_of_a_table_in_doubt(tmp_path: Path) -> None:
+    """Where the table cannot be trusted there are no volumes, and the disk is none either."""
+    image = image_of(mbr((0, 0xEE, 1, 2047)) + b"EFI PART", tmp_path)
     ran = invoke("restorevolume", image, tmp_path / "t.raw")
     assert ran.code == 1
-    assert f"is a disk with {says}, not a volume; restoredisk restores the disk" in ran.error
+    assert "has no volume; there is device 0 is in doubt" in ran.error
     assert not (tmp_path / "t.raw").exists()
     done("restoredisk", image, tmp_path / "t.raw")
 
@@ -116,16 +113,53 @@ def test_a_disk_is_no_volume(content: bytes, says: str, tmp_path: Path) -> None:
         mbr(),
         bytes(510) + b"\x55\xaa",
         b"\xeb\x52\x90NTFS    " + b"\x90" * 499 + b"\x55\xaa",
-        (b"\xeb\x58\x90" + bytes(79) + b"FAT32   ").ljust(446, b"\0")
-        + mbr((0x80, 7, 63, 99))[446:],
-        mbr((0x33, 7, 63, 1000)),  # code, not a status
-        mbr((0x80, 7, 0, 1000)),  # a partition on its own table
-        mbr((0x80, 7, 4096, 1000)),  # behind the end
     ],
 )
-def test_a_volume_is_no_disk(content: bytes, tmp_path: Path) -> None:
+def test_a_disk_without_partitions_is_a_volume(content: bytes, tmp_path: Path) -> None:
     """Boot sectors of volumes end in 55 AA as well."""
-    done("restorevolume", image_of(content, tmp_path), tmp_path / "t.raw")
+    image = image_of(content, tmp_path)
+    done("restorevolume", image, tmp_path / "t.raw")
+    assert (tmp_path / "t.raw").read_bytes() == content.ljust(MIB, b"\0")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--new-ids", "--mbr"), ("--new-ids", "--signature"), ("--size", "1M", "--set-size")],
+)
+def test_options_that_exclude_each_other(options: tuple[str, ...], tmp_path: Path) -> None:
+    """Wrong usage."""
+    assert invoke("restoredisk", "a.aiv", tmp_path / "t", *options).code == 2
+
+
+def test_what_was_done_is_told(tmp_path: Path) -> None:
+    """Partitions that moved, for people and as values."""
+    image = image_of(mbr((0, 0x83, 8, 100), (0x80, 0x83, 1024, 512)), tmp_path)
+    ran = done("restoredisk", image, tmp_path / "t.raw", "--size", "512K")
+    assert "partition 2 was moved from byte 524288 to 262144" in ran.out
+    values = done("restoredisk", image, tmp_path / "u.raw", "--size", "512K", "--json").json
+    change = {"number": 2, "old_start": 524288, "old_size": 262144, "start": 262144}
+    assert values["changes"] == [change | {"size": 262144}]
+    assert (tmp_path / "t.raw").stat().st_size == 512 << 10
+
+
+def test_boot_code_alone(plain: Path, tmp_path: Path) -> None:
+    """--mbr and --signature, each on its own; what has no MBR is refused."""
+    sector = bytes(range(1, 221)) * 2 + b"NEWS" + bytes(2) + mbr((0x80, 7, 63, 1000))[446:]
+    image, target = image_of(sector, tmp_path), tmp_path / "t.raw"
+    before = (bytes(440) + b"OLDS" + bytes(2) + mbr((0, 0x83, 8, 100))[446:]).ljust(MIB, b"x")
+    target.write_bytes(before)
+    assert "--force" in invoke("restoredisk", image, target, "--mbr").error
+    done("restoredisk", image, target, "--mbr", "--force")
+    assert target.read_bytes() == sector[:440] + before[440:]
+    values = done("restoredisk", image, target, "--signature", "--force", "--json").json
+    assert target.read_bytes() == sector[:444] + before[444:]
+    assert values["notes"] == ["only the disk signature was restored"]
+    (tmp_path / "none").write_bytes(b"x" * MIB)
+    assert "no MBR" in invoke("restoredisk", image, tmp_path / "none", "--mbr", "--force").error
+    assert "no MBR" in invoke("restoredisk", plain, target, "--mbr", "--force").error
+    assert target.read_bytes() == sector[:444] + before[444:]
+    done("restoredisk", image, tmp_path / "new.raw", "--mbr", "--signature")
+    assert (tmp_path / "new.raw").read_bytes() == (tmp_path / "source.raw").read_bytes()
 
 
 def test_from_and_to_loop_devices(disk: Path, password: Path, tmp_path: Path) -> None:

@@ -30,6 +30,9 @@ _CITED = re.compile(
     rf"(?:\b[Ss]ections?\s+|docs/format\.md`*,\s+)({_NUMBER}(?:(?:,\s+|\s+(?:and|to)\s+){_NUMBER})*)"
 )
 _FOREIGN = re.compile(r"RFC \d+,? (?:\w+ ){0,2}$")
+_OURS = re.compile(r"docs/format\.md`*,\s+$|docs/format\.md`*,\s+section")
+OTHERS = ROOT / "aipimage" / "volumes"
+"""Here the formats of file systems are cited; ours is named by its file."""
 
 
 def citations() -> list[tuple[str, str]]:
@@ -39,6 +42,10 @@ def citations() -> list[tuple[str, str]]:
     for path in sorted(files):
         text = re.sub(r"\s*\n[ #*]*", " ", path.read_text(encoding="utf-8"))
         for match in _CITED.finditer(text):
+            if OTHERS in path.parents and not _OURS.search(
+                text[max(0, match.start() - 30) : match.end()]
+            ):
+                continue
             if not _FOREIGN.search(text[max(0, match.start() - 30) : match.start()]):
                 name = str(path.relative_to(ROOT))
                 found += [(name, cited) for cited in re.findall(_NUMBER, match[1])]

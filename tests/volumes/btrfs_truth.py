@@ -23,9 +23,9 @@ from tests.support.tools import run
 Bools = npt.NDArray[np.bool_]
 GARBAGE = b"\xa5" * (1 << 20)
 SECTOR = 4096
-_CHUNK = re.compile(r"CHUNK_ITEM (\d+)\).*?\n\s+length (\d+) .*?type ([\w|]+)\n(.*?)(?=\n\titem|\Z)", re.S)
+_CHUNK = re.compile(r"CHUNK_ITEM (\d+)\).*?\n\s+length (\d+) (.*?)(?=\n\titem|\Z)", re.S)
 _STRIPE = re.compile(r"stripe \d+ devid \d+ offset (\d+)")
-_EXTENT = re.compile(r"key \((\d+) (EXTENT_ITEM|METADATA_ITEM) (\d+)\)")
+_EXTENT = re.compile(r"item \d+ key \((\d+) (EXTENT_ITEM|METADATA_ITEM) (\d+)\)")
 
 
 def survey(volume: Path) -> tuple[FileSystem, Allocation]:
@@ -67,7 +67,7 @@ def used_by_tools(volume: Path) -> tuple[Bools, Bools]:
     first = used.copy()
     chunks = [
         (int(start), int(length), [int(at) for at in _STRIPE.findall(stripes)])
-        for start, length, _, stripes in _CHUNK.findall(dumped(volume, "chunk"))
+        for start, length, stripes in _CHUNK.findall(dumped(volume, "chunk"))
     ]
     for address, kind, offset in _EXTENT.findall(dumped(volume, "extent")):
         start, length = int(address), int(offset) if kind == "EXTENT_ITEM" else node

@@ -106,4 +106,5 @@ def partclone_used(program: str, path: Path) -> int:
 def blkid_says(path: Path) -> dict[str, str]:
     """What ``blkid`` reads from a volume."""
     text = run(["blkid", "-p", "-o", "export", path])
-    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    lines = [line.replace("\\", "") for line in text.splitlines()]
+    return dict(line.split("=", 1) for line in lines if "=" in line)

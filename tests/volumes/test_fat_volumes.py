@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import re
 import shutil
@@ -15,7 +14,7 @@ import pytest
 
 from aipimage.volumes.clusters import ClusterMap
 from aipimage.volumes.filesystems.fat import PARSER
-from aipimage.volumes.model import Allocation
+from aipimage.volumes.model import Allocation, FileSystem
 from tests.support.tools import require_programs, run
 from tests.volumes.fat_support import (
     Mask, blkid_says, digests, partclone_used, surveyed_file, used_of, wipe_free, write_files,
@@ -41,15 +40,14 @@ FORMATS = {
     "fat16-32k": (150 << 20, ["-F", "16", "-s", "64"]),
     "fat32": (40 << 20, ["-F", "32"]),
     "fat32-512": (36 << 20, ["-F", "32", "-s", "1", "-n", "MiXed"]),
-    "fat32-few-clusters": (3 << 20, ["-F", "32", "-s", "1"]),
     "fat32-one-table": (36 << 20, ["-F", "32", "-f", "1", "-s", "1"]),
     "fat32-backup-2": (36 << 20, ["-F", "32", "-b", "2", "-R", "4", "-s", "1"]),
     "fat32-no-backup": (36 << 20, ["-F", "32", "-b", "0", "-s", "1"]),
     "fat32-4096": (300 << 20, ["-F", "32", "-s", "8", "-R", "900"]),
     "fat32-sector-1024": (70 << 20, ["-F", "32", "-S", "1024", "-s", "1"]),
-    "fat32-sector-4096": (100 << 20, ["-F", "32", "-S", "4096", "-s", "1", "-i", "00a1000b"]),
+    "fat32-sector-4096": (290 << 20, ["-F", "32", "-S", "4096", "-s", "1", "-i", "00a1000b"]),
     "fat32-mbr": (36 << 20, ["-F", "32", "--mbr=y", "-s", "1"]),
-    "fat32-rest": ((36 << 20) + 7 * 512, ["-F", "32", "-s", "8"]),
+    "fat32-rest": ((36 << 20) + 7 * 512, ["-F", "32", "-s", "1", "-a"]),
 }
 
 
@@ -58,12 +56,10 @@ def _programs() -> None:
     require_programs("mkfs.fat", "fsck.fat", "mcopy", "mdel", "blkid", "partclone.fat")
 
 
-def mtool(name: str, volume: Path, *words: str | Path) -> str:
+def mtool(name: str, volume: Path, *words: str | Path, codes: tuple[int, ...] = (0,)) -> str:
     """Run one of mtools on a volume in a file."""
-    given = [f"-{word}" for word in ("o", "Q", "s") if name == "mcopy"]
-    environment = os.environ | {"MTOOLS_SKIP_CHECK": "1", "MTOOLS_NO_VFAT": "0"}
-    del environment
-    return run([name, *given, "-i", volume, *words])
+    given = ["-o", "-Q", "-s"] if name == "mcopy" else []
+    return run([name, *given, "-i", volume, *words], codes=codes)
 
 
 def formatted(path: Path, size: int, options: list[str]) -> Path:
@@ -78,11 +74,10 @@ def plain_used(path: Path, allocation: Allocation, kind: str) -> Mask:
     """The first table decoded entry by entry."""
     free = allocation.free
     assert isinstance(free, ClusterMap)
-    boot = path.read_bytes()[:512] if path.stat().st_size < 1 << 20 else path.open("rb").read(512)
-    start = int.from_bytes(boot[14:16], "little") * int.from_bytes(boot[11:13], "little")
     bits = int(kind.removeprefix("fat"))
     with open(path, "rb") as file:
-        file.seek(start)
+        boot = file.read(512)
+        file.seek(int.from_bytes(boot[14:16], "little") * int.from_bytes(boot[11:13], "little"))
         table = file.read((free.count + 2) * bits // 8 + 1)
     used = np.zeros(free.count, np.bool_)
     for number in range(2, free.count + 2):
@@ -96,58 +91,93 @@ def plain_used(path: Path, allocation: Allocation, kind: str) -> Mask:
     return used
 
 
-def compare(path: Path) -> Allocation:
-    """Compare a volume with what the programs say of it; counts as one volume."""
+def compare(path: Path, cut: bool = False) -> tuple[FileSystem, Allocation]:
+    """Compare a volume with what the programs say of it; counts as one volume.
+
+    Args:
+        cut: a program ended in the midst of a file, so that there are clusters of no file.
+    """
     filesystem, allocation = surveyed_file(PARSER, path)
     known = blkid_says(path)
-    assert filesystem.kind == known["VERSION"].lower()
+    used = used_of(allocation)
+    # To blkid a FAT12 has at most 4,083 clusters, for fatgen103 and the drivers 4,084.
+    assert filesystem.kind == ("fat12" if len(used) == 4084 else known["VERSION"].lower())
     assert filesystem.uuid == known.get("UUID", "")
     assert filesystem.label == known.get("LABEL", "")
     assert not allocation.notes
-    text = run(["fsck.fat", "-v", "-n", path])
+    assert (used == plain_used(path, allocation, filesystem.kind)).all()
+    check_fsck(path, filesystem, allocation, used, cut)
+    return filesystem, allocation
+
+
+def check_fsck(
+    path: Path, filesystem: FileSystem, allocation: Allocation, used: Mask, cut: bool
+) -> None:
+    """Compare with ``fsck.fat``, which counts the clusters of files."""
+    # It ends with 1 where a volume has no backup of its boot sector, which is allowed.
+    text = run(["fsck.fat", "-v", "-n", path], codes=(0, 1))
+    if "only 1 or 2 FATs are supported" in text:
+        return
     said = re.search(r"files, (\d+)/(\d+) clusters", text)
-    assert said, text
-    used = used_of(allocation)
-    assert (int(said[1]), int(said[2])) == (int(used.sum()), len(used))
     start = re.search(r"Data area starts at byte (\d+)", text)
     size = re.search(r"(\d+) bytes per cluster", text)
+    assert said, text
     assert start
     assert size
+    assert int(said[2]) == len(used)
+    assert int(said[1]) <= used.sum() if cut else int(said[1]) == used.sum()
     assert isinstance(allocation.free, ClusterMap)
     assert allocation.free.base == int(start[1])
     assert filesystem.cluster_size == allocation.free.cluster_size == int(size[1])
-    assert (used == plain_used(path, allocation, filesystem.kind)).all()
-    return allocation
 
 
 def fill(volume: Path, scratch: Path, rng: random.Random, rounds: int, room: int) -> None:
-    """Create and delete: in each round some files of all sizes, then a part of all is deleted."""
+    """Create and delete: each round makes files of all sizes and deletes a part of them; rounds
+    that are two behind go altogether. At most ``room`` bytes and 110 files are there at a time.
+    """
     for number in range(rounds):
-        new = scratch / f"r{number}"
-        write_files(new, rng, "a", 12, max(2, room // 60))
-        write_files(new / "sub", rng, "long name of a file ", 25, max(2, room // 200))
+        new, most = scratch / f"r{number}", max(2, room // 60)
+        write_files(new, rng, "a", 12, most)
+        write_files(new / "sub", rng, "long name of a file ", 25, most // 4 + 1)
         mtool("mcopy", volume, new, "::/")
-        pattern = f"::/r{number}/*{rng.randrange(10)}.bin"
-        mtool("mdel", volume, pattern)
-        for path in new.glob(f"*{pattern[-5]}.bin"):
+        digit = rng.randrange(10)
+        mtool("mdel", volume, f"::/r{number}/*{digit}.bin")
+        for path in new.glob(f"*{digit}.bin"):
             path.unlink()
-        if number % 3 == 2:
-            mtool("mdeltree", volume, f"::/r{number - 1}")
-            shutil.rmtree(scratch / f"r{number - 1}")
+        if number > 1:
+            mtool("mdeltree", volume, f"::/r{number - 2}")
+            shutil.rmtree(scratch / f"r{number - 2}")
+
+
+def fill_up(volume: Path, scratch: Path, rng: random.Random, room: int, cluster: int) -> None:
+    """Copy files until nothing more fits, large ones and then small ones."""
+    for name, length in (("large", room // 20), ("small", cluster)):
+        (scratch / name).mkdir(parents=True)
+        for number in range(30 if name == "large" else room // 20 // cluster + 5):
+            (scratch / name / f"{name}{number}").write_bytes(rng.randbytes(length))
+        mtool("mcopy", volume, scratch / name, "::/", codes=(1,))
 
 
 def aged(path: Path, tmp_path: Path, seed: int, rounds: int) -> Allocation:
-    """Compare a volume when it is new, filled, and aged; then wipe what is free and look again."""
+    """Compare a volume when it is new, full, filled, and aged twice; then wipe what is free and
+    look again.
+    """
     rng = random.Random(seed)
-    free = compare(path).free.total
+    filesystem, new = compare(path)
     content = tmp_path / "content"
-    fill(path, content, rng, 2, free)
-    compare(path)
-    for again in range(2):
-        shutil.rmtree(content)
-        mtool("mdeltree", path, "::/*")
-        fill(path, content, rng, rounds * (again + 1), free)
-        allocation = compare(path)
+    if new.free.total < 5 << 20:
+        full = Path(shutil.copy(path, tmp_path / "full.img"))
+        fill_up(full, tmp_path / "full", rng, new.free.total, filesystem.cluster_size)
+        assert compare(full, cut=True)[1].free.total < filesystem.cluster_size * 4
+    room = min(new.free.total - 120 * filesystem.cluster_size, 24 << 20)
+    allocation = new
+    for again in range(3):
+        fill(path, content, rng, 2 + again * rounds, room)
+        allocation = compare(path)[1]
+        if again < 2:
+            shutil.rmtree(content)
+            mtool("mdeltree", path, "::/*")
+            compare(path)
     check_wiped(path, content, allocation)
     return allocation
 
@@ -155,7 +185,7 @@ def aged(path: Path, tmp_path: Path, seed: int, rounds: int) -> Allocation:
 def check_wiped(path: Path, content: Path, allocation: Allocation) -> None:
     """All that is free may be overwritten."""
     wipe_free(path, allocation)
-    run(["fsck.fat", "-n", path])
+    run(["fsck.fat", "-n", path], codes=(0, 1))
     back = content.with_name("back")
     back.mkdir()
     mtool("mcopy", path, "::/*", back)
@@ -171,10 +201,17 @@ def test_volumes_of_mkfs_fat(name: str, tmp_path: Path) -> None:
     assert isinstance(allocation.free, ClusterMap)
     if "FAT12" not in run(["blkid", "-p", path]):
         # Of FAT12 it reads each entry as one of 16 bits.
-        sector = int(path.open("rb").read(13)[11:].hex(), 16)
-        sector = (sector & 0xFF) << 8 | sector >> 8
-        used = size // sector * sector - allocation.free.total
+        with open(path, "rb") as file:
+            sector = int.from_bytes(file.read(13)[11:], "little")
+        used = surveyed_file(PARSER, path)[0].size - allocation.free.total
         assert partclone_used("partclone.fat", path) * sector == used
+
+
+@pytest.mark.parametrize("sectors", [600, 5000, 40_000, 66_000])
+@pytest.mark.parametrize("sector", [512, 4096])
+def test_new_fat32_of_few_clusters(sectors: int, sector: int, tmp_path: Path) -> None:
+    """What fatgen103 would call FAT16 by its count; no driver does, and mtools refuse it."""
+    compare(formatted(tmp_path / "v.img", sectors * sector, ["-F32", "-S", str(sector), "-s1"]))
 
 
 @pytest.mark.parametrize(
@@ -189,7 +226,6 @@ def test_volumes_of_mformat(options: list[str], tmp_path: Path) -> None:
 
 
 def test_clusters_marked_as_bad_are_kept(tmp_path: Path) -> None:
-    """``fsck.fat`` does not count them as used; partclone does."""
     bad = tmp_path / "bad"
     bad.write_text("".join(f"{block}\n" for block in (7000, 7001, 9000)))
     path = formatted(tmp_path / "v.img", 16 << 20, ["-F", "16", "-s", "1", "-l", str(bad)])
@@ -197,7 +233,7 @@ def test_clusters_marked_as_bad_are_kept(tmp_path: Path) -> None:
     text = run(["fsck.fat", "-v", "-n", path])
     used = used_of(allocation)
     assert used.sum() == 6
-    assert re.search(r"files, 0/", text)
+    assert re.search(r"files, 6/", text)
     assert (used == plain_used(path, allocation, filesystem.kind)).all()
 
 

@@ -1,8 +1,8 @@
 """VMFS, versions 3, 5 and 6: taken whole.
 
-Source: util-linux, libblkid/src/superblocks/vmfs.c (struct vmfs_fs_info, vmfs_volume_info); VMFS
-itself is not documented. A volume begins with the volume manager's header at 1 MiB; where a file
-system begins at the start of what is looked at, its own lies at 2 MiB.
+VMFS is not documented. Source of the places: util-linux, libblkid/src/superblocks/vmfs.c. The
+volume manager's header lies at 1 MiB of a partition, and its data from 17 MiB on; the file system's
+header lies 2 MiB into that, or at 2 MiB where a logical volume is looked at.
 """
 
 from __future__ import annotations
@@ -10,22 +10,26 @@ from __future__ import annotations
 from aipimage.volumes.model import FileSystem, Parser
 from aipimage.volumes.view import LayoutError, VolumeView
 
-_VOLUME_AT, _VOLUME_MAGIC = 1 << 20, bytes.fromhex("0dd001c0")
-_VOLUME_UUID = slice(0x82, 0x92)
-_SYSTEM_AT, _SYSTEM_MAGICS = 2 << 20, (bytes.fromhex("5ef1ab2f"), bytes.fromhex("5ff1ab2f"))
+_MANAGER_AT, _MANAGER_MAGIC = 1 << 20, bytes.fromhex("0dd001c0")
+_SYSTEM_AT, _DATA_AT = 2 << 20, 17 << 20
+_SYSTEM_MAGICS = (bytes.fromhex("5ef1ab2f"), bytes.fromhex("5ff1ab2f"))
+_MANAGER_UUID = slice(0x254, 0x264)
 _SYSTEM_UUID, _SYSTEM_LABEL = slice(9, 25), slice(29, 157)
-_HEADER = 512
+_HEADER = 1024
 
 
 def probe(view: VolumeView) -> FileSystem | None:
-    """The file system's header, which has the label, or that of the volume manager."""
-    system, volume = _read(view, _SYSTEM_AT), _read(view, _VOLUME_AT)
-    if system[:4] in _SYSTEM_MAGICS:
-        label = system[_SYSTEM_LABEL].split(b"\0")[0].decode("utf-8", "replace")
-        return FileSystem("vmfs", label=label, uuid=_uuid(system[_SYSTEM_UUID]), size=view.size)
-    if volume[:4] == _VOLUME_MAGIC:
-        return FileSystem("vmfs", uuid=_uuid(volume[_VOLUME_UUID]), size=view.size)
-    return None
+    """Either header; the label is in the file system's only."""
+    manager, system = _read(view, _MANAGER_AT), _read(view, _SYSTEM_AT)
+    managed = manager[:4] == _MANAGER_MAGIC
+    if managed:
+        system = _read(view, _DATA_AT + _SYSTEM_AT)
+    found = system[:4] in _SYSTEM_MAGICS
+    if not managed and not found:
+        return None
+    label = system[_SYSTEM_LABEL].split(b"\0")[0].decode("utf-8", "replace") if found else ""
+    uuid = _uuid(manager[_MANAGER_UUID] if managed else system[_SYSTEM_UUID])
+    return FileSystem("vmfs", label=label, uuid=uuid, size=view.size)
 
 
 def _read(view: VolumeView, at: int) -> bytes:

@@ -37,5 +37,11 @@ def restore_boot_area(
     )
     written = 440 * code + 4 * signature
     return RestoreResult(
-        info.name, device.size, written, 0, job.seconds, notes=(f"only the {names} was restored",)
+        info.name,
+        device.size,
+        written,
+        0,
+        job.seconds,
+        device.index,
+        notes=(f"only the {names} was restored",),
     )

@@ -27,7 +27,9 @@ from aipimage.volumes.restoring.job import (
     copy_source,
     device_of,
     patch,
+    refuse_target,
     scratch_directory,
+    size_hint,
     target_size,
 )  # fmt: skip
 from aipimage.volumes.restoring.notes import id_notes, left_out_warnings, moved_warnings
@@ -87,6 +89,7 @@ def restore_disk(
     info = look_at_target(name, storage)
     if (boot_code or signature) and (info.is_device or info.size):
         return restore_boot_area(image, entry, info, boot_code, signature, options)
+    refuse_target(info, options)
     wanted = target_size(info, options, entry.size)
     if wanted == entry.size and not new_ids:
         result = restore_device(
@@ -160,8 +163,7 @@ class _Adapted:
 
     @property
     def _hint(self) -> str:
-        resizable = self._info.exists and not self._info.is_device and self._options.size is None
-        return "; ask to set its size (--set-size)" if resizable else ""
+        return size_hint(self._info, self._options)
 
     def _rewrite(self, plan: Plan) -> Rewrite:
         """The table's patches. On a larger disk one that cannot be adapted stays as it is."""
@@ -215,7 +217,8 @@ class _Adapted:
         warnings = [*self._warnings, *moved_warnings(self._found, plan)]
         return RestoreResult(
             self._info.name, self._device.size, counts.written, counts.unreadable,
-            self._job.seconds, counts.unused, plan.changes, None, tuple(notes), tuple(warnings),
+            self._job.seconds, self._device.index, None, counts.unused, plan.changes, None,
+            tuple(notes), tuple(warnings),
         )  # fmt: skip
 
 

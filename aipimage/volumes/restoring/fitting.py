@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 ALIGNMENT = 1 << 20
-"""Bytes: what partitioning tools keep to. A partition that begins at a multiple of less keeps to
-that.
-"""
+"""Bytes: what partitioning tools keep to."""
+_PHYSICAL = 4096
+"""Bytes of the sectors inside of most disks: who began at such a sector does so afterwards."""
 
 
 class Slot(NamedTuple):
@@ -43,6 +43,14 @@ class Slot(NamedTuple):
     def alignment(self) -> int:
         """What its place is a multiple of, at most 1 MiB."""
         return min(self.start & -self.start, ALIGNMENT) if self.start else ALIGNMENT
+
+
+def alignments(slots: Sequence[Slot]) -> list[int]:
+    """What each of the partitions has to begin at a multiple of, when it moves: 1 MiB where all do
+    so, else what all keep to; but whole physical sectors where it begins at one.
+    """
+    common = min([ALIGNMENT, *(slot.alignment for slot in slots if not slot.fixed)])
+    return [max(common, min(slot.alignment, _PHYSICAL)) for slot in slots]
 
 
 class Placement(NamedTuple):
@@ -83,14 +91,15 @@ def fit(slots: Sequence[Slot], low: int, limit: int) -> dict[int, Placement]:
         DoesNotFitError: they do not fit.
     """
     sizes = [slot.size for slot in slots]
-    grain = max([4096, *(slot.alignment for slot in slots)])
-    found = _pushed(slots, sizes, low, limit)
+    aligned = alignments(slots)
+    grain = max([_PHYSICAL, *aligned])
+    found = _pushed(slots, sizes, aligned, low, limit)
     for floors in ([slot.kept for slot in slots], [slot.least for slot in slots]):
         # Each round ends the search, or takes all that one partition can give.
         while isinstance(found, _Lacking) and _cut_one(sizes, floors, found, grain):
-            found = _pushed(slots, sizes, low, limit)
+            found = _pushed(slots, sizes, aligned, low, limit)
     if isinstance(found, _Lacking):
-        raise DoesNotFitError(found.missing, _in_the_way(slots, sizes, found.first))
+        raise DoesNotFitError(found.missing, _in_the_way(slots, sizes, found.first, low))
     return {
         slot.number: Placement(start, size)
         for slot, start, size in zip(slots, found, sizes, strict=True)
@@ -98,7 +107,7 @@ def fit(slots: Sequence[Slot], low: int, limit: int) -> dict[int, Placement]:
 
 
 def _pushed(
-    slots: Sequence[Slot], sizes: Sequence[int], low: int, limit: int
+    slots: Sequence[Slot], sizes: Sequence[int], aligned: Sequence[int], low: int, limit: int
 ) -> list[int] | _Lacking:
     """Starts of partitions of these sizes, or how much is missing."""
     starts = [slot.start for slot in slots]
@@ -108,30 +117,37 @@ def _pushed(
         if slot.start + sizes[at] > bound:
             if slot.fixed:
                 return _Lacking(slot.start + sizes[at] - bound, at)
-            starts[at] = (bound - sizes[at]) // slot.alignment * slot.alignment
+            starts[at] = (bound - sizes[at]) // aligned[at] * aligned[at]
         bound = starts[at] - slot.lead
     # The first lead begins at low or above, so only what was pushed can be below it.
     return _Lacking(low - bound, 0) if bound < low else starts
 
 
 def _cut_one(sizes: list[int], floors: Sequence[int], lacking: _Lacking, grain: int) -> bool:
-    """Make the partition smaller that has most to give, by what is missing or all it has."""
+    """Make one partition smaller by what is missing, or by all that it can give. It is the last one
+    that has twice as much to give, so that few others move; else the one that has most.
+    """
     wanted = -(-lacking.missing // grain) * grain
     spare = [
         (sizes[at] - floors[at]) // grain * grain if at >= lacking.first else 0
         for at in range(len(sizes))
     ]
-    most = max(range(len(sizes)), key=lambda at: spare[at], default=None)
-    if most is None or spare[most] <= 0:
+    plenty = [at for at in range(len(sizes)) if spare[at] >= 2 * wanted]
+    chosen = plenty[-1] if plenty else max(range(len(sizes)), key=lambda at: spare[at])
+    if spare[chosen] <= 0:
         return False
-    sizes[most] -= min(wanted, spare[most])
+    sizes[chosen] -= min(wanted, spare[chosen])
     return True
 
 
-def _in_the_way(slots: Sequence[Slot], sizes: Sequence[int], first: int) -> int | None:
-    """A partition that cannot be moved, else the largest of those that could give space."""
+def _in_the_way(slots: Sequence[Slot], sizes: Sequence[int], first: int, low: int) -> int | None:
+    """The partition that cannot be moved, where there may be room in front of it; else the largest
+    of those that could give space.
+    """
     if not slots:
         return None
-    if slots[first].fixed:
-        return slots[first].number
-    return slots[max(range(first, len(slots)), key=lambda at: sizes[at])].number
+    blocking = slots[first]
+    if blocking.fixed and blocking.start - blocking.lead > low:
+        return blocking.number
+    movable = [at for at in range(first, len(slots)) if not slots[at].fixed] or [first]
+    return slots[max(movable, key=lambda at: sizes[at])].number

@@ -13,7 +13,7 @@ from aipimage.io.device import Device
 from aipimage.io.image import Image
 from aipimage.io.progress import ProgressCallback
 from aipimage.io.restore import Counts, Placed, check_ranges, restore_ranges
-from aipimage.io.sinks import BlockSink, TargetInfo, open_target
+from aipimage.io.sinks import BlockSink, TargetInfo, open_in_place, open_target
 from aipimage.io.sources import BlockSource
 from aipimage.io.storage import Storage
 from aipimage.volumes.layout import VolumeInfo, volumes_of
@@ -64,6 +64,22 @@ def target_size(info: TargetInfo, options: Options, source: int) -> int:
     if options.size is not None:
         return options.size
     return source if options.set_size or not info.size else info.size
+
+
+def refuse_target(info: TargetInfo, options: Options) -> None:
+    """Refuse a target that is in use or not empty, before anything else is said of it.
+
+    Raises:
+        TargetError, RequestError, StorageError: as for ``open_target``.
+    """
+    if info.exists:
+        open_in_place(info.name, force=options.force, storage=options.storage).close()
+
+
+def size_hint(info: TargetInfo, options: Options) -> str:
+    """What else can be done about a file that is too small; ends a message."""
+    resizable = info.exists and not info.is_device and options.size is None
+    return "; give it another size (--size or --set-size)" if resizable else ""
 
 
 def scratch_directory(info: TargetInfo, options: Options) -> str:

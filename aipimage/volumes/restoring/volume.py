@@ -26,7 +26,9 @@ from aipimage.volumes.restoring.job import (
     described_volumes,
     device_of,
     patch,
+    refuse_target,
     scratch_directory,
+    size_hint,
     target_size,
 )  # fmt: skip
 from aipimage.volumes.restoring.limits import limits_of
@@ -71,6 +73,7 @@ def restore_volume(
     options = Options(force, set_size, size, scratch, executor, threads, progress, storage)
     entry, found = choose_volume(image, device, volume)
     info = look_at_target(target, storage)
+    refuse_target(info, options)
     wanted = target_size(info, options, found.size)
     return restore_found_volume(Job(image, entry, options), info, found, wanted, expand)
 
@@ -152,8 +155,8 @@ def _result(
         warnings += [warning] if warning else []
     counts = job.counts
     return RestoreResult(
-        info.name, volume.size, counts.written, counts.unreadable, job.seconds, counts.unused, (),
-        expanded, tuple(notes), tuple(warnings),
+        info.name, volume.size, counts.written, counts.unreadable, job.seconds, job.device.index,
+        volume.number, counts.unused, (), expanded, tuple(notes), tuple(warnings),
     )  # fmt: skip
 
 
@@ -166,8 +169,7 @@ def _smaller(job: Job, info: TargetInfo, volume: Volume, wanted: int) -> Smaller
     limits = limits_of(ImageSource(job.device), volume)
     if wanted >= limits.kept:
         return None
-    resizable = info.exists and not info.is_device and job.options.size is None
-    hint = "; ask to set its size (--set-size)" if resizable else ""
+    hint = size_hint(info, job.options)
     if wanted < limits.least or limits.least == limits.kept:
         why = f" ({limits.why})" if limits.why else ""
         raise TargetError(

@@ -10,7 +10,7 @@ from aipimage.volumes.tables import gpt, mbr
 from aipimage.volumes.tables.doubts import Found, Reserved, judged, placed
 from aipimage.volumes.tables.gpt import GptEntry, GptHeader
 from aipimage.volumes.tables.mbr import MbrEntry
-from aipimage.volumes.tables.model import Partition, PartitionTable
+from aipimage.volumes.tables.model import PARTITIONS_MAX, Partition, PartitionTable
 from aipimage.volumes.view import LayoutError, VolumeView
 
 
@@ -100,6 +100,9 @@ def read_gpt(view: VolumeView, head: bytes) -> PartitionTable:
             f"its MBR announces a GPT, and neither copy can be used (the first header: "
             f"{pair.primary}; the backup: {pair.backup})"
         )
+        return PartitionTable("gpt", view.size, pair.sector_size, doubt=doubt, signature=signature)
+    if len(copy.entries) > PARTITIONS_MAX:
+        doubt = f"it has {len(copy.entries)} partitions"
         return PartitionTable("gpt", view.size, pair.sector_size, doubt=doubt, signature=signature)
     table = _table_of(view, pair, copy, mbr.entries_of(head))
     if len(usable) > 1:

@@ -10,11 +10,15 @@ from aipimage.volumes.tables import mbr
 from aipimage.volumes.tables.bootsectors import has_content
 from aipimage.volumes.tables.doubts import Found, Reserved, judged, placed
 from aipimage.volumes.tables.mbr import MbrEntry
-from aipimage.volumes.tables.model import BootRecord, Extended, Partition, PartitionTable
+from aipimage.volumes.tables.model import (
+    PARTITIONS_MAX,
+    BootRecord,
+    Extended,
+    Partition,
+    PartitionTable,
+)
 from aipimage.volumes.view import LayoutError, VolumeView
 
-RECORDS_MAX = 1024
-"""Boot records of all chains of a disk; Linux has no names for more than 255 partitions."""
 SECTOR_SIZES = (512, 4096)
 _FIRST_LOGICAL = 5
 
@@ -161,8 +165,10 @@ class _Reader:
         """The entries of a boot record, or what is wrong with it."""
         if at in self._seen:
             return f"it comes back to sector {at}"
-        if at == 0 or len(self._seen) == RECORDS_MAX:
-            return "it begins at the first sector" if at == 0 else "it is too long"
+        if at == 0:
+            return "it begins at the first sector"
+        if max(len(self._seen), self._next) >= PARTITIONS_MAX:
+            return "it is too long"
         self._seen.add(at)
         try:
             sector = self.view.read(at * self.sector, mbr.SIZE)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+PARTITIONS_MAX = 1024
+"""Partitions of a disk; Linux has no names for more than 255."""
+
 
 @dataclass(frozen=True, slots=True)
 class Partition:

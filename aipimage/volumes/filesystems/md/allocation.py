@@ -68,12 +68,11 @@ def allocation(view: VolumeView, filesystem: FileSystem, options: SurveyOptions)
     if found is None:
         raise LayoutError("its superblock has gone")
     member, because = found
+    if member is not None and not _is_in_order(member):
+        raise LayoutError("its array spreads its content over several disks")
     if member is None or because:
         raise LayoutError(because)
-    if member.level != MIRRORS and not (member.level in _IN_ORDER_ALONE and member.disks == 1):
-        raise LayoutError("its array spreads its content over several disks")
-    superblock = dict(places(view.size))[member.version]
-    _check_place(view, member, superblock)
+    _check_place(view, member, dict(places(view.size))[member.version])
     if member.bitmap:
         _check_bitmap(view, member)
     pieces = [Piece(0, member.data, member.size)]
@@ -85,6 +84,11 @@ def allocation(view: VolumeView, filesystem: FileSystem, options: SurveyOptions)
     parts = [(member.data, free, 0, member.size)]
     about = (f"its array holds {inner.kind}", *notes)
     return Allocation(MappedFree(parts), 0, left_out, about)
+
+
+def _is_in_order(member: Member) -> bool:
+    """Whether one disk alone has the array's content, in its order."""
+    return member.level == MIRRORS or (member.level in _IN_ORDER_ALONE and member.disks == 1)
 
 
 def _check_place(view: VolumeView, member: Member, superblock: int) -> None:

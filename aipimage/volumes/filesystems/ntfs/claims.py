@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from aipimage.volumes.filesystems.ntfs import layout
 from aipimage.volumes.filesystems.ntfs.records import Record, decode_record
@@ -34,14 +34,17 @@ def claimed_by_system(mft: Mft, streams: Iterable[Stream]) -> ClusterRuns:
     return merged([runs, *(as_array(stream.runs) for stream in streams)])[0]
 
 
-def claimed_by_samples(mft: Mft) -> ClusterRuns:
-    """The clusters of the files in some pieces of the MFT, the last records among them."""
+def claimed_by_samples(mft: Mft, without: Collection[int]) -> ClusterRuns:
+    """The clusters of the files in some pieces of the MFT, the last records among them, but not of
+    files whose first record is in ``without``.
+    """
     per_piece = max(1, SAMPLE_BYTES // mft.geometry.record_size)
     last = max(0, mft.records - per_piece)
     rows = [
         runs
         for first in sorted({last * at // (SAMPLES - 1) for at in range(SAMPLES)})
         for record in _records(mft, first, min(per_piece, mft.records - first))
+        if record.number not in without and record.base.number not in without
         for runs in claims(mft, record)
     ]
     return merged(rows)[0]

@@ -59,7 +59,7 @@ def _verify_restart_pages(data: bytes) -> None:
             "its journal is in the form of a running or fast-started Windows, which keeps changes "
             "in memory"
         )
-    if newest.version not in ((1, 0), (1, 1)):
+    if newest.version != (1, 1):
         raise LayoutError("its journal is of version {}.{}".format(*newest.version))
     if not newest.clean or any(page.lsn == newest.lsn and not page.clean for page in pages):
         raise LayoutError("its journal was not replayed")

@@ -1,7 +1,7 @@
 """Structures of NTFS as they lie on a disk: places, sizes and flags, and no logic.
 
-Sources: the Linux-NTFS project's "NTFS Documentation" (concepts and files), whose sections are named
-below; Microsoft's "NTFS Technical Reference" and [MS-FSCC]. All numbers are little-endian.
+Sources: the Linux-NTFS project's "NTFS Documentation" (its concepts, attributes and files), whose
+sections are named in brackets; Microsoft's "NTFS Technical Reference". Little-endian throughout.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ BOOT_MAGIC = b"NTFS    "
 BOOT_MAGIC_AT = 3
 BOOT = Struct("<11xHB26xQQQbxxxbxxxQ")
 """Sector size, clusters' sectors, sectors of the volume, first clusters of $MFT and $MFTMirr,
-clusters of a FILE record and of an index record (or minus the logarithm of bytes), serial number."""
+clusters of a FILE record and of an index record (or the negated logarithm of the bytes), serial."""
 SECTOR_SIZES = (256, 512, 1024, 2048, 4096)
 CLUSTER_MAX = 2 << 20
 RECORD_MIN, RECORD_MAX = 512, 64 << 10
@@ -82,8 +82,8 @@ ROOT_OF_INDEX = Struct("<III")
 NODE = Struct("<IIIB")
 """Offset of the entries, behind their last byte, bytes allocated, flags."""
 NODE_IN_ROOT, NODE_IN_RECORD = 16, 24
-ENTRY = Struct("<8sHHH")
-"""Reference to the file, length, length of the key, flags."""
+ENTRY = Struct("<8xHHH")
+"""Behind the reference to the file: length, length of the key, flags."""
 ENTRY_BYTES = 16
 HAS_CHILD, IS_LAST = 1, 2
 INDEX_OF_NAMES = 0x30

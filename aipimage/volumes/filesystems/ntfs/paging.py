@@ -4,12 +4,13 @@ be left out of an image.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from typing import NamedTuple
 
 from aipimage.volumes.filesystems.ntfs import layout
 from aipimage.volumes.filesystems.ntfs.directory import Directory
 from aipimage.volumes.filesystems.ntfs.records import Record, Reference
-from aipimage.volumes.filesystems.ntfs.runs import ClusterRuns, as_array, merged, overlapping
+from aipimage.volumes.filesystems.ntfs.runs import ClusterRuns, as_array, merged
 from aipimage.volumes.filesystems.ntfs.streams import Mft
 from aipimage.volumes.view import LayoutError
 
@@ -35,26 +36,31 @@ def verify_awake(mft: Mft, root: Directory) -> None:
             raise LayoutError("Windows is hibernated in it")
 
 
-def paging_files(
-    mft: Mft, root: Directory, claimed: ClusterRuns
-) -> Iterator[tuple[str, ClusterRuns]]:
-    """Yield the name and clusters of the files that hold nothing that is wanted after a start.
+class PagingFile(NamedTuple):
+    """A file that holds nothing that is wanted after a start.
 
-    A file is passed over where anything about it is unusual, or where clusters of it are
-    ``claimed`` (ascending and disjoint) by others or were yielded before.
+    Attributes:
+        name: in the root directory. number: of its first record. runs: its clusters, ascending.
     """
+
+    name: str
+    number: int
+    runs: ClusterRuns
+
+
+def paging_files(mft: Mft, root: Directory) -> list[PagingFile]:
+    """Find the files; one is passed over where anything about it is unusual, such as clusters that
+    it shares with one of the others.
+    """
+    found: list[PagingFile] = []
     for name in PAGING:
-        try:
-            runs = _paging_file(mft, root, name)
-        except LayoutError:
-            continue
-        rows, twice = merged([runs])
-        if len(rows) and not twice and not overlapping(claimed, rows):
-            claimed = merged([claimed, rows])[0]
-            yield name, rows
+        with contextlib.suppress(LayoutError):
+            found.append(_paging_file(mft, root, name))
+    shared = merged([file.runs for file in found])[1]
+    return [] if shared else [file for file in found if len(file.runs)]
 
 
-def _paging_file(mft: Mft, root: Directory, name: str) -> ClusterRuns:
+def _paging_file(mft: Mft, root: Directory, name: str) -> PagingFile:
     found = root.find(name)
     if len(found) != 1:
         raise LayoutError(f"there are {len(found)} of {name}")
@@ -62,7 +68,10 @@ def _paging_file(mft: Mft, root: Directory, name: str) -> ClusterRuns:
     if record.flags != layout.IN_USE or record.links != 1:
         raise LayoutError(f"{name} is no ordinary file")
     stream = mft.stream(record, layout.DATA, b"", name).verified_plain()
-    return as_array(stream.runs)
+    runs, twice = merged([as_array(stream.runs)])
+    if twice:
+        raise LayoutError(f"{name} has clusters twice")
+    return PagingFile(name, record.number, runs)
 
 
 def _file(mft: Mft, reference: Reference) -> Record:

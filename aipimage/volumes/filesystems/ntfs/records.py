@@ -116,7 +116,7 @@ def decode_record(data: bytes, number: int) -> Record:
 
 def _attributes(data: bytes, offset: int, what: str) -> tuple[Attribute, ...]:
     """All up to the end mark, each at least 24 bytes long, so that the loop ends."""
-    found = []
+    found: list[Attribute] = []
     while True:
         if offset + 4 > len(data):
             raise LayoutError(f"the attributes of {what} run out of it")

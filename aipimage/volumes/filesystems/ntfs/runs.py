@@ -23,11 +23,12 @@ class Run(NamedTuple):
 
     Attributes:
         vcn: of the first within its attribute. cluster: of the volume; -1 for a hole.
+        length: clusters.
     """
 
     vcn: int
     cluster: int
-    count: int
+    length: int
 
 
 def decode_runs(attribute: Attribute, clusters: int, what: str) -> Iterator[Run]:
@@ -60,7 +61,7 @@ def decode_runs(attribute: Attribute, clusters: int, what: str) -> Iterator[Run]
 
 def as_array(runs: Sequence[Run]) -> ClusterRuns:
     """The clusters of runs that are not holes."""
-    rows = [(run.cluster, run.count) for run in runs if run.cluster >= 0]
+    rows = [(run.cluster, run.length) for run in runs if run.cluster >= 0]
     return np.array(rows, np.uint64).reshape(-1, 2)
 
 

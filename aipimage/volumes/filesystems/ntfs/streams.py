@@ -48,7 +48,7 @@ class Stream:
     @property
     def clusters(self) -> int:
         """Clusters of the parts so far."""
-        return self.runs[-1].vcn + self.runs[-1].count if self.runs else 0
+        return self.runs[-1].vcn + self.runs[-1].length if self.runs else 0
 
     def complete(self) -> Stream:
         """The stream itself, once all parts are there; ``LayoutError`` where some are missing."""

@@ -81,14 +81,13 @@ def read_groups(
     starts = numbers * superblock.agblocks
     used = [np.column_stack((starts, np.full(count, superblock.header_blocks)))]
     used += [np.column_stack((starts + root, np.ones_like(root))) for root in roots]
-    of = {name: free[name].astype(np.int64) for name in free.dtype.names or () if name in _KEPT}
-    rmap_blocks = of.pop("rmap_blocks") if superblock.rmap else np.zeros(count, np.int64)
-    return Groups(
-        numbers, lengths, rmap_blocks=rmap_blocks, in_use=np.concatenate([*used, listed]), **of
-    )
+    own = {name: free[name].astype(np.int64) for name in _FROM_AGF}
+    if not superblock.rmap:
+        own["rmap_blocks"] = np.zeros(count, np.int64)
+    return Groups(numbers, lengths, in_use=np.concatenate([*used, listed]), **own)
 
 
-_KEPT = {*Groups._fields} - {"numbers", "lengths", "in_use"}
+_FROM_AGF = sorted({*Groups._fields} - {"numbers", "lengths", "in_use"})
 
 
 def _checked(
@@ -100,8 +99,11 @@ def _checked(
     if (found["magic"] != magic).any():
         raise LayoutError(f"the {what} of an allocation group has no magic")
     if superblock.version == 5:
-        offset = (kind.fields or {})["crc"][1]
-        check_crc(sectors, offset, f"the checksum of the {what} of an allocation group is wrong")
+        check_crc(
+            sectors,
+            layout.offset_of(kind, "crc"),
+            f"the checksum of the {what} of an allocation group is wrong",
+        )
         check_own(superblock, head, found, f"the {what} of an allocation group")
     return found
 

@@ -31,7 +31,8 @@ def _record(itemsize: int, **fields: tuple[str, int]) -> np.dtype[np.void]:
         "offsets": [offset for _, offset in fields.values()],
         "itemsize": itemsize,
     }
-    return np.dtype(spec)
+    record: np.dtype[np.void] = np.dtype(spec)
+    return record
 
 
 SUPERBLOCK = _record(
@@ -113,3 +114,9 @@ LOG_INCOMPAT_KNOWN = 0x01
 def records(rows: npt.NDArray[np.uint8], kind: np.dtype[np.void]) -> Records:
     """The record at the start of each row of an array of bytes."""
     return np.ascontiguousarray(rows[:, : kind.itemsize]).view(kind)[:, 0]
+
+
+def offset_of(kind: np.dtype[np.void], name: str) -> int:
+    """The byte of a record at which a field begins."""
+    fields: Any = kind.fields
+    return int(fields[name][1])

@@ -22,6 +22,10 @@ from aipimage.volumes.view import LayoutError, VolumeView
 _IN_FLIGHT = 4096
 """Basic blocks that may be written at a time: 8 buffers of 256 KiB (XLOG_MAX_ICLOGS and
 XLOG_MAX_RECORD_BSIZE)."""
+_GAP_END = 512
+"""Where tools format a log (xfs_repair, xfs_db) and go on with the count of its cycles, they write
+an unmount record at the start and fill the log with records of the cycle before from this block on;
+what is between keeps zeros until the next mount (xfsprogs, libxfs_log_clear)."""
 _HEADER_COVERS = 32_768
 """Bytes of a record whose first words one header block keeps."""
 _RECORD_MAX = 256 << 10
@@ -46,11 +50,20 @@ def clean_head(view: VolumeView, superblock: Superblock) -> int:
         raise LayoutError(f"its log begins with cycle {first} and ends with {last}")
     head = log.blocks if last == first else log.first_unlike(first)
     window, blocks = log.around(head)
-    cycles = _cycles(blocks)
-    if (cycles != np.where(window < head, first, first - 1)).any():
-        raise LayoutError("its log has blocks of a wrong cycle before or behind its head")
     before = min(_IN_FLIGHT, log.blocks)
-    _check_last_record(superblock, window[:before], blocks[:before], log.blocks, head)
+    expected = np.where(window < head, first, first - 1)
+    cycles = _cycles(blocks)
+    gap = (window >= head) & (window < _GAP_END)
+    is_formatted = first > 1 and bool(gap.any()) and not cycles[gap].any()
+    if is_formatted:
+        expected[gap] = 0
+    if (cycles != expected).any():
+        raise LayoutError("its log has blocks of a wrong cycle before or behind its head")
+    _check_last_record(superblock, window[:before], blocks[:before])
+    if is_formatted:
+        # For a mount the head is the start, as no record ends where the gap does.
+        _check_last_record(superblock, window[: before - head], blocks[: before - head])
+        return first << 32
     return (first + 1) << 32 if head == log.blocks else first << 32 | head
 
 
@@ -100,11 +113,11 @@ def _cycles(blocks: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
 
 
 def _check_last_record(
-    superblock: Superblock, window: npt.NDArray[np.int64], blocks: npt.NDArray[np.uint8],
-    log_blocks: int, head: int,
-) -> None:  # fmt: skip
-    """Check that what ends at the head is an unmount record. ``window``, ``blocks``: those before
-    the head, the nearest last.
+    superblock: Superblock, window: npt.NDArray[np.int64], blocks: npt.NDArray[np.uint8]
+) -> None:
+    """Check that the last record of some blocks is an unmount record, and ends with them.
+
+    ``window``: the numbers of the blocks.
     """
     words = np.ascontiguousarray(blocks[:, :4]).view(">u4")[:, 0]
     headers = np.flatnonzero(words == layout.LOG_MAGIC)

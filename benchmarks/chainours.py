@@ -37,7 +37,7 @@ def increment(
     with measure.timed():
         made = library.create(
             path, [source], compress="zstd:1", parent=parent, changed=ranges, compare=compare,
-            overwrite=True,
+            overwrite=True, include_free=True,
         )  # fmt: skip
     found = made.changes[0]
     if found.method != (compare if changed is None else "tracked"):
@@ -86,8 +86,9 @@ def build_chain(
         start = time.perf_counter()
         with measure.timed():
             made = library.create(
-                path, [overlay], compress="zstd:1", parent=parent, changed=_ranges(offsets)
-            )
+                path, [overlay], compress="zstd:1", parent=parent, changed=_ranges(offsets),
+                include_free=True,
+            )  # fmt: skip
         seconds.append(time.perf_counter() - start)
         if made.changes[0].method != "tracked":
             return {"note": f"image {generation} was not tracked: {made.changes[0].reason}"}

@@ -31,15 +31,17 @@ def imported() -> Any:
     return aipimage if hasattr(aipimage, "create") else None
 
 
-def create(path: str, source: str, password: str | None = None) -> dict[str, Any]:
-    """Create an image at zstd level 1."""
+def create(
+    path: str, source: str, password: str | None = None, used: bool = False
+) -> dict[str, Any]:
+    """Create an image at zstd level 1: of all that is not zero, or of used clusters only."""
     library = imported()
     if library is None:
         return MISSING
     with measure.timed():
         library.create(
             path, [source], compress="zstd:1", encrypt="aes-256" if password else None,
-            password=password, overwrite=True,
+            password=password, overwrite=True, include_free=not used,
         )  # fmt: skip
     return {"size": os.path.getsize(path)}
 

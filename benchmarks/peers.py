@@ -44,6 +44,8 @@ class Peer:
     rival: bool = False
     """True for those of which creation must be faster than the best."""
     encrypted: bool = False
+    used_only: bool = False
+    """True where only used clusters are kept."""
 
     @property
     def installed(self) -> bool:
@@ -106,8 +108,11 @@ PEERS = (
         ("partclone.extfs", "zstd"),
         "partclone.extfs -c -a 0 -B -q -F -L {state}/log -s {raw} -o - | zstd -q -1 -T2"
         " -o {data}/disk.zst",
+        restore="zstd -q -dc {data}/disk.zst | partclone.extfs -r -q -F -L {state}/log"
+        " -s - -O {target}",
         verify="zstd -q -t {data}/disk.zst",
         disks=("ext4",),
+        used_only=True,
     ),
     Peer(
         "ntfsclone | zstd -1 -T2",
@@ -116,6 +121,7 @@ PEERS = (
         restore="rm -f {target}; zstd -q -dc {data}/disk.zst | ntfsclone -q -r -O {target} -",
         verify="zstd -q -t {data}/disk.zst",
         disks=("ntfs",),
+        used_only=True,
     ),
 )
 

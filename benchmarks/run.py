@@ -2,7 +2,7 @@
 
     python benchmarks/run.py [--dir DIR] [--disk ext4|ntfs] [--runs N] [--json FILE]
                              [--only create,restore,verify,random,scale,memory,
-                                     tracked,compared,depth,merge]
+                                     tracked,compared,depth,merge,volumes]
 
 The corpus is built when it is missing (see ``corpus.py``): only the chosen disk, 5 GB of tmpfs (and
 as much again for its second state, which ``compared`` needs), and up to 10 GB more while running.
@@ -33,6 +33,7 @@ import measure
 import peers
 import sections
 import states
+import usedonly
 from measure import Result
 from rows import HEAD, MIB, Bench, Row
 
@@ -47,6 +48,7 @@ SECTIONS: dict[str, tuple[Callable[[Bench], None], float]] = {
     "compared": (chains.section_compared, 0.6),
     "depth": (longchains.section_depth, 0.6),
     "merge": (longchains.section_merge, 1.7),
+    "volumes": (usedonly.section_volumes, 3.0),
 }
 """Each with the memory that its files take in tmpfs at once, as a multiple of the disk's data."""
 

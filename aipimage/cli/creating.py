@@ -80,6 +80,10 @@ from aipimage.cli.session import Session
 )  # fmt: skip
 @click.option("--leave-out-paging", is_flag=True, help="Leave pagefile.sys and hiberfil.sys empty.")
 @click.option(
+    "--frame", callback=checked_size, metavar="SIZE", default="64K", show_default=True,
+    help="Compress so much together, up to 1M: smaller images, slower small reads.",
+)  # fmt: skip
+@click.option(
     "--rate", callback=checked_rate, metavar="BYTES/s", help="Read at most so fast: 50M/s."
 )
 @click.option("--comment", default="", metavar="TEXT", help="Kept in the image.")
@@ -118,7 +122,7 @@ def createimage(
             compare=options["compare"], grain=int(options["grain"]), search=options["search"],
             include_free=options["include_free"],
             volumes=_chosen(options["volumes"], len(sources)),
-            leave_out_paging=options["leave_out_paging"], progress=callback,
+            leave_out_paging=options["leave_out_paging"], frame_size=options["frame"], progress=callback,
         )  # fmt: skip
     session.after_failure = lambda: f"{path} is whole, but has no recovery key"
     # Added to the finished image: a resumed creation keeps the passwords that it was begun with.

@@ -16,6 +16,7 @@ _local = threading.local()
 _NAME = re.compile(r"zstd(?::(-?\d{1,3}))?$")
 DEFAULT_LEVEL = 3
 PAGE_LEVEL = 3
+_FAST_HASH_LOG, _FAST_FRAME = 16, 1 << 18
 
 
 def parse_compression(name: str) -> int | None:
@@ -87,8 +88,22 @@ def compressor(level: int) -> zstandard.ZstdCompressor:
     """This thread's compressor of a level."""
     made: dict[int, zstandard.ZstdCompressor] = _local.__dict__.setdefault("compressors", {})
     if level not in made:
-        made[level] = zstandard.ZstdCompressor(level=level, write_checksum=False)
+        made[level] = zstandard.ZstdCompressor(compression_params=_parameters(level))
     return made[level]
+
+
+def _parameters(level: int) -> zstandard.ZstdCompressionParameters:
+    """Those of a level; for level 1 with a larger table, which finds more at the same speed
+    (docs/performance.md).
+    """
+    if level == 1:
+        return zstandard.ZstdCompressionParameters.from_level(
+            1, source_size=_FAST_FRAME, hash_log=_FAST_HASH_LOG, write_checksum=0,
+            write_content_size=1,
+        )  # fmt: skip
+    return zstandard.ZstdCompressionParameters.from_level(
+        level, write_checksum=0, write_content_size=1
+    )
 
 
 def _decompressor() -> zstandard.ZstdDecompressor:

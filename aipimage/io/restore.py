@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from aipimage.errors import FormatError, IntegrityError
-from aipimage.extents import DATA, SECTOR, Kind
+from aipimage.extents import DATA, SECTOR, ExtentArray, Kind
 from aipimage.io.buffers import Buffers
 from aipimage.io.codec import BytesLike
 from aipimage.io.devicemap import Piece
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from aipimage.io.image import Image
 
 _BATCH_SECTORS = (2 << 20) // SECTOR
+LOST = int(Kind.LOST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,12 +157,31 @@ def check_ranges(image: Image, device: int, placed: Sequence[Placed]) -> None:
     entry.map.root()
     needed: set[int] = set()
     for part in placed:
-        for _, block in entry.map.walk(*_sectors(part)):
+        for first, block in entry.map.walk(*_sectors(part)):
             needed.update(np.unique(block["origin"][block["kind"] == DATA]).tolist())
+            if (block["kind"] == LOST).any():
+                _refuse_lost(image, device, part, first, block)
     for index in needed:
         origin = image.seal.origins[index].origin
         if not image.segments.holds(origin):
             image.foreign.holder(origin)
+
+
+def _refuse_lost(image: Image, device: int, part: Placed, first: int, block: ExtentArray) -> None:
+    """``IntegrityError`` where an extent that lies in the range was lost."""
+    low, high = _sectors(part)
+    start = first
+    for length, _, _, kind in block.tolist():
+        if kind == LOST and start < high and start + length > low:
+            raise _lost(image, device, max(start, low))
+        start += length
+
+
+def _lost(image: Image, device: int, sector: int) -> IntegrityError:
+    return IntegrityError(
+        f"{image.path}: byte {sector * SECTOR} of device {device} was lost to damage before this "
+        "image was repaired"
+    )
 
 
 def restore_ranges(
@@ -232,10 +252,7 @@ class _Restorer:
 
     def _without_data(self, piece: Piece, target: int, length: int) -> None:
         if piece.kind == Kind.LOST:
-            raise IntegrityError(
-                f"{self._image.path}: byte {piece.start * SECTOR} of device {self._device.index} "
-                "was lost to damage before this image was repaired"
-            )
+            raise _lost(self._image, self._device.index, piece.start)
         if piece.kind == Kind.UNUSED:
             self._counts.unused += length
             self._sink.discard(target, length)

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from tests.support.tools import mounted, run
+from tests.volumes.btrfs_convert import add_block_group_tree
 
 MIB = 1 << 20
 
@@ -31,17 +34,18 @@ class Kind(NamedTuple):
     mount: str = ""
     steps: str = "filled churned snapshots"
     root: bool = False
+    groups: bool = False
 
 
 KINDS = (
     Kind("default", steps="filled churned snapshots balanced full emptied"),
     Kind("nodes of 4 KiB", "-n 4096", steps="filled churned snapshots balanced churned"),
     Kind("nodes of 32 KiB", "-n 32768"),
-    Kind("nodes of 64 KiB", "-n 65536", steps="filled churned balanced"),
+    Kind("nodes of 64 KiB", "-n 65536", steps="filled churned"),
     Kind("mixed", "-M", 48 * MIB, steps="filled churned snapshots full"),
-    Kind("mixed and doubled", "-M -m dup -d dup", 256 * MIB, steps="filled churned balanced"),
+    Kind("mixed and doubled", "-M -m dup -d dup", 256 * MIB, steps="filled churned"),
     Kind("all single", "-m single -d single", steps="filled churned converted"),
-    Kind("all doubled", "-m dup -d dup", 256 * MIB, steps="filled snapshots"),
+    Kind("all doubled", "-m dup -d dup", 256 * MIB, steps="filled snapshots churned"),
     Kind("one stripe", "-m raid0 -d raid0", steps="filled churned"),
     Kind("xxhash", "--csum xxhash"),
     Kind("sha256", "--csum sha256", steps="filled churned"),
@@ -51,8 +55,13 @@ KINDS = (
     Kind("long references", "-O ^skinny-metadata,^extref -n 4096"),
     Kind("quotas", "-R quota", steps="filled snapshots churned"),
     Kind("compressed", mount="compress-force=zstd", steps="filled churned snapshots"),
+    Kind("block group tree", groups=True, steps="filled churned snapshots balanced"),
     Kind("root directory", root=True, steps="churned"),
     Kind("shrunk root directory", "--shrink", root=True, steps=""),
+    Kind(
+        "balance cut off", "-m single", 256 * MIB, "skip_balance",
+        steps="filled churned interrupted interrupted",
+    ),
     Kind("smaller than its device", f"-b {272 * MIB}", 288 * MIB, steps="filled shrunk grown"),
     Kind("unaligned size", "-m single", 120 * MIB + 12_800, steps="filled churned"),
 )  # fmt: skip
@@ -70,6 +79,8 @@ def make(kind: Kind, volume: Path, seed: int) -> None:
         _write_files(folder, random.Random(seed), 40)
         options += ["--rootdir", str(folder)]
     run(["mkfs.btrfs", "-q", "-f", "-L", f"kind {seed}", *options, volume])
+    if kind.groups:
+        add_block_group_tree(volume)
 
 
 @contextmanager
@@ -143,6 +154,19 @@ def _balanced(volume: Path, at: Path, rng: random.Random) -> None:
     run(["btrfs", "balance", "start", "-dusage=90", at])
 
 
+def _interrupted(volume: Path, at: Path, rng: random.Random) -> None:
+    """Pause a balance in its midst, while a snapshot is being dropped."""
+    run(["btrfs", "subvolume", "snapshot", at, at / "old"])
+    run(["btrfs", "balance", "cancel", at], codes=(0, 1, 2))
+    command = ["btrfs", "balance", "start", "--full-balance", str(at)]
+    balance = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    run(["btrfs", "subvolume", "delete", at / "old"])
+    time.sleep(rng.random() / 10)
+    # It may have come to its end before.
+    run(["btrfs", "balance", "pause", at], codes=(0, 1, 2))
+    balance.wait(120)
+
+
 def _converted(volume: Path, at: Path, rng: random.Random) -> None:
     run(["btrfs", "balance", "start", "-f", "-mconvert=dup", "-sconvert=dup", at])
 
@@ -151,7 +175,9 @@ def _full(volume: Path, at: Path, rng: random.Random) -> None:
     (at / "filling").mkdir(exist_ok=True)
     try:
         for number in range(400):
-            (at / "filling" / f"f{number}").write_bytes(rng.randbytes(rng.choice((1, 16, 64)) << 14))
+            (at / "filling" / f"f{number}").write_bytes(
+                rng.randbytes(rng.choice((1, 16, 64)) << 14)
+            )
     except OSError:
         return
     raise AssertionError("the volume did not become full")
@@ -173,5 +199,5 @@ def _grown(volume: Path, at: Path, rng: random.Random) -> None:
 STEPS: dict[str, Callable[[Path, Path, random.Random], None]] = {
     "filled": _filled, "churned": _churned, "snapshots": _snapshots, "balanced": _balanced,
     "converted": _converted, "full": _full, "emptied": _emptied, "shrunk": _shrunk,
-    "grown": _grown,
+    "grown": _grown, "interrupted": _interrupted,
 }  # fmt: skip

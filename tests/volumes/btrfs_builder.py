@@ -274,6 +274,13 @@ class Pieces:
             if low < high:
                 view[low - offset : high - offset] = data[low - start : high - start]
 
+    def fingerprint(self) -> dict[str, int | str]:
+        """See ``BlockSource``."""
+        return {}
+
+    def close(self) -> None:
+        """See ``BlockSource``."""
+
     def data_ranges(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         """See ``BlockSource``."""
         yield start, end - start

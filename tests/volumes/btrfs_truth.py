@@ -59,31 +59,38 @@ def superblock(volume: Path) -> dict[str, str]:
     return dict(line.split(None, 1) for line in text.splitlines() if len(line.split(None, 1)) > 1)
 
 
-def used_by_tools(volume: Path) -> tuple[Bools, Bools]:
-    """The same from the trees that btrfs-progs print: (all that is in use, first copies only)."""
-    fields = superblock(volume)
-    size, node = int(fields["dev_item.total_bytes"]), int(fields["nodesize"])
-    used = np.zeros(size // SECTOR, np.bool_)
-    first = used.copy()
-    chunks = [
-        (int(start), int(length), [int(at) for at in _STRIPE.findall(stripes)])
-        for start, length, stripes in _CHUNK.findall(dumped(volume, "chunk"))
-    ]
-    for address, kind, offset in _EXTENT.findall(dumped(volume, "extent")):
-        start, length = int(address), int(offset) if kind == "EXTENT_ITEM" else node
-        chunk, chunk_length, places = next(
-            row for row in chunks if row[0] <= start < row[0] + row[1]
-        )
-        assert start + length <= chunk + chunk_length
-        for place in places:
-            low = (place + start - chunk) // SECTOR
-            used[low : low + length // SECTOR] = True
-            if place == places[0]:
-                first[low : low + length // SECTOR] = True
+def used_by_tools(volume: Path) -> Bools:
+    """The same from the trees that btrfs-progs print."""
+    used = _extents(volume, data_only=False)
     used[: (1 << 20) // SECTOR] = True
     for copy in (64 << 20, 256 << 30):
         used[copy // SECTOR : (copy + 65536) // SECTOR] = True
-    return used, first
+    return used
+
+
+def data_by_tools(volume: Path) -> Bools:
+    """The same, only the extents in chunks for data."""
+    return _extents(volume, data_only=True)
+
+
+def _extents(volume: Path, data_only: bool) -> Bools:
+    fields = superblock(volume)
+    size, node = int(fields["dev_item.total_bytes"]), int(fields["nodesize"])
+    used = np.zeros(size // SECTOR, np.bool_)
+    chunks = [
+        (int(start), int(length), "type DATA" in text, [int(at) for at in _STRIPE.findall(text)])
+        for start, length, text in _CHUNK.findall(dumped(volume, "chunk"))
+    ]
+    for address, kind, offset in _EXTENT.findall(dumped(volume, "extent")):
+        start, length = int(address), int(offset) if kind == "EXTENT_ITEM" else node
+        chunk, chunk_length, is_data, places = next(
+            row for row in chunks if row[0] <= start < row[0] + row[1]
+        )
+        assert start + length <= chunk + chunk_length
+        for place in places if is_data or not data_only else ():
+            low = (place + start - chunk) // SECTOR
+            used[low : low + length // SECTOR] = True
+    return used
 
 
 def used_by_partclone(volume: Path, log: Path) -> Bools:

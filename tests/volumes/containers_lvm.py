@@ -46,7 +46,8 @@ class Group:
     def report(self, *words: object) -> list[dict[str, str]]:
         """The rows of a report."""
         text = self.lvm(*words, "--reportformat", "json", "--units", "b", "--nosuffix")
-        found = json.loads(text[text.index("{") :])["report"][0]
+        lines = [line for line in text.splitlines() if not line.startswith("  WARNING")]
+        found = json.loads("\n".join(lines))["report"][0]
         return [row for rows in found.values() for row in rows]
 
     def free_extents(self, disk: int = 0) -> Ranges:

@@ -76,9 +76,7 @@ class FatVolume:
             0 if wide else self.table_sectors, 32, 64, 0, 0 if small else sectors,
         ))  # fmt: skip
         if wide:
-            data += struct.pack(
-                "<IHHIHH12x", self.table_sectors, self.flags, 0, 2, 1, self.backup
-            )
+            data += struct.pack("<IHHIHH12x", self.table_sectors, self.flags, 0, 2, 1, self.backup)
         name = f"FAT{self.bits}   ".encode()
         data += struct.pack("<BBBI11s8s", 0x80, 0, 0x29, 0x1234ABCD, b"NO NAME    ", name)
         data = data.ljust(510, b"\0") + b"\x55\xaa"
@@ -89,7 +87,6 @@ class FatVolume:
         boot = bytearray(self.boot_sector())
         data = bytearray(self.data_start + self.per_cluster * self.sector)
         if self.backup:
-            data[self.backup * self.sector :][:512] = boot
             data[self.backup * self.sector : self.backup * self.sector + 512] = boot
         for at, value in self.boot:
             boot[at : at + len(value)] = value
@@ -112,7 +109,7 @@ class FatVolume:
 
 def fat12(**changes: object) -> FatVolume:
     """A FAT12 volume of 60 clusters, three of them in use."""
-    base = FatVolume(12, 60, (3, END[12], END[12]), reserved=1, root_entries=64)
+    base = FatVolume(12, 60, (3, END[12], END[12]), reserved=1, root_entries=128)
     return base.but(**changes)
 
 

@@ -40,20 +40,19 @@ def surveyed_file(parser: Parser, path: Path) -> tuple[FileSystem, Allocation]:
 
 
 def check_ranges(allocation: Allocation, size: int) -> None:
-    """Free ranges ascend, are disjoint and inside; what lies behind ``used_end`` is free."""
-    before = total = 0
-    last = 0, 0
+    """Free ranges ascend, are disjoint and inside; at most the last one is behind ``used_end``."""
+    before = total = last = 0
     for rows in allocation.free.ranges(0, size):
         starts, ends = rows[:, 0], rows[:, 0] + rows[:, 1]
         assert (rows[:, 1] > 0).all()
         assert (starts[1:] >= ends[:-1]).all()
         assert int(starts[0]) >= before
+        begins = np.append(before, ends[:-1]) != starts
+        last = int(starts[begins][-1]) if begins.any() else last
         before, total = int(ends[-1]), total + int(rows[:, 1].sum())
-        last = int(starts[-1]), int(ends[-1])
     assert before <= size
     assert total == allocation.free.total
-    assert allocation.used_end <= size
-    assert allocation.used_end >= last[0]
+    assert last <= allocation.used_end <= size
 
 
 def used_of(allocation: Allocation) -> Mask:

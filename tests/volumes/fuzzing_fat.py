@@ -14,7 +14,12 @@ SIZE = 4 << 20
 
 
 def fuzz_fat(data: bytes) -> None:
-    """Probe and read the map of a volume that begins with ``data``."""
+    """Probe and read the map of a volume that begins with ``data``, as it is and repaired."""
+    for attempt in {data, repair(data)}:
+        _survey(attempt)
+
+
+def _survey(data: bytes) -> None:
     source = SparseSource(max(SIZE, len(data)), {0: data})
     view = VolumeView(source, 0, source.size)
     filesystem = PARSER.probe(view)

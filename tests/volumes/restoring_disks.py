@@ -133,7 +133,7 @@ def fuse(program: str, path: Path) -> Iterator[Path]:
 def content_of(kind: str, path: Path) -> dict[str, str]:
     """The files of a volume, each with its digest; of swap and the unknown one digest."""
     if kind in ("ext2", "ext4", "xfs", "btrfs"):
-        options = {"xfs": "ro,nouuid", "btrfs": "ro"}.get(kind, "ro,noload")
+        options = {"xfs": "ro,nouuid", "ext4": "ro,noload"}.get(kind, "ro")
         with mounted(path, path.with_suffix(".mnt"), "-o", options) as place:
             return _without_lost(hashes_in(place))
     if kind in ("ntfs", "exfat"):

@@ -108,6 +108,24 @@ def test_grown_while_mounted(options: str, tmp_path: Path) -> None:
         agree(path)
 
 
+@pytest.mark.parametrize("options", ["", ",^64bit", ",^flex_bg", ",sparse_super2,^sparse_super"])
+def test_descriptors_of_both_kinds(options: str, tmp_path: Path) -> None:
+    """The first descriptors lie together and the later ones in their groups, as it is where a
+    kernel has grown a volume whose reserved room was used up.
+    """
+    require_programs(*TOOLS)
+    features = "^resize_inode,^has_journal" + options
+    more = ["-t", "ext4", "-b", "1024", "-g", "1024", "-O", features, "-N", "300"]
+    path = make(tmp_path / "volume", 290 * MIB, *more, blocks="15M")
+    run(["debugfs", "-w", "-R", "feature meta_bg", path])
+    run(["debugfs", "-w", "-R", "ssv first_meta_bg 1", path])
+    for size in ("20M", "120M", "70M", "290M"):
+        run(["e2fsck", "-f", "-y", path], codes=(0, 1))
+        run(["resize2fs", path, size])
+        agree(path)
+    assert "First meta block group:   1\n" in run(["dumpe2fs", "-h", path])
+
+
 def test_changed_by_tune2fs(tmp_path: Path) -> None:
     """Features that come and go, and another UUID."""
     require_programs(*TOOLS)
@@ -116,7 +134,7 @@ def test_changed_by_tune2fs(tmp_path: Path) -> None:
     changes = (
         ["-j"], ["-O", "uninit_bg"], ["-O", "extents"], ["-O", "^uninit_bg,metadata_csum"],
         ["-U", "random"], ["-O", "metadata_csum_seed"], ["-U", "random"], ["-L", "zwölf Grad"],
-        ["-O", "^has_journal"], ["-O", "mmp"], ["-O", "orphan_file"], ["-O", "quota"],
+        ["-O", "^has_journal"], ["-O", "orphan_file"], ["-O", "quota"],
     )  # fmt: skip
     for change in changes:
         run(["e2fsck", "-f", "-y", path], codes=(0, 1))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -107,8 +106,8 @@ WITH_CONTENT = frozenset(list(MADE)[::2]) - {"ext2-100k", "ext4-quota", "ext4-ti
 
 
 @pytest.fixture(scope="module")
-def content(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    yield some_files(tmp_path_factory.mktemp("content"))
+def content(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return some_files(tmp_path_factory.mktemp("content"))
 
 
 @pytest.mark.parametrize("name", MADE)

@@ -126,7 +126,7 @@ def _three_volumes(group: Group, at: Path) -> dict[str, Path]:
     contents = {}
     for name in ("root", "home", "swap"):
         content = contents[name] = at / name
-        assert len(group.places(name)) == 4
+        assert len(group.places(name)) >= 3
         with open(content, "wb") as file:
             file.truncate(sum(length for _, length in group.places(name)))
         if name == "swap":

@@ -186,9 +186,10 @@ def test_logical_partitions_move_with_their_records() -> None:
             ),
         ),
     )  # fmt: skip
-    assert [(s.number, s.lead // MIB) for s in slots_of(table, {})] == [(1, 0), (5, 2), (6, 1)]
-    assert plan_fit(table, {}, 8 * MIB).placements == {
-        1: (MIB, MIB), 5: (5 * MIB, MIB), 6: (7 * MIB, MIB),
-    }  # fmt: skip
+    assert [(s.number, s.lead // MIB) for s in slots_of(table, {})] == [(1, 0), (5, 1), (6, 1)]
+    plan = plan_fit(table, {}, 8 * MIB)
+    assert plan.placements == {1: (MIB, MIB), 5: (5 * MIB, MIB), 6: (7 * MIB, MIB)}
+    assert plan.extended == {2: (4 * MIB, 4 * MIB)}
+    assert plan_fit(table, {}, 16 * MIB).extended == {2: (10 * MIB, 6 * MIB)}
     with pytest.raises(TargetError, match="1048576 more bytes"):
-        plan_fit(table, {}, 6 * MIB)
+        plan_fit(table, {}, 5 * MIB)

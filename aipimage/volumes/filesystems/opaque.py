@@ -13,7 +13,7 @@ from aipimage.volumes.model import FileSystem, Parser
 from aipimage.volumes.view import LayoutError, VolumeView
 
 # Of four bytes or more, so that they hardly occur by chance.
-_FROM_START = (
+FROM_START = (
     Signature("bcache", 0x1018, bytes.fromhex("c68573f64e1a45ca8265f57f48ba6d81")),
     Signature("bcachefs", 0x1018, bytes.fromhex("c68573f666ce90a9d96a60cf803df7ef")),
     Signature("LVM1_member", 0, b"HM\x01\x00"),
@@ -49,7 +49,7 @@ _FROM_START = (
     ),
 )
 # The same with places in bytes from the end: fake RAID has its superblock there.
-_FROM_END = (
+FROM_END = (
     Signature("isw_raid_member", 1024, b"Intel Raid ISM Cfg Sig. "),
     Signature("ddf_raid_member", 512, bytes.fromhex("de11de11")),
     Signature("ddf_raid_member", 512, bytes.fromhex("11de11de")),
@@ -61,7 +61,7 @@ _ZFS_MAGIC, _ZFS_ENOUGH = 0x00BAB10C, 4
 def probe(view: VolumeView) -> FileSystem | None:
     """Whatever bears one of the signatures."""
     try:
-        found = first_of(view, _FROM_START + _placed(view.size))
+        found = first_of(view, FROM_START + _placed(view.size))
         kind = found.kind if found else "zfs_member" if _is_zfs(view) else ""
     except LayoutError:
         return None
@@ -70,7 +70,7 @@ def probe(view: VolumeView) -> FileSystem | None:
 
 def _placed(size: int) -> tuple[Signature, ...]:
     return tuple(
-        Signature(kind, size - back, magic) for kind, back, magic in _FROM_END if back <= size
+        Signature(kind, size - back, magic) for kind, back, magic in FROM_END if back <= size
     )
 
 

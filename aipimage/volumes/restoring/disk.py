@@ -32,7 +32,12 @@ from aipimage.volumes.restoring.job import (
     size_hint,
     target_size,
 )  # fmt: skip
-from aipimage.volumes.restoring.notes import id_notes, left_out_warnings, moved_warnings
+from aipimage.volumes.restoring.notes import (
+    id_notes,
+    left_out_warnings,
+    moved_warnings,
+    sector_warnings,
+)
 from aipimage.volumes.restoring.placing import Layout, boot_sector_patches, layout_of
 from aipimage.volumes.restoring.planning import Plan, limits_by_number, plan_fit
 from aipimage.volumes.restoring.shrinking import (
@@ -96,7 +101,8 @@ def restore_disk(
             image, device, name, force, set_size or size is not None, executor, threads, progress,
             storage,
         )  # fmt: skip
-        return replace(result, warnings=left_out_warnings(entry))
+        warnings = (*left_out_warnings(entry), *sector_warnings(entry, info))
+        return replace(result, warnings=warnings)
     return _Adapted(image, entry, info, wanted, new_ids, options).run()
 
 
@@ -113,8 +119,7 @@ class _Adapted:
         self._source = ImageSource(device)
         self._found: DiskSurvey = survey(self._source)
         self._volumes = {volume.number: volume for volume in self._found.volumes}
-        self._warnings = [*left_out_warnings(device)]
-        self._notes: list[str] = []
+        self._warnings = [*left_out_warnings(device), *sector_warnings(device, info)]
 
     def run(self) -> RestoreResult:
         whole = self._volumes.get(0)
@@ -167,7 +172,8 @@ class _Adapted:
 
     def _rewrite(self, plan: Plan) -> Rewrite:
         """The table's patches. On a larger disk one that cannot be adapted stays as it is."""
-        moved = {change.number: (change.start, change.size) for change in plan.changes}
+        moved: dict[int, tuple[int, int]] = dict(plan.extended)
+        moved |= {change.number: (change.start, change.size) for change in plan.changes}
         try:
             return relocated(self._found.table, self._source, self._size, moved, self._new_ids)
         except RequestError as error:

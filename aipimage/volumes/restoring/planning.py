@@ -9,7 +9,7 @@ from aipimage.errors import TargetError
 from aipimage.io.restore import PartitionChange
 from aipimage.io.sources import BlockSource
 from aipimage.volumes.model import Volume
-from aipimage.volumes.restoring.fitting import DoesNotFitError, Placement, Slot, fit
+from aipimage.volumes.restoring.fitting import ALIGNMENT, DoesNotFitError, Placement, Slot, fit
 from aipimage.volumes.restoring.limits import Limits, limits_of
 from aipimage.volumes.tables.model import Extended, Partition, PartitionTable
 from aipimage.volumes.tables.writing import usable_range
@@ -34,12 +34,14 @@ class Plan:
         size: bytes of the target. placements: of all partitions, by number.
         changes: those that are not where or as large as they were.
         shrunk: volumes whose file systems have to become smaller, by number: bytes.
+        extended: where extended partitions go, by number.
     """
 
     size: int
     placements: Mapping[int, Placement]
     changes: tuple[PartitionChange, ...] = ()
     shrunk: Mapping[int, int] = field(default_factory=dict)
+    extended: Mapping[int, Placement] = field(default_factory=dict)
 
 
 def plan_fit(
@@ -68,12 +70,13 @@ def plan_fit(
         found = fit(slots, min(slot.start - slot.lead for slot in slots), limit)
     except DoesNotFitError as error:
         raise TargetError(_too_small(table, limits, error, name)) from None
-    return _plan_of(slots, found, limits, size)
+    return _plan_of(table, slots, found, limits, size, limit)
 
 
 def _plan_of(
-    slots: Sequence[Slot], found: dict[int, Placement], limits: Mapping[int, Limits], size: int
-) -> Plan:
+    table: PartitionTable, slots: Sequence[Slot], found: dict[int, Placement],
+    limits: Mapping[int, Limits], size: int, limit: int,
+) -> Plan:  # fmt: skip
     changes = tuple(
         PartitionChange(slot.number, slot.start, slot.size, *found[slot.number])
         for slot in slots
@@ -84,7 +87,28 @@ def _plan_of(
         for change in changes
         if change.number in limits and change.size < limits[change.number].kept
     }
-    return Plan(size, found, changes, shrunk)
+    extended = {
+        each.number: _container(table, each, slots, found, limit)
+        for each in table.extended
+        if _inside(table, each)
+    }
+    return Plan(size, found, changes, shrunk, extended)
+
+
+def _container(
+    table: PartitionTable, extended: Extended, slots: Sequence[Slot],
+    found: Mapping[int, Placement], limit: int,
+) -> Placement:  # fmt: skip
+    """Where an extended partition goes: it begins where it did, or at the record of its first
+    logical one; and ends where it did, or before what comes next.
+    """
+    inside = [part.number for part in _inside(table, extended)]
+    lead = next(slot.lead for slot in slots if slot.number == inside[0])
+    start = min(extended.start, found[inside[0]].start - lead)
+    last = found[inside[-1]]
+    behind = [place.start for n, place in found.items() if n not in inside]
+    room = min([limit, *(at for at in behind if at >= last.start + last.size)])
+    return Placement(start, max(last.start + last.size, min(extended.end, room)) - start)
 
 
 def _doubt_of(table: PartitionTable) -> str | None:
@@ -131,14 +155,15 @@ def _inside(table: PartitionTable, extended: Extended) -> list[Partition]:
 
 def _leads(table: PartitionTable, extended: Extended) -> list[tuple[int, int]]:
     """(number, bytes) of the space in front of logical partitions where their records lie; the
-    first one's reaches to the start of the extended partition.
+    first one's lies at the start of the extended partition, which may be far before it.
     """
     found: list[tuple[int, int]] = []
     done = extended.start
     places = {number: record.offset for record in extended.records for number in record.numbers}
     for part in _inside(table, extended):
         place = extended.start if not found else places.get(part.number, done)
-        found.append((part.number, part.start - max(place, done)))
+        lead = part.start - max(place, done)
+        found.append((part.number, lead if found else min(lead, ALIGNMENT)))
         done = part.end
     return found
 

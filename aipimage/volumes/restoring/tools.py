@@ -17,7 +17,7 @@ _ADMIN = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
 
 
 class ToolError(RequestError):
-    """A tool did not do what it was asked for; the message ends with its own last line."""
+    """A tool did not do what it was asked for; the message ends with a line of its own."""
 
 
 def find_tool(name: str) -> str | None:
@@ -53,9 +53,15 @@ def run_tool(name: str, *arguments: str, codes: Sequence[int] = (0,)) -> str:
         raise ToolError(f"{name} cannot be started: {error}") from error
     text = done.stdout.decode(errors="replace")
     if done.returncode not in codes:
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-        raise ToolError(f"{name} failed: {lines[-1] if lines else f'status {done.returncode}'}")
+        raise ToolError(f"{name} failed: {_complaint(text) or f'status {done.returncode}'}")
     return text
+
+
+def _complaint(text: str) -> str:
+    """The line in which a program says what is wrong: it names an error, or is the last one."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    errors = [line for line in lines if "error" in line.lower()]
+    return (errors or lines or [""])[-1]
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ _BSD_MAGIC = (0x82564557).to_bytes(4, "little")
 _SUN_MAGIC, _SGI_MAGIC, _AIX_MAGIC = b"\xda\xbe", b"\x0b\xe5\xa9\x41", b"\xc9\xc2\xd4\xc1"
 _SIGNS = (
     (0, b"XFSB"), (0, b"LUKS\xba\xbe"), (512, b"LABELONE"), (1024 + 56, b"\x53\xef"),
-    (4096 - 10, b"SWAPSPACE2"), (65536 + 64, b"_BHRfS_M"),
+    (4096 - 10, b"SWAPSPACE2"), (65536 + 64, b"_BHRfS_M"), ((1 << 20) + 512, b"\x0d\xd0\x01\xc0"),
 )  # fmt: skip
 """Where well-known contents of a partition have their magic: offset in bytes, bytes."""
 
@@ -117,3 +117,10 @@ def has_content(view: VolumeView, offset: int, extended: bool) -> bool:
     return not extended and any(
         _peek(view, offset + at, len(magic)) == magic for at, magic in _SIGNS
     )
+
+
+def is_blank(view: VolumeView, start: int, end: int) -> bool:
+    """Whether a range of the disk, or its first MiB, holds nothing but zeros."""
+    length = min(end - start, 1 << 20)
+    data = _peek(view, start, length)
+    return len(data) == length and not any(data)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from aipimage.volumes.tables import mbr
-from aipimage.volumes.tables.bootsectors import has_content
+from aipimage.volumes.tables.bootsectors import has_content, is_blank
 from aipimage.volumes.tables.doubts import Found, Reserved, judged, placed
 from aipimage.volumes.tables.mbr import MbrEntry
 from aipimage.volumes.tables.model import (
@@ -48,9 +48,9 @@ def read_mbr(view: VolumeView, head: bytes) -> PartitionTable:
 def _sector_size(view: VolumeView, entries: tuple[MbrEntry, ...]) -> tuple[int, str | None]:
     """Return the unit that a table counts in, and why that is not certain.
 
-    A file has no sector size of its own, and a disk may have been copied to one of another kind. So
-    the source's own size gives way where nothing begins at the places that it makes, and something
-    does at those of the other.
+    A file has no sector size of its own, so 512 gives way to 4,096 where something begins at the
+    places that this makes, and nothing at those of 512. The partition that would lie first must
+    also be blank up to there: else it may be an unknown volume, and what was found a remnant in it.
     """
     own = view.sector_size if view.sector_size in SECTOR_SIZES else SECTOR_SIZES[0]
     other = sum(SECTOR_SIZES) - own
@@ -58,10 +58,11 @@ def _sector_size(view: VolumeView, entries: tuple[MbrEntry, ...]) -> tuple[int, 
     if not used or any(entry.end * other > view.size for entry in used):
         return own, None
     seen, elsewhere = _contents(view, used, own), _contents(view, used, other)
-    fits = all(entry.end * own <= view.size for entry in used)
-    if not seen and (elsewhere or not fits):
-        return other, None
+    first = min(entry.start for entry in used)
     unclear = "it is not clear whether the table counts sectors of 512 or of 4,096 bytes"
+    if elsewhere and not seen:
+        certain = own < other and is_blank(view, first * own, first * other)
+        return other, None if certain else unclear
     return own, unclear if elsewhere > seen else None
 
 

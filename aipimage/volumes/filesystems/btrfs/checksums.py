@@ -49,10 +49,12 @@ def _xxh64(blocks: Blocks) -> Blocks:
     that there is no rest to be mixed in.
     """
     first, second, third, fourth = (np.uint64(prime) for prime in _PRIMES)
-    lanes = np.ascontiguousarray(blocks[:, CHECKSUM_BYTES:]).view("<u8")
+    lanes: npt.NDArray[np.uint64] = np.ascontiguousarray(blocks[:, CHECKSUM_BYTES:]).view("<u8")
     lanes = lanes.reshape(len(blocks), -1, 4)
     start = (_PRIMES[0] + _PRIMES[1], _PRIMES[1], 0, -_PRIMES[0])
-    state = np.tile(np.array([value % 2**64 for value in start], np.uint64), (len(blocks), 1))
+    state: npt.NDArray[np.uint64] = np.tile(
+        np.array([value % 2**64 for value in start], np.uint64), (len(blocks), 1)
+    )
     for place in range(lanes.shape[1]):
         state = _rotated(state + lanes[:, place] * second, 31) * first
     digest = np.zeros(len(blocks), np.uint64)

@@ -147,8 +147,7 @@ def _check_places(sb: Superblock, piece: Groups, first: int) -> None:
     for name, start, length in places:
         wrong = np.flatnonzero((start < low) | (start + length > high))
         if len(wrong):
-            at = int(wrong[0])
             raise LayoutError(
-                f"the {name} of its group {first + at:,} is said to be at block "
-                f"{int(start[at]):,}, which it cannot be"
+                f"the {name} of its group {first + int(wrong[0]):,} cannot be where its descriptor "
+                "says"
             )

@@ -3,17 +3,47 @@
 from __future__ import annotations
 
 import struct
+from typing import NamedTuple
+
+import numpy as np
 
 from aipimage.volumes.clusters import ClusterMap
 from aipimage.volumes.filesystems.ext import layout
 from aipimage.volumes.filesystems.ext.crc import crc32c
 from aipimage.volumes.filesystems.ext.extents import blocks_of_file
 from aipimage.volumes.filesystems.ext.groups import Groups
+from aipimage.volumes.filesystems.ext.placement import Ranges
 from aipimage.volumes.filesystems.ext.superblock import Superblock
 from aipimage.volumes.view import LayoutError, VolumeView
 
 
-def check_journal(view: VolumeView, sb: Superblock, groups: Groups, free: ClusterMap) -> None:
+class Places(NamedTuple):
+    """What the rest of the file system says of blocks.
+
+    Attributes:
+        fixed: the blocks of the groups' structures. free: the free clusters.
+    """
+
+    sb: Superblock
+    fixed: Ranges
+    free: ClusterMap
+
+    def check(self, what: str, block: int, count: int) -> None:
+        """Check that blocks inside of the file system are in use, and not by the groups.
+
+        Raises:
+            LayoutError: they are free, or another structure lies there.
+        """
+        at = int(np.searchsorted(self.fixed[:, 1], block, "right"))
+        if at < len(self.fixed) and int(self.fixed[at, 0]) < block + count:
+            raise LayoutError(f"{what} lies over other structures, at block {block:,}")
+        block -= self.sb.first_data_block
+        last = -(-(block + count) // self.sb.ratio)
+        if next(self.free.free_runs(block // self.sb.ratio, last), None) is not None:
+            raise LayoutError(f"the bitmaps call blocks of {what} free")
+
+
+def check_journal(view: VolumeView, sb: Superblock, groups: Groups, places: Places) -> None:
     """Check that an internal journal is empty, whatever the superblock says, and in use.
 
     A journal on another device is not looked at: the recover feature of the volume tells.
@@ -28,12 +58,12 @@ def check_journal(view: VolumeView, sb: Superblock, groups: Groups, free: Cluste
             raise LayoutError("its journal is missing")
         return
     try:
-        _check_internal(view, sb, groups, free)
+        _check_internal(view, sb, groups, places)
     except LayoutError as error:
         raise LayoutError(f"its journal cannot be trusted: {error}") from error
 
 
-def _check_internal(view: VolumeView, sb: Superblock, groups: Groups, free: ClusterMap) -> None:
+def _check_internal(view: VolumeView, sb: Superblock, groups: Groups, places: Places) -> None:
     first, ranges = blocks_of_file(view, sb, groups, sb.journal_inum)
     head = view.read(first * sb.block_size, struct.calcsize(layout.JOURNAL_SUPERBLOCK))
     magic, kind, start, errno = struct.unpack(layout.JOURNAL_SUPERBLOCK, head)
@@ -44,10 +74,10 @@ def _check_internal(view: VolumeView, sb: Superblock, groups: Groups, free: Clus
     if errno:
         raise LayoutError("it was ended by an error")
     for block, count in ranges:
-        _check_used(sb, free, "it", block, count)
+        places.check("it", block, count)
 
 
-def check_mmp(view: VolumeView, sb: Superblock, free: ClusterMap) -> None:
+def check_mmp(view: VolumeView, sb: Superblock, places: Places) -> None:
     """Check that no host claims the volume (ext4 Data Structures, "Multiple Mount Protection").
 
     Raises:
@@ -68,11 +98,4 @@ def check_mmp(view: VolumeView, sb: Superblock, free: ClusterMap) -> None:
         raise LayoutError("its mount protection has a wrong checksum")
     if sequence != layout.MMP_SEQ_CLEAN:
         raise LayoutError("a host has it mounted, or did not unmount it")
-    _check_used(sb, free, "its mount protection", sb.mmp_block, 1)
-
-
-def _check_used(sb: Superblock, free: ClusterMap, what: str, block: int, count: int) -> None:
-    first = (block - sb.first_data_block) // sb.ratio
-    last = -(-(block - sb.first_data_block + count) // sb.ratio)
-    if next(free.free_runs(first, last), None) is not None:
-        raise LayoutError(f"the bitmaps call blocks of {what} free")
+    places.check("its mount protection", sb.mmp_block, 1)

@@ -8,7 +8,7 @@ from typing import Any
 from aipimage.volumes.filesystems.ext import layout
 from aipimage.volumes.filesystems.ext.bitmaps import read_map
 from aipimage.volumes.filesystems.ext.groups import read_groups
-from aipimage.volumes.filesystems.ext.journal import check_journal, check_mmp
+from aipimage.volumes.filesystems.ext.journal import Places, check_journal, check_mmp
 from aipimage.volumes.filesystems.ext.placement import fixed_ranges
 from aipimage.volumes.filesystems.ext.superblock import (
     claimed_geometry,
@@ -54,9 +54,11 @@ def allocation(view: VolumeView, filesystem: FileSystem, options: SurveyOptions)
         raise RuntimeError("internal error: a file system that another parser found")
     sb = verified_superblock(data, view.size)
     groups = read_groups(view, sb)
-    free = read_map(view, sb, groups, fixed_ranges(sb, groups))
-    check_journal(view, sb, groups, free)
-    check_mmp(view, sb, free)
+    fixed = fixed_ranges(sb, groups)
+    free = read_map(view, sb, groups, fixed)
+    places = Places(sb, fixed, free)
+    check_journal(view, sb, groups, places)
+    check_mmp(view, sb, places)
     return Allocation(free, used_end=sb.blocks * sb.block_size)
 
 

@@ -18,11 +18,12 @@ Scalar: TypeAlias = int | float | str
 Value: TypeAlias = "Scalar | list[Scalar] | Section"
 Section: TypeAlias = dict[str, Value]
 
+# Possessive throughout, so that a text which does not fit is not tried in other ways.
 _TOKEN = re.compile(
-    r"(?:[\s\0]+|#[^\n]*)*(?:"
-    r'(?P<string>"(?:[^"\\]|\\.)*"|\'[^\']*\')'
+    r"(?:[\s\0]++|#[^\n]*+)*+(?:"
+    r'(?P<string>"(?:[^"\\]|\\.)*+"|\'[^\']*+\')'
     r"|(?P<mark>[={}\[\],])"
-    r"|(?P<word>[^\s\0#={}\[\],\"']+)"
+    r"|(?P<word>[^\s\0#={}\[\],\"']++)"
     r"|(?P<end>\Z))",
     re.DOTALL,
 )

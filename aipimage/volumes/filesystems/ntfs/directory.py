@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 from aipimage.volumes.filesystems.ntfs import layout
@@ -15,6 +16,8 @@ DEPTH_MAX = 16
 RECORDS_MAX = 256
 """Index records that one look-up reads at most; more would need as many names that differ only in
 the case of their letters."""
+Name = tuple[int, ...]
+"""UTF-16 words, in capitals."""
 
 
 class Entry(NamedTuple):
@@ -25,7 +28,7 @@ class Entry(NamedTuple):
     """
 
     reference: Reference
-    name: tuple[int, ...] | None
+    name: Name | None
     child: int | None
 
 
@@ -60,19 +63,21 @@ class Directory:
         """
         key = tuple(_upper(ord(letter)) for letter in name)
         found: list[Reference] = []
-        todo = [(self._root, 0)]
+        todo = [_Part(self._root, 0, None, None)]
         read: set[int] = set()
         while todo:
-            node, depth = todo.pop()
-            for entry in _relevant(node, key):
+            part = todo.pop()
+            _verify_order(part, self._title)
+            for at in _relevant(part.node, key):
+                entry = part.node[at]
                 if entry.name == key:
                     found.append(entry.reference)
                 if entry.child is None:
                     continue
-                if entry.child in read or depth >= DEPTH_MAX or len(read) >= RECORDS_MAX:
+                if entry.child in read or part.depth >= DEPTH_MAX or len(read) >= RECORDS_MAX:
                     raise LayoutError(f"the index of {self._title} is no tree")
                 read.add(entry.child)
-                todo.append((self._node(entry.child), depth + 1))
+                todo.append(part.below(at, self._node(entry.child)))
         return found
 
     def _node(self, vcn: int) -> list[Entry]:
@@ -89,13 +94,39 @@ class Directory:
         return list(entries(fixed, layout.NODE_IN_RECORD, self._title))
 
 
-def _relevant(node: list[Entry], key: tuple[int, ...]) -> Iterator[Entry]:
-    """The entries that equal the key, and the first behind them: what comes before an entry is in
-    its child, so the key can be in the children of these alone.
+class _Part(NamedTuple):
+    """A node on the way: how deep it lies, and the names that its own lie between."""
+
+    node: list[Entry]
+    depth: int
+    low: Name | None
+    high: Name | None
+
+    def below(self, at: int, node: list[Entry]) -> _Part:
+        """The node that is the child of the entry at a place."""
+        low = self.node[at - 1].name if at else self.low
+        high = self.node[at].name
+        return _Part(node, self.depth + 1, low, self.high if high is None else high)
+
+
+def _verify_order(part: _Part, title: str) -> None:
+    """``LayoutError`` where names are not in their order: a look-up could miss one.
+
+    Names of other letters than ASCII are passed over: their order needs all of $UpCase.
     """
-    for entry in node:
+    names = [part.low, *(entry.name for entry in part.node), part.high]
+    plain = [name for name in names if name is not None and max(name, default=0) < 128]
+    if any(one > other for one, other in pairwise(plain)):
+        raise LayoutError(f"the index of {title} is not in order")
+
+
+def _relevant(node: list[Entry], key: Name) -> Iterator[int]:
+    """Places of the entries that equal the key, and of the first behind them: what comes before an
+    entry is in its child, so the key can be in the children of these alone.
+    """
+    for at, entry in enumerate(node):
         if entry.name is None or entry.name >= key:
-            yield entry
+            yield at
             if entry.name != key:
                 return
 
@@ -126,7 +157,7 @@ def entries(data: bytes, at: int, title: str) -> Iterator[Entry]:
     raise LayoutError(f"a node of the index of {title} has no end")
 
 
-def _name(key: bytes, title: str) -> tuple[int, ...]:
+def _name(key: bytes, title: str) -> Name:
     """The name of a key ("$FILE_NAME") as names are compared: in capitals."""
     size = 2 * key[layout.KEY_NAME_AT] if len(key) >= layout.KEY_BYTES else -1
     name = key[layout.KEY_BYTES :]

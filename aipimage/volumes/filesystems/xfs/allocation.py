@@ -75,6 +75,9 @@ def _fill(
         last = _check_by_count(leaves, last)
     sums.compare(again)
     used = np.concatenate([*by_block.in_use, *by_count.in_use])
+    named = np.concatenate((used, groups.in_use[:, 0]))
+    if len(np.unique(named)) != len(named):
+        raise LayoutError("two structures of an allocation group take the same block")
     free.set_used_runs(np.column_stack((used, np.ones_like(used))).astype(np.uint64))
     free.set_used_runs(groups.in_use.astype(np.uint64))
     owners = used // superblock.agblocks - groups.numbers[0]

@@ -32,7 +32,8 @@ class Groups(NamedTuple):
             longest run. flcount: blocks on the free list. btreeblks: blocks of B+trees without
             roots, as the AGF says. rmap_blocks: those of the reverse map, 0 without one.
         bno_root, cnt_root: blocks of the group; bno_level, cnt_level: from 1.
-        in_use: blocks of the *volume* that the headers name: (first, count), shape (n, 2).
+        in_use: blocks of the *volume* that the headers take and name, without the B+trees of free
+            space: (first, count), shape (n, 2).
     """
 
     numbers: Numbers
@@ -138,8 +139,8 @@ def _check_counts(superblock: Superblock, free: Records, lengths: Numbers) -> No
 
 
 def _roots(superblock: Superblock, free: Records, inodes: Records) -> list[Numbers]:
-    """The roots of all B+trees that a file system of these features has."""
-    found = [free["bno_root"], free["cnt_root"], inodes["root"]]
+    """The roots of all other B+trees that a file system of these features has."""
+    found = [inodes["root"]]
     if superblock.rmap:
         found.append(free["rmap_root"])
     if superblock.reflink:

@@ -122,7 +122,8 @@ def createimage(
             compare=options["compare"], grain=int(options["grain"]), search=options["search"],
             include_free=options["include_free"],
             volumes=_chosen(options["volumes"], len(sources)),
-            leave_out_paging=options["leave_out_paging"], frame_size=options["frame"], progress=callback,
+            leave_out_paging=options["leave_out_paging"], frame_size=options["frame"],
+            progress=callback,
         )  # fmt: skip
     session.after_failure = lambda: f"{path} is whole, but has no recovery key"
     # Added to the finished image: a resumed creation keeps the passwords that it was begun with.

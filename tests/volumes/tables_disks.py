@@ -200,7 +200,8 @@ def random_mbr(seed: int, sectors: int) -> str:
     later = []
     for slot in slots:
         at = -(-at // grain) * grain
-        size = rng.randint(room // 2, room - 2 * grain)
+        most = max(room - 2 * grain, 100)
+        size = rng.randint(most // 2, most)
         kind = rng.choice(("5", "f", "85")) if slot == box else rng.choice(("83", "7", "c", "82"))
         flag = ", bootable" if rng.random() < 0.3 and slot != box else ""
         lines.append(f"{slot}: start={at}, size={size}, type={kind}{flag}")
@@ -213,7 +214,7 @@ def random_mbr(seed: int, sectors: int) -> str:
 def _logicals(rng: random.Random, at: int, size: int, count: int) -> list[str]:
     lines, step = [], size // count
     for index in range(count):
-        lead = rng.choice((1, 2, 63))
+        lead = min(rng.choice((1, 2, 63)), step - 1)
         length = rng.randint(1, step - lead)
         begin = at + index * step + lead
         lines.append(f"{5 + index}: start={begin}, size={length}, type=83")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
 import shutil
 import struct
@@ -269,6 +270,29 @@ def test_class_50_a_mounted_volume(kind: str, tmp_path: Path) -> None:
             run(["fsfreeze", "-u", there])
             agree(copy)
     agree(path)
+
+
+@pytest.mark.parametrize("features", ["^orphan_file", "orphan_file"])
+def test_class_50_a_frozen_volume_with_orphans(features: str, tmp_path: Path) -> None:
+    """A file that is deleted and open keeps its blocks; the journal is clean, and so is the map."""
+    require_programs(*TOOLS, "fsfreeze")
+    require_loop_devices()
+    path, copy = (
+        make(tmp_path / "volume", 16 * MIB, "-t", "ext4", "-O", features),
+        tmp_path / "copy",
+    )
+    with mounted(path, tmp_path / "at", "-t", "ext4") as there:
+        with open(there / "file", "wb") as file:
+            file.write(b"x" * 1_000_000)
+            file.flush()
+            os.fsync(file.fileno())
+            (there / "file").unlink()
+            run(["fsfreeze", "-f", there])
+            shutil.copyfile(path, copy)
+            run(["fsfreeze", "-u", there])
+    _, frozen = agree(copy, checked=False)
+    _, later = agree(path)
+    assert frozen.free.total + 1_000_000 <= later.free.total
 
 
 def test_every_truncation_is_whole_or_nothing() -> None:

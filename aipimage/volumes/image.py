@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import Executor
 from functools import cached_property
 
 import numpy as np
 
 from aipimage.extents import SECTOR, Kind
 from aipimage.io.image import Image as PlainImage
+from aipimage.io.progress import ProgressCallback
+from aipimage.io.restore import RestoreResult
+from aipimage.io.storage import DEFAULT, Storage
 from aipimage.volumes.layout import VolumeInfo, volumes_of
 
 
@@ -40,3 +45,73 @@ class Image(PlainImage):
             length = np.clip(ends, first, last) - low
             kept += int(length[block["kind"] == int(Kind.DATA)].sum())
         return kept * SECTOR
+
+    def restore(
+        self, target: str | os.PathLike[str], *, device: int = 0, force: bool = False,
+        set_size: bool = False, size: int | None = None, new_ids: bool = False,
+        boot_code: bool = False, signature: bool = False, scratch: str | None = None,
+        executor: Executor | None = None, threads: int | None = None,
+        progress: ProgressCallback | None = None, storage: Storage = DEFAULT,
+    ) -> RestoreResult:  # fmt: skip
+        """Write a disk back to a file or a block device; every frame is verified before it is
+        written.
+
+        A target of the disk's own size gets it byte for byte. On a larger one the partitions stay
+        where they are, and a GPT gets its backup at the new end. On a smaller one what lies behind
+        the last partition is dropped; where that is not enough, partitions are moved down into
+        gaps, and at last made smaller with their file systems. Free clusters read as zeros in a
+        file afterwards; on a device they are discarded where it can, and hold anything.
+
+        Args:
+            device: number of the disk in the image.
+            force: also write over a file that is not empty. A mounted device is refused all the
+                same.
+            set_size: give an existing file the disk's size. size: bytes that a file is to have.
+            new_ids: for a clone: a new disk signature, disk GUID and partition GUIDs.
+            boot_code, signature: of a target that has content write only the boot code of its first
+                sector, the disk signature, or both.
+            scratch: directory for copies of volumes that have to become smaller.
+
+        Raises:
+            TargetError: the target is mounted, too small or not empty; nothing was written.
+            RequestError: there is no such device, or its partitions do not fit and cannot be made
+                to; nothing was written.
+            IntegrityError: stored bytes are damaged.
+        """
+        from aipimage.volumes.restoring.disk import restore_disk
+
+        return restore_disk(
+            self, target, device=device, force=force, set_size=set_size, size=size,
+            new_ids=new_ids, boot_code=boot_code, signature=signature, scratch=scratch,
+            executor=executor, threads=threads, progress=progress, storage=storage,
+        )  # fmt: skip
+
+    def restore_volume(
+        self, target: str | os.PathLike[str], *, device: int | None = None,
+        volume: int | None = None, expand: bool = False, force: bool = False,
+        set_size: bool = False, size: int | None = None, scratch: str | None = None,
+        executor: Executor | None = None, threads: int | None = None,
+        progress: ProgressCallback | None = None, storage: Storage = DEFAULT,
+    ) -> RestoreResult:  # fmt: skip
+        """Write a volume back into a partition, another block device, or a file.
+
+        Args:
+            device: number of the disk that it is on. volume: its number, as the system numbers
+                partitions; 0 is a device without a partition table. Neither is needed where the
+                image has one volume only.
+            expand: where the target is larger, let the file system grow with it by the system's own
+                tools; where that cannot be done the result's ``warnings`` say why.
+            force, set_size, size, scratch: as for :meth:`restore`.
+
+        Raises:
+            RequestError: there is no such volume, or several and none was named.
+            TargetError: mounted, not empty, or too small. Nothing was written.
+            IntegrityError: stored bytes are damaged.
+        """
+        from aipimage.volumes.restoring.volume import restore_volume
+
+        return restore_volume(
+            self, target, device=device, volume=volume, expand=expand, force=force,
+            set_size=set_size, size=size, scratch=scratch, executor=executor, threads=threads,
+            progress=progress, storage=storage,
+        )  # fmt: skip

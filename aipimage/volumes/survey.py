@@ -67,10 +67,10 @@ def _volume(source: BlockSource, partition: Partition, options: SurveyOptions) -
         partition.number, partition.start, partition.size, partition.type, partition.name,
         partition.guid, partition.active, partition.logical,
     )  # fmt: skip
-    found = _content(source, volume, options)
     if partition.doubt is not None:
-        return found.whole(partition.doubt)
-    return found
+        # Not looked at: a thousand entries that overlap would be a thousand looks at one place.
+        return volume.whole(partition.doubt)
+    return _content(source, volume, options)
 
 
 def _content(source: BlockSource, volume: Volume, options: SurveyOptions) -> Volume:

@@ -42,7 +42,12 @@ def seeds() -> list[bytes]:
     scattered = ExfatVolume(
         6000, chains=(7, END, 6, 0, END, END), used=(2, 3, 4, 6, 7), root_clusters=(4, 6)
     )
-    volumes = [ExfatVolume(), two_fats(), scattered, ExfatVolume(12, sector_shift=10, used=(2, 3, 4, 9))]
+    volumes = [
+        ExfatVolume(),
+        two_fats(),
+        scattered,
+        ExfatVolume(12, sector_shift=10, used=(2, 3, 4, 9)),
+    ]
     return [volume.head_bytes() for volume in volumes]
 
 

@@ -41,6 +41,13 @@ def mbr_sector(rows: Sequence[Row], signature: int = 0x1234ABCD, code: bytes = b
     return bytes(data)
 
 
+def fat_sector(rows: list[Row], sectors: int = 131_072) -> bytes:
+    """A boot sector of FAT16 with partition records in its code."""
+    data = bytearray(mbr_sector(rows))
+    struct.pack_into("<HBHBHHBHHHII", data, 11, 512, 4, 1, 2, 512, 0, 0xF8, 64, 63, 255, 0, sectors)
+    return bytes(data)
+
+
 def source_of(size: int, pieces: dict[int, bytes], sector_size: int = 512) -> SparseSource:
     """A sparse source with such sectors."""
     source = SparseSource(size, pieces)

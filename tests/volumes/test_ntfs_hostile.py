@@ -198,7 +198,8 @@ def test_class_43_vcns_and_sizes_that_contradict() -> None:
         outside(DATA, pairs, 1, 1, 384), outside(DATA, pairs, -1, 1, 384),
         outside(DATA, pairs, 0, 2, 384), outside(DATA, pairs, 0, 1, 384, allocated=1024),
         outside(DATA, pairs, 0, 1, -1), outside(DATA, pairs, 0, 1, 513),
-        outside(DATA, pairs, 0, 1, 384, initialised=385), outside(DATA, pairs, 2**62, 2**61, 384, 1024),
+        outside(DATA, pairs, 0, 1, 384, initialised=385),
+        outside(DATA, pairs, 2**62, 2**61, 384, 1024),
         outside(DATA, pairs, 0, 1, 384, flags=1), outside(DATA, pairs, 0, 1, 384, flags=0x8000),
         outside(DATA, pairs, 0, 1, 384, flags=0x4000), outside(DATA, pairs, 0, 1, 384, name="x"),
     ):  # fmt: skip
@@ -232,7 +233,8 @@ def test_class_43_a_crafted_mft_or_mirror() -> None:
 def test_class_43_boot_sectors() -> None:
     for at, value in (
         (11, b"\0\0"), (11, b"\x01\x02"), (11, b"\0\x20"), (13, b"\0"), (13, b"\x03"),
-        (13, b"\x81"), (13, b"\xf3"), (13, b"\xf0"), (13, b"\xf4"), (40, b"\0" * 8), (40, b"\xff" * 8),
+        (13, b"\x81"), (13, b"\xf3"), (13, b"\xf0"), (13, b"\xf4"), (40, b"\0" * 8),
+        (40, b"\xff" * 8),
         (40, (1 << 40).to_bytes(8, "little")), (40, (3073).to_bytes(8, "little")),
         (48, b"\xff" * 8), (48, b"\x21" + bytes(7)), (48, bytes(8)), (56, b"\xff" * 8),
         (56, b"\x20" + bytes(7)), (64, b"\0"), (64, b"\x80"), (64, b"\xe0"), (64, b"\x7f"),

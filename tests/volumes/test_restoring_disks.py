@@ -24,9 +24,14 @@ from tests.volumes.restoring_disks import (
     MIB,
     Wanted,
     check_disk,
+    check_volume,
+    content_of,
     contents_of,
+    copy_range,
     make_disk,
+    make_volume,
     partitions_of,
+    tree_of,
     verify_table,
 )
 
@@ -317,6 +322,39 @@ def test_to_a_smaller_device(mbr_disk: Made, tmp_path: Path) -> None:
     assert result.changes
     assert not os.listdir(tmp_path / "scratch")
     mbr_disk.check(target, tmp_path / "check")
+
+
+def test_sectors_of_4096_bytes(tmp_path: Path) -> None:
+    """A GPT in such sectors is found and rewritten in a file, too; to a device with others it is
+    restored with a warning.
+    """
+    require_programs("sgdisk")
+    disk, volume = tmp_path / "d.raw", tmp_path / "v"
+    make_volume("ext4", volume, 20 * MIB, tree_of(tmp_path / "tree"))
+    content = content_of("ext4", volume)
+    disk.touch()
+    os.truncate(disk, 100 * MIB)
+    with loop_device(disk, "--sector-size", "4096") as device:
+        run(["sgdisk", "-n", "1:256:+20M", "-n", "2:10240:+30M", device])
+    for at in (1, 40):
+        copy_range(volume, 0, 20 * MIB, disk, at * MIB)
+    aipimage.create(tmp_path / "d.aiv", [disk])
+    for size, start in ((200, 40), (72, 40), (60, 29)):
+        target = tmp_path / f"{size}.raw"
+        with aipimage.open(tmp_path / "d.aiv") as image:
+            restore_disk(image, target, size=size * MIB, new_ids=size == 200)
+        with loop_device(target, "--sector-size", "4096") as device:
+            assert "No problems found" in run(["sgdisk", "-v", device])
+            row = run(["sgdisk", "-p", device]).splitlines()[-1].split()
+        assert [int(row[1]) * 4096, row[0]] == [start * MIB, "2"]
+        copy_range(target, start * MIB, 20 * MIB, tmp_path / "found")
+        check_volume("ext4", tmp_path / "found")
+        assert content_of("ext4", tmp_path / "found") == content
+        (tmp_path / "found").unlink()
+    target = garbage(tmp_path / "t", 110 * MIB)
+    with loop_device(target) as device, aipimage.open(tmp_path / "d.aiv") as image:
+        result = restore_disk(image, device)
+    assert "the disk had sectors of 4096 bytes" in result.warnings[0]
 
 
 def test_boot_code_to_a_device(mbr_disk: Made, tmp_path: Path) -> None:

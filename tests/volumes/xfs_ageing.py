@@ -36,17 +36,21 @@ def delete(at: Path, chance: random.Random) -> None:
             path.unlink()
 
 
-def scatter(at: Path, chance: random.Random) -> None:
+def scatter(at: Path, chance: random.Random, most: int = 1200) -> None:
     """Allocate most of the rest for one file, then free every second block of much of it."""
     block = os.statvfs(at).f_bsize
     with open(at / f"scattered{chance.randrange(10**6)}", "wb") as file:
         room = os.statvfs(at).f_bavail * 3 // 4 * block
         _allocate(file.fileno(), 0, 0, room)
-        holes = range(0, min(room, 2400 * block), 2 * block)
-        for offset in holes:
+        for offset in range(0, min(room, 2 * most * block), 2 * block):
             _allocate(file.fileno(), _PUNCH, offset, block)
     if chance.random() < 0.3:
         os.unlink(file.name)
+
+
+def pieces(at: Path, chance: random.Random) -> None:
+    """The same with all of the file."""
+    scatter(at, chance, 1 << 20)
 
 
 def share(at: Path, chance: random.Random) -> None:
@@ -99,7 +103,8 @@ def attributes(at: Path, chance: random.Random) -> None:
 
 
 STEPS: dict[str, Callable[[Path, random.Random], None]] = {
-    step.__name__: step for step in (create, delete, scatter, share, fill, churn, attributes)
+    step.__name__: step
+    for step in (create, delete, scatter, pieces, share, fill, churn, attributes)
 }
 
 

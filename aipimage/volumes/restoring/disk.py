@@ -101,7 +101,7 @@ def restore_disk(
             image, device, name, force, set_size or size is not None, executor, threads, progress,
             storage,
         )  # fmt: skip
-        warnings = (*left_out_warnings(entry), *sector_warnings(entry, info))
+        warnings = (*left_out_warnings(entry), *sector_warnings(entry.sector_size, info))
         return replace(result, warnings=warnings)
     return _Adapted(image, entry, info, wanted, new_ids, options).run()
 
@@ -119,7 +119,8 @@ class _Adapted:
         self._source = ImageSource(device)
         self._found: DiskSurvey = survey(self._source)
         self._volumes = {volume.number: volume for volume in self._found.volumes}
-        self._warnings = [*left_out_warnings(device), *sector_warnings(device, info)]
+        sector = self._found.table.sector_size
+        self._warnings = [*left_out_warnings(device), *sector_warnings(sector, info)]
 
     def run(self) -> RestoreResult:
         whole = self._volumes.get(0)

@@ -25,12 +25,12 @@ def left_out_warnings(device: Device) -> tuple[str, ...]:
     return (f"volumes {', '.join(gone)} were left out when the image was made: they are empty now",)
 
 
-def sector_warnings(device: Device, info: TargetInfo) -> tuple[str, ...]:
+def sector_warnings(sector_size: int, info: TargetInfo) -> tuple[str, ...]:
     """A partition table counts in sectors: it means nothing on a disk with others."""
-    if not info.is_device or info.sector_size == device.sector_size:
+    if not info.is_device or info.sector_size == sector_size:
         return ()
     return (
-        f"the disk had sectors of {device.sector_size} bytes, and {info.name} has sectors of "
+        f"the disk had sectors of {sector_size} bytes, and {info.name} has sectors of "
         f"{info.sector_size}: a system will not find its partitions there",
     )
 

@@ -13,8 +13,6 @@ REGION_SECTORS = 12
 """Of the main boot region, and of the backup behind it (section 2)."""
 CHECKED_SECTORS = 11
 """Those of a boot region that its checksum, in the sector behind them, covers (section 3.4)."""
-UNCHECKED = (106, 107, 112)
-"""Bytes that the checksum leaves out: VolumeFlags and PercentInUse."""
 FLAG_SECOND_FAT, FLAG_DIRTY, FLAG_MEDIA_FAILURE = 0x1, 0x2, 0x4
 FIRST_CLUSTER = 2
 CLUSTERS_MAX = 2**32 - 11
@@ -114,10 +112,16 @@ def decode_label(data: bytes) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
+def without_state(sectors: bytes) -> bytes:
+    """A boot sector, and what follows it, without VolumeFlags (bytes 106 and 107) and PercentInUse
+    (112), which the checksum leaves out, and which may be older in a backup.
+    """
+    return sectors[:106] + sectors[108:112] + sectors[113:]
+
+
 def boot_checksum(sectors: bytes) -> int:
     """The checksum of the first 11 sectors of a boot region (section 3.4, figure 1)."""
     total = 0
-    for at, byte in enumerate(sectors):
-        if at not in UNCHECKED:
-            total = ((total << 31 | total >> 1) + byte) & 0xFFFF_FFFF
+    for byte in without_state(sectors):
+        total = ((total << 31 | total >> 1) + byte) & 0xFFFF_FFFF
     return total

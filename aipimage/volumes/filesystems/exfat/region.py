@@ -15,10 +15,10 @@ from aipimage.volumes.filesystems.exfat.layout import (
     JUMP,
     REGION_SECTORS,
     SIGNATURE,
-    UNCHECKED,
     BootSector,
     boot_checksum,
     decode_boot_sector,
+    without_state,
 )
 from aipimage.volumes.view import LayoutError, VolumeView
 
@@ -90,20 +90,17 @@ def verify_regions(view: VolumeView, boot: BootSector) -> None:
     checked = CHECKED_SECTORS << boot.sector_shift
     if decode_boot_sector(main[:BOOT_BYTES]) != boot:
         raise LayoutError("its boot sector changed while it was looked at")
-    if not _checksum_holds(main, checked):
+    total = boot_checksum(main[:checked])
+    if not _holds(main[checked:], total):
         raise LayoutError("the checksum of its boot region is wrong")
-    if _without_state(main[: boot.sector_size]) != _without_state(backup[: boot.sector_size]):
+    if without_state(main[: boot.sector_size]) != without_state(backup[: boot.sector_size]):
         raise LayoutError("its boot sector and the backup of it disagree")
-    if not _checksum_holds(backup, checked):
+    if without_state(main[:checked]) != without_state(backup[:checked]):
+        total = boot_checksum(backup[:checked])
+    if not _holds(backup[checked:], total):
         raise LayoutError("the checksum of its backup boot region is wrong")
 
 
-def _checksum_holds(region: bytes, checked: int) -> bool:
-    """Whether the last sector holds the checksum of those before it, again and again."""
-    held = boot_checksum(region[:checked]).to_bytes(4, "little")
-    return region[checked:] == held * ((len(region) - checked) // 4)
-
-
-def _without_state(sector: bytes) -> bytes:
-    """A boot sector without VolumeFlags and PercentInUse, which a backup may have older ones of."""
-    return bytes(byte for at, byte in enumerate(sector) if at not in UNCHECKED)
+def _holds(sector: bytes, total: int) -> bool:
+    """Whether a sector holds a checksum, again and again (section 3.4)."""
+    return sector == total.to_bytes(4, "little") * (len(sector) // 4)

@@ -10,11 +10,8 @@ from aipimage.volumes.filesystems.ext.bitmaps import read_map
 from aipimage.volumes.filesystems.ext.groups import read_groups
 from aipimage.volumes.filesystems.ext.journal import Places, check_journal, check_mmp
 from aipimage.volumes.filesystems.ext.placement import fixed_ranges
-from aipimage.volumes.filesystems.ext.superblock import (
-    claimed_geometry,
-    fields_of,
-    verified_superblock,
-)
+from aipimage.volumes.filesystems.ext.superblock import claimed_geometry, fields_of
+from aipimage.volumes.filesystems.ext.trust import verified_superblock
 from aipimage.volumes.model import Allocation, FileSystem, SurveyOptions
 from aipimage.volumes.view import LayoutError, VolumeView
 

@@ -104,7 +104,8 @@ def _volumes(sections: dict[str, Section], disks: set[str]) -> Iterator[LogicalV
     for name, section in sections.items():
         if "PVMOVE" in _words(section, "status"):
             raise LayoutError("extents of its volume group are being moved (pvmove)")
-        if left < (left := left - len(section)) or left < 0:
+        left -= len(section)
+        if left < 0:
             raise LayoutError("its volume group has more segments than can be looked at")
         yield _volume(name, section, disks, set(sections))
 

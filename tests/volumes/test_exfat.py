@@ -367,6 +367,24 @@ def test_the_root_directory_is_searched_up_to_a_bound() -> None:
         surveyed(PARSER, far)
 
 
+def test_probing_reads_little() -> None:
+    """A root directory each cluster of which has its entry in another sector of the FAT."""
+    clusters = 100_000
+    order = [4, *range(2000, 98_000, 1100)]
+    chains = [END] * clusters
+    for here, there in itertools.pairwise(order):
+        chains[here - 2] = there
+    volume = PLAIN.but(clusters=clusters, chains=tuple(chains), root=(FILE,) * 16)
+    data = volume.head_bytes()[: volume.heap * 512 + 5 * 512]
+    start = volume.heap * 512
+    pieces = {start + (cluster - 2) * 512: FILE * 16 for cluster in order[1:]}
+    source = SparseSource(volume.size, {0: data, **pieces})
+    filesystem = PARSER.probe(VolumeView(source, 0, source.size))
+    assert filesystem is not None
+    assert (filesystem.label, filesystem.size) == ("", volume.size)
+    assert source.bytes_read <= 256 << 10
+
+
 def test_four_terabytes_take_little_time() -> None:
     """In clusters of 4 KiB: 2^30 bits, every other 32 KiB of which are used."""
     clusters = 1 << 30

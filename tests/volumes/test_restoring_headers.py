@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import struct
 from pathlib import Path
@@ -9,9 +10,12 @@ from pathlib import Path
 import pytest
 
 import aipimage
+from aipimage.errors import AipImageError
 from aipimage.io.restore import PartitionChange
 from aipimage.io.sinks import open_target
 from aipimage.io.sources import BlockSource, UnreadableRangeError
+from aipimage.io.storage import Storage, SystemCalls
+from aipimage.volumes.restoring.disk import restore_disk
 from aipimage.volumes.restoring.headers import resized_swap, shrunk_fat
 from aipimage.volumes.restoring.hidden import moved_boot_sectors
 from aipimage.volumes.restoring.imagesource import ImageSource
@@ -19,6 +23,7 @@ from aipimage.volumes.restoring.placing import layout_of
 from aipimage.volumes.restoring.planning import Placement, Plan
 from aipimage.volumes.view import LayoutError, VolumeView
 from tests.support import loop_device
+from tests.support.faults import FaultySystemCalls, each_fault
 from tests.support.sources import SparseSource
 from tests.support.tools import require_programs, run
 
@@ -189,6 +194,52 @@ def test_discarding(tmp_path: Path) -> None:
     assert data[: 2 * MIB] == b"\xa5" * 2 * MIB
     assert data[4 * MIB :] == b"\xa5" * 4 * MIB
     assert data[2 * MIB : 4 * MIB] == bytes(2 * MIB)
+
+
+def moved_disk(tmp_path: Path) -> tuple[Path, dict[int, bytes]]:
+    """An image of an MBR disk with two partitions and a gap, and what they hold by number."""
+    head = bytearray(512)
+    held = {1: b"one" * 1000, 2: b"two" * 1000}
+    for row, (start, count) in enumerate(((8, 64), (1024, 128))):
+        struct.pack_into("<B3sB3sII", head, 446 + 16 * row, 0, b"", 0x83, b"", start, count)
+    head[510:] = b"\x55\xaa"
+    pieces = {0: bytes(head), 8 * 512: held[1], 1024 * 512: held[2]}
+    aipimage.create(tmp_path / "m.aiv", [SparseSource(MIB, pieces)])
+    return tmp_path / "m.aiv", held
+
+
+def test_class_57_every_call_fails_once(tmp_path: Path) -> None:
+    """Whatever fails in a restore that moves partitions: an error of ours, and no target that
+    looks whole; or all of it is right.
+    """
+    path, held = moved_disk(tmp_path)
+    (tmp_path / "out").mkdir()
+    target = tmp_path / "out" / "t.raw"
+
+    def restored(system: SystemCalls) -> None:
+        with aipimage.open(path) as image:
+            restore_disk(image, target, size=MIB // 2, threads=1, storage=Storage(system))
+
+    def clear() -> None:
+        for each in target.parent.iterdir():
+            each.unlink()
+
+    failed = 0
+    for fault in each_fault(restored, errnos=(errno.EIO, errno.ENOSPC)):
+        clear()
+        try:
+            restored(FaultySystemCalls(fault))
+        except AipImageError:
+            failed += 1
+            # The name may be there where only making it durable failed: then it is whole.
+        if target.exists():
+            data = target.read_bytes()
+            start = int.from_bytes(data[470:474], "little") * 512
+            assert start < 512 * 512
+            assert data[start : start + 3000] == held[2]
+            assert data[4096 : 4096 + 3000] == held[1]
+    assert failed > 10
+    clear()
 
 
 def test_the_layout_of_a_plan() -> None:

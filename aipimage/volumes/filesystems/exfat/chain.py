@@ -16,7 +16,7 @@ from aipimage.volumes.filesystems.exfat.layout import (
 )
 from aipimage.volumes.view import LayoutError, VolumeView
 
-WINDOW = 2048
+WINDOW = 1024
 """Entries that are read at a time."""
 RUNS_MAX = 1 << 15
 """Pieces of a chain: more than a root directory of 16 MiB can be in."""

@@ -25,8 +25,8 @@ from aipimage.volumes.filesystems.exfat.region import (
 from aipimage.volumes.model import Allocation, FileSystem, SurveyOptions
 from aipimage.volumes.view import LayoutError, VolumeView
 
-_LABEL_MOST = 64 << 10
-"""Bytes of the root directory in which the label is looked for."""
+_LABEL_MOST = 16 << 10
+"""Bytes of the root directory in which the label is looked for: mostly it is the first entry."""
 PIECE = 4 << 20
 """Bytes of a bitmap that are looked at together."""
 _UPCASE_MAX = 2 * 65_536

@@ -32,9 +32,10 @@ def known(name: str) -> ModuleType:
 def guided(name: str, seconds: int, extra: list[str]) -> None:
     """Run libFuzzer, which ends the process; a finding is written into the working directory."""
     atheris: Any = importlib.import_module("atheris")
-    with atheris.instrument_imports(include=["aipimage.format"]):
+    with atheris.instrument_imports(include=["aipimage.format", "aipimage.volumes"]):
         for module in MODULES:
             importlib.import_module(f"aipimage.format.{module}")
+        importlib.import_module("aipimage.volumes.survey")
     targets = known(name)
 
     def mutate(data: bytes, longest: int, seed: int) -> bytes:

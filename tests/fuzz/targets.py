@@ -1,6 +1,7 @@
 """A fuzz target per decoder: ``fuzz_<name>(data)`` swallows ``AipImageError`` and nothing else.
 
-Each target decodes ``data`` twice: as it is, and with the digests recomputed, so that the checks
+Those of the image format are here, those of disks and volumes beside their tests. Each of these
+decodes ``data`` twice: as it is, and with the digests recomputed, so that the checks
 behind the digests are reached. What is accepted must encode to the bytes that were decoded.
 """
 
@@ -12,6 +13,16 @@ from aipimage.errors import AipImageError
 from aipimage.format.keyarea import KeyArea, decode_key_area, encode_key_area
 from tests.format import samples
 from tests.format.structures import BY_NAME, Structure, sealed_by_digest
+from tests.volumes import (
+    fuzzing_btrfs,
+    fuzzing_containers,
+    fuzzing_exfat,
+    fuzzing_ext,
+    fuzzing_fat,
+    fuzzing_ntfs,
+    fuzzing_tables,
+    fuzzing_xfs,
+)
 
 Target = Callable[[bytes], None]
 
@@ -138,10 +149,24 @@ TARGETS: dict[str, Target] = {
     for name, target in list(globals().items())
     if name.startswith("fuzz_")
 }
+VOLUMES: dict[str, tuple[Target, Callable[[], list[bytes]]]] = {
+    "btrfs": (fuzzing_btrfs.fuzz_btrfs, fuzzing_btrfs.seeds),
+    "containers": (fuzzing_containers.fuzz_containers, fuzzing_containers.seeds),
+    "exfat": (fuzzing_exfat.fuzz_exfat, fuzzing_exfat.seeds),
+    "ext": (fuzzing_ext.fuzz_ext, lambda: fuzzing_ext.SEEDS),
+    "fat": (fuzzing_fat.fuzz_fat, fuzzing_fat.seeds),
+    "ntfs": (fuzzing_ntfs.fuzz_ntfs, fuzzing_ntfs.seeds),
+    "partition_tables": (fuzzing_tables.fuzz_tables, fuzzing_tables.seeds),
+    "xfs": (fuzzing_xfs.fuzz_xfs, fuzzing_xfs.seeds),
+}
+"""What lies on disks: these targets repair the checksums of their inputs themselves."""
+TARGETS |= {name: target for name, (target, _) in VOLUMES.items()}
 
 
 def seeds(name: str) -> list[bytes]:
     """Return the valid samples that a target starts from."""
+    if name in VOLUMES:
+        return VOLUMES[name][1]()
     found = [row.sample for row in BY_NAME.values() if row.name == name]
     if name in ("header", "seal", "trailer"):
         found = [row.sample for row in BY_NAME.values() if row.name.startswith(name)]
@@ -150,6 +175,8 @@ def seeds(name: str) -> list[bytes]:
 
 def repair(name: str, data: bytes) -> bytes:
     """Recompute the digests of a target's input."""
+    if name in VOLUMES:
+        return data
     if name == "key_area":
         return KEY_AREA.repair(data)
     structure = next(row for row in BY_NAME.values() if row.name.startswith(name))

@@ -64,7 +64,7 @@ from aipimage.io.passwords import (
 from aipimage.io.progress import Progress, ProgressCallback
 from aipimage.io.repair import RepairResult
 from aipimage.io.repair import repair_image as repair
-from aipimage.io.restore import RestoreResult
+from aipimage.io.restore import PartitionChange, RestoreResult
 from aipimage.io.sources import BlockSource, open_source
 from aipimage.io.splitting import CopyResult
 from aipimage.io.splitting import join_image as join
@@ -99,6 +99,7 @@ __all__ = [
     "MemberResult",
     "MergeResult",
     "MissingExtraError",
+    "PartitionChange",
     "PasswordError",
     "Progress",
     "ProgressCallback",

@@ -87,14 +87,12 @@ def restoredisk(
         raise click.UsageError("--new-ids goes with a whole disk, not with --mbr or --signature")
     if size is not None and set_size:
         raise click.UsageError("give --size or --set-size, not both")
-    from aipimage.volumes.restoring.disk import restore_disk
-
     password = image_password(session, password_file, password_env)
     with aipimage.open(image, password, search=search) as opened:
         return _restored(
             session, image, target,
-            lambda callback: restore_disk(
-                opened, target, device=disk, force=force, set_size=set_size, size=size,
+            lambda callback: opened.restore(
+                target, device=disk, force=force, set_size=set_size, size=size,
                 new_ids=new_ids, boot_code=mbr, signature=signature, scratch=scratch,
                 progress=callback,
             ),
@@ -134,14 +132,12 @@ def restorevolume(
 
     TARGET may be larger. It may be smaller where the file system can become smaller.
     """
-    from aipimage.volumes.restoring.volume import restore_volume
-
     password = image_password(session, password_file, password_env)
     with aipimage.open(image, password, search=search) as opened:
         return _restored(
             session, image, target,
-            lambda callback: restore_volume(
-                opened, target, device=disk, volume=volume, expand=expand, force=force, size=size,
+            lambda callback: opened.restore_volume(
+                target, device=disk, volume=volume, expand=expand, force=force, size=size,
                 scratch=scratch, progress=callback,
             ),
         )  # fmt: skip

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from aipimage.io.freespace import FreeSpace, MappedFree
 from aipimage.io.sources import BlockSource
 from aipimage.volumes.filesystems.registry import probe_volume
+from aipimage.volumes.filesystems.wholedisk import why_in_doubt
 from aipimage.volumes.model import SurveyOptions, Volume
 from aipimage.volumes.tables.model import Partition, PartitionTable
 from aipimage.volumes.tables.reading import read_table
@@ -59,6 +60,12 @@ def survey(source: BlockSource, options: SurveyOptions = _PLAIN) -> DiskSurvey:
     volumes = [_volume(source, partition, options) for partition in table.partitions]
     if table.may_be_volume:
         volumes = [_content(source, Volume(0, 0, source.size), options)]
+    elif table.partitions:
+        # A member of an array begins with the array's table; its file systems lie otherwise.
+        places = [(volume.start, volume.size) for volume in volumes]
+        doubt = why_in_doubt(VolumeView(source, 0, source.size), places)
+        if doubt is not None:
+            volumes = [volume.whole(doubt) for volume in volumes]
     return DiskSurvey(source.name, source.size, table.sector_size, table, tuple(volumes))
 
 

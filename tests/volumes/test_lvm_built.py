@@ -299,6 +299,16 @@ def test_class_04_counts_that_nothing_backs() -> None:
     assert time.process_time() - start < 1
 
 
+def test_many_volumes_take_linear_time() -> None:
+    """As many as there is room for in the metadata that is looked at."""
+    volumes = {f"v{number}": "segment_count = 0\n" for number in range(60_000)}
+    text = build.group_text(volumes, EXTENTS, first=1 << 22)
+    made = PhysicalVolume(text, (1 << 22) + SIZE, 1 << 22, [(4096, (1 << 22) - 4096)])
+    start = time.process_time()
+    assert free_in(made)[0] == [(0, EXTENTS)]
+    assert time.process_time() - start < 10
+
+
 def test_class_05_volumes_that_share_extents() -> None:
     assert "overlap" in why(built({"a": linear((0, 10)), "b": linear((9, 3))}))
     assert "overlap" in why(built({"a": linear((0, 4), (0, 4))}))

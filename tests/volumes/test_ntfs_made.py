@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from aipimage.volumes.view import LayoutError
 from tests.support.tools import run
 from tests.volumes.ntfs_ageing import age
 from tests.volumes.ntfs_truth import compare, ntfsclone_used, surveyed, used_of
-from tests.volumes.ntfs_volumes import MIB, make, require_ntfs
+from tests.volumes.ntfs_volumes import MIB, make, ntfs_3g, require_ntfs
 
 CLUSTERS = [512 << power for power in range(13)]
 MADE = [
@@ -69,3 +71,35 @@ def test_a_resized_volume(tmp_path: Path) -> None:
     found, allocation = surveyed(volume)
     assert found.size <= 12_000_000
     assert (used_of(allocation) == ntfsclone_used(volume, tmp_path)).all()
+
+
+def test_a_compressed_root_and_a_sparse_hibernation_file(tmp_path: Path) -> None:
+    require_ntfs()
+    volume = make(tmp_path / "volume", 8 * MIB, "-C")
+    with ntfs_3g(volume, tmp_path / "mount") as at:
+        os.setxattr(at, "system.ntfs_attrib_be", (0x0810).to_bytes(4, "big"))
+        with open(at / "hiberfil.sys", "wb") as file:
+            file.truncate(MIB)
+        for number in range(200):
+            (at / f"a file in the root {number}").write_bytes(b"x" * 900)
+    compare(volume, tmp_path)
+
+
+def test_hibernation_and_paging_files_as_ntfs_3g_writes_them(tmp_path: Path) -> None:
+    require_ntfs()
+    volume = make(tmp_path / "volume", 16 * MIB)
+    with ntfs_3g(volume, tmp_path / "mount") as at:
+        (at / "PageFile.sys").write_bytes(b"p" * MIB)
+        (at / "hiberfil.sys").write_bytes(b"RSTR" + b"h" * MIB)
+        (at / "pagefile.sys.txt").write_bytes(b"k" * MIB)
+    used = used_of(compare(volume, tmp_path))
+    _, allocation = surveyed(volume, leave_out_paging=True)
+    assert set(allocation.left_out) == {"pagefile.sys", "hiberfil.sys"}
+    gone = np.flatnonzero(used & ~used_of(allocation))
+    assert len(gone) == 256 + 257
+    data = np.frombuffer(volume.read_bytes(), np.uint8).reshape(-1, 4096)[gone]
+    assert set(np.unique(data[:, 100]).tolist()) <= {*b"ph\0"}
+    with ntfs_3g(volume, tmp_path / "mount") as at, open(at / "hiberfil.sys", "r+b") as file:
+        file.write(b"hibr")
+    with pytest.raises(LayoutError, match="Windows is hibernated"):
+        surveyed(volume, leave_out_paging=True)

@@ -215,8 +215,20 @@ def test_class_50_a_hibernated_windows() -> None:
         editor = Editor()
         editor.data[at : at + 4] = header
         assert editor.reason() == reason
+    number = PAGING["hiberfil.sys"]
+    for attribute, reason in (
+        (outside(DATA, mapping_pairs([(None, 16)]), 0, 16, 8192, flags=0x8000), ""),
+        (outside(DATA, mapping_pairs([(2119, 16)]), 0, 16, 8192, initialised=0), ""),
+        (outside(DATA, mapping_pairs([(2119, 16)]), 0, 16, 8192, flags=1), "compressed"),
+        (outside(DATA, mapping_pairs([(2119, 16)]), 0, 16, 8192, flags=0x4000), "encrypted"),
+    ):
+        editor = Editor()
+        editor.data[at : at + 4] = b"hibr"
+        editor.replace(number, DATA, attribute)
+        assert reason in editor.reason()
+        assert bool(reason) == bool(editor.reason())
     editor = Editor()
-    editor.replace(PAGING["hiberfil.sys"], DATA, inside(DATA, b"hibr"))
+    editor.replace(number, DATA, inside(DATA, b"hibr"))
     assert "too short" in editor.reason()
 
 

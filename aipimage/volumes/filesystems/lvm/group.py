@@ -100,14 +100,14 @@ def _group_section(text: Section) -> tuple[str, Section]:
 
 
 def _volumes(sections: dict[str, Section], disks: set[str]) -> Iterator[LogicalVolume]:
-    left = SEGMENTS_MAX
+    left, names = SEGMENTS_MAX, set(sections)
     for name, section in sections.items():
         if "PVMOVE" in _words(section, "status"):
             raise LayoutError("extents of its volume group are being moved (pvmove)")
         left -= len(section)
         if left < 0:
             raise LayoutError("its volume group has more segments than can be looked at")
-        yield _volume(name, section, disks, set(sections))
+        yield _volume(name, section, disks, names)
 
 
 def _volume(name: str, section: Section, disks: set[str], others: set[str]) -> LogicalVolume:

@@ -39,11 +39,11 @@ def claimed_by_samples(mft: Mft, without: Collection[int]) -> ClusterRuns:
     files whose first record is in ``without``.
     """
     per_piece = max(1, SAMPLE_BYTES // mft.geometry.record_size)
-    last = max(0, mft.records - per_piece)
+    last = (mft.records - 1) // per_piece
     rows = [
         runs
-        for first in sorted({last * at // (SAMPLES - 1) for at in range(SAMPLES)})
-        for record in _records(mft, first, min(per_piece, mft.records - first))
+        for piece in sorted({last * at // (SAMPLES - 1) for at in range(SAMPLES)})
+        for record in _records(mft, piece * per_piece, per_piece)
         if record.number not in without and record.base.number not in without
         for runs in claims(mft, record)
     ]
@@ -52,6 +52,7 @@ def claimed_by_samples(mft: Mft, without: Collection[int]) -> ClusterRuns:
 
 def _records(mft: Mft, first: int, count: int) -> Iterable[Record]:
     """Those of a piece that are in use; records that never were need not be FILE records."""
+    count = min(count, mft.records - first)
     for number, data in enumerate(mft.read_records(first, count), first):
         if data[:4] == layout.FILE_MAGIC and data[22] & layout.IN_USE:
             yield decode_record(data, number)

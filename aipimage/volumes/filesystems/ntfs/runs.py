@@ -12,7 +12,7 @@ import numpy.typing as npt
 from aipimage.volumes.filesystems.ntfs.records import Attribute
 from aipimage.volumes.view import LayoutError
 
-RUNS_MAX = 1 << 21
+RUNS_MAX = 1 << 18
 """Runs of an attribute that are looked at."""
 ClusterRuns = npt.NDArray[np.uint64]
 """Shape (n, 2): first cluster, and clusters."""

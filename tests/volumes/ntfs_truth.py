@@ -53,6 +53,15 @@ def ntfsinfo_free(volume: Path) -> int:
     return int(found[1])
 
 
+def partclone_used(volume: Path, scratch: Path) -> int:
+    """How many clusters partclone calls used; it takes its time, whatever the size."""
+    words = ["partclone.ntfs", "-c", "-F", "-L", scratch / "log", "-s", volume, "-O"]
+    text = run([*words, scratch / "partclone"])
+    found = re.search(r"Space in use:.*= (\d+) Blocks", text)
+    assert found is not None, text
+    return int(found[1])
+
+
 def surveyed(
     volume: Path, offset: int = 0, size: int | None = None, leave_out_paging: bool = False
 ) -> tuple[FileSystem, Allocation]:

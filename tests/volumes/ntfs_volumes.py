@@ -46,17 +46,23 @@ def ntfs_3g(volume: Path, at: Path, options: str = "compression") -> Iterator[Pa
         _wait_for_mount(driver, at)
         yield at
     finally:
-        if os.path.ismount(at):
-            run(["umount", at])
         try:
+            _unmount(at)
             driver.wait(60)
-        except subprocess.TimeoutExpired:
-            driver.kill()
-            raise
         finally:
+            driver.kill()
             assert driver.stdout is not None
             driver.stdout.close()
     assert driver.returncode == 0
+
+
+def _unmount(at: Path) -> None:
+    """Unmount; who looks at all directories of the machine may keep one busy for a moment."""
+    for _ in range(50):
+        if not os.path.ismount(at) or "busy" not in run(["umount", at], codes=(0, 32)):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"{at} stays busy")
 
 
 def _wait_for_mount(driver: subprocess.Popen[bytes], at: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,9 @@ from aipimage.volumes.filesystems.ntfs import layout
 from aipimage.volumes.filesystems.ntfs.boot import decode_geometry
 from aipimage.volumes.filesystems.ntfs.streams import Mft
 from aipimage.volumes.view import VolumeView
+from tests.support.tools import PATH
 from tests.volumes.ntfs_ageing import STEPS, age
-from tests.volumes.ntfs_truth import compare
+from tests.volumes.ntfs_truth import compare, partclone_used, surveyed, used_of
 from tests.volumes.ntfs_volumes import MIB, make, require_ntfs
 
 LIVES = {
@@ -46,6 +48,9 @@ def test_a_life(tmp_path: Path, name: str) -> None:
     for number, step in enumerate(steps):
         age(volume, tmp_path / "mount", step, number)
         compare(volume, tmp_path)
+    if shutil.which("partclone.ntfs", path=PATH):
+        used = used_of(surveyed(volume)[1])
+        assert partclone_used(volume, tmp_path) == int(used.sum())
 
 
 def test_an_mft_whose_run_list_goes_on_in_other_records(tmp_path: Path) -> None:

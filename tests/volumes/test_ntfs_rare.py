@@ -52,12 +52,12 @@ def test_class_48_an_mft_whose_run_list_goes_on_in_another_record() -> None:
         assert "a hole where it must hold data" in editor.reason()
 
 
-def test_class_48_an_mft_that_is_told_of_in_circles() -> None:
+def test_class_42_an_mft_that_is_told_of_in_circles() -> None:
     editor = Editor()
     first = outside(DATA, mapping_pairs([(32, 150)]), 0, 150, 99 * 1024, 214 * 512)
-    entries = list_entry(DATA, 0, 0, 9) * 4000
-    editor.replace(0, DATA, inside(layout.ATTRIBUTE_LIST, entries[:320], 8) + first)
-    assert editor.reason()
+    entries = list_entry(DATA, 0, 0, 9) + list_entry(DATA, 150, 0, 9) * 9
+    editor.replace(0, DATA, inside(layout.ATTRIBUTE_LIST, entries, 8) + first)
+    assert editor.reason() == "the attribute list of FILE record 0 is wrong"
 
 
 def _spread_bitmap(editor: Editor) -> list[tuple[int, int]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,8 +124,8 @@ def test_only_used_clusters_are_kept(either: Imaged) -> None:
             assert volume["kept_bytes"] == volume["used"] == part.mib * MIB
             continue
         assert volume["kept_bytes"] <= volume["used"] * 1.02 + 65_536, volume
-        # Beside the files there are tables and journals, which are mostly zeros.
-        assert volume["kept_bytes"] >= (1 if part.kind == "swap" else 1_000_000), volume
+        # Tables and journals are mostly zeros, which are not kept; files are not.
+        assert volume["kept_bytes"] >= (1 if part.kind == "swap" else 300_000), volume
     assert either.image.stat().st_size < 45 * MIB
 
 
@@ -161,7 +161,9 @@ def test_info_of_the_image_and_of_the_disk(either: Imaged) -> None:
         assert (volume["label"], volume["uuid"]) == (about.get("LABEL", ""), about.get("UUID", ""))
         assert (volume["start"], volume["size"]) == disk.places[number]
         assert volume["first_sector"] == int(about["PART_ENTRY_OFFSET"])
-        assert volume["guid"] == (about["PART_ENTRY_UUID"] if "gpt" in disk.path.parent.name else "")
+        assert volume["guid"] == (
+            about["PART_ENTRY_UUID"] if "gpt" in disk.path.parent.name else ""
+        )
         assert (volume["whole_because"] == "") == (part.kind != "unknown"), volume
         assert {name: volume[name] for name in seen} == seen
         assert set(volume) - set(seen) == {"kept_bytes"}
@@ -217,24 +219,36 @@ def test_to_a_larger_disk(either: Imaged, place: Path) -> None:
     check_restored(disk, target)
 
 
-def check_restored(disk: Disk, target: Path) -> None:
+def check_restored(disk: Disk, target: Path, but: Sequence[int] = ()) -> None:
     """A restored disk is in order, and nothing old is on it."""
     assert sectors_with(target, OLD * 512) == sectors_with(target, PATTERN) == 0
     found = surveyed(target)
     assert [volume.whole_because for volume in found.volumes].count(None) == len(disk.parts) - 1
-    assert not_zero_in_free(target, found) == 0
+    assert not_zero_in_free(target, found, but) == 0
     check_copy(disk, target)
 
 
-@pytest.mark.parametrize("less", [60, 900])
+@pytest.mark.parametrize("less", [60, 700])
 def test_to_a_smaller_disk(gpt: Imaged, place: Path, less: int) -> None:
     """Without what lies behind the last partition; and with partitions that move and shrink."""
     disk, target = gpt.disk, place / "smaller.raw"
     size = disk.size - less * MIB
     ran = done("restoredisk", gpt.image, target, "--size", size, "--json")
     assert target.stat().st_size == size
-    assert bool(ran.json["changes"]) == (less == 900)
-    check_restored(disk, target)
+    changes = {change["number"]: change for change in ran.json["changes"]}
+    smaller = [n for n, change in changes.items() if change["size"] < change["old_size"]]
+    assert bool(smaller) == (less == 700)
+    assert [note.split()[1] for note in ran.json["notes"]] == [f"{number}:" for number in smaller]
+    if 1 in smaller:
+        settle_ntfs(target)
+    # Tools that move clusters leave what was in them; it is none of what was free before.
+    check_restored(disk, target, but=smaller)
+
+
+def settle_ntfs(target: Path) -> None:
+    """ntfsresize asks Windows for a check by a mark, with which a volume is taken whole."""
+    with attached(target) as device:
+        run(["ntfsfix", "--clear-dirty", f"{device}p1"])
 
 
 def test_too_small(gpt: Imaged, place: Path) -> None:
@@ -278,7 +292,8 @@ def test_a_volume_to_a_larger_file_and_expanded(gpt: Imaged, place: Path, number
         assert not ran.err
         assert found.filesystem is not None
         assert size + 62 * MIB < found.filesystem.size <= size + 64 * MIB
-        assert found.whole_because is None
+        # ntfsresize asks Windows for a check.
+        assert found.whole_because == ("it is marked as dirty" if kind == "ntfs" else None)
     else:
         assert ran.json["expanded"] is None
         name = "what is not known" if kind == "unknown" else kind
@@ -361,7 +376,7 @@ def test_two_disks_and_a_volume_of_the_second(gpt: Imaged, mbr: Imaged, place: P
     assert "volumes of device 0\n" in text
     assert "volumes of device 1\n" in text
     assert_used_is_equal(gpt.disk, image)
-    assert "several" in invoke("restorevolume", image, place / "v").error or True
+    assert "has several volumes, choose one" in invoke("restorevolume", image, place / "v").error
     done("restorevolume", image, place / "v", "--disk", 1, "--volume", 5)
     with loop_device(place / "v", "--read-only") as device:
         check_volume(mbr.disk, 5, device)

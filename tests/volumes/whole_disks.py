@@ -12,7 +12,7 @@ import random
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -415,12 +415,14 @@ def pattern_in(path: Path, places: dict[int, tuple[int, int]]) -> dict[int, int]
     return found
 
 
-def not_zero_in_free(path: Path, found: DiskSurvey) -> int:
-    """Bytes of the free space of a disk that are not zero."""
+def not_zero_in_free(path: Path, found: DiskSurvey, but: Sequence[int] = ()) -> int:
+    """Bytes of the free space of a disk that are not zero, but for that of some volumes."""
     total = 0
+    left = [volume for volume in found.volumes if volume.number not in but]
+    free = replace(found, volumes=tuple(left)).free
     for begin, data in pieces_of(path):
         values = np.frombuffer(data, np.uint8)
-        for rows in found.free.ranges(begin, begin + len(data)):
+        for rows in free.ranges(begin, begin + len(data)):
             for offset, length in rows.tolist():
                 total += int(np.count_nonzero(values[offset - begin : offset - begin + length]))
     return total

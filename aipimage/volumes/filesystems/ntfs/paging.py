@@ -29,11 +29,11 @@ def verify_awake(mft: Mft, root: Directory) -> None:
         stream = mft.stream(_file(mft, reference), layout.DATA, b"", HIBERNATION)
         if stream.size < _HEADER:
             raise LayoutError(f"{HIBERNATION} is too short to tell whether Windows is hibernated")
+        if stream.initialised < 4 or (stream.runs and stream.runs[0].cluster < 0):
+            # It begins with zeros that were never written.
+            continue
         if stream.flags & (layout.COMPRESSED | layout.ENCRYPTED):
             raise LayoutError(f"{HIBERNATION} is compressed or encrypted")
-        if stream.initialised < 4 or (stream.runs and stream.runs[0].cluster < 0):
-            # Nothing was ever written there.
-            continue
         mft.view.allow(4)
         if stream.read(0, 4) in _ASLEEP:
             raise LayoutError("Windows is hibernated in it")

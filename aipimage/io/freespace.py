@@ -8,6 +8,7 @@ than its own form.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -71,7 +72,11 @@ class MappedFree:
 
     def __init__(self, parts: Sequence[tuple[int, FreeSpace, int, int]]) -> None:
         self._parts = list(parts)
-        self.total = sum(
+
+    @cached_property
+    def total(self) -> int:
+        """Bytes that are free; counted when it is asked for."""
+        return sum(
             int(rows[:, 1].sum())
             for _, free, first, length in self._parts
             for rows in free.ranges(first, first + length)

@@ -178,7 +178,16 @@ class ClusterMap:
     @property
     def total(self) -> int:
         """Bytes that are free."""
-        return sum(int(rows[:, 1].sum()) for rows in self.ranges(0, self.size))
+        total = self.free_clusters * self.cluster_size
+        # Clusters that reach behind the end of the volume count as far as they lie inside.
+        whole = max(0, min(self.count, (self.size - self.base) // self.cluster_size))
+        cut = self.count - whole
+        if cut:
+            behind = sum(int(runs[:, 1].sum()) for runs in self.free_runs(whole, self.count))
+            start = self.base + whole * self.cluster_size
+            inside = sum(int(rows[:, 1].sum()) for rows in self.ranges(start, self.size))
+            total += inside - behind * self.cluster_size
+        return total
 
     def free_runs(self, first: int, last: int) -> Iterator[npt.NDArray[np.uint64]]:
         """Yield (first cluster, clusters) of the free runs of the clusters from ``first`` to below
@@ -190,20 +199,34 @@ class ClusterMap:
             now = self._chunks.get(chunk)
             if now is None or chunk not in chunks:
                 continue
-            for rows in self._runs_of(chunk, now):
+            low, high = max(0, first - chunk * CHUNK), min(CHUNK, last - chunk * CHUNK)
+            for rows in self._runs_of(chunk, now, low, high):
                 rows[:, 0] += np.uint64(chunk * CHUNK)
                 inside = rows[(rows[:, 0] < last) & (rows[:, 0] + rows[:, 1] > first)]
                 if len(inside):
                     yield clipped(inside, first, last)
 
-    def _runs_of(self, chunk: int, now: Bits | Runs | bool) -> Iterator[npt.NDArray[np.uint64]]:
+    def _runs_of(
+        self, chunk: int, now: Bits | Runs | bool, low: int = 0, high: int = CHUNK
+    ) -> Iterator[npt.NDArray[np.uint64]]:
+        """Free runs of a chunk, cluster numbers within it; at least those that touch clusters from
+        ``low`` to below ``high``.
+        """
         count = self._chunk_count(chunk)
         if isinstance(now, bool):
             yield np.array([(0, count)], np.uint64)
         elif now.ndim == 1:
-            yield from _core.iter_bitmap_extents(now, count)
+            # Only the bytes that are asked for: who reads on and on asks for a little each time.
+            first, last = low // 8, min(-(-high // 8), -(-count // 8))
+            for runs in _core.iter_bitmap_extents(
+                now[first:last], min(count, last * 8) - first * 8
+            ):
+                runs[:, 0] += np.uint64(first * 8)
+                yield runs
         else:
-            yield now.astype(np.uint64)
+            ends = now[:, 0] + now[:, 1]
+            begin = int(np.searchsorted(ends, low, "right"))
+            yield now[begin : int(np.searchsorted(now[:, 0], high, "left"))].astype(np.uint64)
 
     def ranges(self, start: int, end: int) -> Iterator[ByteRanges]:
         """See :class:`aipimage.io.freespace.FreeSpace`; in bytes of the volume."""

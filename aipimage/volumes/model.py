@@ -17,7 +17,8 @@ class FileSystem:
     Attributes:
         kind: ``"ntfs"``, ``"fat12"``, ``"fat16"``, ``"fat32"``, ``"exfat"``, ``"ext2"``,
             ``"ext3"``, ``"ext4"``, ``"xfs"``, ``"btrfs"``, ``"swap"``, ``"lvm2"``, ``"md"``,
-            ``"luks"``, ``"bitlocker"``, ``"vmfs"``, and other names of blkid for what is taken whole.
+            ``"luks"``, ``"bitlocker"``, ``"vmfs"``, and other names of blkid for what is always
+            taken whole.
         label, uuid: as ``blkid`` prints them; empty where there is none.
         size: bytes of the volume that it covers, from its start. cluster_size: bytes of what it
             allocates; 0 where it does not.

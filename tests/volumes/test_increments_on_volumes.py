@@ -7,7 +7,6 @@ used part of its state, call unused what was free then, and cost what changed of
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import random
 import shutil
@@ -107,11 +106,8 @@ def scratch(place: Path) -> None:
     """Random bytes that reach the disk and are deleted again."""
     path = place / "scratch.bin"
     with open(path, "wb") as file:
-        try:
-            file.write(random.Random(str(place)).randbytes(4 * MIB))
-            file.flush()
-        except OSError as error:
-            assert error.errno == errno.ENOSPC
+        file.write(random.Random(str(place)).randbytes(4 * MIB))
+        file.flush()
         os.fsync(file.fileno())
     path.unlink()
 
@@ -252,15 +248,15 @@ def chain_of(
 
 
 def test_the_states_are_what_they_are_for(states: list[State]) -> None:
-    """Clusters became used with the bytes that they had; others were freed, or written and freed."""
+    """Clusters became used with the bytes that they had; others were written and freed."""
     old, full = states[1], states[2]
     same = ~changed_between(old, full)
     for number in (1, 3):
         start, size = (value // GRAIN for value in old.disk.places[number])
         part = slice(start, start + size)
-        assert (old.clusters & ~full.clusters & same)[part].sum() * GRAIN > 8 * MIB
+        assert (old.clusters & ~full.clusters & same)[part].sum() * GRAIN > 4 * MIB
     written = changed_between(states[2], states[3])
-    assert (written & states[3].clusters).sum() * GRAIN > 8 * MIB
+    assert (written & states[3].clusters).sum() * GRAIN > 4 * MIB
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -294,8 +290,6 @@ def check_costs(
         most = data + int((used & now.any(1) & ~differ).sum()) * GRAIN
         result = results[number]
         assert result.stored < most + 250_000, (number, result.stored, most)
-        with aipimage.open(result.path) as image:
-            image.verify()
     # The first increment frees two volumes' worth of clusters.
     assert results[1].stored < 3 * MIB
 
@@ -353,6 +347,10 @@ def test_merged(
     paths = [work / path.name for path in chain]
     done("merge", tmp_path / "all.aiv", *paths)
     assert_reads_as(tmp_path / "all.aiv", states[3], contents[3])
+    volumes = [
+        done("info", path, "--json").json["volumes"] for path in (chain[3], tmp_path / "all.aiv")
+    ]
+    assert volumes[0] == volumes[1]
     assert done("verify", tmp_path / "all.aiv", "--json").json["ok"]
     done("merge", work / "two.aiv", *paths[1:3], "--remove")
     assert_reads_as(work / "two.aiv", states[2], contents[2])

@@ -10,8 +10,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from aipimage.volumes.clusters import ClusterMap
+from aipimage.volumes.clusters import CLUSTERS_MAX, ClusterMap
 from aipimage.volumes.filesystems.xfs.groups import BATCH_BYTES, Groups, Numbers, read_groups
+from aipimage.volumes.filesystems.xfs.layout import NULL_LSN
 from aipimage.volumes.filesystems.xfs.log import clean_head
 from aipimage.volumes.filesystems.xfs.superblock import Superblock, read_superblock
 from aipimage.volumes.filesystems.xfs.trees import Leaves, Tree
@@ -28,8 +29,10 @@ def read_allocation(view: VolumeView, filesystem: FileSystem, options: SurveyOpt
     """
     view.allow(1 << 17)
     superblock = read_superblock(view)
+    if superblock.dblocks > CLUSTERS_MAX:
+        raise LayoutError(f"its {superblock.dblocks:,} blocks are more than can be looked at")
     head = clean_head(view, superblock)
-    if superblock.version == 5 and head < superblock.lsn < 0xFFFFFFFFFFFFFFFF:
+    if superblock.version == 5 and head < superblock.lsn < NULL_LSN:
         raise LayoutError("its superblock is newer than the log")
     free = ClusterMap(superblock.blocksize, superblock.dblocks, 0, view.size)
     counted = total = 0

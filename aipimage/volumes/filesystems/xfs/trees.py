@@ -20,7 +20,7 @@ from aipimage.volumes.filesystems.xfs.layout import NULL_BLOCK, Records
 from aipimage.volumes.filesystems.xfs.superblock import Superblock, check_crc
 from aipimage.volumes.view import LayoutError, VolumeView
 
-_CHUNK_BYTES = 4 << 20
+_CHUNK_BYTES = 2 << 20
 _RUN_BYTES = 1 << 20
 
 

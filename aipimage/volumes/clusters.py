@@ -265,7 +265,7 @@ class ClusterMap:
             return self.base
         if end == self.count:
             return self.size
-        return self.base + end * self.cluster_size
+        return min(self.size, self.base + end * self.cluster_size)
 
 
 def _slice_of(bits: BitBuffer, start: int, count: int) -> Bits:

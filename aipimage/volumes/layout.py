@@ -157,11 +157,12 @@ class Preparation:
         chosen = self.volumes[number] if self.volumes is not None else None
         if chosen is not None:
             _check_chosen(source.name, found, chosen)
-        elif not found.table.partitions and not any(each.filesystem for each in found.volumes):
+        warnings = _warnings(found, chosen)
+        known = found.table.partitions or any(each.filesystem for each in found.volumes)
+        if not known and not warnings:
             return source
         layout = layout_of(found, lambda each: chosen is None or each in chosen)
-        free = _free(found, chosen, self.include_free)
-        return UsedSource(source, free, layout, _warnings(found, chosen))
+        return UsedSource(source, _free(found, chosen, self.include_free), layout, warnings)
 
 
 def _check_chosen(name: str, found: DiskSurvey, chosen: Sequence[int]) -> None:
@@ -202,6 +203,7 @@ def _ranges(volumes: Sequence[Volume]) -> Any:
 def _warnings(found: DiskSurvey, chosen: Sequence[int] | None) -> list[str]:
     """What a user should know: tables that are not whole, and volumes taken whole out of doubt."""
     expected = {parser.whole_because for parser in parsers()}
+    doubtful = {part.number for part in found.table.partitions if part.doubt is not None}
     texts = [f"{found.name}: {text}" for text in found.table.warnings]
     if found.table.doubt is not None:
         texts.append(f"{found.name}: all of it was taken: {found.table.doubt}")
@@ -210,8 +212,9 @@ def _warnings(found: DiskSurvey, chosen: Sequence[int] | None) -> list[str]:
             continue
         where = f"{found.name}: volume {each.number}" if each.number else found.name
         why = each.whole_because
-        if each.filesystem is not None and why is not None and why not in expected:
-            texts.append(f"{where} ({each.filesystem.kind}) was taken whole: {why}")
+        kind = f" ({each.filesystem.kind})" if each.filesystem is not None else ""
+        if why is not None and why not in expected and (kind or each.number in doubtful):
+            texts.append(f"{where}{kind} was taken whole: {why}")
         if each.allocation.left_out:
             texts.append(f"{where}: without the content of {', '.join(each.allocation.left_out)}")
     return texts

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from functools import cache
 
 from aipimage.errors import AipImageError
@@ -14,18 +13,19 @@ _FAMILIES = (
     "ntfs", "fat", "exfat", "ext", "xfs", "btrfs", "swap", "lvm", "md", "luks", "bitlocker",
     "vmfs", "opaque",
 )  # fmt: skip
-_CONTAINERS = {"md"}
-"""An array member with its superblock at the end begins like the file system that it holds."""
+_CONTAINERS = {"md", "bitlocker"}
+"""These begin like a file system: a mirror's member with its superblock at the end like what it
+holds, BitLocker To Go like a FAT volume that asks for the password.
+"""
 Found = tuple[FileSystem | None, Allocation, str | None]
 
 
 @cache
 def parsers() -> tuple[Parser, ...]:
     """All families that are known."""
-    names = [f"aipimage.volumes.filesystems.{name}" for name in _FAMILIES]
-    there = [name for name in names if importlib.util.find_spec(name) is not None]
-    found = [importlib.import_module(name) for name in there]
-    return tuple(module.PARSER for module in found if hasattr(module, "PARSER"))
+    return tuple(
+        importlib.import_module(f"aipimage.volumes.filesystems.{name}").PARSER for name in _FAMILIES
+    )
 
 
 def probe_volume(view: VolumeView, options: SurveyOptions) -> Found:

@@ -49,8 +49,9 @@ class Demo:
     def run(self) -> None:
         """Run every step; a new one is a method in this list."""
         steps: list[Callable[[], None]] = [
-            self.build_disk, self.create, self.info, self.verify, self.restore, self.change,
-            self.increment, self.chain, self.restore_points, self.damage,
+            self.build_disk, self.look, self.create, self.info, self.verify, self.restore,
+            self.restore_larger, self.restore_volume, self.change, self.increment, self.chain,
+            self.restore_points, self.damage,
         ]  # fmt: skip
         for number, step in enumerate(steps, 1):
             print(f"\n== {number}. {step.__doc__}", flush=True)
@@ -68,6 +69,10 @@ class Demo:
         self._put(self._fat_volume(files), FAT)
         self._put(self._ext4_volume(files), EXT4)
         shutil.rmtree(files)
+
+    def look(self) -> None:
+        """What is on it, and how much of that is in use"""
+        self._aipimage("info", "disk.raw")
 
     def create(self) -> None:
         """An image of it: compressed, encrypted, in parts"""
@@ -95,6 +100,20 @@ class Demo:
         """Back to a disk, compared bit by bit"""
         self._restored("disk.aiv", "restored.raw", self.disk)
 
+    def restore_larger(self) -> None:
+        """To a larger disk: the GPT's backup goes to the new end"""
+        size = ["--size", str(DISK + 32 * MIB)]
+        self._aipimage("restoredisk", "disk.aiv", "larger.raw", *size, *self.secret)
+        self._aipimage("info", "larger.raw")
+
+    def restore_volume(self) -> None:
+        """One volume alone, which grows with its file system where the tools are there"""
+        size = ["--size", str(EXT4[2] + 32 * MIB), "--expand"]
+        self._aipimage(
+            "restorevolume", "disk.aiv", "linux.raw", "--volume", "2", *size, *self.secret
+        )
+        self._aipimage("info", "linux.raw")
+
     def change(self) -> None:
         """The next day: a new file, an old one rewritten"""
         shutil.copyfile(self.disk, self.before)
@@ -107,9 +126,9 @@ class Demo:
             old = "::files/random0.bin"
             self._tool("mcopy", "-o", "-i", at, "new.bin", old, settings=quiet)
         else:
-            print("   no mtools here: the end of the FAT volume is overwritten")
+            print("   no mtools here: the first files of the FAT volume are overwritten")
             with self.disk.open("r+b") as file:
-                file.seek(FAT[1] + FAT[2] - len(new))
+                file.seek(FAT[1] + 2 * MIB)
                 file.write(new)
 
     def increment(self) -> None:

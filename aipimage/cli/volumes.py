@@ -72,7 +72,7 @@ def disk_lines(values: dict[str, Any]) -> list[str]:
     table = {"gpt": "GPT", "mbr": "MBR"}.get(values["partition_table"], "none")
     rows = [
         ("partition table", table),
-        ("disk signature", values["signature"]),
+        ("disk signature", values["signature"].strip("0") and values["signature"]),
         ("disk GUID", values["disk_guid"]),
         ("size", human_size(values["size"])),
         ("sector size", f"{values['sector_size']} bytes"),

@@ -23,7 +23,10 @@ def described(image: Image) -> dict[str, Any]:
         "encryption": image.encryption, "parts": image.parts, "stored": image.stored,
         "size": sum(device["size"] for device in devices), "data": data,
         "ratio": ratio_of(data, image.stored), "devices": devices,
-        "volumes": [volume_values(each, image.kept_bytes(each)) for each in image.volumes],
+        "volumes": [
+            volume_values(each, kept)
+            for each, kept in zip(image.volumes, image.kept_bytes(), strict=True)
+        ],
     }  # fmt: skip
 
 

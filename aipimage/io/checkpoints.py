@@ -8,11 +8,13 @@ import numpy as np
 
 from aipimage.errors import StorageError
 from aipimage.extents import Kind
+from aipimage.format import constants as c
 from aipimage.format.checkpoint import NOTE_DTYPE, Checkpoint, encode_checkpoint
 from aipimage.format.constants import RecordType
 from aipimage.io.imagewriter import ImageWriter
 
 _NOTES_MAX = 100_000
+_NOTES_LIMIT = (c.PLAIN_MAX - 64) // NOTE_DTYPE.itemsize
 
 
 class Checkpointer:
@@ -44,6 +46,8 @@ class Checkpointer:
 
     def write(self, device: int, sector: int) -> None:
         """Make all records durable, then say so in a checkpoint."""
+        if len(self._notes) > _NOTES_LIMIT:
+            return  # It would be no legal record, and the image is whole without it.
         self._writer.flush_digests()
         self.sync()
         notes = np.array(self._notes, NOTE_DTYPE)

@@ -24,6 +24,7 @@ from aipimage.io import entropy
 from aipimage.io import keys as keyring
 from aipimage.io.checkpoints import Checkpointer
 from aipimage.io.codec import parse_compression
+from aipimage.io.described import fitting_devices, fitting_texts
 from aipimage.io.imagewriter import DeviceResult, ImageWriter, PlaceInChain, sealed_header
 from aipimage.io.keys import ChainKeys, Suite
 from aipimage.io.numbering import RecordNumbers
@@ -91,7 +92,8 @@ class DeviceChanges(NamedTuple):
         method: ``"tracked"``: the ranges given; ``"digests"``: block digests of the parent;
             ``"data"``: the parent's data; ``"full"``: everything was taken.
         read: bytes read from the source for it, without the sample. changed: bytes that were taken
-            as changed, in whole clusters; told changes are taken as they were told.
+            as changed, in whole clusters; told changes are taken as they were told, and what became
+            free is not counted.
         reason: why not a better method, where there is something to tell; else ``None``.
     """
 
@@ -366,7 +368,7 @@ class CreateJob:
             "host": platform.node(),
             "comment": self._options.comment,
             "kind": self.kind.name.lower(),
-            "devices": devices,
+            "devices": fitting_devices(devices),
             **(self._parent.describe() if self._parent else {}),
         }
 
@@ -478,7 +480,7 @@ class CreateJob:
                 [device, offset // SECTOR, -(-length // SECTOR)]
                 for device, offset, length in self._unreadable[:1000]
             ],
-            "warnings": warnings,
+            "warnings": fitting_texts(warnings),
             "resumed": len(writer.earlier),
             "changes": [each._asdict() for each in changes],
         }
@@ -518,7 +520,10 @@ class CreateJob:
 
     def _warnings(self) -> list[str]:
         sectors = sum(-(-length // SECTOR) for _, _, length in self._unreadable)
-        found = [f"{sectors} sectors of the source could not be read"] if sectors else []
+        found = []
+        if sectors:
+            noun = "sector" if sectors == 1 else "sectors"
+            found.append(f"{sectors} {noun} of the source could not be read")
         for source in self._sources:
             found += source.warnings if isinstance(source, UsedSource) else ()
         return found + ([f"a full image was made: {self._reason}"] if self._reason else [])

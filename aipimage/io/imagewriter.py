@@ -4,7 +4,6 @@ sections 1 to 11).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,6 +22,7 @@ from aipimage.format.segments import Segment, encode_segments
 from aipimage.format.tables import FrameEntries, IndexEntry, encode_digest_leaf
 from aipimage.format.trailer import Trailer, encode_trailer
 from aipimage.io.codec import PAGE_LEVEL
+from aipimage.io.described import encoded
 from aipimage.io.keys import ChainKeys
 from aipimage.io.mapbuild import MapBuilder
 from aipimage.io.numbering import RecordNumbers
@@ -99,7 +99,7 @@ class ImageWriter:
 
     def write_metadata(self, values: Mapping[str, Any]) -> Reference:
         """Write a metadata record (section 9.2)."""
-        text = json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode()
+        text = encoded(values)
         if len(text) > c.METADATA_MAX:
             raise LimitError(f"the image's metadata takes {len(text)} bytes, over {c.METADATA_MAX}")
         return self.records.write(RecordType.METADATA, text)

@@ -69,14 +69,29 @@ class UsedSource:
         end = offset + view.nbytes
         free = self.free_within(offset, end)
         at = offset
-        for start, length in free[free[:, 1] >= _SKIP].tolist():
+        for start, stop in self._not_read(free, offset, end):
             if start > at:
                 self.source.read_into(view[at - offset : start - offset], at)
-            at = start + length
+            at = stop
         if at < end:
             self.source.read_into(view[at - offset :], at)
         for start, length in free.tolist():
             view[start - offset : start - offset + length] = bytes(length)
+
+    def _not_read(self, free: ByteRanges, offset: int, end: int) -> list[tuple[int, int]]:
+        """(start, stop) of what a read of [offset, end) leaves out: free ranges that are long, or
+        all that is asked for, so that a bad sector in free space is not called unreadable. The
+        source is read at multiples of its own sectors, as if nothing were left out.
+        """
+        sector = self.sector_size
+        found = []
+        for start, length in free[free[:, 1] >= min(_SKIP, end - offset)].tolist():
+            low = start if start == offset else -(-start // sector) * sector
+            stop = start + length
+            high = stop if stop == end else stop // sector * sector
+            if low < high:
+                found.append((low, high))
+        return found
 
     def data_ranges(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         """See ``BlockSource.data_ranges``; large free ranges are none of them."""

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from aipimage.extents import SECTOR, Kind
+from aipimage.io.device import Device
 from aipimage.io.image import Image as PlainImage
 from aipimage.io.progress import ProgressCallback
 from aipimage.io.restore import RestoreResult
@@ -34,17 +35,38 @@ class Image(PlainImage):
             found += volumes_of(device.index, device.size, device.metadata, self.path)
         return tuple(found)
 
-    def kept_bytes(self, volume: VolumeInfo) -> int:
-        """Bytes of a volume that the image has as data (its map is read for it)."""
-        first = volume.start // SECTOR
-        last = -(-(volume.start + volume.size) // SECTOR)
-        kept = 0
-        for at, block in self.devices[volume.device].map.walk(first, last):
-            ends = np.uint64(at) + np.cumsum(block["length"])
-            low = np.clip(ends - block["length"], first, last)
-            length = np.clip(ends, first, last) - low
-            kept += int(length[block["kind"] == int(Kind.DATA)].sum())
-        return kept * SECTOR
+    def kept_bytes(self) -> tuple[int, ...]:
+        """Bytes that the image has as data of each of :attr:`volumes`; its maps are read for it,
+        once for all volumes.
+        """
+        found = [0] * len(self.volumes)
+        for device in self.devices:
+            mine = [at for at, each in enumerate(self.volumes) if each.device == device.index]
+            if mine:
+                for at, kept in zip(mine, self._kept(device, mine), strict=True):
+                    found[at] = kept
+        return tuple(found)
+
+    def _kept(self, device: Device, mine: list[int]) -> list[int]:
+        bounds = [(self.volumes[at].start, self.volumes[at].size) for at in mine]
+        first = np.array([start // SECTOR for start, _ in bounds], np.int64)
+        last = np.array([-(-(start + size) // SECTOR) for start, size in bounds], np.int64)
+        places, back = np.unique(np.concatenate((first, last)), return_inverse=True)
+        # Sectors of data before each place where a volume begins or ends.
+        before = np.zeros(len(places), np.int64)
+        done = low = 0
+        for at, block in device.map.walk():
+            ends = at + np.cumsum(block["length"]).astype(np.int64)
+            data = np.where(block["kind"] == int(Kind.DATA), block["length"], 0).astype(np.int64)
+            high = int(np.searchsorted(places, ends[-1], "right"))
+            inside = places[low:high]
+            row = np.minimum(np.searchsorted(ends, inside, "left"), len(ends) - 1)
+            over = np.where(data[row] > 0, ends[row] - inside, 0)
+            before[low:high] = done + np.cumsum(data)[row] - over
+            done, low = done + int(data.sum()), high
+        sums = before[back]
+        kept: list[int] = ((sums[len(mine) :] - sums[: len(mine)]) * SECTOR).tolist()
+        return kept
 
     def restore(
         self, target: str | os.PathLike[str], *, device: int = 0, force: bool = False,

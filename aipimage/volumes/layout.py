@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
-from aipimage.errors import FormatError, RequestError
+from aipimage.errors import FormatError, LimitError, RequestError
 from aipimage.io.changes.byteranges import difference, joined
 from aipimage.io.freespace import FreeSpace, MappedFree, NoFreeSpace, RangesFree
 from aipimage.io.sources import BlockSource
@@ -17,6 +17,7 @@ from aipimage.volumes.filesystems.registry import parsers
 from aipimage.volumes.model import SurveyOptions, Volume
 from aipimage.volumes.survey import DiskSurvey, survey
 
+VOLUMES_MAX = 1024
 TEXT_MAX = 256
 """Characters of a name or reason that are kept."""
 
@@ -107,6 +108,8 @@ def volumes_of(device: int, size: int, described: Any, path: str) -> tuple[Volum
     rows = described.get("volumes", []) if isinstance(described, dict) else []
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise FormatError(f"{path}: the description of device {device} has no list of volumes")
+    if len(rows) > VOLUMES_MAX:
+        raise LimitError(f"{path}: device {device} has {len(rows)} volumes, over {VOLUMES_MAX}")
     return tuple(_read(device, size, row, path) for row in rows)
 
 
@@ -161,8 +164,9 @@ class Preparation:
         known = found.table.partitions or any(each.filesystem for each in found.volumes)
         if not known and not warnings:
             return source
-        layout = layout_of(found, lambda each: chosen is None or each in chosen)
-        return UsedSource(source, _free(found, chosen, self.include_free), layout, warnings)
+        kept = _kept(found, chosen)
+        layout = layout_of(found, lambda each: each in kept)
+        return UsedSource(source, _free(found, kept, self.include_free), layout, warnings)
 
 
 def _check_chosen(name: str, found: DiskSurvey, chosen: Sequence[int]) -> None:
@@ -175,10 +179,22 @@ def _check_chosen(name: str, found: DiskSurvey, chosen: Sequence[int]) -> None:
         )
 
 
-def _free(found: DiskSurvey, chosen: Sequence[int] | None, include_free: bool) -> FreeSpace:
+def _kept(found: DiskSurvey, chosen: Sequence[int] | None) -> set[int]:
+    """Numbers of the volumes that are kept: those chosen, and those whose place is in doubt, since
+    the partition table, or a volume that was chosen, may lie in it.
+    """
+    numbers = {each.number for each in found.volumes}
+    return {
+        each
+        for each in numbers
+        if chosen is None or each in chosen or not found.may_leave_out(each)
+    }
+
+
+def _free(found: DiskSurvey, numbers: Container[int], include_free: bool) -> FreeSpace:
     """Free space of the volumes that are kept, and all of those that are not."""
     parts: list[tuple[int, FreeSpace, int, int]] = []
-    kept = [each for each in found.volumes if chosen is None or each.number in chosen]
+    kept = [each for each in found.volumes if each.number in numbers]
     if not include_free:
         parts += [
             (each.start, each.allocation.free, 0, each.size)
@@ -209,6 +225,10 @@ def _warnings(found: DiskSurvey, chosen: Sequence[int] | None) -> list[str]:
         texts.append(f"{found.name}: all of it was taken: {found.table.doubt}")
     for each in found.volumes:
         if chosen is not None and each.number not in chosen:
+            if not found.may_leave_out(each.number):
+                texts.append(
+                    f"{found.name}: volume {each.number} was not left out: {each.whole_because}"
+                )
             continue
         where = f"{found.name}: volume {each.number}" if each.number else found.name
         why = each.whole_because

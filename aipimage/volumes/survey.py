@@ -22,6 +22,8 @@ class DiskSurvey:
         name, size, sector_size: of the source; bytes.
         table: its partition table; scheme ``"none"`` where there is none.
         volumes: by number; a disk without a table is one volume of number 0.
+        doubt: why no place on it can be trusted to be what its table says: it is a member of an
+            array.
     """
 
     name: str
@@ -29,6 +31,14 @@ class DiskSurvey:
     sector_size: int
     table: PartitionTable
     volumes: tuple[Volume, ...]
+    doubt: str | None = None
+
+    def may_leave_out(self, number: int) -> bool:
+        """Whether all of a volume may be left out: its place is certain, so that nothing else lies
+        there, such as the partition table or a volume that is wanted.
+        """
+        partition = self.table.partition(number)
+        return self.doubt is None and (partition is None or partition.doubt is None)
 
     @property
     def free(self) -> FreeSpace:
@@ -56,7 +66,7 @@ def survey(source: BlockSource, options: SurveyOptions = _PLAIN) -> DiskSurvey:
     Raises:
         SourceError: the source failed, not only some of its sectors.
     """
-    table = read_table(source)
+    table, doubt = read_table(source), None
     volumes = [_volume(source, partition, options) for partition in table.partitions]
     if table.may_be_volume:
         volumes = [_content(source, Volume(0, 0, source.size), options)]
@@ -66,7 +76,7 @@ def survey(source: BlockSource, options: SurveyOptions = _PLAIN) -> DiskSurvey:
         doubt = why_in_doubt(VolumeView(source, 0, source.size), places)
         if doubt is not None:
             volumes = [volume.whole(doubt) for volume in volumes]
-    return DiskSurvey(source.name, source.size, table.sector_size, table, tuple(volumes))
+    return DiskSurvey(source.name, source.size, table.sector_size, table, tuple(volumes), doubt)
 
 
 def _volume(source: BlockSource, partition: Partition, options: SurveyOptions) -> Volume:

@@ -16,10 +16,13 @@ from hypothesis import strategies as st
 import aipimage
 from aipimage.errors import RequestError
 from aipimage.extents import SECTOR, Kind
+from aipimage.format import constants as c
+from aipimage.io.changes.byteranges import no_ranges
 from aipimage.io.create import CreateOptions, create_image
 from aipimage.io.freespace import MappedFree, RangesFree
 from aipimage.io.image import open_image
-from aipimage.io.sources import BinaryFileSource, BlockSource
+from aipimage.io.increment.plan import SAMPLES, freed_pieces, sample_offsets
+from aipimage.io.sources import BinaryFileSource, BlockSource, UnreadableRangeError
 from aipimage.io.usedsource import UsedSource
 
 QUIET = settings(
@@ -213,3 +216,101 @@ def test_parts_of_free_space_are_found_where_they_lie() -> None:
     found = [tuple(row) for rows in mapped.ranges(1003, 5095) for row in rows.tolist()]
     assert found == [(1003, 2), (1015, 5), (1085, 5), (5000, 10), (5020, 5), (5090, 5)]
     assert mapped.total == 5 + 5 + 5 + 25
+
+
+def test_checkpoints_stand_where_free_space_lies_across_the_ends_of_all_stripes(
+    tmp_path: Path,
+) -> None:
+    stripe, count = 4 << 20, 24
+    size = stripe * count
+    first = State(bytes(size), np.zeros(size // SECTOR, np.bool_))
+    second = State(bytes(size), first.free.copy())
+    for end in range(stripe, size, stripe):
+        second.free[(end - (1 << 20)) // SECTOR : (end + (1 << 20)) // SECTOR] = True
+        second.free[(end + (1 << 20)) // SECTOR : (end + (2 << 20)) // SECTOR : 2] = True
+    source = Failing(first.content, size)
+    a, b = tmp_path / "a.aiv", tmp_path / "b.aiv"
+    create_image(a, [source], CreateOptions(prepare=first.prepare))
+    source.fails_at = size - stripe
+    more: dict[str, Any] = {"parent": a, "checkpoint_seconds": 0.0, "threads": 1}
+    with pytest.raises(aipimage.SourceError, match="gone"):
+        create_image(b, [source], CreateOptions(prepare=second.prepare, **more))
+    source.fails_at = size
+    again = CreateOptions(prepare=second.prepare, resume=True, **more)
+    assert create_image(b, [source], again).resumed
+    check(b, second)
+
+
+@given(st.integers(0, 1 << 30), st.integers(16, 1 << 17), st.integers(20, 30))
+def test_a_piece_of_free_space_begins_where_a_stripe_ends(
+    start: int, count: int, shift: int
+) -> None:
+    ranges = np.array([(start * c.BLOCK, count * c.BLOCK)], np.uint64)
+    pieces = [piece.segments[0].tolist() for piece in freed_pieces(0, ranges)]
+    ends = [sum(piece) for piece in pieces]
+    assert [piece[0] for piece in pieces] == [start * c.BLOCK, *ends[:-1]]
+    assert ends[-1] == (start + count) * c.BLOCK
+    assert all(0 < length <= 1 << 30 for _, length in pieces)
+    if start * c.BLOCK >> shift < ends[-1] - 1 >> shift:
+        assert any(piece[0] % (1 << shift) == 0 for piece in pieces[1:])
+
+
+class Particular(BinaryFileSource):
+    """A disk with sectors of 4,096 bytes that is read by those only; some are bad."""
+
+    sector_size = 4096
+
+    def __init__(self, content: bytes, bad: tuple[int, ...]) -> None:
+        super().__init__(io.BytesIO(content), name="disk")
+        self.bad = bad
+
+    def read_into(self, buffer: Any, offset: int) -> None:
+        length = memoryview(buffer).nbytes
+        if offset % 4096 or length % 4096:
+            raise aipimage.SourceError("not at sectors")
+        if any(offset <= at < offset + length for at in self.bad):
+            raise UnreadableRangeError("bad", offset, length)
+        super().read_into(buffer, offset)
+
+
+def test_bad_sectors_in_free_space_are_not_told_and_reads_are_of_whole_sectors(
+    tmp_path: Path,
+) -> None:
+    size = 2 << 20
+    state = State(random.Random(5).randbytes(size), np.zeros(size // SECTOR, np.bool_))
+    state.free[3:203] = True
+    state.free[2048:2056] = True
+    source = Particular(state.content, (64 << 10, 1 << 20))
+    path = tmp_path / "a.aiv"
+    result = create_image(path, [source], CreateOptions(prepare=state.prepare))
+    assert result.unreadable_ranges == ()
+    check(path, state)
+
+
+def test_samples_are_of_what_is_in_use() -> None:
+    size = 64 << 20
+    used = size // 5
+    free = RangesFree(np.array([(used, size - used)], np.uint64))
+    source = UsedSource(BinaryFileSource(io.BytesIO(bytes(size)), name="disk"), free)
+    found = sample_offsets(no_ranges(), c.BLOCK, size, source)
+    assert len(found) == SAMPLES
+    assert max(found) < used
+
+
+def test_a_volume_whose_place_is_in_doubt_is_not_left_out(tmp_path: Path) -> None:
+    disk = bytearray(random.Random(6).randbytes(4 << 20))
+    disk[440:512] = bytes(72)
+    for number, (start, sectors) in enumerate(((2048, 2048), (0, 4096), (5000, 1000))):
+        at = 446 + 16 * number
+        disk[at + 4] = 0x83
+        disk[at + 8 : at + 16] = start.to_bytes(4, "little") + sectors.to_bytes(4, "little")
+    disk[510:512] = b"\x55\xaa"
+    path = tmp_path / "a.aiv"
+    result = aipimage.create(path, io.BytesIO(bytes(disk)), volumes=[1])
+    assert any("volume 2 was not left out: it overlaps" in text for text in result.warnings)
+    with aipimage.open(path) as image:
+        assert [volume.kept for volume in image.volumes] == [True, True, False]
+        found = bytearray(len(disk))
+        image.devices[0].read_into(found, 0)
+    disk[5000 * SECTOR : 6000 * SECTOR] = bytes(1000 * SECTOR)
+    assert found == disk

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import aipimage
+from aipimage.io.sources import open_source
 from tests.cli.helpers import Ran, done, invoke
 from tests.support import loop_device
 from tests.support.tools import run
@@ -27,10 +28,12 @@ from tests.volumes.whole_disks import (
     PATTERN,
     Disk,
     Part,
+    Unreadable,
     attached,
     blkid,
     check_copy,
     check_volume,
+    free_sectors,
     garbage,
     make_disk,
     mounted,
@@ -416,3 +419,50 @@ def test_paging_files_are_left_out_on_request(paging: Disk, place: Path) -> None
             assert (there / "pagefile.sys").read_bytes() == bytes(8 * MIB)
             expected = random.Random(3).randbytes(8 * MIB)[:MIB]
             assert (there / "d0" / "pagefile.sys").read_bytes() == expected
+
+
+def test_unreadable_sectors_never_make_used_clusters_free(either: Imaged) -> None:
+    """Anywhere in what is in use: the same is free, or less."""
+    disk = either.disk
+    whole = free_sectors(open_source(str(disk.path)))
+    chance = random.Random(11)
+    used = np.flatnonzero(~whole)
+    first = [start // 512 + chance.randrange(24) for start, _ in disk.places.values()]
+    less = 0
+    for sector in [0, 1, 2, *first, *chance.sample(used.tolist(), 12)]:
+        found = free_sectors(Unreadable(disk.path, [sector]))
+        assert not (found & ~whole).any(), sector
+        less += bool(found.sum() < whole.sum())
+    assert less
+
+
+def test_why_a_disk_is_taken_whole_is_told(mbr: Imaged, place: Path) -> None:
+    """Where there is no table to be trusted, and where its first sector cannot be read."""
+    path = place / "d.raw"
+    run(["cp", "--sparse=always", mbr.disk.path, path])
+    ran = aipimage.create(place / "a.aiv", [Unreadable(path, [0])])
+    assert any("all of it was taken: its first sector cannot be read" in w for w in ran.warnings)
+    with open(path, "r+b") as file:
+        file.seek(446 + 4)
+        file.write(b"\xee")
+    text = "all of it was taken: its MBR announces a GPT, and neither copy can be used"
+    assert text in done("createimage", "-o", place / "b.aiv", path).err
+    assert pattern_in_image(place / "b.aiv") == sum(pattern_in(path, mbr.disk.places).values())
+    assert text in done("info", path).err
+
+
+def test_partitions_that_overlap_are_taken_whole(mbr: Imaged, place: Path) -> None:
+    """Nobody knows whose clusters are there; the others are as ever."""
+    path, disk = place / "d.raw", mbr.disk
+    run(["cp", "--sparse=always", disk.path, path])
+    start, size = disk.places[1]
+    with open(path, "r+b") as file:
+        file.seek(446 + 48 + 4)
+        file.write(b"\x83\0\0\0" + (start // 512 + 9).to_bytes(4, "little"))
+        file.write((size // 1024).to_bytes(4, "little"))
+    ran = done("createimage", "-o", place / "d.aiv", path, "--json")
+    assert [warning.partition(": ")[2] for warning in ran.json["warnings"][:1]] == [
+        "volume 1 was taken whole: it overlaps partition 4"
+    ]
+    freed = pattern_in(disk.path, {1: disk.places[1]})[1]
+    assert pattern_in_image(place / "d.aiv") == freed

@@ -14,12 +14,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 import aipimage
-from aipimage.io.sources import open_source
+from aipimage.io.sources import BlockSource, UnreadableRangeError, open_source
 from aipimage.volumes.survey import DiskSurvey, survey
 from tests.support import loop_device, require_loop_devices
 from tests.support.tools import PATH, require_programs, run
@@ -453,3 +453,42 @@ def pattern_in_image(path: Path, device: int = 0) -> int:
                 rows = np.frombuffer(buffer[: len(buffer) // 512 * 512], np.uint64).reshape(-1, 64)
                 total += int((rows == wanted).all(1).sum())
     return total
+
+
+class Unreadable:
+    """A disk with sectors that cannot be read."""
+
+    def __init__(self, path: Path, sectors: Sequence[int]) -> None:
+        self.source, self.sectors = open_source(str(path)), sorted(sectors)
+        self.name, self.size = self.source.name, self.source.size
+        self.sector_size = self.source.sector_size
+
+    def read_into(self, buffer: Any, offset: int) -> None:
+        """See ``BlockSource``."""
+        length = memoryview(buffer).nbytes
+        for sector in self.sectors:
+            if offset < sector * 512 + 512 and sector * 512 < offset + length:
+                raise UnreadableRangeError(f"sector {sector}", offset, length)
+        self.source.read_into(buffer, offset)
+
+    def data_ranges(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """See ``BlockSource``."""
+        return self.source.data_ranges(start, end)
+
+    def fingerprint(self) -> dict[str, int | str]:
+        """See ``BlockSource``."""
+        return self.source.fingerprint()
+
+    def close(self) -> None:
+        """See ``BlockSource``."""
+        self.source.close()
+
+
+def free_sectors(source: BlockSource) -> np.ndarray:
+    """Which sectors of a disk are free."""
+    free = np.zeros(source.size // 512, np.bool_)
+    for rows in survey(source).free.ranges(0, source.size):
+        for start, length in rows.tolist():
+            free[-(-start // 512) : (start + length) // 512] = True
+    source.close()
+    return free

@@ -90,7 +90,9 @@ def intersection(a: ByteRanges, b: ByteRanges) -> ByteRanges:
 def _chosen(a: ByteRanges, b: ByteRanges, wanted_in_b: bool) -> ByteRanges:
     if not len(a) or not len(b):
         return no_ranges() if wanted_in_b else a
-    bounds = np.unique(np.concatenate((a[:, 0], a.sum(1), b[:, 0], b.sum(1))))
+    # Sorted by hand: what numpy's unique does first takes five times as long.
+    bounds = np.sort(np.concatenate((a[:, 0], a.sum(1), b[:, 0], b.sum(1))))
+    bounds = bounds[np.concatenate(([True], bounds[1:] != bounds[:-1]))]
     starts, stops = bounds[:-1], bounds[1:]
     chosen = _covers(a, starts) & (_covers(b, starts) == wanted_in_b)
     return _joined(starts[chosen], stops[chosen])

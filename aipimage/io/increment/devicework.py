@@ -177,7 +177,7 @@ class DeviceWork:
         end = min(self._old.size, self._source.size)
         end -= end % wide
         now, was = bytearray(wide), bytearray(wide)
-        for offset in sample_offsets(take, wide, end):
+        for offset in sample_offsets(take, wide, end, self._source):
             try:
                 self._source.read_into(now, offset)
             except AipImageError:
@@ -247,6 +247,8 @@ class DeviceWork:
         self._job.note(self._number, runs[~is_data])
         self._job.note_unreadable(self._number, scanned.unreadable)
         self._read += scanned.read
+        # What became free was not taken, and costs nothing.
+        runs = runs[runs["kind"] != Kind.UNUSED]
         total = int(runs["length"].sum())
         if len(runs) and int(runs[-1]["start"]) + int(runs[-1]["length"]) == self._update.sectors:
             # The last sector of a device can be cut short.

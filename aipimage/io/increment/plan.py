@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import random
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,7 +25,7 @@ from aipimage.io.changes.byteranges import (
 )
 from aipimage.io.increment.scan import Method, Piece
 from aipimage.io.sources import BlockSource
-from aipimage.io.usedsource import UsedSource
+from aipimage.io.usedsource import UsedSource, free_of
 
 if TYPE_CHECKING:
     from aipimage.io.device import Device
@@ -33,6 +34,8 @@ PIECE = 4 << 20
 """Bytes that a worker looks at at a time."""
 SAMPLES = 128
 """Blocks that a tracker calls unchanged and that are looked at all the same."""
+_TRIES = 64
+"""Tries for each sample, so that it is found where a thirtieth of a disk is in use."""
 _PORTION = 16 << 30
 _PORTION_ROWS = 65_536
 _FREED, _FREED_PIECE = 1 << 20, 1 << 30
@@ -75,8 +78,9 @@ def changed_use(source: BlockSource, old: Device | None) -> ByteRanges:
     if old is not None:
         end = min(old.size, source.size)
         for start, stop, was in _unused_parts(old, end):
-            now = free.free_within(start, stop) if free is not None else no_ranges()
-            found += [difference(now, was), difference(was, now)]
+            now = joined(free.free_within(start, stop)) if free is not None else no_ranges()
+            if not np.array_equal(now, was):
+                found += [difference(now, was), difference(was, now)]
     if free is not None:
         found += free.free_parts(end, source.size)
     return joined(np.concatenate(found))
@@ -119,11 +123,20 @@ def freed_blocks(source: BlockSource, take: ByteRanges) -> ByteRanges:
 
 
 def freed_pieces(device: int, freed: ByteRanges) -> Iterator[Piece]:
-    """Pieces of free space: nothing of them is read."""
+    """Pieces of free space: nothing of them is read.
+
+    Where a range lies across the end of a stripe, of whatever size, a piece begins there: else no
+    checkpoint could stand there, and where every stripe's end is free, none anywhere.
+    """
     for start, length in freed.tolist():
-        for at in range(start, start + length, _FREED_PIECE):
-            size = min(_FREED_PIECE, start + length - at)
-            segments = np.array([(at, size)], np.uint64)
+        end = start + length
+        # The roundest place within: where the first and the last byte's numbers begin to differ.
+        bit = (start ^ (end - 1)).bit_length() - 1
+        middle = (end - 1) >> bit << bit
+        cuts = [start, *range(middle, start, -_FREED_PIECE)[::-1]]
+        cuts += [*range(middle + _FREED_PIECE, end, _FREED_PIECE), end]
+        for at, stop in pairwise(cuts):
+            segments = np.array([(at, stop - at)], np.uint64)
             yield Piece(device, segments, segments, Method.FREED, None)
 
 
@@ -298,25 +311,35 @@ def _cut_at_pieces(ranges: ByteRanges) -> ByteRanges:
     return np.column_stack((low, high - low))
 
 
-def sample_offsets(take: ByteRanges, wide: int, end: int) -> list[int]:
+def sample_offsets(
+    take: ByteRanges, wide: int, end: int, source: BlockSource | None = None
+) -> list[int]:
     """Random offsets of units of ``wide`` bytes that no range touches: half of them anywhere, half
-    next to what changed, where a tracker that rounds wrongly goes wrong.
+    next to what changed, where a tracker that rounds wrongly goes wrong. Units of which ``source``
+    knows that they are free tell nothing, however large their part of a disk is.
     """
     units = end // wide
     touched = aligned(take, wide, end)
     low = touched[:, 0] // np.uint64(wide)
     high = (touched[:, 0] + touched[:, 1] + np.uint64(wide - 1)) // np.uint64(wide)
     wanted: set[int] = set()
-    for attempt in range(4 * SAMPLES):
+    attempts = 4 * SAMPLES if source is None else _TRIES * SAMPLES
+    for attempt in range(attempts):
         if len(wanted) >= SAMPLES or not units:
             break
         unit = random.randrange(units)
         if len(low) and attempt % 2:
             row = random.randrange(len(low))
             unit = int(low[row]) - 1 if random.random() < 0.5 else int(high[row])
-        if 0 <= unit < units and not _is_touched(unit, low, high):
+        if not 0 <= unit < units or unit in wanted or _is_touched(unit, low, high):
+            continue
+        if source is None or not _is_free(source, unit * wide, wide):
             wanted.add(unit)
     return [unit * wide for unit in sorted(wanted)]
+
+
+def _is_free(source: BlockSource, offset: int, length: int) -> bool:
+    return int(free_of(source, offset, offset + length)[:, 1].sum()) == length
 
 
 def _is_touched(unit: int, low: npt.NDArray[np.uint64], high: npt.NDArray[np.uint64]) -> bool:

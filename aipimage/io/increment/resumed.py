@@ -10,19 +10,20 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
 from aipimage.errors import FormatError
 from aipimage.extents import EXTENT_DTYPE, SECTOR, Kind
 from aipimage.format import constants as c
-from aipimage.format.layers import DIGEST_DTYPE
+from aipimage.format.layers import DIGEST_DTYPE, Digests
 from aipimage.format.tables import FrameExtents
+from aipimage.io.changes.byteranges import ByteRanges, aligned, difference, joined
 from aipimage.io.increment.scan import block_digests
 from aipimage.io.increment.update import DeviceUpdate
 from aipimage.io.resume import ResumedState
 from aipimage.io.sources import BlockSource, read_with_retries
 from aipimage.io.walk import Walked
 
+_EMPTY_BLOCKS = 16_384
 _Row = tuple[int, int, int, int, int]
 """Sector, sectors, packed position, origin, kind."""
 
@@ -81,24 +82,41 @@ class Replay:
             raise FormatError("a partial image names sectors behind its checkpoint")
         extents = np.array([(row[1], row[2], row[3], row[4]) for row in rows], EXTENT_DTYPE)
         update.replace_extents([row[0] for row in rows], extents)
-        self.changed = sum(row[1] for row in rows) * SECTOR
+        self.changed = sum(row[1] for row in rows if row[4] != Kind.UNUSED) * SECTOR
 
     def _digest_again(self, update: DeviceUpdate, source: BlockSource, rows: list[_Row]) -> None:
+        """Digest the blocks that some rows touch; whole blocks without data need no look."""
         if update.digest_view is None:
             return
-        for block in _blocks(rows).tolist():
-            at = block * c.BLOCK
-            buffer = bytearray(min(c.BLOCK, source.size - at))
-            read_with_retries(source, buffer, at, sector=source.sector_size)
-            found = block_digests(memoryview(buffer), np.ones(1, np.bool_))
-            update.set_digests(np.array([block], np.uint64), found.astype(DIGEST_DTYPE))
+        touched = aligned(_ranges(rows), c.BLOCK, update.sectors * SECTOR)
+        empty = _whole_blocks(_ranges([row for row in rows if row[4] != Kind.DATA]))
+        parts = [(start, length, True) for start, length in empty.tolist()]
+        parts += [(start, length, False) for start, length in difference(touched, empty).tolist()]
+        for start, length, is_empty in sorted(parts):
+            first, last = start // c.BLOCK, -(-(start + length) // c.BLOCK)
+            step = _EMPTY_BLOCKS if is_empty else 1
+            for block in range(first, last, step):
+                numbers = np.arange(block, min(block + step, last), dtype=np.uint64)
+                found = np.zeros(len(numbers), DIGEST_DTYPE)
+                update.set_digests(numbers, found if is_empty else _digest_of(source, block))
 
 
-def _blocks(rows: list[_Row]) -> npt.NDArray[np.int64]:
-    """Numbers of all blocks that some rows touch, ascending."""
-    per = c.BLOCK // SECTOR
-    first = np.array([row[0] // per for row in rows], np.int64)
-    last = np.array([(row[0] + row[1] - 1) // per for row in rows], np.int64)
-    counts = last - first + 1
-    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    return np.unique(np.repeat(first, counts) + within)
+def _digest_of(source: BlockSource, block: int) -> Digests:
+    at = block * c.BLOCK
+    buffer = bytearray(min(c.BLOCK, source.size - at))
+    read_with_retries(source, buffer, at, sector=source.sector_size)
+    return block_digests(memoryview(buffer), np.ones(1, np.bool_)).astype(DIGEST_DTYPE)
+
+
+def _ranges(rows: list[_Row]) -> ByteRanges:
+    found = np.array([row[:2] for row in rows], np.uint64).reshape(-1, 2)
+    return joined(found * np.uint64(SECTOR))
+
+
+def _whole_blocks(ranges: ByteRanges) -> ByteRanges:
+    """The blocks that lie in some ranges wholly, as ranges."""
+    block = np.uint64(c.BLOCK)
+    low = (ranges[:, 0] + block - np.uint64(1)) // block
+    high = ranges.sum(1) // block
+    some = high > low
+    return np.column_stack((low[some], high[some] - low[some])) * block

@@ -17,6 +17,7 @@ _CONTAINERS = {"md", "bitlocker"}
 """These begin like a file system: a mirror's member with its superblock at the end like what it
 holds, BitLocker To Go like a FAT volume that asks for the password.
 """
+_FAILED = object()
 Found = tuple[FileSystem | None, Allocation, str | None]
 
 
@@ -48,13 +49,15 @@ def probe_volume(view: VolumeView, options: SurveyOptions) -> Found:
         names = " and ".join(filesystem.kind for _, filesystem in found)
         return found[0][1], ALL_IN_USE, f"it looks like {names}"
     parser, filesystem = (outer or found)[0]
+    if filesystem.details is _FAILED:
+        return filesystem, ALL_IN_USE, "internal error in looking at it"
     if parser.allocation is None:
         return filesystem, ALL_IN_USE, parser.whole_because
     try:
         allocation = parser.allocation(view, filesystem, options)
     except LayoutError as error:
         return filesystem, ALL_IN_USE, str(error)
-    except (AipImageError, MemoryError):
+    except AipImageError:
         raise
     except Exception as error:
         # Ours, but no reason to leave the volume without a backup.
@@ -68,3 +71,8 @@ def _probed(parser: Parser, view: VolumeView) -> FileSystem | None:
         return parser.probe(view)
     except LayoutError:
         return None
+    except (AipImageError, MemoryError):
+        raise
+    except Exception:
+        # Not None: then another family might claim the volume alone.
+        return FileSystem(parser.name, details=_FAILED)

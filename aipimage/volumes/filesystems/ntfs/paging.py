@@ -5,18 +5,20 @@ be left out of an image.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from aipimage.volumes.filesystems.ntfs import layout
 from aipimage.volumes.filesystems.ntfs.directory import Directory
 from aipimage.volumes.filesystems.ntfs.records import Record, Reference
-from aipimage.volumes.filesystems.ntfs.runs import ClusterRuns, as_array, merged
+from aipimage.volumes.filesystems.ntfs.runs import ClusterRuns, Run, as_array, merged
 from aipimage.volumes.filesystems.ntfs.streams import Mft
 from aipimage.volumes.view import LayoutError
 
 HIBERNATION = "hiberfil.sys"
 PAGING = ("pagefile.sys", HIBERNATION, "swapfile.sys")
 _HEADER = 4096
+_KEPT = 65_536
 _ASLEEP = (b"hibr", b"HIBR")
 
 
@@ -71,10 +73,23 @@ def _paging_file(mft: Mft, root: Directory, name: str) -> PagingFile:
     if record.flags != layout.IN_USE or record.links != 1:
         raise LayoutError(f"{name} is no ordinary file")
     stream = mft.stream(record, layout.DATA, b"", name).verified_plain()
-    runs, twice = merged([as_array(stream.runs)])
+    # The header of a hibernation file tells whether Windows is hibernated, so that it is kept: else
+    # a restore could leave that of a later session where it was.
+    kept = -(-_KEPT // mft.geometry.cluster_size) if name == HIBERNATION else 0
+    runs, twice = merged([as_array(_behind(stream.runs, kept))])
     if twice:
         raise LayoutError(f"{name} has clusters twice")
     return PagingFile(name, record.number, runs)
+
+
+def _behind(runs: Sequence[Run], clusters: int) -> list[Run]:
+    """Runs of a file without its first clusters."""
+    found = []
+    for vcn, cluster, length in runs:
+        skip = min(length, max(0, clusters - vcn))
+        if skip < length:
+            found.append(Run(vcn + skip, cluster + skip, length - skip))
+    return found
 
 
 def _file(mft: Mft, reference: Reference) -> Record:

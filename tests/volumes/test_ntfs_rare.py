@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from aipimage.io.sources import BinaryFileSource
-from aipimage.volumes.filesystems.ntfs import PARSER, layout
+from aipimage.volumes.filesystems.ntfs import PARSER, layout, paging
 from aipimage.volumes.filesystems.ntfs.runs import merged, overlapping
 from aipimage.volumes.view import VolumeView
 from tests.volumes.ntfs_editing import (
@@ -254,9 +254,21 @@ def test_class_50_a_bitmap_that_files_contradict(cluster: int) -> None:
     assert editor.reason() == "the bitmap calls clusters free that belong to files"
 
 
-# Paging files
+# Paging files; what is kept of a hibernation file would be all of the one here.
 
 
+def test_the_beginning_of_a_hibernation_file_is_kept() -> None:
+    kept, without = Editor().survey(), Editor().survey(leave_out_paging=True)
+    assert set(without.left_out) == set(PAGING) - {"hiberfil.sys"}
+    assert without.free.total - kept.free.total == (32 + 12) * 512
+
+
+@pytest.fixture
+def whole_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paging, "_KEPT", 0)
+
+
+@pytest.mark.usefixtures("whole_files")
 def test_paging_files_are_left_out_when_asked() -> None:
     kept, without = Editor().survey(), Editor().survey(leave_out_paging=True)
     assert kept.left_out == ()
@@ -268,6 +280,7 @@ def test_paging_files_are_left_out_when_asked() -> None:
     assert {tuple(row) for row in free.tolist()} == set(wanted)
 
 
+@pytest.mark.usefixtures("whole_files")
 @pytest.mark.parametrize("name", PAGING)
 def test_a_paging_file_that_is_odd_is_kept(name: str) -> None:
     number = PAGING[name]
@@ -294,6 +307,7 @@ def test_a_paging_file_that_is_odd_is_kept(name: str) -> None:
         assert set(left_out) == set(PAGING) - {name}
 
 
+@pytest.mark.usefixtures("whole_files")
 def test_paging_files_that_share_clusters_are_kept() -> None:
     editor = Editor()
     attribute = outside(DATA, mapping_pairs([(2119, 16)]), 0, 16, 8192)
@@ -301,6 +315,7 @@ def test_paging_files_that_share_clusters_are_kept() -> None:
     assert editor.survey(leave_out_paging=True).left_out == ()
 
 
+@pytest.mark.usefixtures("whole_files")
 def test_two_files_of_one_name_are_kept() -> None:
     """In another case of letters: Windows would take either, Linux makes both."""
     editor = Editor()

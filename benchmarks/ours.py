@@ -32,7 +32,7 @@ def imported() -> Any:
 
 
 def create(
-    path: str, source: str, password: str | None = None, used: bool = False
+    path: str, source: str, password: str | None = None, used: bool = False, frame: int = 65_536
 ) -> dict[str, Any]:
     """Create an image at zstd level 1: of all that is not zero, or of used clusters only."""
     library = imported()
@@ -41,7 +41,7 @@ def create(
     with measure.timed():
         library.create(
             path, [source], compress="zstd:1", encrypt="aes-256" if password else None,
-            password=password, overwrite=True, include_free=not used,
+            password=password, overwrite=True, include_free=not used, frame_size=frame,
         )  # fmt: skip
     return {"size": os.path.getsize(path)}
 

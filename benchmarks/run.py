@@ -48,7 +48,7 @@ SECTIONS: dict[str, tuple[Callable[[Bench], None], float]] = {
     "compared": (chains.section_compared, 0.6),
     "depth": (longchains.section_depth, 0.6),
     "merge": (longchains.section_merge, 1.7),
-    "volumes": (usedonly.section_volumes, 3.0),
+    "volumes": (usedonly.section_volumes, 2.6),
 }
 """Each with the memory that its files take in tmpfs at once, as a multiple of the disk's data."""
 

@@ -15,6 +15,7 @@ from rows import Bench, gb_s
 
 SPEED = {"ext4": ">= 2", "ntfs": "> 1"}
 """How many times as fast as the peer of a disk creation is to be."""
+LARGE = "ours, frames of 256 KiB"
 RIVALS = {"ext4": "partclone -a0 | zstd -1 -T2", "ntfs": "ntfsclone | zstd -1 -T2"}
 
 
@@ -25,10 +26,21 @@ def section_volumes(bench: Bench) -> None:
     others = [peer for peer in bench.peers if peer.used_only and peer.restore and peer is not rival]
     with contextlib.ExitStack() as stack:
         ours = bench.work / "used.aiv"
+        large = bench.work / "used-large.aiv"
         stack.callback(ours.unlink, missing_ok=True)
+        stack.callback(large.unlink, missing_ok=True)
         contenders: dict[str, measure.Contender] = {
             "ours": functools.partial(
                 measure.call, "ours", "create", path=str(ours), source=str(bench.raw), used=True
+            ),
+            LARGE: functools.partial(
+                measure.call,
+                "ours",
+                "create",
+                path=str(large),
+                source=str(bench.raw),
+                used=True,
+                frame=1 << 18,
             ),
             "limit": functools.partial(measure.call, "limits", "compress", path=str(bench.raw)),
         }
@@ -43,6 +55,9 @@ def section_volumes(bench: Bench) -> None:
             target = SPEED[disk] if rival is not None and name == rival.name else "> 1"
             found.row("ours", name, target, inverse=True)
             found.smaller("ours", name, ">= 0.99")
+            found.row(LARGE, name, target, inverse=True)
+            found.smaller(LARGE, name, ">= 0.99")
+        large.unlink(missing_ok=True)
         reference = bench.work / "reference.raw"
         stack.callback(reference.unlink, missing_ok=True)
         for name, store in stores.items():

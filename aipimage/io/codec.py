@@ -16,7 +16,7 @@ _local = threading.local()
 _NAME = re.compile(r"zstd(?::(-?\d{1,3}))?$")
 DEFAULT_LEVEL = 3
 PAGE_LEVEL = 3
-_FAST_HASH_LOG, _FAST_FRAME = 16, 1 << 18
+_SMALL = 1 << 16
 
 
 def parse_compression(name: str) -> int | None:
@@ -38,7 +38,7 @@ def compress(plain: BytesLike, level: int | None) -> tuple[Codec, BytesLike]:
     """Return (codec, payload): compressed where that is smaller, else as it is."""
     if level is None:
         return Codec.NONE, plain
-    packed = compressor(level).compress(plain)
+    packed = compressor(level, memoryview(plain).nbytes).compress(plain)
     if len(packed) < memoryview(plain).nbytes:
         return Codec.ZSTD, packed
     return Codec.NONE, plain
@@ -84,22 +84,24 @@ def _check_parameters(payload: BytesLike, plain_length: int) -> None:
         raise IntegrityError("a compressed record asks for a window over the limit")
 
 
-def compressor(level: int) -> zstandard.ZstdCompressor:
-    """This thread's compressor of a level."""
-    made: dict[int, zstandard.ZstdCompressor] = _local.__dict__.setdefault("compressors", {})
-    if level not in made:
-        made[level] = zstandard.ZstdCompressor(compression_params=_parameters(level))
-    return made[level]
+def compressor(level: int, size: int) -> zstandard.ZstdCompressor:
+    """This thread's compressor of a level for frames of up to ``size`` bytes."""
+    made: dict[tuple[int, bool], zstandard.ZstdCompressor]
+    made = _local.__dict__.setdefault("compressors", {})
+    key = level, size > _SMALL
+    if key not in made:
+        made[key] = zstandard.ZstdCompressor(compression_params=_parameters(*key))
+    return made[key]
 
 
-def _parameters(level: int) -> zstandard.ZstdCompressionParameters:
-    """Those of a level; for level 1 with a larger table, which finds more at the same speed
-    (docs/performance.md).
+def _parameters(level: int, is_large: bool) -> zstandard.ZstdCompressionParameters:
+    """Those of a level; for level 1 with a larger table, which finds more at the same speed. One
+    that is too large for its frame takes longer to clear than it saves (docs/performance.md).
     """
     if level == 1:
         return zstandard.ZstdCompressionParameters.from_level(
-            1, source_size=_FAST_FRAME, hash_log=_FAST_HASH_LOG, write_checksum=0,
-            write_content_size=1,
+            1, source_size=_SMALL << 2 if is_large else _SMALL, hash_log=15 if is_large else 14,
+            write_checksum=0, write_content_size=1,
         )  # fmt: skip
     return zstandard.ZstdCompressionParameters.from_level(
         level, write_checksum=0, write_content_size=1

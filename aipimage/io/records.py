@@ -101,7 +101,8 @@ class RecordBuilder:
         Returns:
             their table entries, ``offset`` counted from the start of ``out``.
         """
-        press = compressor(level).compress if level is not None else None
+        largest = max((plain.nbytes for plain in plains), default=0)
+        press = compressor(level, largest).compress if level is not None else None
         head, tail, extent, tag = c.RECORD_HEADER, c.CHECK, c.FRAME_EXTENT, self.tag
         origin, seal, hashed = self.origin, self._cipher, digest
         rows = []

@@ -33,6 +33,8 @@ _ZEROS = bytes(_ZERO_CHUNK)
 _ZERO_STEP = 1 << 30
 _DISCARD_MIN = 1 << 20
 """Smaller ranges are left alone: a call for each costs more than it gives."""
+_EDGE = 1 << 20
+"""Bytes at both ends of a long free range, where a superblock would lie."""
 
 
 @runtime_checkable
@@ -227,9 +229,15 @@ class DeviceSink:
 
     def discard(self, offset: int, length: int) -> None:
         """See ``BlockSink.discard``: whole MiB are discarded where the device can, all else is left
-        as it is.
+        as it is. The ends of long ranges become zeros: free space at the end of a volume may hold
+        an old superblock, of an array say, that would be taken for the volume's own.
         """
         _check_bounds(self.name, offset, offset + length, self.size)
+        if length >= _EDGE:
+            edge = min(_EDGE, length // 2)
+            self.zero(offset, edge)
+            self.zero(offset + length - edge, edge)
+            offset, length = offset + edge, length - 2 * edge
         start = -(-offset // _DISCARD_MIN) * _DISCARD_MIN
         end = (offset + length) // _DISCARD_MIN * _DISCARD_MIN
         for at in range(start, end, _ZERO_STEP):

@@ -127,13 +127,21 @@ class _Brought:
 def restore_device(
     image: Image, device: int, target: str, force: bool, set_size: bool, executor: Executor | None,
     threads: int | None, progress: ProgressCallback | None, storage: Storage,
+    untouched: Sequence[tuple[int, int]] = (),
 ) -> RestoreResult:  # fmt: skip
-    """Restore one device as it is, byte for byte."""
+    """Restore one device as it is, byte for byte.
+
+    Args:
+        untouched: (start, end) in bytes of volumes that the image does not have: of a device that
+            is restored to, they are left as they are.
+    """
     started = time.monotonic()
     size = image.devices[device].size
     placed = [Placed(0, size, 0)]
     check_ranges(image, device, placed)
-    sink = open_target(target, size, force=force, set_size=set_size, storage=storage)
+    sink = open_target(
+        target, size, force=force, set_size=set_size, storage=storage, untouched=untouched
+    )
     try:
         counts = restore_ranges(image, device, placed, sink, executor, threads, progress)
         sink.finish()

@@ -177,10 +177,10 @@ class DeviceSink:
     """A block device, claimed for this writer alone.
 
     Args:
-        file: the device, opened exclusively.
+        file: the device, opened exclusively. untouched: (start, end) of what is not discarded.
     """
 
-    def __init__(self, file: File) -> None:
+    def __init__(self, file: File, untouched: Sequence[tuple[int, int]] = ()) -> None:
         self.name = file.name
         self.size: int = file.size()
         self._file = file
@@ -188,6 +188,7 @@ class DeviceSink:
         self._can_punch = True
         self._can_zero_out = True
         self._can_discard = True
+        self._untouched = sorted(untouched)
 
     def write(self, buffer: Buffer, offset: int) -> None:
         """See ``BlockSink.write``."""
@@ -233,6 +234,16 @@ class DeviceSink:
         an old superblock, of an array say, that would be taken for the volume's own.
         """
         _check_bounds(self.name, offset, offset + length, self.size)
+        at, end = offset, offset + length
+        for low, high in self._untouched:
+            if low < end and high > at:
+                if low > at:
+                    self._discard(at, low - at)
+                at = max(at, high)
+        if at < end:
+            self._discard(at, end - at)
+
+    def _discard(self, offset: int, length: int) -> None:
         if length >= _EDGE:
             edge = min(_EDGE, length // 2)
             self.zero(offset, edge)
@@ -269,6 +280,7 @@ def open_target(
     set_size: bool = False,
     storage: Storage = DEFAULT,
     use: SystemUse | None = None,
+    untouched: Sequence[tuple[int, int]] = (),
 ) -> BlockSink:
     """Open what an image is restored to, or refuse; nothing is changed before the first write.
 
@@ -285,6 +297,7 @@ def open_target(
         set_size: give an existing file the size that was restored.
         storage: how files are reached.
         use: what is mounted; read now when not given.
+        untouched: (start, end) in bytes of what is never discarded on a device.
 
     Raises:
         TargetError: mounted or in use, too small, not empty, no such directory, or being written
@@ -301,17 +314,18 @@ def open_target(
         return _new_file(name, size, force, storage)
     use = SystemUse(storage) if use is None else use
     if info.is_block_device:
-        return _device(name, size, info, storage, use)
+        return _device(name, size, info, storage, use, untouched)
     return _existing_file(name, size, storage, use, force=force, set_size=set_size)
 
 
 def _device(
-    name: str, size: int | None, info: FileInfo, storage: Storage, use: SystemUse
-) -> DeviceSink:
+    name: str, size: int | None, info: FileInfo, storage: Storage, use: SystemUse,
+    untouched: Sequence[tuple[int, int]],
+) -> DeviceSink:  # fmt: skip
     file = _claimed_device(name, info, storage, use)
     try:
         _refuse_too_small(name, file.size(), size)
-        return DeviceSink(file)
+        return DeviceSink(file, untouched)
     except BaseException:
         file.close()
         raise
@@ -373,6 +387,9 @@ def _new_file(name: str, size: int | None, force: bool, storage: Storage) -> Fil
     directory, partial = os.path.dirname(name), name + PARTIAL_SUFFIX
     if not (storage.exists(directory) and storage.stat(directory).is_directory):
         raise TargetError(f"{directory}: no such directory; make it first")
+    if (directory + "/").startswith("/dev/") and not (directory + "/").startswith("/dev/shm/"):
+        # A mistyped device would become a file in memory.
+        raise TargetError(f"{name}: there is no such device")
     if force:
         _remove_left_over(partial, storage)
     try:

@@ -32,7 +32,7 @@ SMALL = [mixed(1500, seed) for seed in range(10)]
 # The last device has a second stripe: a checkpoint, which nothing refers to, lies before it.
 LARGE = {
     name: [*SMALL, mixed(size, 99), sparse(MIB + 8192, MIB)]
-    for name, size in zip(VARIANTS, (52_500, 120_000, 110_000, 110_000), strict=True)
+    for name, size in zip(VARIANTS, (54_000, 120_000, 110_000, 110_000), strict=True)
 }
 LEAST = 65_536
 

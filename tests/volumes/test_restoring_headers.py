@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import random
 import struct
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 import aipimage
-from aipimage.errors import AipImageError
+from aipimage.errors import AipImageError, TargetError
 from aipimage.io.restore import PartitionChange
 from aipimage.io.sinks import open_target
 from aipimage.io.sources import BlockSource, UnreadableRangeError
@@ -200,6 +201,23 @@ def test_discarding(tmp_path: Path) -> None:
     wanted[3 * 2048 : 6 * 2048] = False
     wanted[6 * 2048 + 1 : 7 * 2048 + 1] = False
     assert (kept == wanted).all()
+
+
+def test_a_mistyped_device_becomes_no_file() -> None:
+    with pytest.raises(TargetError, match="no such device"):
+        open_target("/dev/aipimage-there-is-none", MIB)
+    assert not os.path.exists("/dev/aipimage-there-is-none.partial")
+
+
+def test_a_volume_that_was_left_out_is_left_alone_on_a_device(tmp_path: Path) -> None:
+    path = tmp_path / "device"
+    path.write_bytes(b"\xa5" * 16 * MIB)
+    with loop_device(path) as device:
+        sink = open_target(device, 16 * MIB, untouched=[(4 * MIB, 6 * MIB), (8 * MIB, 16 * MIB)])
+        sink.discard(2 * MIB, 14 * MIB)
+        sink.finish()
+    kept = np.frombuffer(path.read_bytes(), np.uint8).reshape(-1, MIB).all(axis=1)
+    assert np.flatnonzero(~kept).tolist() == [2, 3, 6, 7]
 
 
 def moved_disk(tmp_path: Path) -> tuple[Path, dict[int, bytes]]:

@@ -317,8 +317,8 @@ def test_a_choice_of_volumes(gpt: Imaged, place: Path) -> None:
     assert "volume 1: left out on request" in done("info", image).out
     ran = done("restoredisk", image, place / "t.raw", "--size", disk.size + 8 * MIB)
     assert ran.err == (
-        "aipimage: warning: volumes 1, 3, 5, 6, 7, 8 were left out when the image was made: they "
-        "are empty now\n"
+        "aipimage: warning: volumes 1, 3, 5, 6, 7, 8 were left out when the image was made: each "
+        "is empty in a file, and what it was before on a device\n"
     )
     with attached(place / "t.raw", "--read-only") as device:
         for number in disk.parts:

@@ -26,6 +26,7 @@ from aipimage.volumes.restoring.job import (
     clear_tail,
     copy_source,
     device_of,
+    left_out_ranges,
     patch,
     refuse_target,
     scratch_directory,
@@ -99,7 +100,7 @@ def restore_disk(
     if wanted == entry.size and not new_ids:
         result = restore_device(
             image, device, name, force, set_size or size is not None, executor, threads, progress,
-            storage,
+            storage, left_out_ranges(entry),
         )  # fmt: skip
         warnings = (*left_out_warnings(entry), *sector_warnings(entry.sector_size, info))
         return replace(result, warnings=warnings)

@@ -51,6 +51,13 @@ def described_volumes(device: Device) -> tuple[VolumeInfo, ...]:
     return volumes_of(device.index, device.size, device.metadata, device.image.path)
 
 
+def left_out_ranges(device: Device) -> list[tuple[int, int]]:
+    """(start, end) of the volumes of a device that were left out when the image was made."""
+    return [
+        (each.start, each.start + each.size) for each in described_volumes(device) if not each.kept
+    ]
+
+
 def target_size(info: TargetInfo, options: Options, source: int) -> int:
     """Return how large the target will be, bytes; ``source``: what is restored has.
 
@@ -119,8 +126,9 @@ class Job:
         options = self.options
         exact = options.size is not None or options.set_size
         sink = open_target(
-            info.name, size, force=options.force, set_size=exact, storage=options.storage
-        )
+            info.name, size, force=options.force, set_size=exact, storage=options.storage,
+            untouched=left_out_ranges(self.device),
+        )  # fmt: skip
         try:
             write(sink)
             sink.finish()

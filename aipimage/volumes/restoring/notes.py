@@ -20,9 +20,10 @@ def left_out_warnings(device: Device) -> tuple[str, ...]:
     gone = [str(each.number) for each in described_volumes(device) if not each.kept]
     if not gone:
         return ()
+    now = "empty in a file, and what it was before on a device"
     if len(gone) == 1:
-        return (f"volume {gone[0]} was left out when the image was made: it is empty now",)
-    return (f"volumes {', '.join(gone)} were left out when the image was made: they are empty now",)
+        return (f"volume {gone[0]} was left out when the image was made: it is {now}",)
+    return (f"volumes {', '.join(gone)} were left out when the image was made: each is {now}",)
 
 
 def sector_warnings(sector_size: int, info: TargetInfo) -> tuple[str, ...]:

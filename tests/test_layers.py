@@ -42,7 +42,7 @@ NOT_IN_FORMAT = {
     "os", "pathlib", "random", "secrets", "shutil", "socket", "subprocess", "tempfile", "threading",
     "time",
 }  # fmt: skip
-RUN_TIME = {"blake3", "cffi", "cryptography", "numpy", "zstandard"}
+RUN_TIME = {"blake3", "cffi", "cryptography", "deflate", "isal", "numpy", "zstandard"}
 FOR_CHECKERS = {"typing_extensions"}
 OPTIONAL = {"click", "rich", "pytsk3", "fuse", "mfusepy", "boto3", "botocore", "dask", "ray"}
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))

@@ -237,7 +237,9 @@ class Image:
 
     def _device(self, device: int) -> Device:
         if not 0 <= device < len(self.devices):
-            raise RequestError(f"{self.path}: has no device {device}; it has {len(self.devices)}")
+            raise RequestError(
+                f"{self.path}: has no device {device}; it has {len(self.devices)}, numbered from 0"
+            )
         return self.devices[device]
 
     # Reading

@@ -154,8 +154,11 @@ class Preparation:
         """Return the source without what is left out.
 
         Raises:
-            RequestError: a volume that was asked for is not there.
+            RequestError: a volume that was asked for is not there, or free space is to be both kept
+                and left out.
         """
+        if self.include_free and self.leave_out_paging:
+            raise RequestError("paging files are left out by calling them free, which is kept here")
         found = survey(source, SurveyOptions(self.leave_out_paging))
         chosen = self.volumes[number] if self.volumes is not None else None
         if chosen is not None:

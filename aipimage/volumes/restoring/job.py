@@ -42,7 +42,9 @@ class Options(NamedTuple):
 def device_of(image: Image, device: int) -> Device:
     """A device by its number; ``RequestError`` where there is none."""
     if not 0 <= device < len(image.devices):
-        raise RequestError(f"{image.path}: has no device {device}; it has {len(image.devices)}")
+        raise RequestError(
+            f"{image.path}: has no device {device}; it has {len(image.devices)}, numbered from 0"
+        )
     return image.devices[device]
 
 

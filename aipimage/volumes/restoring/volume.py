@@ -94,11 +94,13 @@ def choose_volume(image: Image, device: int | None, number: int | None) -> Choic
     devices = image.devices if device is None else [device_of(image, device)]
     doubts: list[str] = []
     found: list[Choice] = []
+    left_out: set[int] = set()
     for entry in devices:
         surveyed = survey(ImageSource(entry))
         if surveyed.table.doubt is not None:
             doubts.append(f"device {entry.index} is in doubt: {surveyed.table.doubt}")
         gone = {each.number for each in described_volumes(entry) if not each.kept}
+        left_out |= gone
         found += [Choice(entry, each) for each in surveyed.volumes if each.number not in gone]
     matching = [choice for choice in found if number in (None, choice.volume.number)]
     if len(matching) == 1:
@@ -106,6 +108,8 @@ def choose_volume(image: Image, device: int | None, number: int | None) -> Choic
     there = ", ".join(map(_called, matching or found)) or "; ".join(doubts) or "none"
     if not matching:
         wanted = "has no volume" if number is None else f"has no volume {number}"
+        if number in left_out:
+            wanted += ", which was left out when it was made"
         raise RequestError(f"{image.path}: {wanted}; there is {there}")
     option = "--disk" if number is not None else "--volume"
     raise RequestError(f"{image.path}: has several volumes, choose one ({option}): {there}")

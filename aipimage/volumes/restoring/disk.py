@@ -144,6 +144,8 @@ class _Adapted:
         self._job.to_target(
             self._info, self._size,
             lambda sink: self._write(sink, plan, layout, by_tool, rewrite, patches),
+            # Where partitions move, the target's old content is not that of the volumes.
+            () if plan.changes else left_out_ranges(self._device),
         )  # fmt: skip
         return self._result(plan, smaller, rewrite)
 

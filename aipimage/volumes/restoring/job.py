@@ -121,15 +121,18 @@ class Job:
         self.counts.unused += found.unused
         self.counts.unreadable += found.unreadable
 
-    def to_target(self, info: TargetInfo, size: int, write: Callable[[BlockSink], None]) -> None:
+    def to_target(
+        self, info: TargetInfo, size: int, write: Callable[[BlockSink], None],
+        untouched: Sequence[tuple[int, int]] = (),
+    ) -> None:  # fmt: skip
         """Open the target, have it written, and finish it; what fails leaves nothing that looks
-        whole.
+        whole. ``untouched``: see ``open_target``.
         """
         options = self.options
         exact = options.size is not None or options.set_size
         sink = open_target(
             info.name, size, force=options.force, set_size=exact, storage=options.storage,
-            untouched=left_out_ranges(self.device),
+            untouched=untouched,
         )  # fmt: skip
         try:
             write(sink)

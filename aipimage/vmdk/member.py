@@ -1,0 +1,66 @@
+"""One virtual disk of a chain: its extents, one behind the other."""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+from collections.abc import Iterator, Sequence
+
+from aipimage.errors import FormatError
+from aipimage.io.storage import close_all
+from aipimage.vmdk.descriptor import Descriptor
+from aipimage.vmdk.model import ExtentReader, PieceArray
+
+
+class DiskMember:
+    """A disk without its parents; see :class:`aipimage.vmdk.model.ExtentReader`.
+
+    Attributes:
+        path: the file that was opened: the descriptor, or the single file of the disk.
+        descriptor: what it says. extents: in the order of the disk. size: bytes.
+        files: the paths of all its files, ``path`` first.
+        warnings: sentences on what is not as it should be.
+    """
+
+    def __init__(
+        self, path: str, descriptor: Descriptor, extents: Sequence[ExtentReader],
+        files: Sequence[str], warnings: Sequence[str] = (),
+    ) -> None:  # fmt: skip
+        """Take the extents over; ``FormatError`` where there is no sector in them."""
+        self.path = self.name = path
+        self.descriptor, self.extents = descriptor, tuple(extents)
+        self.files, self.warnings = tuple(dict.fromkeys((path, *files))), tuple(warnings)
+        self._starts = [0, *itertools.accumulate(extent.size for extent in self.extents)]
+        self.size = self._starts[-1]
+        if not self.size:
+            raise FormatError(f"{path}: a virtual disk without a single sector")
+
+    def pieces(self, start: int, end: int) -> Iterator[PieceArray]:
+        """Yield what the disk's own extents say, without its parents."""
+        end = min(end, self.size)
+        number = bisect.bisect_right(self._starts, start) - 1
+        while start < end:
+            base, behind = self._starts[number], min(self._starts[number + 1], end)
+            if start < behind:
+                for rows in self.extents[number].pieces(start - base, behind - base):
+                    rows[:, 0] += base
+                    yield rows
+                start = behind
+            number += 1
+
+    def read_data(self, view: memoryview, offset: int) -> None:
+        """See ``ExtentReader.read_data``; a range of data may reach over several extents."""
+        end = offset + view.nbytes
+        number = bisect.bisect_right(self._starts, offset) - 1
+        at = offset
+        while at < end:
+            behind = min(self._starts[number + 1], end)
+            if at < behind:
+                part = view[at - offset : behind - offset]
+                self.extents[number].read_data(part, at - self._starts[number])
+                at = behind
+            number += 1
+
+    def close(self) -> None:
+        """Close all files; a second call does nothing."""
+        close_all(self.extents)

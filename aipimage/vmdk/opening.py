@@ -1,0 +1,141 @@
+"""Opening a virtual disk: a descriptor with its extents, or a single file that holds both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aipimage.errors import FormatError, LimitError
+from aipimage.io.storage import DEFAULT, File, Storage, StrPath
+from aipimage.vmdk.assembling import open_extents
+from aipimage.vmdk.descriptor import (
+    NO_PARENT,
+    TEXT_MAX,
+    Descriptor,
+    ExtentLine,
+    looks_like_descriptor,
+    parse_descriptor,
+)
+from aipimage.vmdk.extents.cowd import open_cowd
+from aipimage.vmdk.extents.files import source_errors
+from aipimage.vmdk.extents.header import embedded_descriptor
+from aipimage.vmdk.extents.hosted import open_hosted
+from aipimage.vmdk.layout import COWD_MAGIC, SECTOR, SESPARSE_MAGIC, SPARSE_MAGIC
+from aipimage.vmdk.member import DiskMember
+from aipimage.vmdk.source import VmdkSource
+
+_NO_CID = 0xFFFF_FFFE
+"""What new disks have before their first write."""
+
+
+def open_vmdk(
+    path: StrPath, *, search: Sequence[StrPath] = (), allow_outside: bool = False,
+    parents: bool = True, storage: Storage = DEFAULT,
+) -> VmdkSource:  # fmt: skip
+    """Open a virtual disk as a block source.
+
+    Args:
+        path: the descriptor, or a disk in a single file. search: directories in which the parents
+            of a delta may lie, beside its own folder. allow_outside: let a descriptor name files
+            outside of its folder, and devices; only for descriptors from a source you trust.
+        parents: open what a delta stands on; without it, what the delta does not have is zeros.
+
+    Raises:
+        FormatError: no virtual disk, or damaged. IncompleteError: an extent or a parent is missing
+            or cut short. UnsupportedError: a raw device, or a version not known here.
+        LimitError: a number over a limit. RequestError: an extent outside of the folder.
+        SourceError: a file cannot be read.
+    """
+    with source_errors():
+        disk = open_member(path, allow_outside=allow_outside, storage=storage)
+        parent = None
+        try:
+            if parents and disk.descriptor.parent_cid != NO_PARENT:
+                # Loaded only for deltas: it opens parents by this module.
+                from aipimage.vmdk.deltas import find_parent
+
+                parent = find_parent(
+                    disk.descriptor, path, search, storage, allow_outside=allow_outside
+                )
+            return VmdkSource(disk, parent, storage)
+        except BaseException:
+            if parent is not None:
+                parent.close()
+            disk.close()
+            raise
+
+
+def open_member(
+    path: StrPath, *, allow_outside: bool = False, storage: Storage = DEFAULT
+) -> DiskMember:
+    """Open one disk without its parents; errors as ``open_vmdk``, and ``StorageError``.
+
+    What a file is tells its beginning, and only the file that was asked for: what a descriptor
+    calls flat is never looked at so (hostile-inputs class 37).
+    """
+    file = storage.open_read(path)
+    try:
+        head = file.pread(SECTOR, 0)
+        if head[:4] == SPARSE_MAGIC:
+            return _hosted_disk(file)
+        if head[:4] == COWD_MAGIC:
+            return _cowd_disk(file)
+        descriptor = _descriptor_of(file, head)
+    except BaseException:
+        file.close()
+        raise
+    file.close()
+    return open_extents(file.name, descriptor, storage, allow_outside)
+
+
+def _descriptor_of(file: File, head: bytes) -> Descriptor:
+    if looks_like_descriptor(head):
+        size = file.size()
+        if size > TEXT_MAX:
+            raise LimitError(
+                f"{file.name}: begins like a descriptor and has {size} bytes; a descriptor has "
+                f"{TEXT_MAX} at most: if it is a raw disk, read it as one"
+            )
+        return parse_descriptor(file.pread(size, 0), file.name)
+    if int.from_bytes(head[:8], "little") == SESPARSE_MAGIC:
+        raise FormatError(
+            f"{file.name}: is the extent of a seSparse disk; open the descriptor, the small .vmdk "
+            "file that names it"
+        )
+    raise FormatError(
+        f"{file.name}: no virtual disk begins here; if it holds the data of a flat disk, open the "
+        "descriptor beside it, or read it as a raw disk"
+    )
+
+
+def _hosted_disk(file: File) -> DiskMember:
+    """A disk in one hosted sparse extent: monolithicSparse, streamOptimized.
+
+    The capacity of its header counts, as in qemu, whatever its descriptor says. The name in its
+    extent line is ignored: files get renamed.
+    """
+    extent = open_hosted(file, None)
+    descriptor = embedded_descriptor(extent.file, extent.header)
+    if len(descriptor.extents) > 1:
+        raise FormatError(
+            f"{file.name}: its descriptor tells of {len(descriptor.extents)} extents, and one of "
+            "them is the file itself; that is no disk in a single file"
+        )
+    warnings = list(extent.warnings)
+    if descriptor.sectors * SECTOR != extent.size:
+        warnings.append(
+            f"{file.name}: its descriptor tells of {descriptor.sectors} sectors, its header of "
+            f"{extent.size // SECTOR}; the header is taken at its word"
+        )
+    return DiskMember(file.name, descriptor, [extent], [file.name], warnings)
+
+
+def _cowd_disk(file: File) -> DiskMember:
+    """A COWD extent alone: a thin disk of old ESX, or half of a delta."""
+    extent = open_cowd(file, None)
+    line = ExtentLine("RW", extent.size // SECTOR, "VMFSSPARSE", file.name)
+    descriptor = Descriptor(_NO_CID, "vmfsSparse", (line,))
+    warning = (
+        f"{file.name}: is an extent without its descriptor; if it is part of a delta, what its "
+        "parent has reads as zeros"
+    )
+    return DiskMember(file.name, descriptor, [extent], [file.name], [warning])

@@ -1,0 +1,217 @@
+"""Reading a disk grain by grain, in batches on worker threads: only what may hold data is read, and
+grains that turn out to be zeros are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from aipimage._core import nonzero_bitmap
+from aipimage.errors import IntegrityError
+from aipimage.extents import DATA, SECTOR, ExtentArray, Kind
+from aipimage.io.buffers import Buffers
+from aipimage.io.device import Device
+from aipimage.io.pipeline import in_order
+from aipimage.io.restore import LOST, load_frames
+from aipimage.io.sources import BlockSource, read_with_retries
+from aipimage.vmdk.layout import GRAIN
+
+GRAIN_BYTES = GRAIN * SECTOR
+_WINDOW = (4 << 20) // GRAIN_BYTES
+"""Grains of a batch. A batch of an image's device ends where its frames end: images are made in
+pieces of 4 MiB too."""
+_ENOUGH = _WINDOW // 4
+"""A batch with so many grains is not filled up from the next window."""
+BATCH_BYTES = (_WINDOW + _ENOUGH) * GRAIN_BYTES
+"""Bytes that the buffer of a batch needs."""
+_R = TypeVar("_R")
+Numbers = npt.NDArray[np.int64]
+
+
+class FeedBatch(NamedTuple):
+    """Grains to read: ``spans`` are (first grain, grains), ``total`` their sum; what lies between
+    them, and from ``end`` to the next batch, is zeros.
+    """
+
+    spans: tuple[tuple[int, int], ...]
+    total: int
+    end: int
+
+
+class Grains(NamedTuple):
+    """What a batch brought.
+
+    Attributes:
+        numbers: of the grains that are not zeros, ascending. rows: their places in ``data``.
+        data: all grains of the batch, one after the other; the last of a disk is filled with zeros.
+        end: the grain to go on at. unreadable: bytes that the source could not give.
+    """
+
+    numbers: Numbers
+    rows: Numbers
+    data: memoryview
+    end: int
+    unreadable: int
+
+
+class GrainFeed:
+    """A source as grains of 64 KiB.
+
+    Args:
+        source: a device of an image, or any other block source.
+
+    Attributes:
+        name: for messages. size: bytes.
+        unreadable: bytes known before reading that the source cannot give; they are zeros.
+        data_bytes: bytes at least that are not zeros; 0 where that is not known.
+
+    Raises:
+        IntegrityError: data of the image was lost to damage before it was repaired.
+    """
+
+    def __init__(self, source: BlockSource | Device) -> None:
+        self._source = source
+        self._buffers = Buffers()
+        self.size, self.sector_size = source.size, source.sector_size
+        self.unreadable = self.data_bytes = 0
+        self.name = source.name
+        if isinstance(source, Device):
+            self.name = f"{source.image.path}, disk {source.index}"
+            self.unreadable = source.bytes_of(Kind.UNREADABLE)
+            self.data_bytes = source.bytes_of(Kind.DATA)
+            _refuse_lost(source, self.name)
+
+    def fingerprint(self) -> dict[str, int | str]:
+        """Return what tells, before a resume, that the source is still the same as it was."""
+        if isinstance(self._source, Device):
+            image = self._source.image
+            return {"kind": "image", "digest": image.digest, "device": self._source.index}
+        return self._source.fingerprint()
+
+    def run(
+        self, work: Callable[[FeedBatch], _R], executor: Executor, in_flight: int, start: int = 0
+    ) -> Iterator[_R]:
+        """Yield ``work(batch)`` in the order of the disk, from grain ``start`` on; ``work`` runs in
+        the workers and calls :meth:`load`.
+        """
+        return in_order(executor, work, self.batches(start), in_flight)
+
+    def batches(self, start: int = 0) -> Iterator[FeedBatch]:
+        """Cut what may hold data into batches of at most ``BATCH_BYTES``."""
+        spans: list[tuple[int, int]] = []
+        count = end = 0
+        for first, stop in self._runs(start):
+            while first < stop:
+                if first // _WINDOW != (end - 1) // _WINDOW and count >= _ENOUGH:
+                    yield FeedBatch(tuple(spans), count, end)
+                    spans, count = [], 0
+                end = min(stop, first - first % _WINDOW + _WINDOW)
+                spans.append((first, end - first))
+                count += end - first
+                first = end
+        if count:
+            yield FeedBatch(tuple(spans), count, end)
+
+    def load(self, batch: FeedBatch, buffer: memoryview) -> Grains:
+        """Read a batch into ``buffer`` of ``BATCH_BYTES``, and find the grains that are not zeros.
+
+        Raises:
+            IntegrityError, FormatError: the image is damaged. SourceError: it cannot be read.
+        """
+        view = buffer[: batch.total * GRAIN_BYTES]
+        if isinstance(self._source, Device):
+            unreadable = 0
+            self._read_device(self._source, batch, view)
+        else:
+            unreadable = self._read_source(self._source, batch, view)
+        bits = np.unpackbits(nonzero_bitmap(view, GRAIN_BYTES), bitorder="little")[: batch.total]
+        rows = np.flatnonzero(bits)
+        numbers = np.concatenate([np.arange(first, first + n) for first, n in batch.spans])
+        return Grains(numbers[rows], rows, view, batch.end, unreadable)
+
+    def _parts(self, batch: FeedBatch, view: memoryview) -> Iterator[tuple[int, memoryview]]:
+        """Yield (offset, where to read it to) of each span; what lies behind the end is zeroed."""
+        at = 0
+        for first, count in batch.spans:
+            offset, room = first * GRAIN_BYTES, count * GRAIN_BYTES
+            length = min(room, self.size - offset)
+            if length < room:
+                view[at + length : at + room] = bytes(room - length)
+            yield offset, view[at : at + length]
+            at += room
+
+    def _read_source(self, source: BlockSource, batch: FeedBatch, view: memoryview) -> int:
+        bad = 0
+        for offset, part in self._parts(batch, view):
+            found = read_with_retries(source, part, offset, sector=source.sector_size)
+            bad += sum(length for _, length in found)
+        return bad
+
+    def _read_device(self, device: Device, batch: FeedBatch, view: memoryview) -> None:
+        """Fetch the frames of all spans together, so that none is decoded twice."""
+        parts = []
+        for offset, part in self._parts(batch, view):
+            first, last = offset // SECTOR, (offset + part.nbytes - 1) // SECTOR
+            parts.append((offset, part, device.map.pieces(first, last - first + 1)))
+        data = [piece for _, _, pieces in parts for piece in pieces if piece.kind == DATA]
+        taken: list[bytearray] = []
+        frames = load_frames(device.image, data, self._buffers, taken)
+        for offset, part, pieces in parts:
+            device.fill_from(part, offset, pieces, frames)
+        for buffer in taken:
+            self._buffers.give(buffer)
+
+    def _runs(self, start: int) -> Iterator[tuple[int, int]]:
+        """Yield runs (first grain, grain behind the last) that may hold data, never adjacent."""
+        begin = end = start
+        for low, high in self._ranges(start):
+            if low > end:
+                if begin < end:
+                    yield begin, end
+                begin = low
+            end = max(end, high)
+        if begin < end:
+            yield begin, end
+
+    def _ranges(self, start: int) -> Iterator[tuple[int, int]]:
+        """Ascending (first grain, grain behind the last); neighbours may share a grain."""
+        if isinstance(self._source, Device):
+            walk = self._source.map.walk(start * GRAIN)
+            for first, block in walk:
+                yield from _grains_of(first, block, start)
+            return
+        for offset, length in self._source.data_ranges(start * GRAIN_BYTES, self.size):
+            if length:
+                yield offset // GRAIN_BYTES, -(-(offset + length) // GRAIN_BYTES)
+
+
+def _grains_of(first: int, block: ExtentArray, start: int) -> Iterator[tuple[int, int]]:
+    """Grains with data in extents that begin at sector ``first``, from grain ``start`` on."""
+    # What was lost is taken along: reading it is an error, leaving it out would be zeros.
+    kept = (block["kind"] == DATA) | (block["kind"] == LOST)
+    lengths = block["length"].astype(np.int64)
+    ends = first + np.cumsum(lengths)
+    low = np.maximum((ends - lengths)[kept] // GRAIN, start)
+    high = -(-ends[kept] // GRAIN)
+    low, high = low[high > start], high[high > start]
+    if not len(low):
+        return
+    heads = np.flatnonzero(np.concatenate(([True], low[1:] > high[:-1])))
+    tails = np.append(heads[1:], len(low)) - 1
+    yield from zip(low[heads].tolist(), high[tails].tolist(), strict=True)
+
+
+def _refuse_lost(device: Device, name: str) -> None:
+    if not device.bytes_of(Kind.LOST):
+        return
+    first = next(device.extents(Kind.LOST), None)
+    where = f"{first.length} bytes at {first.start}" if first else "some bytes"
+    raise IntegrityError(
+        f"{name}: {where} were lost to damage before the image was repaired; a disk made of it "
+        "would have zeros there"
+    )

@@ -94,8 +94,11 @@ def install_grub(disk: Path, core: bytes, sector: int) -> None:
         file.write(first)
 
 
-def booted(disk: Path, efi: bool, at: Path) -> str:
-    """Start a machine from a disk, which is not changed; return what its serial console said."""
+def booted(disk: Path, efi: bool, at: Path, form: str = "raw") -> str:
+    """Start a machine from a disk, which is not changed; return what its serial console said.
+
+    ``form`` is what qemu calls the disk's format.
+    """
     console, variables = at / "console", at / "variables"
     firmware: list[str] = []
     if efi:
@@ -107,7 +110,7 @@ def booted(disk: Path, efi: bool, at: Path) -> str:
         "qemu-system-x86_64", "-accel", "tcg", "-machine", "q35", "-m", "256", "-no-reboot",
         "-nodefaults", "-display", "none", "-serial", f"file:{console}", "-device",
         "nvme,drive=disk,serial=1", *firmware, "-drive",
-        f"if=none,id=disk,format=raw,snapshot=on,file={disk}",
+        f"if=none,id=disk,format={form},snapshot=on,file={disk}",
     ]  # fmt: skip
     # A machine that never gets to its end says on its console why.
     process = subprocess.Popen(command, env=os.environ | {"PATH": PATH}, stdin=subprocess.DEVNULL)

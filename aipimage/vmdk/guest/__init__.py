@@ -1,0 +1,11 @@
+"""What kind of machine a disk comes from: its firmware, its system, whether it can start one.
+
+Only what lies on the disk is read, within bounds: partition table, boot code, superblocks, and the
+names in some directories of FAT and NTFS. No program of the guest is run, none of its settings
+read.
+"""
+
+from aipimage.vmdk.guest.examining import examine, starting_disk
+from aipimage.vmdk.guest.info import GuestInfo, GuestVolume
+
+__all__ = ["GuestInfo", "GuestVolume", "examine", "starting_disk"]

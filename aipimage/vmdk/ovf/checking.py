@@ -1,0 +1,96 @@
+"""Checking an OVA: its archive and descriptor, the digests of its manifest, and every disk."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from aipimage.errors import AipImageError, FormatError, UnsupportedError
+from aipimage.io.progress import ProgressCallback
+from aipimage.io.storage import DEFAULT, Storage, StrPath
+from aipimage.vmdk.lint import Finding, LintResult, Severity, lint
+from aipimage.vmdk.ovf.archive import ArchiveStorage, OvaFile
+
+
+def check_ova(
+    path: StrPath, *, threads: int | None = None, progress: ProgressCallback | None = None,
+    storage: Storage = DEFAULT,
+) -> LintResult:  # fmt: skip
+    """Check an appliance: what it says of its files, their digests, and its disks by
+    :func:`aipimage.vmdk.lint`.
+
+    Returns:
+        What was found: codes ``ova``, ``ova-manifest``, ``ova-no-manifest``, ``ova-file``, and
+        those of the checker of disks. A file that is no OVA is a finding, too.
+
+    Raises:
+        StorageError, RequestError: the file cannot be read. CancelledError: the callback asked to
+        stop.
+    """
+    started, name = time.monotonic(), os.fspath(path)
+    file = storage.open_read(path)
+    try:
+        size = file.size()
+        try:
+            appliance = OvaFile(file)
+        except FormatError as error:
+            found = (Finding("error", "ova", _without(name, error), name),)
+            return LintResult(name, found, (name,), 0, size, time.monotonic() - started)
+        members = ArchiveStorage(file, appliance.members)
+        findings, grains = _Checks(appliance, file.name).run(threads, progress, members)
+        return LintResult(name, findings, (name,), grains, size, time.monotonic() - started)
+    finally:
+        file.close()
+
+
+class _Checks:
+    """The checks of an archive that could be opened."""
+
+    def __init__(self, appliance: OvaFile, name: str) -> None:
+        self._appliance, self._name = appliance, name
+        self._findings: list[Finding] = []
+        self._grains = 0
+
+    def run(
+        self, threads: int | None, progress: ProgressCallback | None, storage: Storage
+    ) -> tuple[tuple[Finding, ...], int]:
+        """Return what was found, and how many grains were looked at."""
+        if not self._appliance.members[0].name.lower().endswith(".ovf"):
+            self._add("error", "ova", "the descriptor is not the first file of the archive")
+        self._manifest()
+        for number in range(len(self._appliance.disks)):
+            self._disk(number, threads, progress, storage)
+        return tuple(self._findings), self._grains
+
+    def _add(self, severity: Severity, code: str, message: str) -> None:
+        self._findings.append(Finding(severity, code, message, self._name))
+
+    def _manifest(self) -> None:
+        if not self._appliance.manifest:
+            self._add("note", "ova-no-manifest", "no manifest: digests cannot be compared")
+        for name in self._appliance.damaged():
+            self._add("error", "ova-manifest", f"{name} is missing or not what the manifest says")
+
+    def _disk(
+        self, number: int, threads: int | None, progress: ProgressCallback | None, storage: Storage
+    ) -> None:
+        try:
+            self._appliance.open_disk(number).close()
+        except UnsupportedError as error:
+            self._add("warning", "ova-file", _without(self._name, error))
+            return
+        except AipImageError as error:
+            self._add("error", "ova-file", _without(self._name, error))
+            return
+        file = self._appliance.disks[number].file
+        assert file is not None
+        result = lint(
+            os.path.join(self._name, file.href), threads=threads, progress=progress, storage=storage
+        )
+        self._findings += result.findings
+        self._grains += result.grains
+
+
+def _without(name: str, error: Exception) -> str:
+    """A message without the file's name, which a finding has beside it."""
+    return str(error).removeprefix(f"{name}: ")

@@ -1,0 +1,160 @@
+"""Headers of a tar archive: bytes <-> values, each number checked.
+
+An OVA is a tar of the POSIX ustar form (DSP0243 1.1, "Distribution"). Its octal sizes end at 8 GiB;
+larger files have GNU's base-256 sizes under the same magic, as VirtualBox writes them, and as
+vSphere, ovftool, VirtualBox and GNU tar read them. Extended (pax) headers are never written,
+because vSphere does not know them, but their sizes and names are read.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from aipimage.errors import FormatError, LimitError, UnsupportedError
+
+BLOCK = 512
+END = bytes(2 * BLOCK)
+"""Two blocks of zeros end an archive."""
+NAME_MAX = 100
+OCTAL_MAX = 8**11 - 1
+SIZE_MAX = (1 << 63) - 1
+PAX_MAX = 1 << 16
+"""Bytes of an extended header at most: two short records are all that is looked for."""
+
+_HEADER = struct.Struct("<100s8s8s8s12s12s8s1s100s6s2s32s32s8s8s155s12x")
+_FILE, _OLD_FILE, _DIRECTORY, _PAX, _PAX_GLOBAL = b"0", b"\0", b"5", b"x", b"g"
+
+
+@dataclass(frozen=True, slots=True)
+class TarHeader:
+    """One header. ``name``: of the member; ``size``: bytes of content; ``kind``: its type flag."""
+
+    name: str
+    size: int
+    kind: bytes = _FILE
+
+    @property
+    def is_file(self) -> bool:
+        """An ordinary file."""
+        return self.kind in (_FILE, _OLD_FILE)
+
+    @property
+    def is_pax(self) -> bool:
+        """Not a member: it says something about the next one."""
+        return self.kind == _PAX
+
+
+def padding(size: int) -> int:
+    """Bytes of zeros behind content of ``size`` bytes."""
+    return -size % BLOCK
+
+
+def encode_tar_header(name: str, size: int, mtime: int = 0) -> bytes:
+    """Return the 512 bytes before a file.
+
+    Args:
+        name: ASCII, at most 100 bytes. size: bytes. mtime: seconds since 1970.
+    """
+    encoded = name.encode("ascii")
+    if not 1 <= len(encoded) <= NAME_MAX:
+        raise RuntimeError(f"internal error: a name of {len(encoded)} bytes in a tar archive")
+    fields = [
+        encoded, b"0000644\0", b"0000000\0", b"0000000\0", _encode_number(size),
+        _encode_number(mtime), b" " * 8, _FILE, b"", b"ustar\0", b"00", b"root", b"root",
+        b"0000000\0", b"0000000\0", b"",
+    ]  # fmt: skip
+    fields[6] = f"{sum(_HEADER.pack(*fields)):06o}\0 ".encode()
+    return _HEADER.pack(*fields)
+
+
+def decode_tar_header(block: bytes, name: str) -> TarHeader | None:
+    """Return what a header says, or ``None`` for a block of zeros: the end.
+
+    Raises:
+        FormatError: no header, or damaged. UnsupportedError: an entry that no OVA has.
+        LimitError: a size over 63 bits.
+    """
+    if len(block) != BLOCK:
+        raise FormatError(f"{name}: the tar archive is cut short")
+    if not any(block):
+        return None
+    fields = _HEADER.unpack(block)
+    if fields[9][:5] != b"ustar":
+        raise FormatError(f"{name}: is no OVA: no tar header of the ustar form")
+    if _decode_number(fields[6], name) != sum(block) - sum(block[148:156]) + 8 * 0x20:
+        raise FormatError(f"{name}: the checksum of a tar header is wrong")
+    kind = fields[7]
+    if kind not in (_FILE, _OLD_FILE, _DIRECTORY, _PAX, _PAX_GLOBAL):
+        raise UnsupportedError(f"{name}: has a tar entry of type {kind!r}; an OVA has files only")
+    # GNU's own form has times where POSIX has the front part of a long name.
+    prefix = _text(fields[15]) if fields[9] == b"ustar\0" else ""
+    full = f"{prefix}/{_text(fields[0])}" if prefix else _text(fields[0])
+    return TarHeader(full, _decode_number(fields[4], name), kind)
+
+
+def decode_pax(data: bytes, header: TarHeader, name: str) -> TarHeader:
+    """Return a header with what an extended header (POSIX pax) says of its name and size.
+
+    Raises:
+        FormatError: damaged. LimitError: a size over 63 bits.
+    """
+    at, member, size = 0, header.name, header.size
+    while at < len(data) and data[at]:
+        head, space, _ = data[at : at + 12].partition(b" ")
+        length = int(head) if space and head.isdigit() else 0
+        record = data[at : at + length]
+        key, equals, value = record[len(head) + 1 : -1].partition(b"=")
+        if not equals or len(record) != length or not record.endswith(b"\n"):
+            raise FormatError(f"{name}: an extended tar header is damaged")
+        if key == b"path":
+            member = _text(value)
+        elif key == b"size":
+            size = _verified_size(value, name)
+        at += length
+    return TarHeader(member, size, header.kind)
+
+
+def _verified_size(digits: bytes, name: str) -> int:
+    if not digits.isdigit() or len(digits) > 19 or int(digits) > SIZE_MAX:
+        raise LimitError(f"{name}: an extended tar header says a size of {digits[:40]!r}")
+    return int(digits)
+
+
+def _encode_number(value: int) -> bytes:
+    """Eleven octal digits where they do, else base 256 behind a first byte of 0x80."""
+    if not 0 <= value <= SIZE_MAX:
+        raise RuntimeError(f"internal error: {value} in a tar header")
+    if value <= OCTAL_MAX:
+        return f"{value:011o}\0".encode()
+    return b"\x80" + value.to_bytes(11, "big")
+
+
+def _decode_number(field: bytes, name: str) -> int:
+    if field[0] & 0x80:
+        value = int.from_bytes(field, "big") - (0x80 << 8 * (len(field) - 1))
+        if not 0 <= value <= SIZE_MAX:
+            raise LimitError(f"{name}: a tar header says a size of over 63 bits")
+        return value
+    digits = field.strip(b" \0") or b"0"
+    if not all(0x30 <= digit <= 0x37 for digit in digits):
+        raise FormatError(f"{name}: a number of a tar header is no number: {digits!r}")
+    return int(digits, 8)
+
+
+def _text(field: bytes) -> str:
+    return field.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
+
+
+def verified_pax_size(size: int, name: str) -> int:
+    """Return the size of an extended header; ``LimitError`` over 64 KiB."""
+    if size > PAX_MAX:
+        raise LimitError(f"{name}: an extended tar header of {size} bytes; at most {PAX_MAX}")
+    return size
+
+
+def verified_end(offset: int, size: int, total: int, name: str) -> int:
+    """Return where a member ends; ``FormatError`` behind the end of the file."""
+    if offset + size > total:
+        raise FormatError(f"{name}: the tar archive is cut short: a member ends behind its end")
+    return offset + size

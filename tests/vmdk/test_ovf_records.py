@@ -1,0 +1,179 @@
+"""Tar headers and manifests: bytes and values, against Python's tarfile and GNU tar."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aipimage.errors import FormatError, LimitError, RequestError, UnsupportedError
+from aipimage.vmdk.ovf import tar
+from aipimage.vmdk.ovf.manifest import (
+    decode_manifest,
+    encode_manifest,
+    manifest_length,
+    verified_algorithm,
+)
+from tests.support.tools import require_programs, run
+
+NAMES = st.text("abcXYZ019._-", min_size=1, max_size=100)
+SIZES = st.one_of(st.integers(0, 2**63 - 1), st.integers(8**11 - 2, 8**11 + 2))
+EDGES = [0, 1, 511, 512, 513, 8**11 - 1, 8**11, 1 << 40, (1 << 63) - 1]
+
+
+@given(NAMES, SIZES)
+def test_header_as_tarfile_reads_it(name: str, size: int) -> None:
+    block = tar.encode_tar_header(name, size, 7)
+    found = tarfile.TarInfo.frombuf(block, "utf-8", "strict")
+    assert (found.name, found.size, found.mtime, found.mode) == (name, size, 7, 0o644)
+    assert found.isreg()
+    assert tar.decode_tar_header(block, "x") == tar.TarHeader(name, size)
+
+
+@given(NAMES, SIZES, st.sampled_from([tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT]))
+def test_header_that_tarfile_writes(name: str, size: int, form: int) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = min(size, tar.OCTAL_MAX) if form == tarfile.USTAR_FORMAT else size
+    block = info.tobuf(form, "utf-8", "strict")
+    assert tar.decode_tar_header(block, "x") == tar.TarHeader(name, info.size)
+
+
+@pytest.mark.parametrize("size", EDGES)
+def test_sizes_over_8_gib_are_base_256_under_the_posix_magic(size: int) -> None:
+    block = tar.encode_tar_header("a", size)
+    assert block[257:265] == b"ustar\x0000"
+    assert (block[124] == 0x80) == (size > 8**11 - 1)
+    assert tar.decode_tar_header(block, "x") == tar.TarHeader("a", size)
+
+
+def test_gnu_tar_reads_a_member_of_nine_gib(tmp_path: Path) -> None:
+    require_programs("tar")
+    size = (9 << 30) + 1
+    path = tmp_path / "big.ova"
+    with path.open("wb") as file:
+        file.write(tar.encode_tar_header("big", size))
+        file.truncate(512 + size + tar.padding(size))
+        file.seek(0, os.SEEK_END)
+        file.write(tar.encode_tar_header("after", 0) + tar.END)
+    listed = run(["tar", "--list", "--verbose", "--file", path]).splitlines()
+    assert [(line.split()[2], line.split()[-1]) for line in listed] == [
+        (str(size), "big"), ("0", "after"),
+    ]  # fmt: skip
+
+
+def test_a_flipped_bit_is_an_error() -> None:
+    """But for those that make a blank of a leading zero or a NUL in the checksum."""
+    block = tar.encode_tar_header("name", 1234)
+    passed = []
+    for bit in range(8 * 500):
+        changed = bytearray(block)
+        changed[bit // 8] ^= 1 << bit % 8
+        try:
+            found = tar.decode_tar_header(bytes(changed), "x")
+        except (FormatError, LimitError):
+            continue
+        assert found == tar.TarHeader("name", 1234)
+        passed.append(bit)
+    assert passed == [8 * 148 + 4, 8 * 154 + 5, 8 * 155 + 5]
+
+
+def test_headers_that_no_ova_has() -> None:
+    assert tar.decode_tar_header(bytes(512), "x") is None
+    with pytest.raises(FormatError, match="cut short"):
+        tar.decode_tar_header(b"a" * 511, "x")
+    with pytest.raises(FormatError, match="ustar"):
+        tar.decode_tar_header(b"a" * 512, "x")
+    for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.CHRTYPE):
+        info = tarfile.TarInfo("a")
+        info.type = kind
+        with pytest.raises(UnsupportedError, match="files only"):
+            tar.decode_tar_header(info.tobuf(tarfile.GNU_FORMAT), "x")
+    with pytest.raises(LimitError, match="63 bits"):
+        tar._decode_number(b"\x80" + b"\xff" * 11, "x")
+    with pytest.raises(LimitError, match="63 bits"):
+        tar._decode_number(b"\xff" * 12, "x")
+    with pytest.raises(FormatError, match="no number"):
+        tar._decode_number(b"0009\0", "x")
+
+
+def test_pax_sizes_and_names_are_read() -> None:
+    header = tar.TarHeader("short", 0)
+    data = b"20 path=a/long/name\n19 size=9999999999\n15 comment=abc\n"
+    found = tar.decode_pax(data.ljust(512, b"\0"), header, "x")
+    assert found == tar.TarHeader("a/long/name", 9999999999)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"abc", b"0 a=b\n", b"5 a=b\n", b"999 size=1\n", b"10 size=11\n9 size=1", b"4 a\n", b"6 a=b\n",
+     b"-9 size=1\n"],
+)  # fmt: skip
+def test_damaged_pax_headers(data: bytes) -> None:
+    if data == b"6 a=b\n":
+        assert tar.decode_pax(data, tar.TarHeader("n", 3), "x") == tar.TarHeader("n", 3)
+        return
+    with pytest.raises(FormatError):
+        tar.decode_pax(data, tar.TarHeader("n", 3), "x")
+
+
+def test_pax_numbers_over_a_limit() -> None:
+    for value in (b"9223372036854775808", b"1" * 30, b"-1", b"x"):
+        record = b" size=" + value + b"\n"
+        data = b"%d" % (len(record) + 2) + record
+        with pytest.raises(LimitError, match="size of"):
+            tar.decode_pax(data, tar.TarHeader("n", 3), "x")
+    with pytest.raises(LimitError, match="at most 65536"):
+        tar.verified_pax_size(65_537, "x")
+
+
+@given(st.binary(max_size=200))
+def test_any_pax_bytes(data: bytes) -> None:
+    with contextlib.suppress(FormatError):
+        assert tar.decode_pax(data, tar.TarHeader("n", 3), "x").size >= 0
+
+
+@given(st.lists(NAMES, unique=True, max_size=5), st.sampled_from(["sha1", "sha256"]))
+def test_manifest_there_and_back(names: list[str], algorithm: str) -> None:
+    width = {"sha1": 40, "sha256": 64}[algorithm]
+    digests = [(name, f"{at:0{width}x}") for at, name in enumerate(names)]
+    text = encode_manifest(algorithm, digests)
+    assert len(text) == manifest_length(algorithm, names)
+    found = decode_manifest(text, "x")
+    assert [(line.name, line.digest) for line in found] == digests
+    assert {line.algorithm for line in found} <= {algorithm.upper()}
+
+
+def test_manifests_of_others() -> None:
+    text = f"SHA1(a b.ovf)= {'0A' * 20}\r\n\r\nSHA256 (c.vmdk) = {'1f' * 32}\nSHA512(d)={'ab' * 64}"
+    found = decode_manifest(text.encode(), "x")
+    assert [(line.name, line.algorithm) for line in found] == [
+        ("a b.ovf", "SHA1"), ("c.vmdk", "SHA256"), ("d", "SHA512"),
+    ]  # fmt: skip
+    assert found[0].digest == "0a" * 20
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["SHA1(a)= 12", "MD5(a)= 0123", f"SHA1(a) {'0' * 40}", f"SHA256(a)= {'0' * 40}", "a", "\0",
+     f"SHA1(a)= {'0' * 40}\nSHA1(a)= {'0' * 40}"],
+)  # fmt: skip
+def test_damaged_manifests(text: str) -> None:
+    with pytest.raises(FormatError):
+        decode_manifest(text.encode(), "x")
+
+
+def test_a_manifest_that_is_too_long() -> None:
+    with pytest.raises(LimitError, match="over 1048576 bytes"):
+        decode_manifest(bytes((1 << 20) + 1), "x")
+
+
+def test_algorithms() -> None:
+    assert (verified_algorithm("sha1"), verified_algorithm("none")) == ("sha1", None)
+    for name in ("md5", "SHA256", "sha512", ""):
+        with pytest.raises(RequestError, match="sha256, sha1, none"):
+            verified_algorithm(name)

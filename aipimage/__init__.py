@@ -19,9 +19,11 @@ prints, reads the environment or configures logging. Errors are :class:`AipImage
 
 from __future__ import annotations
 
+import importlib
 import os
-from collections.abc import Sequence
-from typing import BinaryIO
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from aipimage.errors import (
     AipImageError,
@@ -74,6 +76,9 @@ from aipimage.version import __version__
 from aipimage.volumes.image import Image
 from aipimage.volumes.layout import DiskInfo, Preparation, VolumeInfo, disk_info
 
+if TYPE_CHECKING:
+    from aipimage.vmdk.convert import ConvertResult
+
 __all__ = [
     "AipImageError",
     "BlockSource",
@@ -82,6 +87,7 @@ __all__ = [
     "ChainMember",
     "ChangedBitmap",
     "Changes",
+    "ConvertResult",
     "CopyResult",
     "CreateResult",
     "Damage",
@@ -117,6 +123,7 @@ __all__ = [
     "add_password",
     "add_recovery_key",
     "change_password",
+    "convert",
     "create",
     "find_chain",
     "join",
@@ -171,8 +178,8 @@ def create(
     Args:
         path: of the new image, or a binary file object (a pipe, say) that it is written to in one
             pass.
-        sources: paths of files or block devices, seekable binary file objects, or
-            :class:`BlockSource` objects.
+        sources: paths of files or block devices, which are read as they are; seekable binary file
+            objects; or :class:`BlockSource` objects, such as what ``aipimage.vmdk.open`` gives.
         compress: ``"none"``, ``"zstd"`` or ``"zstd:LEVEL"``. Frames that do not become smaller are
             stored as they are.
         encrypt: ``"aes-128"``, ``"aes-256"``, ``"authenticate"`` (not encrypted, but tampering is
@@ -333,6 +340,97 @@ def merge(
     )  # fmt: skip
 
 
+def convert(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str] | BinaryIO,
+    *,
+    format: str | None = None,
+    disk: int | Sequence[int] | None = None,
+    password: str | None = None,
+    search: Sequence[str | os.PathLike[str]] = (),
+    source_format: str | None = None,
+    allow_outside: bool = False,
+    subformat: str | None = None,
+    adapter: str | None = None,
+    hardware: int | None = None,
+    cid: int | None = None,
+    split: int | None = None,
+    level: str | None = None,
+    compress: str | None = None,
+    encrypt: str | None = None,
+    comment: str = "",
+    include_free: bool = False,
+    appliance: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    threads: int | None = None,
+    executor: Executor | None = None,
+    progress: ProgressCallback | None = None,
+) -> ConvertResult:
+    """Convert a point in time of a chain to a virtual disk, a virtual disk to an image, and either
+    to plain bytes, in one pass and without a copy in between.
+
+    A file that is written is called ``target.partial`` until it is whole and durable.
+
+    Args:
+        source: an ``.aiv`` image, any part or member of a chain; a ``.vmdk``; an ``.ova``; or a raw
+            disk. Its name says which it is, never its content: everything that is not called
+            ``.aiv``, ``.aii``, ``.vmdk`` or ``.ova`` is raw, whatever it begins with.
+        target: a path, a block device (raw only), or a binary file object that is written in one
+            pass: raw, ``streamOptimized``, ``.aiv`` or ``.ova``, the last of these in two passes
+            over the source.
+        format: ``"vmdk"``, ``"raw"``, ``"aiv"``, ``"ova"`` or ``"ovf"``; as the target's name ends
+            where not given (``.raw`` and ``.img`` are raw).
+        disk: number of the disk of an image, 0 by default; of an appliance a list of them, all by
+            default.
+        password: of an encrypted ``.aiv``, whether it is the source or the target.
+        search: directories where other images of the chain lie, or the parents of a ``.vmdk``,
+            besides the source's own.
+        source_format: ``"aiv"``, ``"vmdk"``, ``"ova"`` or ``"raw"``, against what the name says.
+        allow_outside: let a ``.vmdk`` name files outside of its directory and of ``search``.
+        subformat: of a VMDK: ``"monolithicSparse"``, the default; ``"monolithicFlat"``,
+            ``"twoGbMaxExtentSparse"``, ``"twoGbMaxExtentFlat"``, ``"streamOptimized"``, the default
+            for a file object; ``"vmfs"``.
+        adapter: ``"lsilogic"`` by default, ``"buslogic"`` or ``"ide"``; in an appliance also
+            ``"lsilogicsas"``, ``"pvscsi"`` or ``"sata"``. hardware: version of the virtual
+            hardware. cid: content ID of the VMDK, 32 bits; random where not given.
+        split: bytes of an extent of a ``twoGbMaxExtent`` disk at most, or of a part of an ``.aiv``.
+        level: of a ``streamOptimized`` disk: ``"fast"``, the default, or ``"dense"``.
+        compress, encrypt, comment, include_free: of an ``.aiv``; see :func:`create`.
+        appliance: of an ``.ova`` or ``.ovf``: ``name``, ``os``, ``firmware`` (``"bios"``,
+            ``"efi"``), ``cpus``, ``memory`` (bytes), ``networks`` (names), ``nic``, ``manifest``
+            (``"sha256"``, ``"sha1"``, ``"none"``). What is not given is seen from the disks, or has
+            a sensible default.
+        overwrite: replace what is there, once the new target is whole.
+        resume: go on with an interrupted conversion of the same source, where a file has got so
+            far that there is something to go on from; else begin anew.
+        threads: worker threads; as many as there are processors by default. executor: does the work
+            instead of threads of our own, except for an ``.aiv``.
+        progress: called about ten times a second with a :class:`Progress`; returning ``False``
+            cancels.
+
+    Returns:
+        what was made, what the new machine needs, and what to look at.
+
+    Raises:
+        RequestError, PasswordError, TargetError: the request cannot be carried out; nothing was
+            written.
+        FormatError, IntegrityError, IncompleteError: the source is damaged, or files of it are
+            missing. SourceError: it cannot be read. StorageError: the target cannot be written.
+        CancelledError: the callback said so.
+    """
+    # Importing the package is to stay light: few who make images convert them.
+    from aipimage.vmdk.convert import convert as converted
+
+    return converted(
+        source, target, format=format, subformat=subformat, disk=disk, password=password,
+        search=search, source_format=source_format, allow_outside=allow_outside, adapter=adapter,
+        hardware=hardware, cid=cid, split=split, level=level, compress=compress, encrypt=encrypt,
+        comment=comment, include_free=include_free, appliance=appliance, overwrite=overwrite,
+        resume=resume, threads=threads, executor=executor, progress=progress,
+    )  # fmt: skip
+
+
 def survey(source: SourceLike) -> DiskInfo:
     """Look at a disk, or at a volume without a partition table: what is on it, what is in use.
 
@@ -350,3 +448,14 @@ def survey(source: SourceLike) -> DiskInfo:
     finally:
         if opened is not source:
             opened.close()
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """Load what belongs to virtual disks when it is first asked for."""
+        if name == "vmdk":
+            return importlib.import_module("aipimage.vmdk")
+        if name == "ConvertResult":
+            return importlib.import_module("aipimage.vmdk.convert").ConvertResult
+        raise AttributeError(f"module 'aipimage' has no attribute {name!r}")

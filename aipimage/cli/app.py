@@ -19,7 +19,16 @@ from aipimage import (
     StorageError,
     __version__,
 )
-from aipimage.cli import creating, inspecting, merging, passwd, repairing, restoring, splitting
+from aipimage.cli import (
+    converting,
+    creating,
+    inspecting,
+    merging,
+    passwd,
+    repairing,
+    restoring,
+    splitting,
+)
 from aipimage.cli.interrupts import InterruptedCommand, Interrupts
 from aipimage.cli.output import ExitCode, Report, printable, say, write_output, write_report
 from aipimage.cli.session import Session
@@ -131,6 +140,7 @@ for _command in (
     inspecting.verify,
     restoring.restoredisk,
     restoring.restorevolume,
+    converting.convert,
     merging.merge,
     repairing.repair,
     splitting.split,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -23,6 +25,7 @@ from aipimage.cli.options import (
 from aipimage.cli.output import Report
 from aipimage.cli.secret import image_password
 from aipimage.cli.session import Session
+from aipimage.cli.virtual import opened_sources, outside_option, source_format_option
 
 
 @click.command(
@@ -55,6 +58,8 @@ from aipimage.cli.session import Session
     show_default=True, help="Bytes of the smallest change that is told apart.",
 )  # fmt: skip
 @search_option
+@source_format_option("raw", "vmdk", "ova")
+@outside_option
 @click.option(
     "--compress", callback=checked_compression, default="zstd", metavar="none|zstd[:LEVEL]",
     show_default=True, help="Level -50 (fast) to 22 (small).",
@@ -99,7 +104,7 @@ from aipimage.cli.session import Session
 def createimage(
     session: Session, /, sources: tuple[str, ...], output: str | None, **options: Any
 ) -> Report:
-    """Make an image of each SOURCE, a disk, volume or file, in one file OUT.aiv.
+    """Make an image of each SOURCE, a disk, volume, file or .vmdk, in one file OUT.aiv.
 
     Of file systems that are known it holds used clusters only; what is in any doubt is taken
     whole. With --parent it holds what changed since that image. It bears its name only once it is
@@ -109,10 +114,15 @@ def createimage(
     password = image_password(session, options["password_file"], options["password_env"])
     if options["recovery_key"] and password is None:
         raise click.UsageError("--recovery-key needs --encrypt or --authenticate, and a password")
-    session.after_failure = lambda: _leftovers(path)
-    with session.progress("creating") as callback:
+    with ExitStack() as stack:
+        disks = opened_sources(
+            sources, path, options["source_format"], options["search"], options["allow_outside"],
+            stack,
+        )  # fmt: skip
+        session.after_failure = lambda: _leftovers(path)
+        callback = stack.enter_context(session.progress("creating"))
         result = aipimage.create(
-            path, list(sources), compress=options["compress"],
+            path, disks, compress=options["compress"],
             encrypt="authenticate" if options["authenticate"] else options["encrypt"],
             password=password, split=options["split"], comment=options["comment"],
             rate=options["rate"], threads=options["threads"],
@@ -121,7 +131,7 @@ def createimage(
             parent=options["parent"], changed=_changed(options["changed"]),
             compare=options["compare"], grain=int(options["grain"]), search=options["search"],
             include_free=options["include_free"],
-            volumes=_chosen(options["volumes"], len(sources)),
+            volumes=_chosen(options["volumes"], len(disks)),
             leave_out_paging=options["leave_out_paging"], frame_size=options["frame"],
             progress=callback,
         )  # fmt: skip
@@ -133,7 +143,8 @@ def createimage(
         else None
     )
     session.after_failure = None
-    return created_report(result, key)
+    told = [warning for disk in disks for warning in getattr(disk, "warnings", ())]
+    return created_report(replace(result, warnings=(*told, *result.warnings)), key)
 
 
 def _checked_request(sources: tuple[str, ...], output: str | None, options: dict[str, Any]) -> str:
@@ -146,11 +157,16 @@ def _checked_request(sources: tuple[str, ...], output: str | None, options: dict
         raise click.UsageError("Missing option '-o' / '--output'.")
     if options["authenticate"] and options["encrypt"]:
         raise click.UsageError("--encrypt authenticates too; give it or --authenticate")
-    _check_chain(len(sources), options)
+    virtual = options["source_format"] == "vmdk" or (
+        options["source_format"] is None and any(each.lower().endswith(".vmdk") for each in sources)
+    )
+    if options["allow_outside"] and not virtual:
+        raise RequestError("--allow-outside is of use only with a .vmdk")
+    _check_chain(len(sources), virtual, options)
     return output
 
 
-def _check_chain(sources: int, options: dict[str, Any]) -> None:
+def _check_chain(sources: int, any_virtual: bool, options: dict[str, Any]) -> None:
     """Refuse, in the words of the options, what the library would refuse in its own."""
     parent, changed = options["parent"], options["changed"]
     if parent is None:
@@ -160,9 +176,10 @@ def _check_chain(sources: int, options: dict[str, Any]) -> None:
                 f"--kind {kind} needs what the image builds on: give --parent IMAGE, or the "
                 "directory of its chain"
             )
-        for name in ("changed", "search"):
-            if options[name]:
-                raise RequestError(f"--{name} is of use only with --parent")
+        if options["changed"]:
+            raise RequestError("--changed is of use only with --parent")
+        if options["search"] and not any_virtual:
+            raise RequestError("--search is of use only with --parent")
     elif options["recovery_key"]:
         raise RequestError(
             "--recovery-key belongs to the first image of a chain, and the others take it over; "

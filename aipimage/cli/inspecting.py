@@ -8,9 +8,11 @@ import click
 
 import aipimage
 from aipimage import Damage, DiskInfo, MemberResult, VerifyResult
+from aipimage.cli.appliances import appliance_report, is_appliance
 from aipimage.cli.chaintree import chain_lines, chain_values
 from aipimage.cli.describe import described, description_lines
 from aipimage.cli.evidence import first_file, is_damage, is_file_or_device, looks_like_image
+from aipimage.cli.linting import disk_verified, is_checked_as_disk
 from aipimage.cli.options import (
     checked_digest,
     checked_percent,
@@ -22,13 +24,14 @@ from aipimage.cli.options import (
 from aipimage.cli.output import ExitCode, Report, counted, human_size, printable
 from aipimage.cli.secret import image_password
 from aipimage.cli.session import Session
+from aipimage.cli.virtual import is_virtual, virtual_report
 from aipimage.cli.volumes import disk_lines, disk_values
 
 _SHOWN = 20
 
 
 @click.command(
-    epilog=example("aipimage info disk.aiv", "aipimage info /dev/sdb"),
+    epilog=example("aipimage info disk.aiv", "aipimage info /dev/sdb", "aipimage info disk.vmdk"),
     short_help="Show what an image or a disk holds.",
 )
 @click.argument("image", metavar="IMAGE|DISK")
@@ -43,9 +46,13 @@ def info(
 ) -> Report:  # fmt: skip
     """Show what IMAGE holds: its devices and volumes, when and where it was made, its digest.
 
-    IMAGE may be any part of a split image, or a disk or volume that is no image yet. An encrypted
-    one shows nothing without its password.
+    IMAGE may be any part of a split image, a virtual disk (.vmdk), an appliance (.ova), or a disk
+    or volume that is no image yet. An encrypted one shows nothing without its password.
     """
+    if not chain and is_virtual(image):
+        return virtual_report(image, search)
+    if not chain and is_appliance(image):
+        return appliance_report(image)
     if not chain and (disk := _disk(image)) is not None:
         values = disk_values(disk)
         return Report(values, disk_lines(values), warnings=disk.warnings)
@@ -70,10 +77,13 @@ def _disk(path: str) -> DiskInfo | None:
 
 
 @click.command(
-    epilog=example("aipimage verify disk.aiv", "aipimage verify --sample 5 disk.aiv"),
-    short_help="Check that an image is whole.",
-)
-@click.argument("image", metavar="IMAGE")
+    epilog=example(
+        "aipimage verify disk.aiv", "aipimage verify --sample 5 disk.aiv",
+        "aipimage verify disk.vmdk",
+    ),
+    short_help="Check that an image or a virtual disk is whole.",
+)  # fmt: skip
+@click.argument("image", metavar="IMAGE|DISK")
 @click.option("--chain", is_flag=True, help="Check all images that it cannot be read without.")
 @search_option
 @click.option(
@@ -92,7 +102,19 @@ def verify(
     session: Session, image: str, chain: bool, search: tuple[str, ...], sample: float | None,
     keyless: bool, digest: str | None, password_file: str | None, password_env: str | None,
 ) -> Report:  # fmt: skip
-    """Check every byte of IMAGE. Exit status 3 says that damage was found."""
+    """Check every byte of IMAGE. Exit status 3 says that damage was found.
+
+    A virtual disk (.vmdk) is checked against the rules of its format: descriptor, headers, tables,
+    markers and compressed grains; what only some programs stumble over is a warning. Of an
+    appliance (.ova) the digests and all disks are checked.
+    """
+    if is_appliance(image) or is_checked_as_disk(image):
+        if keyless or sample is not None or digest is not None or password_file or password_env:
+            raise click.UsageError(
+                "a virtual disk is checked as a whole and has no password; give it without "
+                "--sample, --keyless, --digest and passwords"
+            )
+        return disk_verified(session, image, chain, search)
     if keyless and (sample is not None or digest is not None):
         raise click.UsageError("--keyless checks everything; give it without --sample and --digest")
     path = first_file(image)

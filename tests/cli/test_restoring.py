@@ -59,7 +59,8 @@ def test_the_disk_that_was_asked_for(tmp_path: Path) -> None:
         done(command, tmp_path / "o.aiv", tmp_path / "t.raw", "--disk", 1, "--force")
         assert (tmp_path / "t.raw").read_bytes() == bytes([2]) * 4096
         ran = invoke(command, tmp_path / "o.aiv", tmp_path / "new.raw", "--disk", 2)
-        assert (ran.code, ran.error) == (1, f"{tmp_path}/o.aiv: has no device 2; it has 2, numbered from 0")
+        told = f"{tmp_path}/o.aiv: has no device 2; it has 2, numbered from 0"
+        assert (ran.code, ran.error) == (1, told)
     assert not (tmp_path / "new.raw").exists()
 
 

@@ -228,5 +228,5 @@ def test_a_volume_that_was_left_out(made: Made, tmp_path: Path) -> None:
     aipimage.create(tmp_path / "v.aiv", [made.disk], volumes=[2])
     with aipimage.open(tmp_path / "v.aiv") as image:
         assert restore_volume(image, tmp_path / "t").volume == 2
-        with pytest.raises(RequestError, match="no volume 1, which was left out.* volume 2 of disk"):
+        with pytest.raises(RequestError, match=r"no volume 1, which was left out.* volume 2 of"):
             restore_volume(image, tmp_path / "u", volume=1)

@@ -1,0 +1,55 @@
+"""``aipimage info`` of an OVA."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import aipimage
+from aipimage.cli.evidence import is_file_or_device
+from aipimage.cli.output import Report, aligned, counted, human_size, printable
+from aipimage.cli.virtual import virtual_values
+from aipimage.cli.volumes import disk_lines, disk_values
+
+
+def is_appliance(path: str) -> bool:
+    """Whether a file is to be taken for an appliance: its name says so."""
+    return path.lower().endswith(".ova") and is_file_or_device(path)
+
+
+def appliance_report(path: str) -> Report:
+    """What ``info`` says of an appliance, its files, its disks and the volumes on them.
+
+    Raises:
+        AipImageError: it is none, or cannot be read.
+    """
+    from aipimage.vmdk.ovf.archive import open_ova
+
+    disks: list[dict[str, Any]] = []
+    warnings: list[str] = []
+    with open_ova(path) as appliance:
+        for number in range(len(appliance.disks)):
+            with appliance.open_disk(number) as disk:
+                found = aipimage.survey(disk)
+                disks.append(disk_values(found) | virtual_values(disk))
+                warnings += [*disk.warnings, *found.warnings]
+        values: dict[str, Any] = {
+            "path": path, "kind": "ova", "name": printable(appliance.envelope.name),
+            "files": [
+                {"name": printable(each.name), "size": each.size} for each in appliance.members
+            ],
+            "manifest": bool(appliance.manifest), "disks": disks,
+        }  # fmt: skip
+    return Report(values, _lines(values), warnings=tuple(warnings))
+
+
+def _lines(values: dict[str, Any]) -> list[str]:
+    rows = [
+        ("  machine", values["name"]),
+        ("  manifest", "digests of all files" if values["manifest"] else "none"),
+    ]
+    lines = [printable(values["path"]), *aligned([row for row in rows if row[1]])]
+    lines += ["files", *aligned([
+        (f"  {each['name']}", human_size(each["size"])) for each in values["files"]
+    ])]  # fmt: skip
+    lines.append(counted(len(values["disks"]), "disk"))
+    return lines + [line for disk in values["disks"] for line in disk_lines(disk)]

@@ -1,0 +1,100 @@
+"""Conversion between images, virtual disks and plain bytes, in one pass and without a copy in
+between.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from typing import Any, BinaryIO
+
+from aipimage.errors import PasswordError
+from aipimage.io.chain.members import searched
+from aipimage.io.progress import ProgressCallback
+from aipimage.io.storage import DEFAULT, Storage, StrPath
+from aipimage.vmdk.converting.formats import check_options, format_of_source, format_of_target
+from aipimage.vmdk.converting.request import Request
+from aipimage.vmdk.converting.result import ConvertResult
+from aipimage.vmdk.converting.sources import open_for_conversion, refuse_file
+from aipimage.vmdk.converting.toimage import to_image
+from aipimage.vmdk.converting.toraw import to_raw
+
+__all__ = ["ConvertResult", "convert"]
+
+
+def convert(
+    source: StrPath,
+    target: StrPath | BinaryIO,
+    *,
+    format: str | None = None,
+    subformat: str | None = None,
+    disk: int | Sequence[int] | None = None,
+    password: str | None = None,
+    search: Sequence[StrPath] = (),
+    source_format: str | None = None,
+    allow_outside: bool = False,
+    adapter: str | None = None,
+    hardware: int | None = None,
+    cid: int | None = None,
+    split: int | None = None,
+    level: str | None = None,
+    compress: str | None = None,
+    encrypt: str | None = None,
+    comment: str = "",
+    include_free: bool = False,
+    appliance: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    threads: int | None = None,
+    executor: Executor | None = None,
+    progress: ProgressCallback | None = None,
+    storage: Storage = DEFAULT,
+) -> ConvertResult:
+    """Convert a disk; the public form, with what each argument means, is
+    :func:`aipimage.convert`. ``storage``: how files are reached.
+    """
+    stream = not isinstance(target, (str, os.PathLike))
+    name = None if stream else target
+    kind = format_of_target(name, format, storage)  # type: ignore[arg-type]
+    disk_options = {
+        "subformat": subformat, "adapter": adapter, "hardware": hardware, "cid": cid,
+        "split": split, "level": level,
+    }  # fmt: skip
+    image_options = {"compress": compress, "encrypt": encrypt, "comment": comment, "split": split}
+    check_options(
+        kind,
+        disk_options | image_options
+        | {"include_free": include_free, "appliance": appliance, "resume": resume},
+    )  # fmt: skip
+    request = Request(
+        target, kind, disk, _given(disk_options),
+        _given(image_options) | {"include_free": include_free}, dict(appliance or {}),
+        overwrite, resume, threads, executor, progress, storage, password,
+    )  # fmt: skip
+    own = format_of_source(source, source_format) == "aiv"
+    if password is not None and not own and encrypt is None:
+        raise PasswordError("a password is of use only for an .aiv image, or one to be encrypted")
+    with open_for_conversion(
+        source, source_format, password=password if own else None,
+        search=searched(search),
+        allow_outside=allow_outside, storage=storage,
+    ) as opened:  # fmt: skip
+        if request.path is not None:
+            refuse_file(request.path, opened.files, storage)
+        if kind == "raw":
+            return to_raw(request, opened)
+        if kind == "aiv":
+            return to_image(request, opened)
+        if kind == "vmdk":
+            from aipimage.vmdk.converting.todisk import to_disk
+
+            return to_disk(request, opened)
+        from aipimage.vmdk.converting.toappliance import to_appliance
+
+        return to_appliance(request, opened)
+
+
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that were given."""
+    return {name: value for name, value in options.items() if value is not None}

@@ -1,0 +1,113 @@
+"""Which format a name stands for. Content is never asked: a disk could hold the first bytes of any
+format, and would then be read as that (hostile-inputs class 37).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+
+from aipimage.errors import RequestError
+from aipimage.io.storage import Storage, StrPath
+
+SOURCE_FORMATS = ("aiv", "vmdk", "ova", "raw")
+TARGET_FORMATS = ("vmdk", "raw", "aiv", "ova", "ovf")
+_SUFFIXES = {
+    ".vmdk": "vmdk", ".raw": "raw", ".img": "raw", ".aiv": "aiv", ".aii": "aiv", ".ova": "ova",
+    ".ovf": "ovf",
+}  # fmt: skip
+_IMAGE = re.compile(r"\.(aiv|aii)(\.\d{3,5})?$", re.IGNORECASE)
+_BYTES = re.compile(r"-(flat|f\d{3}|rdmp?|ctk)\.vmdk$", re.IGNORECASE)
+_PIECE = re.compile(r"-(s\d{3}|delta|sesparse)\.vmdk$", re.IGNORECASE)
+_DISKS = {"vmdk", "ova", "ovf"}
+_FOR: Mapping[str, set[str]] = {
+    "subformat": {"vmdk"}, "cid": {"vmdk"}, "adapter": _DISKS, "hardware": _DISKS, "level": _DISKS,
+    "split": {"vmdk", "aiv"}, "compress": {"aiv"}, "encrypt": {"aiv"}, "comment": {"aiv"},
+    "include_free": {"aiv"}, "appliance": {"ova", "ovf"}, "resume": {"vmdk", "raw", "aiv"},
+}  # fmt: skip
+
+
+def format_of_target(target: StrPath | None, given: str | None, storage: Storage) -> str:
+    """Return the format that a target is to have: the one given, or what its name ends in.
+
+    Args:
+        target: ``None`` for a stream.
+
+    Raises:
+        RequestError: neither says it, or there is no such format.
+    """
+    if given is not None:
+        if given not in TARGET_FORMATS:
+            raise RequestError(f"unknown format {given!r}: use one of {', '.join(TARGET_FORMATS)}")
+        return given
+    if target is None:
+        raise RequestError("a stream has no name that tells the format; give it (--format)")
+    name = os.fspath(target)
+    found = _SUFFIXES.get(os.path.splitext(name)[1].lower())
+    if found is not None:
+        return found
+    if storage.exists(name) and storage.stat(name).is_block_device:
+        return "raw"
+    raise RequestError(
+        f"{name}: its name does not tell the format; give it (--format), or end the name with "
+        f"{', '.join(_SUFFIXES)}"
+    )
+
+
+def format_of_source(path: StrPath, given: str | None) -> str:
+    """Return how a source is read: as given, or as its name ends; everything else is raw.
+
+    Raises:
+        RequestError: the name is that of an extent or a descriptor, which is no disk; or there is
+            no such format.
+    """
+    if given is not None:
+        if given not in SOURCE_FORMATS:
+            raise RequestError(
+                f"unknown source format {given!r}: use one of {', '.join(SOURCE_FORMATS)}"
+            )
+        return given
+    name = os.path.basename(os.fspath(path))
+    if _IMAGE.search(name):
+        return "aiv"
+    if holds_bytes(name):
+        raise extent_error(path)
+    suffix = os.path.splitext(name)[1].lower()
+    if suffix == ".ovf":
+        raise RequestError(f"{name}: only describes a machine; give the .vmdk files beside it")
+    return suffix[1:] if suffix in (".vmdk", ".ova") else "raw"
+
+
+def holds_bytes(path: StrPath) -> bool:
+    """Whether a name is one of extents that hold a disk's bytes as they are. They could begin like
+    a descriptor, so they are never opened as a virtual disk.
+    """
+    return _BYTES.search(os.fspath(path)) is not None
+
+
+def is_piece(path: StrPath) -> bool:
+    """Whether a name is one that extents of a virtual disk mostly have; it may be a disk's own."""
+    return _PIECE.search(os.fspath(path)) is not None
+
+
+def extent_error(path: StrPath) -> RequestError:
+    """The error for a file that is only an extent of a virtual disk."""
+    return RequestError(
+        f"{os.fspath(path)}: is an extent of a virtual disk; give the .vmdk file with the "
+        "descriptor instead, or --source-format raw to take its bytes as they are"
+    )
+
+
+def check_options(format: str, given: Mapping[str, object]) -> None:
+    """Refuse options that the target's format does not have, rather than ignore them.
+
+    Args:
+        given: options by their names; those that are ``None``, empty or false were not given.
+    """
+    for name, value in given.items():
+        if value is None or value is False or value == "" or format in _FOR[name]:
+            continue
+        option = name.replace("_", "-")
+        formats = " or ".join(sorted(_FOR[name]))
+        raise RequestError(f"{option} belongs to a target of format {formats}, not {format}")

@@ -1,0 +1,215 @@
+"""What is converted: the disks of an image, a virtual disk, or plain bytes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Self
+
+from aipimage.errors import AipImageError, FormatError, RequestError
+from aipimage.io.chain.members import peek_header
+from aipimage.io.device import Device
+from aipimage.io.image import open_image
+from aipimage.io.restore import Placed, check_ranges
+from aipimage.io.sources import BlockSource, open_source
+from aipimage.io.storage import DEFAULT, Storage, StrPath
+from aipimage.vmdk.converting.formats import extent_error, format_of_source, is_piece
+from aipimage.vmdk.descriptor import FIRST_LINE
+from aipimage.vmdk.layout import COWD_MAGIC, SESPARSE_MAGIC, SPARSE_MAGIC
+from aipimage.vmdk.opening import open_vmdk
+from aipimage.vmdk.ovf.archive import open_ova
+from aipimage.vmdk.source import VmdkSource
+from aipimage.volumes.image import Image
+from aipimage.volumes.restoring.imagesource import ImageSource
+from aipimage.volumes.restoring.notes import left_out_warnings
+
+_MARKS = (FIRST_LINE.encode(), SPARSE_MAGIC, COWD_MAGIC, SESPARSE_MAGIC.to_bytes(4, "little"))
+
+
+@dataclass(slots=True)
+class Opened:
+    """A source that was opened.
+
+    Attributes:
+        path: as given. format: ``aiv``, ``vmdk``, ``ova`` or ``raw``.
+        disks: each as a block source. image: of an ``.aiv``, whose disks have the same numbers.
+        files: paths of all files that it is known to lie in.
+        warnings: sentences.
+    """
+
+    path: str
+    format: str
+    disks: Sequence[BlockSource] = ()
+    image: Image | None = None
+    files: tuple[str, ...] = ()
+    warnings: list[str] = field(default_factory=list)
+    _stack: ExitStack = field(default_factory=ExitStack)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def check(self, disk: int) -> None:
+        """Walk the maps of a disk of an image, before a target is touched.
+
+        Raises:
+            FormatError, IntegrityError: a map is damaged, or data was lost before a repair.
+            IncompleteError: a file of its chain that holds data of the disk is not there.
+        """
+        if self.image is not None:
+            check_ranges(self.image, disk, [Placed(0, self.disks[disk].size, 0)])
+            self.warnings += left_out_warnings(self.image.devices[disk])
+
+    def device(self, disk: int) -> Device | BlockSource:
+        """A disk as a writer reads it fastest: the image's own device where there is one."""
+        return self.image.devices[disk] if self.image is not None else self.disks[disk]
+
+
+def open_for_conversion(
+    path: StrPath, format: str | None, *, password: str | None, search: Sequence[StrPath],
+    allow_outside: bool, storage: Storage,
+) -> Opened:  # fmt: skip
+    """Open a source as its name says, or as ``format`` does.
+
+    Raises:
+        RequestError: it is an extent, an image under another name, or empty; or an option does not
+            fit it. FormatError, IntegrityError, PasswordError, SourceError: as opening it raises.
+    """
+    kind = format_of_source(path, format)
+    opened = Opened(os.fspath(path), kind)
+    try:
+        if kind == "aiv":
+            _open_image(opened, password, search, storage)
+        elif kind == "vmdk":
+            _open_disk(opened, format is None, search, allow_outside, storage)
+        elif kind == "ova":
+            _open_appliance(opened, storage)
+        else:
+            _open_bytes(opened, format is None, storage)
+    except BaseException:
+        opened._stack.close()
+        raise
+    for disk in opened.disks:
+        if disk.size == 0:
+            opened._stack.close()
+            raise RequestError(f"{disk.name}: has a size of 0 bytes; there is nothing to convert")
+    return opened
+
+
+def _open_image(
+    opened: Opened, password: str | None, search: Sequence[StrPath], storage: Storage
+) -> None:
+    image = open_image(opened.path, password, search=search, make=Image, storage=storage)
+    assert isinstance(image, Image)
+    opened._stack.callback(image.close)
+    opened.image = image
+    opened.disks = tuple(ImageSource(device) for device in image.devices)
+    opened.files = tuple(file.name for file in image.stream.files)
+
+
+def _open_disk(
+    opened: Opened, by_name: bool, search: Sequence[StrPath], allow_outside: bool, storage: Storage
+) -> None:
+    disk = open_disk(
+        opened.path, by_name=by_name, search=search, allow_outside=allow_outside, storage=storage
+    )
+    opened._stack.callback(disk.close)
+    opened.disks = (disk,)
+    opened.files = files_of(disk)
+    opened.warnings += disk.warnings
+
+
+def _open_appliance(opened: Opened, storage: Storage) -> None:
+    opened.disks = open_appliance(opened.path, opened._stack, storage)
+    opened.files = (opened.path,)
+    opened.warnings += [each for disk in opened.disks for each in disk.warnings]
+
+
+def open_appliance(
+    path: StrPath, stack: ExitStack, storage: Storage = DEFAULT
+) -> tuple[VmdkSource, ...]:
+    """Open all disks of an OVA, in the order of its descriptor; they are closed with the stack.
+
+    Raises:
+        RequestError: it has none. Others as opening an appliance and a virtual disk raise.
+    """
+    appliance = stack.enter_context(open_ova(path, storage=storage))
+    if not appliance.disks:
+        raise RequestError(f"{appliance.name}: an appliance without disks")
+    disks = []
+    for number in range(len(appliance.disks)):
+        disks.append(appliance.open_disk(number))
+        stack.callback(disks[-1].close)
+    return tuple(disks)
+
+
+def open_disk(
+    path: StrPath, *, by_name: bool, search: Sequence[StrPath] = (), allow_outside: bool = False,
+    storage: Storage = DEFAULT,
+) -> VmdkSource:  # fmt: skip
+    """Open a virtual disk; a file that by its name may be an extent gets the better advice.
+
+    Raises:
+        RequestError: it is an extent. Others as :func:`aipimage.vmdk.open`.
+    """
+    try:
+        return open_vmdk(path, search=search, allow_outside=allow_outside, storage=storage)
+    except FormatError:
+        if by_name and is_piece(path):
+            raise extent_error(path) from None
+        raise
+
+
+def files_of(disk: VmdkSource) -> tuple[str, ...]:
+    """All files of a virtual disk and of its parents."""
+    return tuple(path for member in disk.members for path in member.files)
+
+
+def _open_bytes(opened: Opened, by_name: bool, storage: Storage) -> None:
+    disk = open_source(opened.path, storage)
+    opened._stack.callback(disk.close)
+    opened.disks, opened.files = (disk,), (opened.path,)
+    head = bytearray(min(len(FIRST_LINE), disk.size))
+    disk.read_into(head, 0)
+    if bytes(head).startswith(_MARKS):
+        opened.warnings.append(
+            f"{opened.path}: begins like a virtual disk and is taken as plain bytes, as its name "
+            "says; if it is one, say so (--source-format vmdk)"
+        )
+    if by_name and _is_image(opened.path, storage):
+        raise RequestError(
+            f"{opened.path}: begins like an .aiv image but is not named like one; say what it is "
+            "(--source-format aiv or raw)"
+        )
+
+
+def _is_image(path: str, storage: Storage) -> bool:
+    try:
+        peek_header(storage, path)
+    except AipImageError:
+        return False
+    return True
+
+
+def refuse_file(target: StrPath, files: Sequence[str], storage: Storage = DEFAULT) -> None:
+    """Refuse a target that is one of the files of a source, under whatever name.
+
+    Raises:
+        RequestError: it is.
+    """
+    if not storage.exists(target):
+        return
+    place = storage.stat(target)
+    for file in files:
+        if not storage.exists(file):
+            continue
+        there = storage.stat(file)
+        if (there.device, there.inode) == (place.device, place.inode):
+            raise RequestError(
+                f"{os.fspath(target)}: is the source itself, or a file of it; give the target "
+                "another name"
+            )

@@ -1,0 +1,114 @@
+"""Conversion to plain bytes: a file, a stream, or a block device."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from aipimage.errors import RequestError
+from aipimage.io.restore import Placed, restore_ranges
+from aipimage.io.sinks import BlockSink, TargetInfo, look_at_target, open_target
+from aipimage.io.sources import place_of
+from aipimage.vmdk.converting.copying import Copied, copy_blocks
+from aipimage.vmdk.converting.rawstream import RawStream
+from aipimage.vmdk.converting.rawtarget import open_raw_file
+from aipimage.vmdk.converting.request import Request, chosen_disk
+from aipimage.vmdk.converting.result import ConvertResult
+from aipimage.vmdk.converting.sources import Opened
+from aipimage.volumes.restoring.job import clear_tail
+
+
+def to_raw(request: Request, opened: Opened) -> ConvertResult:
+    """Write a disk as plain bytes; of an image every frame is verified before it is written.
+
+    Raises:
+        TargetError, RequestError: nothing was written. IntegrityError, FormatError, SourceError:
+            the source is damaged or cannot be read. StorageError: the target cannot be written.
+    """
+    started = time.monotonic()
+    disk = chosen_disk(request, opened)
+    opened.check(disk)
+    job = _RawJob(request, opened, disk)
+    path = request.path
+    if path is None:
+        job.to_stream()
+    elif (info := look_at_target(path, request.storage)).is_device:
+        job.to_device(info)
+        if info.size > job.size:
+            opened.warnings.append(
+                f"{path}: is larger than the disk, whose partition table is as it was"
+            )
+    else:
+        job.to_file(path)
+    return ConvertResult(
+        opened.path, opened.format, path, "raw", None, (disk,), job.size, job.copied.written,
+        job.stored, () if path is None else (path,), job.copied.unreadable, None, None,
+        job.start > 0, time.monotonic() - started, (), tuple(opened.warnings),
+    )  # fmt: skip
+
+
+class _RawJob:
+    """One disk to one target.
+
+    Attributes:
+        size: bytes of the disk. start: of these, from where on they are written. stored: bytes that
+            the target takes.
+    """
+
+    def __init__(self, request: Request, opened: Opened, disk: int) -> None:
+        self._request, self._opened, self._disk = request, opened, disk
+        self._source = opened.disks[disk]
+        self.size = self.stored = self._source.size
+        self.start = 0
+        self.copied = Copied()
+
+    def to_stream(self) -> None:
+        """Write all bytes, zeros too."""
+        self._refuse_resume("a stream")
+        self._written(RawStream(self._request.stream, self.size))
+
+    def to_device(self, info: TargetInfo) -> None:
+        """Write to a block device; what its end held is cleared where it is larger."""
+        self._refuse_resume(info.name)
+        sink = open_target(info.name, self.size, force=True, storage=self._request.storage)
+        self._written(sink, info)
+
+    def to_file(self, path: str) -> None:
+        """Write a new file, or go on with what an interrupted run left of it."""
+        request = self._request
+        sink = open_raw_file(
+            path, self.size, self._identity(), self._source.read_into,
+            overwrite=request.overwrite, resume=request.resume, storage=request.storage,
+        )  # fmt: skip
+        self.start = sink.start
+        self._written(sink)
+        self.stored = sink.stored
+
+    def _identity(self) -> Mapping[str, object]:
+        return {"place": place_of(self._source), "source": self._source.fingerprint()}
+
+    def _refuse_resume(self, name: str) -> None:
+        if self._request.resume:
+            raise RequestError(f"{name}: only a file can be gone on with; leave --resume out")
+
+    def _written(self, sink: BlockSink, info: TargetInfo | None = None) -> None:
+        """Fill the target and finish it; what fails leaves nothing that looks whole."""
+        try:
+            self._fill(sink)
+            if info is not None:
+                clear_tail(sink, info, self.size)
+            sink.finish()
+        except BaseException:
+            sink.abort()
+            raise
+
+    def _fill(self, sink: BlockSink) -> None:
+        request, image = self._request, self._opened.image
+        if image is None:
+            self.copied = copy_blocks(self._source, self.start, sink, **request.workers)
+            return
+        placed = [Placed(self.start, self.size - self.start, self.start)]
+        counts = restore_ranges(
+            image, self._disk, placed, sink, request.executor, request.threads, request.progress
+        )
+        self.copied = Copied(counts.written, counts.unreadable)

@@ -66,9 +66,12 @@ def _wrong(path: str, check: str, disk: Overlay) -> str:
 
 
 def build_chain(
-    folder: str, full: str, source: str, pool: str, state: str, count: int, each: int
-) -> dict[str, Any]:
+    folder: str, full: str, source: str, pool: str, state: str, count: int, each: int,
+    used: bool = False,
+) -> dict[str, Any]:  # fmt: skip
     """Build ``count`` increments on a full image, each of ``each`` clusters out of a pool.
+
+    With ``used`` they keep used clusters only, as the full image then does.
 
     The last state of the disk is written down in ``state``, for ``Overlay.load``. The values
     ``first`` and ``last`` are the median seconds of the first and of the last 20 increments.
@@ -87,7 +90,7 @@ def build_chain(
         with measure.timed():
             made = library.create(
                 path, [overlay], compress="zstd:1", parent=parent, changed=_ranges(offsets),
-                include_free=True,
+                include_free=not used,
             )  # fmt: skip
         seconds.append(time.perf_counter() - start)
         if made.changes[0].method != "tracked":

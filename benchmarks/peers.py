@@ -125,6 +125,20 @@ PEERS = (
     ),
 )
 
+
+def _vmdk(name: str, options: str) -> Peer:
+    """Return a way of qemu to write a virtual disk."""
+    command = f"qemu-img convert -f raw -O vmdk {options} {{raw}} {{data}}/disk.vmdk"
+    return Peer(name, ("qemu-img",), command)
+
+
+VMDK_STREAM = (_vmdk("qemu-img streamOptimized", "-o subformat=streamOptimized"),)
+"""It takes minutes, always on one thread."""
+VMDK_SPARSE = (
+    _vmdk("qemu-img monolithicSparse -m 1", "-m 1"),
+    _vmdk("qemu-img monolithicSparse -m 16 -W", "-m 16 -W"),
+)
+
 TOOLS = {
     "qemu-img": ["qemu-img", "--version"],
     "zstd": ["zstd", "--version"],

@@ -2,7 +2,7 @@
 
     python benchmarks/run.py [--dir DIR] [--disk ext4|ntfs] [--runs N] [--json FILE]
                              [--only create,restore,verify,random,scale,memory,
-                                     tracked,compared,depth,merge,volumes]
+                                     tracked,compared,depth,merge,volumes,vmdk]
 
 The corpus is built when it is missing (see ``corpus.py``): only the chosen disk, 5 GB of tmpfs (and
 as much again for its second state, which ``compared`` needs), and up to 10 GB more while running.
@@ -34,6 +34,7 @@ import peers
 import sections
 import states
 import usedonly
+import vmdk
 from measure import Result
 from rows import HEAD, MIB, Bench, Row
 
@@ -49,6 +50,7 @@ SECTIONS: dict[str, tuple[Callable[[Bench], None], float]] = {
     "depth": (longchains.section_depth, 0.6),
     "merge": (longchains.section_merge, 1.7),
     "volumes": (usedonly.section_volumes, 2.6),
+    "vmdk": (vmdk.section_vmdk, 2.5),
 }
 """Each with the memory that its files take in tmpfs at once, as a multiple of the disk's data."""
 
@@ -56,7 +58,9 @@ SECTIONS: dict[str, tuple[Callable[[Bench], None], float]] = {
 def versions() -> dict[str, str]:
     """Versions of the peers and of the Python packages that matter."""
     found = measure.versions(peers.TOOLS)
-    for name in ("aipimage", "zstandard", "cryptography", "numpy", "blake3"):
+    for name in (
+        "aipimage", "zstandard", "cryptography", "numpy", "blake3", "isal", "deflate",
+    ):  # fmt: skip
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found

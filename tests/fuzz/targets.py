@@ -13,6 +13,7 @@ from aipimage.errors import AipImageError
 from aipimage.format.keyarea import KeyArea, decode_key_area, encode_key_area
 from tests.format import samples
 from tests.format.structures import BY_NAME, Structure, sealed_by_digest
+from tests.vmdk import fuzzing_guest, fuzzing_ovf, fuzzing_vmdk
 from tests.volumes import (
     fuzzing_btrfs,
     fuzzing_containers,
@@ -158,8 +159,17 @@ VOLUMES: dict[str, tuple[Target, Callable[[], list[bytes]]]] = {
     "ntfs": (fuzzing_ntfs.fuzz_ntfs, fuzzing_ntfs.seeds),
     "partition_tables": (fuzzing_tables.fuzz_tables, fuzzing_tables.seeds),
     "xfs": (fuzzing_xfs.fuzz_xfs, fuzzing_xfs.seeds),
+    "vmdk_cowd": (fuzzing_vmdk.fuzz_vmdk_cowd, fuzzing_vmdk.seeds_cowd),
+    "vmdk_descriptor": (fuzzing_vmdk.fuzz_vmdk_descriptor, fuzzing_vmdk.seeds_descriptor),
+    "vmdk_grains": (fuzzing_vmdk.fuzz_vmdk_grains, fuzzing_vmdk.seeds_grains),
+    "vmdk_guest": (fuzzing_guest.target, fuzzing_guest.seeds),
+    "vmdk_header": (fuzzing_vmdk.fuzz_vmdk_header, fuzzing_vmdk.seeds_header),
+    "vmdk_markers": (fuzzing_vmdk.fuzz_vmdk_markers, fuzzing_vmdk.seeds_markers),
+    "vmdk_ovf": (fuzzing_ovf.target, fuzzing_ovf.seeds),
+    "vmdk_sesparse": (fuzzing_vmdk.fuzz_vmdk_sesparse, fuzzing_vmdk.seeds_sesparse),
+    "vmdk_tables": (fuzzing_vmdk.fuzz_vmdk_tables, fuzzing_vmdk.seeds_tables),
 }
-"""What lies on disks: these targets repair the checksums of their inputs themselves."""
+"""What lies on disks, and virtual disks: these targets repair checksums themselves."""
 TARGETS |= {name: target for name, (target, _) in VOLUMES.items()}
 
 

@@ -381,8 +381,8 @@ def convert(
             over the source.
         format: ``"vmdk"``, ``"raw"``, ``"aiv"``, ``"ova"`` or ``"ovf"``; as the target's name ends
             where not given (``.raw`` and ``.img`` are raw).
-        disk: number of the disk of an image, 0 by default; of an appliance a list of them, all by
-            default.
+        disk: number of a disk of an image or appliance, from 0. An ``.aiv``, ``.ova`` or ``.ovf``
+            takes a list of them, all by default; else it is 0, with a warning if there are others.
         password: of an encrypted ``.aiv``, whether it is the source or the target.
         search: directories where other images of the chain lie, or the parents of a ``.vmdk``,
             besides the source's own.

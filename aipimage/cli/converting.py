@@ -70,7 +70,7 @@ def _checked_subformat(_: click.Context, __: click.Parameter, value: str | None)
 )  # fmt: skip
 @click.option(
     "--disk", "disks", multiple=True, type=click.IntRange(0), metavar="N",
-    help="Which disk of an image, from 0; of an appliance several, or all.",
+    help="Which disk, from 0; several for .aiv, .ova and .ovf, which get all by default.",
 )  # fmt: skip
 @source_format_option("aiv", "vmdk", "ova", "raw")
 @outside_option

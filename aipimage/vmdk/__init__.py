@@ -1,4 +1,4 @@
-"""Virtual disks in VMware's format, VMDK: every sub-format, read and written.
+"""Virtual disks in VMware's format, VMDK: six sub-formats written, and more of them read.
 
 ``open`` gives a block source, usable wherever one is taken::
 

@@ -1,4 +1,4 @@
-"""The extents that a descriptor names, opened and put one behind the other."""
+"""Opens the extents that a descriptor names, each by its kind, one behind the other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Delta chains: opening what a delta stands on, and what changed from one member to a later one.
+"""Opens what a delta stands on, once ``parents`` has found it, and tells what changed in between.
 
 A delta has the grains that were written since it was made; all else is its parent's. So what the
 deltas between two members have is what changed, and feeds an incremental image::

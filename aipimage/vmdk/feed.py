@@ -1,5 +1,6 @@
-"""Reading a disk grain by grain, in batches on worker threads: only what may hold data is read, and
-grains that turn out to be zeros are left out.
+"""Reads a source grain by grain for the writers, in batches on worker threads.
+
+Only what may hold data is read, and grains that turn out to be zeros are left out.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The records of VMDK files, and nothing else: values <-> bytes, each number checked by name.
+"""Encodes and decodes the headers and markers of hosted extents, each number checked by name.
 
 Sources: VMware "Virtual Disk Format 5.0" technical note, sections "Hosted Sparse Extents",
 "Grain Directory", "Stream-Optimized Compressed Sparse Extents", "ESX Server Sparse Extents"; what

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from aipimage.errors import FormatError, LimitError
+from aipimage.errors import FormatError, IncompleteError, LimitError
 from aipimage.io.storage import DEFAULT, File, Storage, StrPath
 from aipimage.vmdk.assembling import open_extents
 from aipimage.vmdk.descriptor import (
@@ -15,7 +15,7 @@ from aipimage.vmdk.descriptor import (
     looks_like_descriptor,
     parse_descriptor,
 )
-from aipimage.vmdk.extents.cowd import open_cowd
+from aipimage.vmdk.extents.cowd import open_cowd, read_cowd_header
 from aipimage.vmdk.extents.files import source_errors
 from aipimage.vmdk.extents.header import embedded_descriptor
 from aipimage.vmdk.extents.hosted import open_hosted
@@ -130,7 +130,17 @@ def _hosted_disk(file: File) -> DiskMember:
 
 
 def _cowd_disk(file: File) -> DiskMember:
-    """A COWD extent alone: a thin disk of old ESX, or half of a delta."""
+    """A COWD extent alone: a thin disk of old ESX, which qemu opens so too; or half of a delta,
+    which is refused where its header says so.
+    """
+    header = read_cowd_header(file)
+    if header.is_child:
+        parent = header.parent.decode("utf-8", "replace")[:200]
+        below = f" on {parent!r}" if parent else ""
+        raise IncompleteError(
+            f"{file.name}: is the extent of a delta{below}, and no disk without its parent; open "
+            "the descriptor, the small .vmdk file that names the extent"
+        )
     extent = open_cowd(file, None)
     line = ExtentLine("RW", extent.size // SECTOR, "VMFSSPARSE", file.name)
     descriptor = Descriptor(_NO_CID, "vmfsSparse", (line,))

@@ -1,4 +1,4 @@
-"""Finding the parents of a delta: by their CIDs, in directories that the caller has named.
+"""Finds the files of a delta's parents, by their CIDs, in directories that the caller has named.
 
 A path that a file gives is wrong after the first move, and a risk where the file is not one's own
 (hostile-inputs class 21). So ``parentFileNameHint`` only chooses among files that lie beside the

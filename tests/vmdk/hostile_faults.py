@@ -202,12 +202,20 @@ def extent_outside() -> Disk:
     return _text(lines=['RW 2048 FLAT "../a-flat.vmdk" 0'])
 
 
+def extent_subfolder() -> Disk:
+    return _text(lines=['RW 2048 FLAT "folder/a-flat.vmdk" 0'])
+
+
+def extent_noaccess() -> Disk:
+    return _text("custom", ['NOACCESS 2048 FLAT "a-flat.vmdk" 0'])
+
+
 def extent_missing() -> Disk:
     return _text(lines=['RW 2048 FLAT "b-flat.vmdk" 0'])
 
 
 def extent_unreadable() -> Disk:
-    return _text(lines=['RW 2048 FLAT "folder/." 0'])
+    return _text(lines=['RW 2048 FLAT "folder" 0'])
 
 
 def extent_kind() -> Disk:

@@ -18,15 +18,18 @@ from aipimage.errors import (
     FormatError,
     IncompleteError,
     LimitError,
+    RequestError,
     SourceError,
     UnsupportedError,
 )
 from aipimage.io.cache import FrameCache
 from aipimage.io.storage import DEFAULT, Storage
+from aipimage.vmdk.converting.sources import open_disk
 from aipimage.vmdk.extents.cowd import CowdHeader, decode_cowd_header, encode_cowd_header, open_cowd
 from aipimage.vmdk.extents.esx import EsxExtent
 from aipimage.vmdk.extents.sesparse import grain_places, open_sesparse
 from aipimage.vmdk.model import ExtentReader, State
+from aipimage.vmdk.opening import open_vmdk
 from tests.support.faults import FaultySystemCalls, each_fault
 from tests.support.tools import require_programs, run
 from tests.vmdk.deltas_build import Grains, disk, random_grains, write_cowd, write_sesparse
@@ -302,6 +305,47 @@ def test_a_truncation_is_never_a_clean_end(tmp_path: Path, kind: str) -> None:
             content(opened(tmp_path / "x", kind))
 
 
+def test_a_cowd_extent_alone_is_a_disk_with_a_warning(tmp_path: Path) -> None:
+    """Thin disks of old ESX: qemu opens them so, too."""
+    grains = Grains(4096, {1: b"a" * 4096})
+    write_cowd(tmp_path / "thin.vmdk", 100, grains)
+    raw = bytearray((tmp_path / "thin.vmdk").read_bytes())
+    # A root has cylinders, heads and sectors where a child has its parent's name.
+    struct.pack_into("<III", raw, 32, 0x414141, 255, 63)
+    (tmp_path / "thin.vmdk").write_bytes(raw)
+    with open_vmdk(tmp_path / "thin.vmdk") as source:
+        assert (source.size, source.subformat) == (100 * SECTOR, "vmfsSparse")
+        [warning] = source.warnings
+        assert "is an extent without its descriptor" in warning
+        data = bytearray(4096)
+        source.read_into(data, 4096)
+        assert data == b"a" * 4096
+
+
+@pytest.mark.parametrize("changes", [{"parent": b"vm.vmdk"}, {"parent": b"p" * 1024}, {"flags": 2}])
+def test_a_cowd_extent_that_says_it_is_a_child_is_no_disk(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "a.vmdk"
+    write_cowd(path, 100, Grains(4096), **changes)
+    with pytest.raises(IncompleteError, match=r"is the extent of a delta.*open the descriptor"):
+        open_vmdk(path)
+    # With its descriptor it is read as before.
+    opened(path, "cowd", 100).close()
+
+
+def test_a_cowd_extent_called_like_a_deltas_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "vm-000001-delta.vmdk"
+    write_cowd(path, 100, Grains(4096))
+    with pytest.raises(RequestError, match=r"is an extent of a virtual disk; give the \.vmdk file"):
+        open_disk(path, by_name=True)
+    with open_disk(path, by_name=False) as source:
+        assert source.warnings
+    base = disk(tmp_path / "x-delta.vmdk", "cowd", 100, Grains(4096), 1)
+    with open_disk(base, by_name=True) as source:
+        assert not source.warnings
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_another_size_than_the_descriptor_says(tmp_path: Path, kind: str) -> None:
     KINDS[kind][0](tmp_path / "x", 100, Grains(4096))
@@ -373,6 +417,7 @@ def test_a_file_that_changes_while_it_is_read(tmp_path: Path) -> None:
         CowdHeader, flags=st.just(3), capacity=st.integers(0, 2**32 - 1),
         grain_size=st.sampled_from([1, 2, 128, 8192]), gd_offset=st.integers(4, 2**32 - 1),
         gd_entries=st.just(1 << 20), free_sector=st.integers(0, 2**32 - 1), unclean=st.booleans(),
+        parent=st.sampled_from([b"", b"base.vmdk", b"x" * 1024]),
     )
 )  # fmt: skip
 @settings(max_examples=50)

@@ -189,7 +189,7 @@ def test_firmware_as_the_disks_tell_it(tmp_path: Path) -> None:
     assert write_ova(io.BytesIO(), [disk()]).machine.firmware == "bios"
     second = write_ova(io.BytesIO(), [disk(), efi_disk()])
     assert second.machine.firmware == "efi"
-    assert any("starts from efi, which is disk 2" in text for text in second.warnings)
+    assert any("starts from efi, which is disk 1 of the" in text for text in second.warnings)
 
 
 def test_nothing_is_looked_at_where_all_is_said() -> None:

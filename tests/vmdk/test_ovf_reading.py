@@ -15,7 +15,7 @@ import aipimage
 from aipimage.errors import AipImageError, FormatError, LimitError, RequestError, UnsupportedError
 from aipimage.io.storage import DEFAULT
 from aipimage.vmdk.lint import lint
-from aipimage.vmdk.ovf import open_ova, write_ova
+from aipimage.vmdk.ovf import check_ova, open_ova, write_ova
 from aipimage.vmdk.ovf.archive import ArchiveStorage, read_members
 from aipimage.vmdk.ovf.parsing import decode_envelope
 from tests.vmdk import fuzzing_ovf
@@ -204,6 +204,29 @@ def test_class_36_an_extent_outside_of_the_archive(tmp_path: Path) -> None:
         data = ENVELOPE.replace(b'"512"', b'"%d"' % len(text))
         with pytest.raises(AipImageError, match="secret"):
             open_files(tmp_path / "a.ova", {"a.ovf": data, "d.vmdk": text.encode()})
+
+
+DELTA = (
+    b"# Disk DescriptorFile\nversion=1\nCID=00000002\nparentCID=00000001\n"
+    b'parentFileNameHint="base.vmdk"\ncreateType="custom"\nRW 2048 ZERO\n'
+)
+
+
+@pytest.mark.parametrize("told", ["by the disk", "by the package"])
+def test_a_disk_on_a_parent_is_refused(told: str, tmp_path: Path) -> None:
+    """What it does not have would read as zeros."""
+    text = DELTA if told == "by the disk" else DELTA.replace(b"00000001", b"ffffffff")
+    data = ENVELOPE.replace(b'"512"', b'"%d"' % len(text))
+    if told == "by the package":
+        data = data.replace(b"o:fileRef", b'o:parentRef="p" o:fileRef')
+        assert decode_envelope(data, "x").disks[0].parent == "p"
+    path = tmp_path / "a.ova"
+    with pytest.raises(UnsupportedError, match=r"d\.vmdk builds on a parent disk; import it with"):
+        open_files(path, {"a.ovf": data, "d.vmdk": text})
+    with pytest.raises(UnsupportedError, match="builds on a parent"):
+        aipimage.convert(path, tmp_path / "a.raw")
+    found = [(each.severity, each.code) for each in check_ova(path).findings]
+    assert found == [("note", "ova-no-manifest"), ("warning", "ova-file")]
 
 
 def test_class_37_a_raw_disk_is_not_guessed(tmp_path: Path) -> None:

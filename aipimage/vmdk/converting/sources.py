@@ -151,17 +151,23 @@ def open_disk(
     path: StrPath, *, by_name: bool, search: Sequence[StrPath] = (), allow_outside: bool = False,
     storage: Storage = DEFAULT,
 ) -> VmdkSource:  # fmt: skip
-    """Open a virtual disk; a file that by its name may be an extent gets the better advice.
+    """Open a virtual disk; a file that by its name may be an extent gets the better advice. A COWD
+    extent alone could be a whole disk; called like the extent of a delta it is taken for that.
 
     Raises:
         RequestError: it is an extent. Others as :func:`aipimage.vmdk.open`.
     """
+    piece = by_name and is_piece(path)
     try:
-        return open_vmdk(path, search=search, allow_outside=allow_outside, storage=storage)
+        disk = open_vmdk(path, search=search, allow_outside=allow_outside, storage=storage)
     except FormatError:
-        if by_name and is_piece(path):
+        if piece:
             raise extent_error(path) from None
         raise
+    if piece and disk.subformat == "vmfsSparse" and disk.members[0].files == (disk.name,):
+        disk.close()
+        raise extent_error(path)
+    return disk
 
 
 def files_of(disk: VmdkSource) -> tuple[str, ...]:

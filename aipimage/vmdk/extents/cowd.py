@@ -30,6 +30,11 @@ HEADER_SECTORS = 4
 _HEADER = struct.Struct("<4sIIIIIII")
 _UNCLEAN = struct.Struct("<I")
 _UNCLEAN_AT = 1648
+_PARENT_AT = 32
+_PARENT_MAX = 1024
+_PARENT_LEAST = 4
+"""A root has its number of cylinders there, which is below 2^24: three bytes and a zero."""
+_ROOT_FLAG = 0x1
 _KNOWN_FLAGS = 0x3
 
 
@@ -41,7 +46,8 @@ class CowdHeader:
     Attributes:
         version: 1. flags: 3. capacity, grain_size: sectors. gd_offset: of the grain directory.
         gd_entries: its entries, a grain table each. free_sector: the next free one of the file.
-        unclean: the file was not closed.
+        unclean: the file was not closed. parent: ``parentFileName`` of a child; a root has its
+            geometry there, and this is empty.
     """
 
     flags: int
@@ -52,15 +58,24 @@ class CowdHeader:
     free_sector: int
     version: int = 1
     unclean: bool = False
+    parent: bytes = b""
+
+    @property
+    def is_child(self) -> bool:
+        """Whether the header itself says that the extent is half of a delta. Deltas of later ESX do
+        not: there the descriptor alone tells it.
+        """
+        return bool(self.parent) or not self.flags & _ROOT_FLAG
 
 
 def encode_cowd_header(header: CowdHeader) -> bytes:
-    """Return the 2048 bytes of a header; of its texts and generations all are empty."""
+    """Return the 2048 bytes of a header; of its other texts and generations all are empty."""
     data = bytearray(HEADER_SECTORS * SECTOR)
     _HEADER.pack_into(
         data, 0, COWD_MAGIC, header.version, header.flags, header.capacity, header.grain_size,
         header.gd_offset, header.gd_entries, header.free_sector,
     )  # fmt: skip
+    data[_PARENT_AT : _PARENT_AT + len(header.parent)] = header.parent
     _UNCLEAN.pack_into(data, _UNCLEAN_AT, header.unclean)
     return bytes(data)
 
@@ -87,7 +102,26 @@ def decode_cowd_header(data: bytes, name: str) -> CowdHeader:
             f"{name}: a grain directory of {entries} entries is too small for {capacity} sectors"
         )
     (unclean,) = _UNCLEAN.unpack_from(data, _UNCLEAN_AT)
-    return CowdHeader(flags, capacity, grain, gd_offset, entries, free, version, bool(unclean))
+    return CowdHeader(
+        flags, capacity, grain, gd_offset, entries, free, version, bool(unclean), _parent(data)
+    )
+
+
+def _parent(data: bytes) -> bytes:
+    """``parentFileName``, empty where that cannot be a name."""
+    name = data[_PARENT_AT : _PARENT_AT + _PARENT_MAX].partition(b"\0")[0]
+    is_text = len(name) >= _PARENT_LEAST and all(byte >= 0x20 and byte != 0x7F for byte in name)
+    return name if is_text else b""
+
+
+def read_cowd_header(file: File) -> CowdHeader:
+    """Return the header of the extent in a file; errors as :func:`open_cowd`."""
+    return _header_of(ExtentFile(file))
+
+
+def _header_of(file: ExtentFile) -> CowdHeader:
+    data = file.read(0, HEADER_SECTORS * SECTOR, "the header")
+    return decode_cowd_header(bytes(data), file.name)
 
 
 def open_cowd(file: File, sectors: int | None, cache: FrameCache | None = None) -> EsxExtent:
@@ -102,8 +136,7 @@ def open_cowd(file: File, sectors: int | None, cache: FrameCache | None = None) 
         SourceError: it cannot be read.
     """
     inner = ExtentFile(file)
-    data = inner.read(0, HEADER_SECTORS * SECTOR, "the header")
-    header = decode_cowd_header(bytes(data), file.name)
+    header = _header_of(inner)
     verified_sectors(file.name, header.capacity, sectors)
     directory_end = header.gd_offset + -(-header.gd_entries * 4 // SECTOR)
     # The note has the directory right behind the header, and everything else behind both.

@@ -1,4 +1,4 @@
-"""Disks of more extents than files should be open: the extent read longest ago is closed.
+"""Keeps few of a disk's many extent files open: the one read longest ago is closed.
 
 A disk of 64 TiB in extents of 2 GB has 32,768 files; a process may have 1024 open.
 """

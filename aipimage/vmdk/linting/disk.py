@@ -102,7 +102,7 @@ class _Extents:
             self._check_flat(path, ranges)
 
     def _inside(self, line: ExtentLine, at: int) -> str | None:
-        """The path of a line's file, unless it leads out of the folder (hostile-inputs 36)."""
+        """The path of a line's file, if it lies in the folder itself (hostile-inputs 36)."""
         name = line.name.replace("\\", "/")
         drive = re.match("[A-Za-z]:", name)
         if drive or name.startswith("/") or os.pardir in name.split("/"):
@@ -111,14 +111,21 @@ class _Extents:
         path = os.path.join(self._folder, name)
         try:
             top = self._job.storage.resolve(self._folder or os.curdir)
+            own = os.path.dirname(self._job.storage.resolve(self._checked.path))
             real = self._job.storage.resolve(path)
         except (StorageError, RequestError):
             self._checked.add("extent-unreadable", f"the path {line.name[:80]!r} is impossible", at)
             return None
-        if not real.startswith(top.rstrip(os.sep) + os.sep):
+        if "/" not in name and os.path.dirname(real) in (top, own):
+            return path
+        if real.startswith(top.rstrip(os.sep) + os.sep):
+            self._checked.add(
+                "extent-subfolder", f"{line.name[:80]!r} is not in the descriptor's own folder and "
+                "is not followed", at,
+            )  # fmt: skip
+        else:
             self._outside(line, at)
-            return None
-        return path
+        return None
 
     def _outside(self, line: ExtentLine, at: int) -> None:
         self._checked.add(

@@ -51,6 +51,8 @@ def check_meaning(checked: CheckedFile, found: Described, base: int) -> None:
             checked.add("extent-type", f"an extent of unknown type {line.kind!r}", at)
         if not line.sectors:
             checked.add("extent-empty", "an extent of no sectors", at)
+        if line.access == "NOACCESS":
+            checked.add("extent-noaccess", "an extent marked NOACCESS: readers refuse it", at)
         if line.kind == "FLAT" and line.offset is None:
             checked.add("extent-offset-missing", "a FLAT extent without an offset", at)
         if line.kind == "VMFS" and line.offset is not None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from aipimage.errors import FormatError, LimitError, RequestError, StorageError, UnsupportedError
 from aipimage.io.storage import DEFAULT, File, FileInfo, Storage, StrPath, flat_view
+from aipimage.vmdk.descriptor import NO_PARENT
 from aipimage.vmdk.opening import open_vmdk
 from aipimage.vmdk.ovf import tar
 from aipimage.vmdk.ovf.manifest import MANIFEST_MAX, ManifestLine, decode_manifest, new_digest
@@ -182,7 +183,8 @@ class OvaFile:
         Raises:
             RequestError: there is no such one. FormatError: the file is not in the archive, has
                 another size than the descriptor says, or is no virtual disk.
-            UnsupportedError: the disk is no VMDK.
+            UnsupportedError: the disk is no VMDK, or builds on a parent, without which what it does
+                not have would read as zeros.
         """
         if not 0 <= number < len(self.disks):
             raise RequestError(f"{self.name}: has {len(self.disks)} disks, and no number {number}")
@@ -190,6 +192,8 @@ class OvaFile:
         assert disk.file is not None
         if "vmdk" not in disk.format.lower() and not disk.file.href.lower().endswith(".vmdk"):
             raise UnsupportedError(f"{self.name}: {disk.file.href}: only VMDK disks are read")
+        if disk.parent is not None:
+            raise self._builds_on_parent(disk.file.href)
         member = self._by_name.get(disk.file.href)
         if member is None:
             raise FormatError(f"{self.name}: {disk.file.href} is named, and not in the archive")
@@ -199,7 +203,17 @@ class OvaFile:
                 f"{disk.file.size}"
             )
         path = os.path.join(self.name, member.name)
-        return open_vmdk(path, parents=False, storage=ArchiveStorage(self._file, self.members))
+        storage = ArchiveStorage(self._file, self.members)
+        source = open_vmdk(path, parents=False, storage=storage)
+        if source.descriptor.parent_cid != NO_PARENT:
+            source.close()
+            raise self._builds_on_parent(member.name)
+        return source
+
+    def _builds_on_parent(self, name: str) -> UnsupportedError:
+        return UnsupportedError(
+            f"{self.name}: {name} builds on a parent disk; import it with its own product"
+        )
 
     def damaged(self) -> Iterator[str]:
         """Read all that the manifest names, and yield the names of what is missing or has another

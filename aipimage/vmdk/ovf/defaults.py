@@ -1,4 +1,4 @@
-"""What an appliance says of its firmware and system where nobody said: what its disks tell."""
+"""Chooses firmware and guest system of an appliance by its disks, where the caller did not."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _warnings(infos: Sequence[GuestInfo], boot: int | None) -> list[str]:
         found.append(f"no disk was found that a machine starts from ({infos[0].name}: {reason})")
     elif boot:
         found.append(
-            f"the machine starts from {infos[boot].name}, which is disk {boot + 1} of the "
-            "appliance: an importer starts the first; change the order of the disks"
+            f"the machine starts from {infos[boot].name}, which is disk {boot} of the appliance, "
+            "counted from 0: an importer starts disk 0; give the disks in another order (--disk)"
         )
     return found

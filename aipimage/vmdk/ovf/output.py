@@ -1,4 +1,4 @@
-"""Where a package goes: new files that get their names when they are whole, or a pipe."""
+"""Creates the files of a package, which get their names when they are whole, or feeds a pipe."""
 
 from __future__ import annotations
 

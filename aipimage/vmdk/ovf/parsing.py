@@ -37,13 +37,15 @@ class FileReference:
 @dataclass(frozen=True, slots=True)
 class DiskReference:
     """A disk: ``id``, the file it lies in or ``None`` for an empty one, ``capacity`` in bytes or
-    ``None`` where whoever imports it chooses it, ``format`` as the descriptor says it.
+    ``None`` where whoever imports it chooses it, ``format`` as the descriptor says it, ``parent``:
+    ``id`` of the disk that it builds on, or ``None``.
     """
 
     id: str
     file: FileReference | None
     capacity: int | None
     format: str
+    parent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +157,10 @@ class _Reader:
         if reference is not None and reference not in self._files:
             raise FormatError(f"{self._name}: disk {key!r} lies in {reference!r}, which is no file")
         file = None if reference is None else self._files[reference]
-        return DiskReference(key, file, self._capacity(attributes), attributes.get("format", ""))
+        return DiskReference(
+            key, file, self._capacity(attributes), attributes.get("format", ""),
+            attributes.get("parentRef") or None,
+        )  # fmt: skip
 
     def _capacity(self, attributes: dict[str, str]) -> int | None:
         text = self._attribute(attributes, "capacity")

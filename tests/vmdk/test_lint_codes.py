@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from aipimage.errors import UnsupportedError
+from aipimage.vmdk.layout import KNOWN_FLAGS
 from aipimage.vmdk.lint import CODES, LintResult, lint
+from aipimage.vmdk.opening import open_vmdk
 from tests.vmdk import hostile_builder as build
 from tests.vmdk.hostile_faults import ALSO, FAULTS
 
@@ -48,3 +51,18 @@ def test_exactly_this_is_found(code: str, tmp_path: Path) -> None:
     assert result.ok is ("error" not in {each.severity for each in result.findings})
     assert "\n" not in found.message
     assert found.offset is None or 0 <= found.offset <= 1 << 50
+
+
+@pytest.mark.parametrize("bit", [bit for bit in range(32) if not KNOWN_FLAGS >> bit & 1])
+def test_flags_no_reader_knows_are_an_error_where_the_reader_refuses(
+    bit: int, tmp_path: Path
+) -> None:
+    """The upper half of the flags changes what the data mean; the lower half may be ignored."""
+    path = build.plain(flags=3 | 1 << bit).write(tmp_path)
+    found = [each for each in lint(path).findings if each.code == "header-flags"]
+    assert [each.severity for each in found] == ["error" if bit > 15 else "warning"]
+    if bit > 15:
+        with pytest.raises(UnsupportedError, match="unknown VMDK flags"):
+            open_vmdk(path)
+    else:
+        open_vmdk(path).close()

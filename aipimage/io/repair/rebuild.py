@@ -188,12 +188,13 @@ class _Repair:
         incompatible = Incompatible(old.incompatible)
         if self._foreign_origins():
             incompatible |= Incompatible.FOREIGN_ORIGINS
-        compatible = Compatible(old.compatible) & ~Compatible.BLOCK_DIGESTS
+        # What is not known here was not rebuilt either.
+        compatible = old.compatible & int(Compatible.CHECKPOINTS)
         if roots is not None:
-            compatible |= Compatible.BLOCK_DIGESTS
+            compatible |= int(Compatible.BLOCK_DIGESTS)
         header = replace(
             old, file_id=file_id, created=entropy.now_us(), incompatible=int(incompatible),
-            compatible=int(compatible), creator=f"aipimage {__version__}", core_length=0,
+            compatible=compatible, creator=f"aipimage {__version__}", core_length=0,
             minor=c.MINOR,
         )  # fmt: skip
         return sealed_header(header, self._beginning.keys)

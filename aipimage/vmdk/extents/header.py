@@ -9,6 +9,8 @@ from aipimage.vmdk.descriptor import TEXT_MAX, Descriptor, parse_descriptor
 from aipimage.vmdk.extents.files import ExtentFile
 from aipimage.vmdk.layout import (
     GD_AT_END,
+    INCOMPATIBLE_FLAGS,
+    KNOWN_FLAGS,
     SECTOR,
     SPARSE_MAGIC,
     TABLE_ENTRIES,
@@ -22,9 +24,6 @@ from aipimage.vmdk.layout import (
 FOOTER_WINDOW = 1 << 20
 """Bytes before the end of the file in which the footer is looked for: what was appended to the file
 on its way is behind it."""
-_UNKNOWN = 0xFFFC_0000
-"""Flags that change what data means, and are not known here. Those of the lower half may be
-ignored by who does not know them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +59,7 @@ def read_hosted(file: ExtentFile) -> Hosted:
 
 
 def _verified(header: SparseHeader, name: str) -> SparseHeader:
-    if header.flags & _UNKNOWN:
+    if header.flags & INCOMPATIBLE_FLAGS & ~KNOWN_FLAGS:
         raise UnsupportedError(f"{name}: unknown VMDK flags {header.flags:#x}; get a newer release")
     if header.compressed and not header.flags & SparseFlags.MARKERS:
         raise UnsupportedError(f"{name}: compressed grains without markers tell no length")

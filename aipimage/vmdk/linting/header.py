@@ -12,6 +12,7 @@ from aipimage.vmdk.layout import (
     CAPACITY_MAX,
     GD_AT_END,
     GRAIN_MAX,
+    INCOMPATIBLE_FLAGS,
     KNOWN_FLAGS,
     NEWLINES,
     SECTOR,
@@ -20,6 +21,7 @@ from aipimage.vmdk.layout import (
     SparseHeader,
     unpack_sparse_header,
 )
+from aipimage.vmdk.linting.codes import Severity
 from aipimage.vmdk.linting.findings import CheckedFile
 
 AT = {
@@ -98,7 +100,8 @@ def check_header(checked: CheckedFile) -> SparseHeader | None:
 def _check_flags(checked: CheckedFile, header: SparseHeader) -> None:
     flags = header.flags
     if unknown := flags & ~KNOWN_FLAGS:
-        checked.add("header-flags", f"unknown flags {unknown:#x}", AT["flags"])
+        severity: Severity | None = "error" if unknown & INCOMPATIBLE_FLAGS else None
+        checked.add("header-flags", f"unknown flags {unknown:#x}", AT["flags"], severity=severity)
     if not flags & SparseFlags.NEWLINE_TEST:
         checked.add("header-flags", "the flag for the newline test is not set", AT["flags"])
     if flags & SparseFlags.ZEROED_GRAINS and header.version < 2:

@@ -31,8 +31,8 @@ _CITED = re.compile(
 )
 _FOREIGN = re.compile(r"RFC \d+,? (?:\w+ ){0,2}$")
 _OURS = re.compile(r"docs/format\.md`*,\s+$|docs/format\.md`*,\s+section")
-OTHERS = ROOT / "aipimage" / "volumes"
-"""Here the formats of file systems are cited; ours is named by its file."""
+OTHERS = {ROOT / "aipimage" / "volumes", ROOT / "aipimage" / "vmdk"}
+"""Here the formats of others are cited; ours is named by its file."""
 
 
 def citations() -> list[tuple[str, str]]:
@@ -42,7 +42,7 @@ def citations() -> list[tuple[str, str]]:
     for path in sorted(files):
         text = re.sub(r"\s*\n[ #*]*", " ", path.read_text(encoding="utf-8"))
         for match in _CITED.finditer(text):
-            if OTHERS in path.parents and not _OURS.search(
+            if not OTHERS.isdisjoint(path.parents) and not _OURS.search(
                 text[max(0, match.start() - 30) : match.end()]
             ):
                 continue

@@ -112,6 +112,13 @@ def descriptor_version() -> Disk:
     return _text(drop="version")
 
 
+def descriptor_control() -> Disk:
+    disk = build.plain()
+    at = disk.first.index(b"\n\n") + 1
+    disk.first[at] = 0x0B
+    return disk
+
+
 def descriptor_after_end() -> Disk:
     disk = build.plain()
     disk.first[20 * SECTOR] = 0x41

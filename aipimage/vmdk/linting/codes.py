@@ -94,6 +94,7 @@ ERRORS: Final = {
 WARNINGS: Final = {
     "descriptor-encoding": "the text is not in the encoding that it names",
     "descriptor-version": "version is missing or unknown",
+    "descriptor-control": "a control character in the text",
     "descriptor-after-end": "bytes behind the end of the text",
     "letter-case": "a name in other letters than programs compare it with",
     "parent-cid-missing": "no parentCID",

@@ -20,6 +20,7 @@ _EXTENT = re.compile(
 )  # fmt: skip
 _SETTING = re.compile(r'([\w.\-]{1,80})\s*=\s*(?:"([^"]*)"|([^"]*))')
 _CID = re.compile("[0-9a-fA-F]{1,8}")
+_CONTROL = re.compile(rb"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _OFFSET_TYPES = ("FLAT", "VMFS", "VMFSRDM", "VMFSRAW")
 _KNOWN_TEXT = """
 version encoding CID parentCID isNativeSnapshot createType parentFileNameHint changeTrackPath
@@ -69,6 +70,9 @@ def check_text(checked: CheckedFile, data: bytes, base: int) -> Described:
     if rest.strip(b"\0"):
         at = base + len(data) - len(rest.lstrip(b"\0"))
         checked.add("descriptor-after-end", "bytes follow the end of the descriptor's text", at)
+    if control := _CONTROL.search(text):
+        what = f"a control character, {control[0][0]:#04x}"
+        checked.add("descriptor-control", what, base + control.start())
     at = base
     for number, raw in enumerate(_split(text)):
         if number == 0:

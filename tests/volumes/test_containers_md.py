@@ -192,6 +192,13 @@ def test_class_50_bitmaps_that_are_not_up_to_date() -> None:
         assert "bitmap" in why_whole(PARSER, placed(made, {16 * 512: bitmap}), SIZE)
 
 
+def test_a_bitmap_where_the_content_lies() -> None:
+    """It would lie in what the swap space inside calls free."""
+    made = superblock("1.2", features=1, bitmap=2048 - 8 + 16)
+    bitmap = build.bitmap(made.size, 65_536, UUID, bytes(64))
+    assert "in the content" in why_whole(PARSER, placed(made, {(2048 + 16) * 512: bitmap}), SIZE)
+
+
 def test_two_superblocks() -> None:
     first, second = superblock("1.2"), superblock("1.0")
     pieces = {4096: first.encode(), second.at * 512: second.encode()}

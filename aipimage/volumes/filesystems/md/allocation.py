@@ -111,6 +111,9 @@ def _check_bitmap(view: VolumeView, member: Member) -> None:
     length = -(-count // 8)
     if length > READ_MAX:
         raise LayoutError("its write-intent bitmap is larger than can be looked at")
+    end = member.bitmap + _BITMAP_HEADER + length
+    if member.bitmap < member.data + member.size and member.data < end:
+        raise LayoutError("its write-intent bitmap lies in the content of its array")
     view.allow(length)
     bits = view.read_array(member.bitmap + _BITMAP_HEADER, length)
     if _core.bitmap_count(np.ascontiguousarray(bits), count):

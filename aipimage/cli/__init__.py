@@ -15,7 +15,11 @@ _EXTRA = ("click", "rich")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command with these arguments, or those of the process; return the exit status."""
+    """Run the command with these arguments, or those of the process; return the exit status.
+
+    With those of the process it is the process's last act: stopped by a signal, it leaves the later
+    ones ignored.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         import rich  # noqa: F401 - used where there is a terminal; asked for now, not halfway
@@ -28,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("aipimage: error: interrupted", file=sys.stderr)
         return 130
-    return run(given)
+    return run(given, process_ends=arguments is None)
 
 
 def _without_extra(module: str, as_json: bool) -> int:

@@ -40,15 +40,20 @@ _MIDWAY = (StorageError, SourceError, IntegrityError)
 class Program(click.Group):
     """A group of commands that each return a :class:`Report`."""
 
-    def main(self, args: Sequence[str] | None = None, *_: Any, **extra: Any) -> Any:
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        *_: Any,
+        interrupts: Interrupts | None = None,
+        **extra: Any,
+    ) -> Any:
         """Run a command and end the process with its exit status."""
         given = list(sys.argv[1:] if args is None else args)
         extra |= {"prog_name": "aipimage", "standalone_mode": False}
-        sys.exit(self._run(given, extra))
+        sys.exit(self._run(given, interrupts or Interrupts(), extra))
 
-    def _run(self, given: list[str], extra: dict[str, Any]) -> int:
+    def _run(self, given: list[str], interrupts: Interrupts, extra: dict[str, Any]) -> int:
         as_json = "--json" in given
-        interrupts = Interrupts()
         session = Session(interrupts)
         try:
             with interrupts:
@@ -63,10 +68,15 @@ class Program(click.Group):
             return _failed(error, session, as_json)
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Run the command; return its exit status."""
+def run(arguments: Sequence[str], *, process_ends: bool = False) -> int:
+    """Run the command; return its exit status.
+
+    Args:
+        arguments: those after the name of the command.
+        process_ends: whether the caller does nothing more than end the process.
+    """
     try:
-        program.main(arguments)
+        program.main(arguments, interrupts=Interrupts(process_ends=process_ends))
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else ExitCode.FAILED
     raise RuntimeError("internal error: the program did not end")

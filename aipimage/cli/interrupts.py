@@ -2,18 +2,20 @@
 
 A job is stopped through its progress callback, at a place that the library chose; so nothing is cut
 in the middle. Where no callback comes (a slow device, a low rate), the call is broken off after a
-short time, or at the second signal; the library cleans up in that case too.
+short time, or at the second signal; the library cleans up in that case too. Signals that come while
+it does change nothing: a hand that holds Ctrl-C down does not leave half a file.
 """
 
 from __future__ import annotations
 
 import signal
 import threading
+import time
 from types import FrameType, TracebackType
 from typing import Any
 
 GRACE = 2.0
-"""Seconds that the library has to come to a callback."""
+"""Seconds that the library has to come to a callback, and then to clean up."""
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
@@ -24,12 +26,19 @@ class InterruptedCommand(BaseException):
 class Interrupts:
     """A context in which signals are noted.
 
+    Args:
+        process_ends: nothing but telling the outcome follows in this process. After a signal the
+            later ones are then ignored for good, so that the exit status stays what was told:
+            an interpreter that is going away has no handlers any more.
+
     Attributes:
         number: of the first signal that came, or ``None``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, process_ends: bool = False) -> None:
         self.number: int | None = None
+        self._process_ends = process_ends
+        self._quiet_until = 0.0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupts:
@@ -46,10 +55,12 @@ class Interrupts:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
+        self._quiet_until = float("inf")
         if self.number is not None:
             _set_timer(0)
+        ignore = self._process_ends and self.number is not None
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if ignore else handler)
 
     @property
     def exit_code(self) -> int:
@@ -63,13 +74,19 @@ class Interrupts:
 
     def _note(self, number: int, _: FrameType | None) -> None:
         if self.number is not None:
-            raise InterruptedCommand
+            self._break_off()
         self.number = number
         _set_timer(GRACE)
 
     def _insist(self, _: int, __: FrameType | None) -> None:
         # Without a signal before it, the alarm is somebody else's.
         if self.number is not None:
+            self._break_off()
+
+    def _break_off(self) -> None:
+        now = time.monotonic()
+        if now >= self._quiet_until:
+            self._quiet_until = now + GRACE
             raise InterruptedCommand
 
 

@@ -114,15 +114,19 @@ def test_a_job_that_does_not_report_is_stopped_too(large: Path, tmp_path: Path) 
     assert not list(tmp_path.iterdir())
 
 
-def test_a_second_signal_does_not_wait(large: Path, tmp_path: Path) -> None:
-    """Ctrl-C twice, and nothing is left all the same."""
+@pytest.mark.parametrize("pause", [0.2, 0.01, 0.001])
+def test_a_second_signal_does_not_wait(large: Path, tmp_path: Path, pause: float) -> None:
+    """Ctrl-C twice or held down to the end: nothing is left, and the exit status is the same."""
     process = start("createimage", "-o", tmp_path / "o.aiv", large, "--rate", "1K")
     wait_for(tmp_path / "o.aiv.partial", 1, process)
     time.sleep(0.3)
-    for _ in range(2):
+    began = time.monotonic()
+    while process.poll() is None and time.monotonic() - began < 30:
         process.send_signal(signal.SIGINT)
-        time.sleep(0.2)
-    assert ended(process).code == 130
+        time.sleep(pause)
+    ran = ended(process)
+    assert ran.code == 130
+    assert ran.error == f"stopped by SIGINT; no {tmp_path / 'o.aiv'} was made"
     assert not list(tmp_path.iterdir())
 
 
@@ -137,8 +141,28 @@ def test_signals_are_noted_then_insisted_on() -> None:
         assert signal.getitimer(signal.ITIMER_REAL)[0] > 0
         with pytest.raises(InterruptedCommand):
             signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)  # while it is cleaned up
+        signal.raise_signal(signal.SIGALRM)
     assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
     assert before == [signal.getsignal(number) for number in numbers]
+
+
+def test_the_last_act_of_a_process_ignores_later_signals() -> None:
+    """Where a signal came; else all is as it was before."""
+    number = signal.SIGTERM
+    touched = (number, signal.SIGINT, signal.SIGHUP, signal.SIGALRM)
+    before = {each: signal.getsignal(each) for each in touched}
+    with Interrupts(process_ends=True):
+        pass
+    assert {each: signal.getsignal(each) for each in touched} == before
+    try:
+        with Interrupts(process_ends=True):
+            signal.raise_signal(number)
+        signal.raise_signal(number)
+        assert signal.getsignal(number) is signal.SIG_IGN
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def test_stopped_restore(large: Path, tmp_path: Path) -> None:

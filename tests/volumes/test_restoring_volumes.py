@@ -110,9 +110,13 @@ def test_each_kind_to_files(made: Made, tmp_path: Path, number: int) -> None:
 
 
 @pytest.mark.parametrize("number", [1, 5, 6], ids=["ext4", "xfs", "btrfs"])
-def test_grown_on_a_partition(made: Made, tmp_path: Path, number: int) -> None:
-    """An existing partition; its neighbour stays as it is."""
+def test_grown_on_a_partition(
+    made: Made, tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An existing partition; its neighbour stays as it is, and no place it was mounted on."""
     require_programs("partx")
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tools.tempfile, "tempdir", str(tmp_path / "temporary"))
     kind, size = KINDS[number - 1].kind, KINDS[number - 1].mib * MIB
     more = more_of(kind)
     target = make_disk(
@@ -132,7 +136,7 @@ def test_grown_on_a_partition(made: Made, tmp_path: Path, number: int) -> None:
     check(made, number, tmp_path / "one")
     copy_range(target, second.start, second.size, tmp_path / "two")
     assert content_of("ext2", tmp_path / "two") == neighbour
-    assert not [name for name in os.listdir(tools.tempfile.gettempdir()) if "aipimage-" in name]
+    assert not os.listdir(tmp_path / "temporary")
 
 
 @pytest.mark.parametrize("number", [2, 3], ids=["ntfs", "fat32"])

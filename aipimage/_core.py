@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from operator import index
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     Extents: TypeAlias = npt.NDArray[np.uint64]
 
 __all__ = [
+    "NO_CODEC",
+    "CodecError",
+    "CodecFunctions",
     "bitmap_and",
     "bitmap_andnot",
     "bitmap_count",
@@ -44,6 +47,8 @@ __all__ = [
     "bitmap_xor",
     "compare_blocks",
     "copy",
+    "decode_frames",
+    "encode_frames",
     "extents_to_bitmap",
     "force_scalar",
     "implementation",
@@ -59,6 +64,9 @@ __all__ = [
 # Types parsed once: parsing the text costs as much as a small call.
 _BYTE_ARRAY = ffi.typeof("uint8_t[]")
 _WORD_ARRAY = ffi.typeof("uint64_t[]")
+_CODEC = ffi.typeof("aip_codec_fn")
+_MEASURE = ffi.typeof("aip_measure_fn")
+_ADDRESS = ffi.typeof("void *")
 _UINT64 = np.dtype(np.uint64)
 _MAX_UINT64 = 2**64 - 1
 _EXTENTS_A_CALL = 4096
@@ -69,6 +77,28 @@ _REASONS = {
     lib.AIP_EOVERLAP: "a buffer to be written overlaps one that is read",
     lib.AIP_ESPACE: "the output buffer is too small",
 }
+
+
+class CodecError(ValueError):
+    """The function that was handed in to :func:`encode_frames` reported an error."""
+
+
+class CodecFunctions(NamedTuple):
+    """Addresses of another library's functions (csrc/aip_api.h says what they must be), of which
+    nothing can be checked: a wrong one crashes the process.
+
+    Attributes:
+        function: compresses or decompresses; 0 for none.
+        context: its first argument; for one thread at a time, and kept alive by the caller.
+        measure: finds the length of a compressed frame; needed to decompress.
+    """
+
+    function: int
+    context: int
+    measure: int = 0
+
+
+NO_CODEC = CodecFunctions(0, 0)
 
 
 def _checked(status: int) -> int:
@@ -306,6 +336,64 @@ def copy(dst: AnyBuffer, dst_offset: int, src: AnyBuffer, src_offset: int, lengt
     target, source = _bytes(dst, True), _bytes(src)
     dst_offset, src_offset, length = _number(dst_offset), _number(src_offset), _number(length)
     _checked(lib.aip_copy(target, len(target), dst_offset, source, len(source), src_offset, length))
+
+
+def encode_frames(
+    codec: CodecFunctions, src: AnyBuffer, frame: int, stored: AnyBuffer, gaps: Extents,
+    out: AnyBuffer,
+) -> npt.NDArray[np.uint64]:  # fmt: skip
+    """Compress each ``frame`` bytes of ``src`` into ``out``, one after the other; return the bytes
+    that each takes.
+
+    Args:
+        codec: ``NO_CODEC`` copies all frames as they are.
+        stored: one bit a frame, set where it is copied as it is, as those are which would not
+            become shorter; such a one takes its own length.
+        gaps: bytes to leave before each frame and behind the last, of uint64; what they hold
+            afterwards is undefined.
+        out: what it has beyond gaps and ``src`` is room for the codec to work in.
+
+    ValueError, before anything is written, when lengths do not fit; CodecError, with ``out`` in
+    part written, when the codec fails.
+    """
+    source, target, skipped = _bytes(src), _bytes(out, True), _bytes(stored)
+    between = np.ascontiguousarray(gaps, np.uint64)
+    lengths = np.empty(max(len(between) - 1, 0), np.uint64)
+    status = lib.aip_encode_frames(
+        ffi.cast(_CODEC, codec.function), ffi.cast(_ADDRESS, codec.context), source, len(source),
+        _number(frame), skipped, len(skipped), _pairs(between), len(between), target, len(target),
+        _pairs(lengths), len(lengths),
+    )  # fmt: skip
+    if status == lib.AIP_ECODEC:
+        raise CodecError("the codec reported an error")
+    _checked(status)
+    return lengths
+
+
+def decode_frames(
+    codec: CodecFunctions, src: AnyBuffer, pieces: npt.NDArray[np.uint64], dst: AnyBuffer
+) -> Bitmap:
+    """Decompress pieces of ``src`` to places of ``dst``; return one bit a piece, set where it was
+    one whole compressed frame of exactly the length that it must have.
+
+    ``pieces`` has shape (n, 4): source offset and length, target offset and length, in bytes. The
+    places of pieces whose bit is not set have undefined bytes. ValueError, before anything is
+    written, when a piece leaves its buffer or the buffers overlap.
+    """
+    source, target = _bytes(src), _bytes(dst, True)
+    rows = np.ascontiguousarray(pieces, np.uint64)
+    if rows.ndim != 2 or rows.shape[1] != 4:
+        raise ValueError(f"pieces have shape {rows.shape}, not (n, 4)")
+    out = np.zeros((len(rows) + 7) // 8, np.uint8)
+    decoded = _bytes(out)
+    _checked(
+        lib.aip_decode_frames(
+            ffi.cast(_CODEC, codec.function), ffi.cast(_MEASURE, codec.measure),
+            ffi.cast(_ADDRESS, codec.context), source, len(source), _pairs(rows), len(rows),
+            target, len(target), decoded, len(decoded),
+        )
+    )  # fmt: skip
+    return out
 
 
 def force_scalar(force: bool) -> None:

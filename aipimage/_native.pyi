@@ -14,6 +14,7 @@ class _FFI:
         self, cdecl: _CType, python_buffer: Any, require_writable: bool = ...
     ) -> _CData: ...
     def typeof(self, cdecl: str) -> _CType: ...
+    def cast(self, cdecl: _CType, source: int) -> _CData: ...
     def new(self, cdecl: str, init: Any = ...) -> _CData: ...
 
 class _Lib:
@@ -22,6 +23,7 @@ class _Lib:
     AIP_ERANGE: int
     AIP_EOVERLAP: int
     AIP_ESPACE: int
+    AIP_ECODEC: int
     AIP_AND: int
     AIP_OR: int
     AIP_ANDNOT: int
@@ -87,6 +89,36 @@ class _Lib:
         src_len: int,
         src_offset: int,
         length: int,
+    ) -> int: ...
+    def aip_encode_frames(
+        self,
+        codec: _CData,
+        context: _CData,
+        src: _CData,
+        src_len: int,
+        frame: int,
+        stored: _CData,
+        stored_len: int,
+        gaps: _CData,
+        gap_count: int,
+        out: _CData,
+        out_len: int,
+        lengths: _CData,
+        length_count: int,
+    ) -> int: ...
+    def aip_decode_frames(
+        self,
+        codec: _CData,
+        measure: _CData,
+        context: _CData,
+        src: _CData,
+        src_len: int,
+        pieces: _CData,
+        count: int,
+        dst: _CData,
+        dst_len: int,
+        decoded: _CData,
+        decoded_len: int,
     ) -> int: ...
 
 ffi: _FFI

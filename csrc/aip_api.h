@@ -14,7 +14,8 @@ enum aip_status {
     AIP_EINVAL = -1,   /* an argument makes no sense on its own: NULL, a bad cluster size, unequal lengths */
     AIP_ERANGE = -2,   /* an offset or length lies outside its buffer, or a sum overflows */
     AIP_EOVERLAP = -3, /* a buffer to be written overlaps one that is read */
-    AIP_ESPACE = -4    /* the output buffer is too small */
+    AIP_ESPACE = -4,   /* the output buffer is too small */
+    AIP_ECODEC = -5    /* the function that was handed in reported an error */
 };
 
 enum aip_bitmap_op { AIP_AND = 0, AIP_OR = 1, AIP_ANDNOT = 2, AIP_XOR = 3 };
@@ -76,3 +77,28 @@ int64_t aip_unpack(const void *src, size_t src_len, const uint64_t *extents, siz
 /* Copy `length` bytes; the two may be one buffer and the ranges may overlap. */
 int aip_copy(void *dst, size_t dst_len, uint64_t dst_offset, const void *src, size_t src_len, uint64_t src_offset,
              uint64_t length);
+
+/* codec.c */
+
+/* A function of another library that writes at most dst_len bytes and returns how many it wrote, or its error as a
+   number above dst_len; ZSTD_compress2 and ZSTD_decompressDCtx are such functions. */
+typedef size_t (*aip_codec_fn)(void *context, void *dst, size_t dst_len, const void *src, size_t src_len);
+/* The bytes of the compressed frame at the start of src, or an error as a number above src_len;
+   ZSTD_findFrameCompressedSize is such a function. */
+typedef size_t (*aip_measure_fn)(const void *src, size_t src_len);
+
+/* Compress each `frame` bytes of src (the last may be short) into out, one after the other, leaving gaps[i] bytes
+   before frame i and gaps[count] behind the last, whose content is undefined; lengths[i] becomes the bytes of frame i.
+   A frame whose bit is set in `stored`, all when codec is NULL, and those that would not become shorter are copied as
+   they are: then lengths[i] is the frame's own length. Returns the bytes used with all gaps. AIP_ESPACE when gaps and
+   frames would not fit as they are; room beyond that is the codec's to work in. AIP_ECODEC leaves undefined bytes in
+   out. */
+int64_t aip_encode_frames(aip_codec_fn codec, void *context, const void *src, size_t src_len, size_t frame,
+                          const uint8_t *stored, size_t stored_len, const uint64_t *gaps, size_t gap_count, void *out,
+                          size_t out_len, uint64_t *lengths, size_t length_count);
+/* Decompress pieces of src to places of dst: rows of (source offset, source length, target offset, target length) in
+   bytes. The bit of a piece is set in `decoded` when `measure` finds that it is one whole frame and the codec returns
+   exactly the target length; else it is clear, and its place in dst has undefined bytes. Returns the ones. */
+int64_t aip_decode_frames(aip_codec_fn codec, aip_measure_fn measure, void *context, const void *src, size_t src_len,
+                          const uint64_t *pieces, size_t count, void *dst, size_t dst_len, uint8_t *decoded,
+                          size_t decoded_len);

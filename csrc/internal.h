@@ -87,6 +87,14 @@ AIP_INLINE int aip_overlaps(const void *a, size_t a_len, const void *b, size_t b
     return x >= y ? x - y < b_len : y - x < a_len;
 }
 
+/* Whether `count` numbers can exist at that address: aligned, and their size in bytes does not overflow. */
+AIP_INLINE int aip_valid_numbers(const uint64_t *numbers, size_t count)
+{
+    if (count == 0)
+        return 1;
+    return numbers != NULL && (uintptr_t)numbers % sizeof *numbers == 0 && count <= SIZE_MAX / sizeof *numbers;
+}
+
 /* Whether `count` extents can exist at that address: aligned, and their size in bytes does not overflow. */
 AIP_INLINE int aip_valid_extents(const uint64_t *extents, size_t count)
 {

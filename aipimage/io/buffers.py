@@ -7,24 +7,44 @@ import threading
 _local = threading.local()
 
 
+_POOLED = 1 << 17
+"""Bytes: below this the C library's allocator keeps the pages itself."""
+_STEP = 1 << 18
+"""Lengths are rounded up to it, so that somewhat longer ones fit later."""
+_KEPT = 64 << 20
+"""Bytes that a pool keeps at most while nobody uses them."""
+
+
 class Buffers:
     """Buffers that go from one thread to another and back."""
 
     def __init__(self) -> None:
         self._free: list[bytearray] = []
+        self._bytes = 0
+        self._lock = threading.Lock()
 
     def take(self, length: int) -> bytearray:
         """Return a buffer of at least ``length`` bytes."""
-        # list.pop and list.append are atomic; a buffer that is too small is given up.
-        try:
-            buffer = self._free.pop()
-        except IndexError:
-            buffer = bytearray(length)
-        return buffer if len(buffer) >= length else bytearray(length)
+        if length < _POOLED:
+            return bytearray(length)
+        with self._lock:
+            # Not one that is far too large: somebody may need just that.
+            fits = [at for at, free in enumerate(self._free) if length <= len(free) <= 4 * length]
+            if fits:
+                buffer = self._free.pop(min(fits, key=lambda at: len(self._free[at])))
+                self._bytes -= len(buffer)
+                return buffer
+        return bytearray(-(-length // _STEP) * _STEP)
 
     def give(self, buffer: bytearray) -> None:
         """Take a buffer back."""
-        self._free.append(buffer)
+        if len(buffer) < _POOLED:
+            return
+        with self._lock:
+            self._free.append(buffer)
+            self._bytes += len(buffer)
+            while self._bytes > _KEPT:
+                self._bytes -= len(self._free.pop(0))
 
 
 def thread_buffer(name: str, length: int) -> memoryview:

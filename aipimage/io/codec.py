@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 import threading
 
+import numpy as np
+import numpy.typing as npt
 import zstandard
 
+from aipimage import _core
 from aipimage.errors import IntegrityError, RequestError, UnsupportedError
 from aipimage.format import constants as c
 from aipimage.format.constants import Codec
+from aipimage.io import zstdcalls
 
 BytesLike = bytes | memoryview
 _local = threading.local()
@@ -42,6 +46,81 @@ def compress(plain: BytesLike, level: int | None) -> tuple[Codec, BytesLike]:
     if len(packed) < memoryview(plain).nbytes:
         return Codec.ZSTD, packed
     return Codec.NONE, plain
+
+
+def compress_frames(
+    plain: memoryview, frame_size: int, stored: _core.Bitmap, gaps: _core.Extents,
+    out: memoryview, level: int | None,
+) -> npt.NDArray[np.uint64]:  # fmt: skip
+    """Compress each ``frame_size`` bytes of ``plain`` (the last may be short) into ``out``, one
+    after the other; return the bytes of each payload. One as long as its frame is the frame.
+
+    Args:
+        stored: one bit a frame, set where it is not to be compressed.
+        gaps: bytes of ``out`` to leave before each payload and behind the last, for somebody to
+            fill afterwards.
+        out: at least :func:`room_for_frames` bytes.
+    """
+    if level is None:
+        return _core.encode_frames(_core.NO_CODEC, plain, frame_size, stored, gaps, out)
+    key = level, min(frame_size, plain.nbytes) > _SMALL
+    if zstdcalls.AVAILABLE:
+        try:
+            functions = zstdcalls.compressor(key, _parameters(*key))
+            return _core.encode_frames(functions, plain, frame_size, stored, gaps, out)
+        except _core.CodecError:
+            pass  # the other way tells why
+    return _compress_one_by_one(plain, frame_size, stored, gaps, out, level)
+
+
+def _compress_one_by_one(
+    plain: memoryview, frame_size: int, stored: _core.Bitmap, gaps: _core.Extents,
+    out: memoryview, level: int,
+) -> npt.NDArray[np.uint64]:  # fmt: skip
+    press = compressor(level, min(frame_size, plain.nbytes)).compress
+    skipped = np.unpackbits(stored, bitorder="little").tolist()
+    lengths = []
+    end = 0
+    for number, gap in enumerate(gaps[:-1].tolist()):
+        data: BytesLike = plain[number * frame_size : (number + 1) * frame_size]
+        if not skipped[number]:
+            packed = press(data)
+            data = packed if len(packed) < len(data) else data
+        start = end + gap
+        end = start + len(data)
+        out[start:end] = data
+        lengths.append(len(data))
+    return np.array(lengths, np.uint64)
+
+
+def room_for_frames(plain_length: int, frame_size: int, gaps: int) -> int:
+    """Bytes that :func:`compress_frames` needs to work in; ``gaps`` is the sum of all gaps."""
+    return plain_length + gaps + zstdcalls.room_to_work(frame_size)
+
+
+def decompress_frames(
+    data: memoryview, pieces: npt.NDArray[np.uint64], plain: memoryview
+) -> list[int]:
+    """Decompress Zstandard frames that lie in ``data`` to places of ``plain``.
+
+    ``pieces`` has rows (offset and length in ``data``, offset and length in ``plain``). Returns 1
+    for each that is in its place; of the others :func:`decompress` tells what is wrong.
+    """
+    if not zstdcalls.AVAILABLE or not len(pieces):
+        return [0] * len(pieces)
+    good = [_states_length(data[at : at + 18], size) for at, _, _, size in pieces.tolist()]
+    functions = zstdcalls.decompressor()
+    done = _core.decode_frames(functions, data, pieces[good], plain)
+    flags = iter(np.unpackbits(done, bitorder="little").tolist())
+    return [next(flags) if each else 0 for each in good]
+
+
+def _states_length(head: BytesLike, plain_length: int) -> bool:
+    try:
+        _check_parameters(head, plain_length)
+    except (zstandard.ZstdError, IntegrityError):
+        return False
+    return True
 
 
 def decompress(codec: int, payload: BytesLike, plain_length: int) -> BytesLike:

@@ -1,13 +1,13 @@
 """Runs of frames that lie next to each other: read with one call, checked together, opened one by
 one.
 
-What can be compared for all frames of a run at once is compared by numpy; for each frame are left
-its digest, its tag, and its decompression, which release the GIL.
+What can be compared for all frames of a run at once is compared by numpy, and all are decompressed
+with one call; for each frame are left its digest and its tag.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +19,7 @@ from aipimage.format.constants import Codec, RecordType
 from aipimage.format.digest import digest
 from aipimage.format.record import RECORD_HEADER_DTYPE, Reference
 from aipimage.format.tables import FrameEntries
-from aipimage.io.codec import BytesLike, decompress
+from aipimage.io.codec import BytesLike, decompress, decompress_frames
 from aipimage.io.records import RecordReader
 
 _MAGIC = int.from_bytes(c.RECORD_MAGIC, "little")
@@ -54,12 +54,48 @@ class OpenedFrame(NamedTuple):
     error: AipImageError | None
 
 
+class _Unsealed(NamedTuple):
+    """A frame whose digest and tag are right, or the error: where its payload and its extents are
+    in the run's bytes.
+    """
+
+    number: int
+    codec: int
+    start: int
+    middle: int
+    end: int
+    plain_length: int
+    error: AipImageError | None
+
+
 Headers = npt.NDArray[np.void]
 _NOTHING = memoryview(b"")
+_AT_ONCE = 4 << 20
+"""Plain bytes that are decompressed together; a single frame may be larger."""
 
 
-def open_frames(records: RecordReader, run: FrameRun, data: memoryview) -> Iterator[OpenedFrame]:
-    """Verify and open the frames of a run whose bytes are ``data``; damage is yielded."""
+def open_frames(
+    records: RecordReader, run: FrameRun, data: memoryview, room: Callable[[int], memoryview]
+) -> Iterator[OpenedFrame]:
+    """Verify and open the frames of a run; damage is yielded.
+
+    Args:
+        data: the bytes of the run; decrypted in place.
+        room: gives so many bytes for plain frames, asked anew for each few megabytes of them.
+    """
+    group: list[_Unsealed] = []
+    size = 0
+    for frame in _unseal(records, run, data):
+        if group and size + frame.plain_length > _AT_ONCE:
+            yield from _decoded(group, data, room)
+            group, size = [], 0
+        group.append(frame)
+        size += frame.plain_length
+    yield from _decoded(group, data, room)
+
+
+def _unseal(records: RecordReader, run: FrameRun, data: memoryview) -> Iterator[_Unsealed]:
+    """Verify all of each frame but its payload's coding."""
     offsets = (run.entries["offset"] - run.entries["offset"][0]).astype(np.int64)
     headers = _headers(data, offsets)
     sound = _sound(headers, run, records.tag).tolist()
@@ -68,22 +104,54 @@ def open_frames(records: RecordReader, run: FrameRun, data: memoryview) -> Itera
         offsets.tolist(), run.entries.tolist(), headers["codec"].tolist(),
         (stored - records.tag).tolist(), sound, strict=True,
     )  # fmt: skip
-    cipher = records.cipher(run.origin)
+    cipher, tag = records.cipher(run.origin), records.tag
     for number, (at, entry, codec, length, is_sound) in enumerate(rows, run.first):
         record = data[at : at + entry[1]]
+        start, end = at + c.RECORD_HEADER, at + entry[1] - c.CHECK
         try:
             if not is_sound:
                 _refuse(records, run.origin, number, entry, record)
             if digest(record[: -c.CHECK]) != entry[3] or record[-c.CHECK :] != entry[3][: c.CHECK]:
                 raise IntegrityError("it is damaged: its digest differs")
-            body = record[c.RECORD_HEADER : -c.CHECK]
             if cipher is not None:
-                body = cipher.open(record[: c.RECORD_HEADER], body)
-            plain = decompress(codec, body[:length], entry[2])
+                cipher.open_into(data[at:start], data[start:end], data[start : end - tag])
         except AipImageError as error:
-            yield OpenedFrame(number, _NOTHING, _NOTHING, error)
+            yield _Unsealed(number, codec, start, start, start, 0, error)
         else:
-            yield OpenedFrame(number, plain, body[length:], None)
+            yield _Unsealed(number, codec, start, start + length, end - tag, entry[2], None)
+
+
+def _decoded(
+    group: list[_Unsealed], data: memoryview, room: Callable[[int], memoryview]
+) -> Iterator[OpenedFrame]:
+    """Decompress some frames with one call; only of one that fails it is asked why."""
+    packed = [frame for frame in group if frame.codec == Codec.ZSTD and frame.error is None]
+    sizes = np.array([frame.plain_length for frame in packed], np.int64)
+    ends = np.cumsum(sizes)
+    pieces = np.empty((len(packed), 4), np.uint64)
+    pieces[:, 0] = [frame.start for frame in packed]
+    pieces[:, 1] = [frame.middle - frame.start for frame in packed]
+    pieces[:, 2], pieces[:, 3] = ends - sizes, sizes
+    plain = room(int(ends[-1])) if packed else _NOTHING
+    places = iter(zip(decompress_frames(data, pieces, plain), ends.tolist(), strict=True))
+    for frame in group:
+        payload = data[frame.start : frame.middle]
+        error, opened = frame.error, payload
+        if error is None and frame.codec == Codec.ZSTD:
+            is_done, end = next(places)
+            opened = plain[end - frame.plain_length : end]
+        else:
+            is_done = 0
+        if error is None and not is_done:
+            try:
+                opened = memoryview(decompress(frame.codec, payload, frame.plain_length))
+            except AipImageError as found:
+                error = found
+        if error is None:
+            extents = data[frame.middle : frame.end]
+            yield OpenedFrame(frame.number, opened, extents, None)
+        else:
+            yield OpenedFrame(frame.number, _NOTHING, _NOTHING, error)
 
 
 def _headers(data: memoryview, offsets: npt.NDArray[np.int64]) -> Headers:

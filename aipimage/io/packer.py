@@ -133,7 +133,9 @@ class Packer:
         first = self.turns.claim(batch.order, self.numbers, -(-total // self.frame_size))
         digests = _block_digests(view, runs) if self.block_digests else b""
         packed = _packed(view, runs, total)
-        out = self.buffers.take(self._room(total, len(runs)))
+        # A run may be cut by each frame's end.
+        cut = len(runs) + -(-total // self.frame_size)
+        out = self.buffers.take(self.builder.frames_room(total, self.frame_size, cut))
         frames = self._frames(packed, runs, batch, first, memoryview(out))
         extents = _extents(runs, padded // SECTOR, first * self.frame_size // SECTOR)
         if unreadable:
@@ -142,11 +144,6 @@ class Packer:
         data = memoryview(out)[: int(frames["record_length"].sum())]
         release = partial(self.buffers.give, out)
         return PackedBatch(batch, data, frames, extents, digests, unreadable, release)
-
-    def _room(self, total: int, runs: int) -> int:
-        """Bytes that the records of a batch can take; a run may be cut by each frame's end."""
-        frames = -(-total // self.frame_size)
-        return total + frames * self.builder.room(0, 1) + runs * c.FRAME_EXTENT
 
     def _read(self, source: BlockSource, view: memoryview, offset: int) -> list[tuple[int, int]]:
         if self.stop_on_error:
@@ -173,10 +170,9 @@ class Packer:
         size = self.frame_size
         where = batch.device << _DEVICE_SHIFT | batch.offset // SECTOR
         extents = frame_extents(runs, where, size // SECTOR)
-        plains = [packed[at : at + size] for at in range(0, packed.nbytes, size)]
         # Data that looks random is stored as it is: zstd would work as long on it for nothing.
-        stored = np.unpackbits(_core.random_bitmap(packed, size), bitorder="little").tolist()
-        return self.builder.build_frames(out, first, plains, extents, stored, self.level)
+        stored = _core.random_bitmap(packed, size)
+        return self.builder.build_frames(out, first, packed, size, extents, stored, self.level)
 
 
 def _packed(view: memoryview, runs: Runs, total: int) -> memoryview:

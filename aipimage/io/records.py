@@ -5,7 +5,7 @@ and 5).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -25,10 +25,19 @@ from aipimage.format.record import (
 )
 from aipimage.format.tables import FRAME_ENTRY_DTYPE, FrameEntries
 from aipimage.io.cipher import RecordCipher
-from aipimage.io.codec import BytesLike, compress, compressor, decompress
+from aipimage.io.codec import (
+    BytesLike,
+    compress,
+    compress_frames,
+    decompress,
+    room_for_frames,
+)
 from aipimage.io.keys import ChainKeys
 from aipimage.io.numbering import RecordNumbers
 from aipimage.io.outstream import OutStream
+
+if TYPE_CHECKING:
+    from aipimage._core import Bitmap
 
 
 class BuiltRecord(NamedTuple):
@@ -87,49 +96,56 @@ class RecordBuilder:
         return BuiltRecord(end + c.CHECK, len(plain), found)
 
     def build_frames(
-        self, out: memoryview, first: int, plains: list[memoryview], extents: list[bytes],
-        stored: list[int], level: int | None,
+        self, out: memoryview, first: int, packed: memoryview, frame_size: int,
+        extents: list[bytes], stored: Bitmap, level: int | None,
     ) -> FrameEntries:  # fmt: skip
         """Build frames one after the other in ``out``, numbered from ``first`` on.
 
-        This loop is written out instead of calling :meth:`build_into`: what Python does between
-        two calls that give up the GIL is what the other threads wait for (docs/performance.md).
+        All are compressed with one call; the loop behind it is short, because what Python does
+        between two calls that give up the GIL is what the other threads wait for
+        (docs/performance.md).
 
         Args:
-            extents: of each frame, encoded. stored: 1 where a frame is not to be compressed.
+            out: at least :meth:`frames_room` bytes.
+            packed: the plain bytes, cut every ``frame_size``.
+            extents: of each frame, encoded. stored: one bit a frame, set where it is not to be
+                compressed.
 
         Returns:
             their table entries, ``offset`` counted from the start of ``out``.
         """
-        largest = max((plain.nbytes for plain in plains), default=0)
-        press = compressor(level, largest).compress if level is not None else None
         head, tail, extent, tag = c.RECORD_HEADER, c.CHECK, c.FRAME_EXTENT, self.tag
         origin, seal, hashed = self.origin, self._cipher, digest
+        gaps = np.zeros(len(extents) + 1, np.uint64)
+        gaps[:-1] = head
+        gaps[1:] += np.fromiter(map(len, extents), np.uint64) + np.uint64(tag + tail)
+        lengths = compress_frames(packed, frame_size, stored, gaps, out, level).tolist()
         rows = []
-        at, number = 0, first
-        for plain, where, skip in zip(plains, extents, stored, strict=False):
-            codec, length = 0, len(plain)
-            data: BytesLike = plain
-            if press is not None and not skip:
-                packed = press(plain)
-                if len(packed) < length:
-                    codec, data = 1, packed
-            start, size = at + head, len(data) + len(where)
-            end = start + size + tag
-            header = pack_record_header(
-                RECORD_MAGIC, 1, codec, len(where) // extent, size + tag, length, origin, number
-            )
-            out[at:start] = header
-            if seal is None:
-                out[start : end - len(where)] = data
-                out[end - len(where) : end] = where
-            else:
-                seal.seal_into(header, b"".join((data, where)), out[start:end])
+        at, number, left = 0, first, packed.nbytes
+        for length, where in zip(lengths, extents, strict=True):
+            plain = min(frame_size, left)
+            middle = at + head + length
+            filled = middle + len(where)
+            end = filled + tag
+            out[at : at + head] = pack_record_header(
+                RECORD_MAGIC, 1, length < plain, len(where) // extent, end - at - head, plain,
+                origin, number,
+            )  # fmt: skip
+            out[middle:filled] = where
+            if seal is not None:
+                body = out[at + head : filled]
+                seal.seal_into(out[at : at + head], body, out[at + head : end])
             found = hashed(out[at:end])
             out[end : end + tail] = found[:tail]
-            rows.append((at, end + tail - at, length, found))
-            at, number = end + tail, number + 1
+            rows.append((at, end + tail - at, plain, found))
+            at, number, left = end + tail, number + 1, left - plain
         return np.array(rows, FRAME_ENTRY_DTYPE)
+
+    def frames_room(self, plain_length: int, frame_size: int, extents: int) -> int:
+        """Bytes that :meth:`build_frames` needs to work in; ``extents`` is those of all frames."""
+        frames = -(-plain_length // frame_size)
+        gaps = frames * record_length(self.tag) + extents * c.FRAME_EXTENT
+        return room_for_frames(plain_length, frame_size, gaps)
 
 
 def open_record(

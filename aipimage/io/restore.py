@@ -366,8 +366,13 @@ def load_frames(
 ) -> dict[tuple[int, int], BytesLike]:
     """Return the plain bytes of all frames that some pieces of data need, by (origin, number).
 
-    Frames that are stored as they are lie in buffers, which are added to ``taken``.
+    All lie in buffers, which are added to ``taken``.
     """
+
+    def take(length: int) -> memoryview:
+        taken.append(buffers.take(length))
+        return memoryview(taken[-1])[:length]
+
     size = image.header.frame_sectors
     wanted = sorted(
         {
@@ -380,10 +385,8 @@ def load_frames(
     )
     frames: dict[tuple[int, int], BytesLike] = {}
     for origin, run in frame_runs(image, wanted):
-        buffer = buffers.take(run.length)
-        taken.append(buffer)
-        data = image.read_stored(run.origin, run.start, memoryview(buffer)[: run.length])
-        for opened in open_frames(image.records, run, data):
+        data = image.read_stored(run.origin, run.start, take(run.length))
+        for opened in open_frames(image.records, run, data, take):
             if opened.error is not None:
                 raise type(opened.error)(
                     f"{image.path}: frame {opened.number}: {opened.error}"

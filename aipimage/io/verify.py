@@ -307,7 +307,7 @@ class Verifier:
             numbers = range(run.first, run.first + len(run.entries))
             return _Findings(origin, run, [(number, str(error)) for number in numbers], False)
         bad: list[tuple[int, str]] = []
-        for opened in open_frames(image.records, run, data):
+        for opened in open_frames(image.records, run, data, partial(thread_buffer, "plain")):
             reason = opened.error or _extents_error(opened)
             if reason is not None:
                 bad.append((opened.number, str(reason)))

@@ -204,7 +204,7 @@ def _run_finds(subject: Subject, ref: Reference) -> bool:
     entry = np.array([ref[1:]], FRAME_ENTRY_DTYPE)
     run = FrameRun(ref.origin, subject.numbers[ref.offset], entry)
     data = memoryview(subject.records.read(ref.origin, ref.offset, ref.record_length))
-    (opened,) = open_frames(subject.records, run, data)
+    (opened,) = open_frames(subject.records, run, data, lambda size: memoryview(bytearray(size)))
     return opened.error is not None
 
 

@@ -14,12 +14,10 @@ import time
 import traceback
 import tracemalloc
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import zstandard
 from blake3 import blake3
 
 import aipimage
@@ -40,7 +38,7 @@ from aipimage.format.constants import RecordType
 from aipimage.io.create import create_image
 from aipimage.io.image import open_image
 from aipimage.io.storage import Storage
-from tests.safety.forge import Change, Forger, Record, put
+from tests.safety.forge import Change, Forger, put
 from tests.safety.images import (
     CHEAP,
     MIB,
@@ -188,72 +186,6 @@ def test_class_10_unknown_version_flag_suite_digest(offset: int, value: int) -> 
     change = put(offset, value.to_bytes(width, "little"))
     data = forger.forge(None, change, core=change)
     refused(data, LimitError if offset == 12 else UnsupportedError)
-
-
-# Compression
-
-
-def with_payload(payload: bytes, plain_length: int, kind: int = RecordType.FRAME) -> bytes:
-    """An image in which the first record of a type has these stored bytes."""
-    forger = forger_of("zstd", block_digests=False)
-
-    def change(record: Record) -> Record:
-        return replace(record, codec=1, payload=payload, plain=bytes(plain_length))
-
-    return forger.forge_record(forger.indexes(kind)[0], change)
-
-
-def zstd(plain: bytes, **parameters: Any) -> bytes:
-    return zstandard.ZstdCompressor(**parameters).compress(plain)
-
-
-KINDS = (RecordType.FRAME, RecordType.MAP)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_class_11_an_expansion_bomb(kind: int) -> None:
-    bomb = zstd(bytes(512 << 20))
-    refused(with_payload(bomb, 4096, kind), IntegrityError)
-    refused(with_payload(bomb, 4 << 20, kind), AipImageError)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_class_12_a_false_content_size(kind: int) -> None:
-    honest = zstd(bytes(4096))
-    assert honest[4] == 0x60
-    for size in (0, 1, 4095, 8192, 65_535):
-        lying = honest[:5] + struct.pack("<H", (size - 256) & 0xFFFF) + honest[7:]
-        refused(with_payload(lying, 4096, kind), IntegrityError)
-    # The frame declares what the record says, and holds less or more.
-    for held in (2048, 6000):
-        lying = bytearray(zstd(bytes(held)))
-        lying[5:7] = struct.pack("<H", 4096 - 256)
-        refused(with_payload(bytes(lying), 4096, kind), IntegrityError)
-    unknown = zstandard.ZstdCompressor(write_content_size=False).compress(bytes(4096))
-    refused(with_payload(unknown, 4096, kind), IntegrityError)
-
-
-def test_class_13_a_window_bomb() -> None:
-    for window_log in (24, 27, 31):
-        body = struct.pack("<I", 0xFD2FB528) + bytes([0x80, (window_log - 10) << 3])
-        body += struct.pack("<I", 4096) + struct.pack("<I", 4096 << 3 | 3)[:3] + b"\0"
-        refused(with_payload(body, 4096), IntegrityError, "window")
-
-
-def test_class_14_concatenated_and_skippable_frames() -> None:
-    skippable = struct.pack("<II", 0x184D2A50, 4) + b"skip"
-    for payload in (
-        zstd(bytes(2048)) * 2, zstd(bytes(4096)) + zstd(b""), zstd(bytes(4096)) + skippable,
-        skippable + zstd(bytes(4096)), zstd(bytes(4096)) + b"\0", skippable,
-    ):  # fmt: skip
-        refused(with_payload(payload, 4096), IntegrityError)
-
-
-def test_class_15_a_frame_that_asks_for_a_dictionary() -> None:
-    samples = [b"sector %d of a disk " % n * 8 for n in range(2000)]
-    words = zstandard.train_dictionary(4096, samples)
-    payload = zstd(bytes(4096), dict_data=words)
-    refused(with_payload(payload, 4096), IntegrityError, "dictionary")
 
 
 # Parts

@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from aipimage import _core
 from aipimage.extents import SECTOR, Kind
-from aipimage.format import constants as c
 from aipimage.format.tables import FRAME_ENTRY_DTYPE, FrameEntries
 from aipimage.io.buffers import Buffers
 from aipimage.io.increment.scan import Scanned
@@ -67,13 +66,12 @@ class FrameMaker:
         packed = _joined([each.payload for each in group.scanned if each.payload.nbytes])
         runs, where = _data_runs(group.scanned)
         size = self._size
-        plains = [packed[at : at + size] for at in range(0, packed.nbytes, size)]
         extents = frame_extents(runs, where, size // SECTOR)
-        stored = np.unpackbits(_core.random_bitmap(packed, size), bitorder="little").tolist()
-        room = packed.nbytes + len(plains) * self._builder.room(0, 1) + len(runs) * c.FRAME_EXTENT
-        buffer = self.buffers.take(room)
+        stored = _core.random_bitmap(packed, size)
+        cut = len(runs) + len(extents)
+        buffer = self.buffers.take(self._builder.frames_room(packed.nbytes, size, cut))
         frames = self._builder.build_frames(
-            memoryview(buffer), group.first, plains, extents, stored, self._level
+            memoryview(buffer), group.first, packed, size, extents, stored, self._level
         )
         data = memoryview(buffer)[: int(frames["record_length"].sum())]
         return Built(group, data, frames, buffer)

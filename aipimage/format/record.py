@@ -75,10 +75,6 @@ def encode_record_header(header: RecordHeader) -> bytes:
     return _HEADER.pack(c.RECORD_MAGIC, *header)
 
 
-pack_record_header = _HEADER.pack
-"""The same from magic and fields, for a loop that cannot afford more than the packing."""
-
-
 def decode_record_header(data: bytes | memoryview, tag: int = 0) -> RecordHeader:
     """Decode and bound the first 40 bytes of ``data``; ``tag`` is 16 with a suite, else 0."""
     if len(data) < c.RECORD_HEADER:

@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +25,7 @@ from aipimage.format.digest import digest
 from aipimage.format.tables import FRAME_ENTRY_DTYPE, FrameEntries, encode_frame_extents
 from aipimage.io.buffers import Buffers, thread_buffer
 from aipimage.io.numbering import RecordNumbers
-from aipimage.io.records import RecordBuilder
+from aipimage.io.records import FrameWhere, RecordBuilder
 from aipimage.io.sources import BlockSource, read_with_retries
 from aipimage.io.usedsource import free_of, grain_of, with_unused
 
@@ -206,20 +205,21 @@ def _block_digests(view: memoryview, runs: Runs) -> bytes:
     )
 
 
-def frame_extents(runs: Runs, where: int, size: int) -> list[bytes]:
-    """The extents of each frame of ``size`` packed sectors of the batch (section 6.1)."""
+def frame_extents(runs: Runs, where: int, size: int) -> FrameWhere:
+    """The extents of the frames of ``size`` packed sectors of the batch (section 6.1)."""
     ends = np.cumsum(runs[:, 1])
     total = int(ends[-1])
+    borders = np.arange(size, total + size, size, dtype=np.uint64)
+    borders[-1] = total
     # Cut where a run ends or a frame ends; each piece then belongs to one run and one frame.
-    cuts = np.union1d(ends, np.arange(size, total, size, dtype=np.uint64))
+    cuts = np.sort(np.concatenate((ends, borders)))
+    cuts = cuts[np.append(cuts[1:] != cuts[:-1], True)]
     starts = np.concatenate((np.zeros(1, np.uint64), cuts[:-1]))
     run = np.searchsorted(ends, starts, "right")
     at = runs[run, 0] + (starts - (ends[run] - runs[run, 1])) + np.uint64(where)
+    counts = np.diff(np.searchsorted(cuts, borders, "right"), prepend=0)
     data = encode_frame_extents(at, cuts - starts)
-    frames = -(-total // size)
-    firsts = np.searchsorted(starts, np.arange(frames + 1, dtype=np.uint64) * np.uint64(size))
-    bounds = (firsts * c.FRAME_EXTENT).tolist()
-    return [data[low:high] for low, high in pairwise(bounds)]
+    return FrameWhere(data, counts.astype(np.uint64) * np.uint64(c.FRAME_EXTENT))
 
 
 def _extents(runs: Runs, sectors: int, position: int) -> ExtentArray:

@@ -8,17 +8,19 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
+from aipimage import _core
 from aipimage.errors import FormatError
 from aipimage.format import constants as c
-from aipimage.format.constants import RECORD_MAGIC, RecordType
+from aipimage.format.constants import Codec, RecordType
 from aipimage.format.digest import digest
 from aipimage.format.record import (
+    RECORD_HEADER_DTYPE,
     RecordHeader,
     Reference,
     decode_record_header,
     encode_record_header,
-    pack_record_header,
     payload_length,
     record_length,
     verified_against,
@@ -54,6 +56,18 @@ class OpenedRecord(NamedTuple):
     header: RecordHeader
     plain: BytesLike
     extents: bytes
+
+
+class FrameWhere(NamedTuple):
+    """Where the sectors of some frames come from.
+
+    Attributes:
+        data: the extents of all frames, encoded (docs/format.md, section 6.1).
+        lengths: bytes of them that each frame has, ``uint64``.
+    """
+
+    data: bytes
+    lengths: npt.NDArray[np.uint64]
 
 
 class RecordBuilder:
@@ -97,55 +111,77 @@ class RecordBuilder:
 
     def build_frames(
         self, out: memoryview, first: int, packed: memoryview, frame_size: int,
-        extents: list[bytes], stored: Bitmap, level: int | None,
+        where: FrameWhere, stored: Bitmap, level: int | None,
     ) -> FrameEntries:  # fmt: skip
         """Build frames one after the other in ``out``, numbered from ``first`` on.
 
-        All are compressed with one call; the loop behind it is short, because what Python does
-        between two calls that give up the GIL is what the other threads wait for
+        All are compressed and laid out together; one by one they are only sealed and digested. What
+        Python does between two calls that give up the GIL is what the other threads wait for
         (docs/performance.md).
 
         Args:
             out: at least :meth:`frames_room` bytes.
             packed: the plain bytes, cut every ``frame_size``.
-            extents: of each frame, encoded. stored: one bit a frame, set where it is not to be
-                compressed.
+            where: the extents of the frames.
+            stored: one bit a frame, set where it is not to be compressed.
 
         Returns:
             their table entries, ``offset`` counted from the start of ``out``.
         """
-        head, tail, extent, tag = c.RECORD_HEADER, c.CHECK, c.FRAME_EXTENT, self.tag
-        origin, seal, hashed = self.origin, self._cipher, digest
-        gaps = np.zeros(len(extents) + 1, np.uint64)
-        gaps[:-1] = head
-        gaps[1:] += np.fromiter(map(len, extents), np.uint64) + np.uint64(tag + tail)
-        lengths = compress_frames(packed, frame_size, stored, gaps, out, level).tolist()
-        rows = []
-        at, number, left = 0, first, packed.nbytes
-        for length, where in zip(lengths, extents, strict=True):
-            plain = min(frame_size, left)
-            middle = at + head + length
-            filled = middle + len(where)
-            end = filled + tag
-            out[at : at + head] = pack_record_header(
-                RECORD_MAGIC, 1, length < plain, len(where) // extent, end - at - head, plain,
-                origin, number,
-            )  # fmt: skip
-            out[middle:filled] = where
-            if seal is not None:
-                body = out[at + head : filled]
-                seal.seal_into(out[at : at + head], body, out[at + head : end])
-            found = hashed(out[at:end])
-            out[end : end + tail] = found[:tail]
-            rows.append((at, end + tail - at, plain, found))
-            at, number, left = end + tail, number + 1, left - plain
-        return np.array(rows, FRAME_ENTRY_DTYPE)
+        behind = where.lengths + np.uint64(self.tag + c.CHECK)
+        gaps = np.zeros(len(behind) + 1, np.uint64)
+        gaps[1:] = behind
+        gaps[:-1] += np.uint64(c.RECORD_HEADER)
+        payloads = compress_frames(packed, frame_size, stored, gaps, out, level)
+        ends = np.cumsum(payloads + behind + np.uint64(c.RECORD_HEADER))
+        rows = np.zeros(len(payloads), FRAME_ENTRY_DTYPE)
+        rows["record_length"] = payloads + behind + np.uint64(c.RECORD_HEADER)
+        rows["offset"] = ends - rows["record_length"]
+        rows["plain_length"] = frame_size
+        rows["plain_length"][-1] = packed.nbytes - frame_size * (len(rows) - 1)
+        _scatter(out, rows["offset"], self._frame_headers(rows, payloads, where, first))
+        tails = np.column_stack((rows["offset"] + payloads + c.RECORD_HEADER, where.lengths))
+        _core.unpack(where.data, tails, out)
+        checks = ends - np.uint64(c.CHECK)
+        bounds = zip(rows["offset"].tolist(), checks.tolist(), strict=True)
+        found = b"".join([self._sealed(out[low:high]) for low, high in bounds])
+        rows["digest"] = np.frombuffer(found, rows["digest"].dtype)
+        of_all = np.frombuffer(found, np.uint8).reshape(len(rows), -1)
+        _scatter(out, checks, of_all[:, : c.CHECK])
+        return rows
+
+    def _frame_headers(
+        self, rows: FrameEntries, payloads: npt.NDArray[np.uint64], where: FrameWhere, first: int
+    ) -> npt.NDArray[np.uint8]:
+        headers = np.zeros(len(rows), RECORD_HEADER_DTYPE)
+        headers["magic"] = int.from_bytes(c.RECORD_MAGIC, "little")
+        headers["type"] = RecordType.FRAME
+        headers["codec"] = np.where(payloads < rows["plain_length"], Codec.ZSTD, Codec.NONE)
+        headers["extent_count"] = where.lengths // np.uint64(c.FRAME_EXTENT)
+        headers["body_length"] = payloads + where.lengths + np.uint64(self.tag)
+        headers["plain_length"] = rows["plain_length"]
+        headers["origin"] = np.frombuffer(self.origin, "<u8")
+        headers["number"] = np.arange(first, first + len(rows), dtype=np.uint64)
+        return headers.view(np.uint8).reshape(len(rows), -1)
+
+    def _sealed(self, record: memoryview) -> bytes:
+        """Seal the body of a record without its check in place, and return its digest."""
+        if self._cipher is not None:
+            start, end = c.RECORD_HEADER, record.nbytes - self.tag
+            self._cipher.seal_into(record[:start], record[start:end], record[start:])
+        return digest(record)
 
     def frames_room(self, plain_length: int, frame_size: int, extents: int) -> int:
         """Bytes that :meth:`build_frames` needs to work in; ``extents`` is those of all frames."""
         frames = -(-plain_length // frame_size)
         gaps = frames * record_length(self.tag) + extents * c.FRAME_EXTENT
         return room_for_frames(plain_length, frame_size, gaps)
+
+
+def _scatter(out: memoryview, at: npt.NDArray[np.uint64], rows: npt.NDArray[np.uint8]) -> None:
+    """Write rows of equal length to places of ``out``."""
+    flat = np.frombuffer(out, np.uint8)
+    flat[at.astype(np.int64)[:, None] + np.arange(rows.shape[1])] = rows
 
 
 def open_record(

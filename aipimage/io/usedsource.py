@@ -7,6 +7,7 @@ format.md, section 7), and to notice what became used or free since a parent was
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -50,11 +51,18 @@ class UsedSource:
         self.name, self.size, self.sector_size = source.name, source.size, source.sector_size
         self.place = place_of(source)
         self.layout, self.warnings = dict(layout or {}), tuple(warnings)
+        self._last = threading.local()
 
     def free_within(self, start: int, end: int) -> ByteRanges:
         """What is free in [start, end), which is short: bytes, in whole sectors."""
+        # Who reads a range asks for this next: each thread has its last answer at hand.
+        last: tuple[int, int, ByteRanges] | None = getattr(self._last, "answer", None)
+        if last is not None and last[:2] == (start, end):
+            return last[2]
         found = list(self.free_parts(start, end))
-        return found[0] if len(found) == 1 else np.concatenate([no_ranges(), *found])
+        free = found[0] if len(found) == 1 else np.concatenate([no_ranges(), *found])
+        self._last.answer = start, end, free
+        return free
 
     def free_parts(self, start: int, end: int) -> Iterator[ByteRanges]:
         """The same in arrays of bounded size, for ranges of any length."""

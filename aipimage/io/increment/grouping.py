@@ -68,7 +68,7 @@ class FrameMaker:
         size = self._size
         extents = frame_extents(runs, where, size // SECTOR)
         stored = _core.random_bitmap(packed, size)
-        cut = len(runs) + len(extents)
+        cut = len(runs) + len(extents.lengths)
         buffer = self.buffers.take(self._builder.frames_room(packed.nbytes, size, cut))
         frames = self._builder.build_frames(
             memoryview(buffer), group.first, packed, size, extents, stored, self._level

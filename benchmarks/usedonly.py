@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -63,6 +64,9 @@ def section_volumes(bench: Bench) -> None:
         for name, store in stores.items():
             with contextlib.suppress(measure.CommandError):
                 store.restore(reference)
+            if reference.exists() and reference.stat().st_size < bench.raw.stat().st_size:
+                # partclone's file ends with the last cluster in use.
+                os.truncate(reference, bench.raw.stat().st_size)
             back = bench.race("volumes", {
                 "ours, restored": functools.partial(
                     _restored, functools.partial(_ours, ours), bench.work / "ours.raw", reference

@@ -133,25 +133,28 @@ def _decoded(
     pieces[:, 1] = [frame.middle - frame.start for frame in packed]
     pieces[:, 2], pieces[:, 3] = ends - sizes, sizes
     plain = room(int(ends[-1])) if packed else _NOTHING
-    places = iter(zip(decompress_frames(data, pieces, plain), ends.tolist(), strict=True))
+    done = decompress_frames(data, pieces, plain)
+    places = {
+        frame.number: end
+        for frame, end, is_done in zip(packed, ends.tolist(), done, strict=True)
+        if is_done
+    }
     for frame in group:
-        payload = data[frame.start : frame.middle]
-        error, opened = frame.error, payload
-        if error is None and frame.codec == Codec.ZSTD:
-            is_done, end = next(places)
+        if frame.error is not None:
+            yield OpenedFrame(frame.number, _NOTHING, _NOTHING, frame.error)
+            continue
+        opened: BytesLike
+        end = places.get(frame.number)
+        if end is not None:
             opened = plain[end - frame.plain_length : end]
         else:
-            is_done = 0
-        if error is None and not is_done:
+            payload = data[frame.start : frame.middle]
             try:
-                opened = memoryview(decompress(frame.codec, payload, frame.plain_length))
-            except AipImageError as found:
-                error = found
-        if error is None:
-            extents = data[frame.middle : frame.end]
-            yield OpenedFrame(frame.number, opened, extents, None)
-        else:
-            yield OpenedFrame(frame.number, _NOTHING, _NOTHING, error)
+                opened = decompress(frame.codec, payload, frame.plain_length)
+            except AipImageError as error:
+                yield OpenedFrame(frame.number, _NOTHING, _NOTHING, error)
+                continue
+        yield OpenedFrame(frame.number, opened, data[frame.middle : frame.end], None)
 
 
 def _headers(data: memoryview, offsets: npt.NDArray[np.int64]) -> Headers:

@@ -11,7 +11,7 @@ from unittest import mock
 import pytest
 
 from aipimage import verify_keyless
-from aipimage.errors import RequestError
+from aipimage.errors import PasswordError, RequestError
 from aipimage.format import constants as c
 from aipimage.format.constants import RecordType
 from aipimage.format.seal import decode_seal
@@ -185,6 +185,27 @@ def test_the_password_is_that_of_the_newest_image() -> None:
     made.merge("m", range(3), password="newer")
     made.password = "newer"
     made.check("m", made.contents["2"])
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_merged_files_are_younger_than_their_points_in_time(first: int) -> None:
+    """The password is that of the newest point in time, also where a younger file lies before it;
+    that of another image is refused, because the new one would not open with it.
+    """
+    made = series(5, "aes")
+    storage = Storage(made.system)
+    made.merge("m", range(first, 3))
+    made.merge("n", ["m", 3])
+    passwords.change_password(path_of(4), PASSWORD, "newest", parameters=CHEAP, storage=storage)
+    passwords.change_password(path_of("n"), PASSWORD, "other", parameters=CHEAP, storage=storage)
+    members = [*range(first), "n", 4]
+    for wrong, named in (("other", path_of(4)), ("wrong", path_of("n"))):
+        with pytest.raises(PasswordError, match=f"{named}: the password is wrong"):
+            made.merge("o", members, password=wrong)
+        assert path_of("o") not in made.system.files
+    made.merge("o", members, password="newest")
+    made.password = "newest"
+    made.check("o", made.contents["4"])
 
 
 def test_differentials_and_fulls_inside_a_chain() -> None:

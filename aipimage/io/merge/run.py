@@ -15,6 +15,7 @@ from aipimage.errors import (
     CancelledError,
     FormatError,
     IntegrityError,
+    PasswordError,
     RequestError,
     StorageError,
 )
@@ -99,6 +100,7 @@ class Run:
         if len(paths) < 2:
             raise RequestError("a merge needs at least two images")
         self.storage, self.files = storage, files
+        self._unlocked = b""
         self._pool = FilePool(storage)
         try:
             headers = _headers_of_one_chain(storage, paths)
@@ -109,6 +111,7 @@ class Run:
             self._holders = _holders(members)
             self.records = _NamingReader(self)
             self.members = self._ordered(members)
+            self._check_password(password)
         except BaseException:
             self._pool.close()
             raise
@@ -157,10 +160,31 @@ class Run:
     def _unlock(
         self, paths: Sequence[str], headers: Sequence[Header], password: str | None
     ) -> ChainKeys | None:
-        """The keys by the newest file, whose passwords the merged image takes over."""
-        index = max(range(len(paths)), key=lambda each: headers[each].created)
-        stream = open_stream(self.storage, paths[index], self._pool)
-        return unlock_header(stream, headers[index], password)
+        """The keys, by the password of the newest point in time.
+
+        Which file that is only the keys tell. It is the youngest one, unless merged files, which
+        are younger than their points in time, lie in front of it: so those are tried too, and
+        nobody waits for the derivation of a wrong key from each file of a long chain.
+        """
+        refused: PasswordError | None = None
+        for index in sorted(range(len(paths)), key=lambda each: -headers[each].created):
+            stream = open_stream(self.storage, paths[index], self._pool)
+            try:
+                keys = unlock_header(stream, headers[index], password)
+            except PasswordError as error:
+                refused = refused or error
+                if not _is_merged(stream):
+                    break
+            else:
+                self._unlocked = headers[index].file_id
+                return keys
+        assert refused is not None
+        raise refused
+
+    def _check_password(self, password: str | None) -> None:
+        """The password opens the last image, whose passwords the merged one takes over."""
+        if self.last.header.file_id != self._unlocked:
+            unlock_header(self.last.stream, self.last.header, password)
 
     def _member(self, path: str) -> Member:
         stream = open_stream(self.storage, path, self._pool)
@@ -284,6 +308,13 @@ def _headers_of_one_chain(storage: Storage, paths: Sequence[str]) -> list[Header
 
 def _shifts(header: Header) -> tuple[int, int, int]:
     return header.frame_shift, header.stripe_shift, header.fanout_shift
+
+
+def _is_merged(stream: InStream) -> bool:
+    try:
+        return Tail(stream).trailer().segments != NO_REFERENCE
+    except AipImageError:
+        return False
 
 
 def _read_member(stream: InStream, header: Header, keys: ChainKeys | None) -> Member:

@@ -443,6 +443,20 @@ class WithoutDigestsMachine(ChainMachine):
     digests = False
 
 
+def test_a_tracker_goes_on_behind_a_merge_of_a_merge() -> None:
+    """Found by a long history: the point in time is the one that the inner merge ended with."""
+    state = ChainMachine()
+    state.begin(size=1, seed=0)
+    state.write(kind=0, place=0, seed=0, which=0)
+    for parent in (0, 1, 2):
+        state.image(grain=512, kind="incremental", method="tracked", parent=parent, stop=0)
+    for number, count in ((3, 2), (2, 3), (0, 2)):
+        state.merge(count=count, number=number, remove=False)
+    state.image(grain=512, kind="incremental", method="tracked", parent=0, stop=0)
+    assert state.members[-1].result.changes[0].method == "tracked"
+    state.teardown()
+
+
 EXAMPLES = 500
 """Histories of each machine in an ordinary run; ``pytest -m long`` makes more and longer ones."""
 MACHINES = [ChainMachine, EncryptedMachine, TwoDisksMachine, WithoutDigestsMachine]

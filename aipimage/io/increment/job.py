@@ -6,6 +6,7 @@ map (caller's thread). Changes lie scattered, so that several pieces share frame
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,6 +18,7 @@ from aipimage.errors import AipImageError, PasswordError, RequestError, TargetEr
 from aipimage.extents import Kind
 from aipimage.format.constants import Compatible, ImageKind, Incompatible
 from aipimage.format.header import Header
+from aipimage.io.chain.files import replaced_seal
 from aipimage.io.chain.members import peek_header
 from aipimage.io.create import CreateJob, CreateOptions, CreateResult, DeviceChanges
 from aipimage.io.imagewriter import DeviceResult, ImageWriter, PlaceInChain
@@ -173,11 +175,19 @@ class IncrementJob(CreateJob):
 
     @property
     def parent_ids(self) -> tuple[str, ...]:
-        """Ids of the point in time that the parent is: a merged image's last one (section 9.5),
-        which is what a tracker knows, and its own.
+        """Ids of the point in time that the parent is, the first of them first: of a merged image
+        the last one that it stands for (section 9.5), which is what a tracker knows, and which may
+        be a merged one itself; then its own.
         """
-        last = self._base.image.seal.replaced[-1:]
-        return (*(ref.origin.hex() for ref in last), self._base.image.image_id)
+        image = self._base.image
+        found = [image.seal.image_id]
+        replaced = image.seal.replaced
+        # A seal that cannot be read costs a comparison: the tracker is then doubted.
+        with contextlib.suppress(AipImageError):
+            while replaced and replaced[-1].origin not in found:
+                found.append(replaced[-1].origin)
+                replaced = replaced_seal(image, replaced[-1]).replaced
+        return tuple(each.hex() for each in reversed(found))
 
     @property
     def parent_path(self) -> str:

@@ -2,8 +2,8 @@
 
 A job is stopped through its progress callback, at a place that the library chose; so nothing is cut
 in the middle. Where no callback comes (a slow device, a low rate), the call is broken off after a
-short time, or at the second signal; the library cleans up in that case too. Signals that come while
-it does change nothing: a hand that holds Ctrl-C down does not leave half a file.
+short time, or at the second signal; the library cleans up in that case too. For two seconds no
+further signal cuts it short: a hand that holds Ctrl-C down does not leave half a file.
 """
 
 from __future__ import annotations
@@ -87,6 +87,8 @@ class Interrupts:
         now = time.monotonic()
         if now >= self._quiet_until:
             self._quiet_until = now + GRACE
+            # The cleaning up may take longer than the alarm would wait.
+            _set_timer(0)
             raise InterruptedCommand
 
 

@@ -12,6 +12,8 @@ from aipimage.format import constants as c
 from aipimage.format.digest import digest
 from aipimage.format.gates import verified_length, verified_limit, verified_range
 
+RECORD_MAGIC_NUMBER = int.from_bytes(c.RECORD_MAGIC, "little")
+"""The magic as the field of :data:`RECORD_HEADER_DTYPE` has it."""
 _HEADER = struct.Struct("<4sBBHII16sQ")
 _REFERENCE = struct.Struct("<16sQII32s")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import threading
 
@@ -173,6 +174,7 @@ def compressor(level: int, size: int) -> zstandard.ZstdCompressor:
     return made[key]
 
 
+@functools.cache
 def _parameters(level: int, is_large: bool) -> zstandard.ZstdCompressionParameters:
     """Those of a level; for level 1 with a larger table, which finds more at the same speed. One
     that is too large for its frame takes longer to clear than it saves (docs/performance.md).

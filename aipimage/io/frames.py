@@ -17,12 +17,11 @@ from aipimage.errors import AipImageError, IntegrityError
 from aipimage.format import constants as c
 from aipimage.format.constants import Codec, RecordType
 from aipimage.format.digest import digest
-from aipimage.format.record import RECORD_HEADER_DTYPE, Reference
+from aipimage.format.record import RECORD_HEADER_DTYPE, RECORD_MAGIC_NUMBER, Reference
 from aipimage.format.tables import FrameEntries
 from aipimage.io.codec import BytesLike, decompress, decompress_frames
 from aipimage.io.records import RecordReader
 
-_MAGIC = int.from_bytes(c.RECORD_MAGIC, "little")
 _HEADER_BYTES = np.arange(c.RECORD_HEADER)
 
 
@@ -172,7 +171,7 @@ def _sound(headers: Headers, run: FrameRun, tag: int) -> npt.NDArray[np.bool_]:
     origin = np.frombuffer(run.origin, "<u8")
     stored = body - c.FRAME_EXTENT * headers["extent_count"].astype(np.int64)
     sound: npt.NDArray[np.bool_] = (
-        (headers["magic"] == _MAGIC)
+        (headers["magic"] == RECORD_MAGIC_NUMBER)
         & (headers["type"] == RecordType.FRAME)
         & (headers["plain_length"] == run.entries["plain_length"])
         & (body + (c.RECORD_HEADER + c.CHECK) == run.entries["record_length"])

@@ -17,6 +17,7 @@ from aipimage.format.constants import Codec, RecordType
 from aipimage.format.digest import digest
 from aipimage.format.record import (
     RECORD_HEADER_DTYPE,
+    RECORD_MAGIC_NUMBER,
     RecordHeader,
     Reference,
     decode_record_header,
@@ -154,7 +155,7 @@ class RecordBuilder:
         self, rows: FrameEntries, payloads: npt.NDArray[np.uint64], where: FrameWhere, first: int
     ) -> npt.NDArray[np.uint8]:
         headers = np.zeros(len(rows), RECORD_HEADER_DTYPE)
-        headers["magic"] = int.from_bytes(c.RECORD_MAGIC, "little")
+        headers["magic"] = RECORD_MAGIC_NUMBER
         headers["type"] = RecordType.FRAME
         headers["codec"] = np.where(payloads < rows["plain_length"], Codec.ZSTD, Codec.NONE)
         headers["extent_count"] = where.lengths // np.uint64(c.FRAME_EXTENT)

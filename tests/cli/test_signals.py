@@ -141,6 +141,7 @@ def test_signals_are_noted_then_insisted_on() -> None:
         assert signal.getitimer(signal.ITIMER_REAL)[0] > 0
         with pytest.raises(InterruptedCommand):
             signal.raise_signal(signal.SIGINT)
+        assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
         signal.raise_signal(signal.SIGINT)  # while it is cleaned up
         signal.raise_signal(signal.SIGALRM)
     assert signal.getitimer(signal.ITIMER_REAL)[0] == 0

@@ -69,6 +69,10 @@ QEMU = {
     "twoGbMaxExtentFlat": {},
     "streamOptimized": {"eos-missing": "error"},
 }
+RESIDUE = "descriptor-after-end"
+"""qemu writes a new random CID over the first one without leading zeros: where it has fewer digits,
+the end of the old text stays behind that of the new one.
+"""
 
 
 @pytest.mark.parametrize("subformat", QEMU)
@@ -76,7 +80,13 @@ def test_files_of_qemu(subformat: str, raw: Path, tmp_path: Path) -> None:
     require_programs("qemu-img")
     path = tmp_path / "disk.vmdk"
     run(["qemu-img", "convert", "-O", "vmdk", "-o", f"subformat={subformat}", raw, path])
-    assert found(path) == QEMU[subformat]
+    codes = found(path)
+    if RESIDUE in codes:
+        text = path.read_bytes()[: 1 << 20]
+        cid = text[text.index(b"\nCID=") + 5 :].partition(b"\n")[0]
+        assert len(cid) < 8
+        assert codes.pop(RESIDUE) == "warning"
+    assert codes == QEMU[subformat]
 
 
 def test_a_chain_of_qemu(raw: Path, tmp_path: Path) -> None:

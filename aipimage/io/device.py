@@ -103,10 +103,11 @@ class Device:
 
     def fill_from(
         self, view: memoryview, offset: int, pieces: list[Piece],
-        frames: Mapping[tuple[int, int], BytesLike] | None,
+        frames: Mapping[tuple[int, int], BytesLike | None] | None,
     ) -> None:  # fmt: skip
         """Fill ``view`` from byte ``offset`` on with what ``pieces`` say; frames come from
-        ``frames``, or from the image and its cache.
+        ``frames``, where one that is ``None`` is in its place already, or from the image and its
+        cache.
         """
         for piece in pieces:
             start = max(piece.start * SECTOR, offset)
@@ -116,7 +117,7 @@ class Device:
 
     def _fill(
         self, view: memoryview, piece: Piece, skip: int,
-        frames: Mapping[tuple[int, int], BytesLike] | None,
+        frames: Mapping[tuple[int, int], BytesLike | None] | None,
     ) -> None:  # fmt: skip
         if piece.kind == Kind.DATA:
             self._fill_data(view, piece.origin, piece.position * SECTOR + skip, frames)
@@ -132,7 +133,7 @@ class Device:
 
     def _fill_data(
         self, view: memoryview, origin: int, position: int,
-        frames: Mapping[tuple[int, int], BytesLike] | None,
+        frames: Mapping[tuple[int, int], BytesLike | None] | None,
     ) -> None:  # fmt: skip
         shift = self._image.header.frame_shift
         mask = (1 << shift) - 1
@@ -141,12 +142,18 @@ class Device:
             number = position >> shift
             frame = self._image.frame(origin, number) if frames is None else frames[origin, number]
             inside = position & mask
-            part = frame[inside : inside + view.nbytes - at]
-            if not len(part):
-                raise FormatError(f"{self._image.path}: the map points behind the end of a frame")
-            view[at : at + len(part)] = part
-            at += len(part)
-            position += len(part)
+            if frame is None:
+                length = min(mask + 1 - inside, view.nbytes - at)
+            else:
+                part = frame[inside : inside + view.nbytes - at]
+                length = len(part)
+                if not length:
+                    raise FormatError(
+                        f"{self._image.path}: the map points behind the end of a frame"
+                    )
+                view[at : at + length] = part
+            at += length
+            position += length
 
     def read_ahead(self, offset: int) -> None:
         """Begin to load the frames that hold the bytes from ``offset`` on."""

@@ -2,12 +2,13 @@
 one.
 
 What can be compared for all frames of a run at once is compared by numpy, and all are decompressed
-with one call; for each frame are left its digest and its tag.
+with one call or two, to where they are wanted if that is told; for each frame are left its digest
+and its tag.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -45,12 +46,30 @@ class FrameRun(NamedTuple):
 
 
 class OpenedFrame(NamedTuple):
-    """A frame that passed every check, or the error that it met."""
+    """A frame that passed every check, or the error that it met.
+
+    ``is_placed``: its plain bytes lie where the caller wanted them.
+    """
 
     number: int
     plain: BytesLike
     extents: memoryview
     error: AipImageError | None
+    is_placed: bool = False
+
+
+class Places(NamedTuple):
+    """Where plain frames are wanted.
+
+    Attributes:
+        view: what they are to lie in. starts: frame number -> offset in it, of frames for which
+            there is the room of a full frame.
+        size: bytes of a full frame.
+    """
+
+    view: memoryview
+    starts: Mapping[int, int]
+    size: int
 
 
 class _Unsealed(NamedTuple):
@@ -69,28 +88,32 @@ class _Unsealed(NamedTuple):
 
 Headers = npt.NDArray[np.void]
 _NOTHING = memoryview(b"")
+NOWHERE = Places(_NOTHING, {}, 0)
+"""For frames that are wanted nowhere in particular."""
 _AT_ONCE = 4 << 20
 """Plain bytes that are decompressed together; a single frame may be larger."""
 
 
 def open_frames(
-    records: RecordReader, run: FrameRun, data: memoryview, room: Callable[[int], memoryview]
-) -> Iterator[OpenedFrame]:
+    records: RecordReader, run: FrameRun, data: memoryview, room: Callable[[int], memoryview],
+    places: Places = NOWHERE,
+) -> Iterator[OpenedFrame]:  # fmt: skip
     """Verify and open the frames of a run; damage is yielded.
 
     Args:
         data: the bytes of the run; decrypted in place.
         room: gives so many bytes for plain frames, asked anew for each few megabytes of them.
+        places: what is compressed is decompressed there where it names a place for it.
     """
     group: list[_Unsealed] = []
     size = 0
     for frame in _unseal(records, run, data):
         if group and size + frame.plain_length > _AT_ONCE:
-            yield from _decoded(group, data, room)
+            yield from _decoded(group, data, room, places)
             group, size = [], 0
         group.append(frame)
         size += frame.plain_length
-    yield from _decoded(group, data, room)
+    yield from _decoded(group, data, room, places)
 
 
 def _unseal(records: RecordReader, run: FrameRun, data: memoryview) -> Iterator[_Unsealed]:
@@ -121,39 +144,58 @@ def _unseal(records: RecordReader, run: FrameRun, data: memoryview) -> Iterator[
 
 
 def _decoded(
-    group: list[_Unsealed], data: memoryview, room: Callable[[int], memoryview]
+    group: list[_Unsealed], data: memoryview, room: Callable[[int], memoryview], places: Places
 ) -> Iterator[OpenedFrame]:
-    """Decompress some frames with one call; only of one that fails it is asked why."""
-    packed = [frame for frame in group if frame.codec == Codec.ZSTD and frame.error is None]
-    sizes = np.array([frame.plain_length for frame in packed], np.int64)
-    ends = np.cumsum(sizes)
-    pieces = np.empty((len(packed), 4), np.uint64)
-    pieces[:, 0] = [frame.start for frame in packed]
-    pieces[:, 1] = [frame.middle - frame.start for frame in packed]
-    pieces[:, 2], pieces[:, 3] = ends - sizes, sizes
-    plain = room(int(ends[-1])) if packed else _NOTHING
-    done = decompress_frames(data, pieces, plain)
-    places = {
-        frame.number: end
-        for frame, end, is_done in zip(packed, ends.tolist(), done, strict=True)
-        if is_done
-    }
+    """Decompress some frames together; only of one that fails it is asked why."""
+    placed: list[_Unsealed] = []
+    others: list[_Unsealed] = []
+    for frame in group:
+        if frame.codec == Codec.ZSTD and frame.error is None:
+            fits = frame.number in places.starts and frame.plain_length == places.size
+            (placed if fits else others).append(frame)
+    ends = np.cumsum([frame.plain_length for frame in others], dtype=np.int64).tolist()
+    plain = room(ends[-1]) if others else _NOTHING
+    done = _decompressed(others, [0, *ends[:-1]], data, plain)
+    here = [places.starts[frame.number] for frame in placed]
+    done_here = _decompressed(placed, here, data, places.view)
     for frame in group:
         if frame.error is not None:
             yield OpenedFrame(frame.number, _NOTHING, _NOTHING, frame.error)
             continue
-        opened: BytesLike
-        end = places.get(frame.number)
-        if end is not None:
-            opened = plain[end - frame.plain_length : end]
-        else:
+        opened: BytesLike | None = done_here.get(frame.number)
+        is_placed = opened is not None
+        if opened is None:
+            opened = done.get(frame.number)
+        if opened is None:
             payload = data[frame.start : frame.middle]
             try:
                 opened = decompress(frame.codec, payload, frame.plain_length)
             except AipImageError as error:
                 yield OpenedFrame(frame.number, _NOTHING, _NOTHING, error)
                 continue
-        yield OpenedFrame(frame.number, opened, data[frame.middle : frame.end], None)
+        extents = data[frame.middle : frame.end]
+        yield OpenedFrame(frame.number, opened, extents, None, is_placed)
+
+
+def _decompressed(
+    frames: list[_Unsealed], starts: list[int], data: memoryview, plain: memoryview
+) -> dict[int, memoryview]:
+    """Decompress frames to their places in ``plain`` with one call; return those that are there, by
+    number.
+    """
+    if not frames:
+        return {}
+    pieces = np.empty((len(frames), 4), np.uint64)
+    pieces[:, 0] = [frame.start for frame in frames]
+    pieces[:, 1] = [frame.middle - frame.start for frame in frames]
+    pieces[:, 2] = starts
+    pieces[:, 3] = [frame.plain_length for frame in frames]
+    done = decompress_frames(data, pieces, plain)
+    return {
+        frame.number: plain[start : start + frame.plain_length]
+        for frame, start, is_done in zip(frames, starts, done, strict=True)
+        if is_done
+    }
 
 
 def _headers(data: memoryview, offsets: npt.NDArray[np.int64]) -> Headers:

@@ -23,18 +23,22 @@ def default_threads() -> int:
 
 @contextmanager
 def executor_for(
-    executor: Executor | None, threads: int | None, name: str
+    executor: Executor | None, threads: int | None, name: str, *, is_caller_busy: bool = False
 ) -> Iterator[tuple[Executor, int]]:
-    """Yield (executor, pieces to keep in flight): the one given, or a thread pool of our own."""
+    """Yield (executor, pieces to keep in flight): the one given, or a thread pool of our own.
+
+    ``is_caller_busy``: the calling thread writes for as long as the workers work.
+    """
     if executor is not None:
         workers = getattr(executor, "_max_workers", None) or default_threads()
         yield executor, workers + 2
         return
     # One more than there are processors: somebody always waits for the interpreter's lock.
-    workers = threads or default_threads() + 1
+    busy = default_threads() + 1
+    workers = threads or (busy - 1 if is_caller_busy else busy)
     pool = ThreadPoolExecutor(workers, thread_name_prefix=f"aipimage-{name}")
     try:
-        yield pool, workers + 2
+        yield pool, (workers if threads else busy) + 2
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

@@ -18,7 +18,7 @@ from aipimage.extents import DATA, SECTOR, ExtentArray, Kind
 from aipimage.io.buffers import Buffers
 from aipimage.io.device import Device
 from aipimage.io.pipeline import in_order
-from aipimage.io.restore import LOST, load_frames
+from aipimage.io.restore import LOST, fill_together
 from aipimage.io.sources import BlockSource, read_with_retries
 from aipimage.vmdk.layout import GRAIN
 
@@ -127,7 +127,7 @@ class GrainFeed:
         view = buffer[: batch.total * GRAIN_BYTES]
         if isinstance(self._source, Device):
             unreadable = 0
-            self._read_device(self._source, batch, view)
+            fill_together(self._source, view, list(self._spans(batch, view)), self._buffers)
         else:
             unreadable = self._read_source(self._source, batch, view)
         bits = np.unpackbits(nonzero_bitmap(view, GRAIN_BYTES), bitorder="little")[: batch.total]
@@ -135,37 +135,26 @@ class GrainFeed:
         numbers = np.concatenate([np.arange(first, first + n) for first, n in batch.spans])
         return Grains(numbers[rows], rows, view, batch.end, unreadable)
 
-    def _parts(self, batch: FeedBatch, view: memoryview) -> Iterator[tuple[int, memoryview]]:
-        """Yield (offset, where to read it to) of each span; what lies behind the end is zeroed."""
+    def _spans(self, batch: FeedBatch, view: memoryview) -> Iterator[tuple[int, int, int]]:
+        """Yield (offset, place in ``view``, bytes) of each span; what lies behind the end is
+        zeroed.
+        """
         at = 0
         for first, count in batch.spans:
             offset, room = first * GRAIN_BYTES, count * GRAIN_BYTES
             length = min(room, self.size - offset)
             if length < room:
                 view[at + length : at + room] = bytes(room - length)
-            yield offset, view[at : at + length]
+            yield offset, at, length
             at += room
 
     def _read_source(self, source: BlockSource, batch: FeedBatch, view: memoryview) -> int:
         bad = 0
-        for offset, part in self._parts(batch, view):
+        for offset, at, length in self._spans(batch, view):
+            part = view[at : at + length]
             found = read_with_retries(source, part, offset, sector=source.sector_size)
             bad += sum(length for _, length in found)
         return bad
-
-    def _read_device(self, device: Device, batch: FeedBatch, view: memoryview) -> None:
-        """Fetch the frames of all spans together, so that none is decoded twice."""
-        parts = []
-        for offset, part in self._parts(batch, view):
-            first, last = offset // SECTOR, (offset + part.nbytes - 1) // SECTOR
-            parts.append((offset, part, device.map.pieces(first, last - first + 1)))
-        data = [piece for _, _, pieces in parts for piece in pieces if piece.kind == DATA]
-        taken: list[bytearray] = []
-        frames = load_frames(device.image, data, self._buffers, taken)
-        for offset, part, pieces in parts:
-            device.fill_from(part, offset, pieces, frames)
-        for buffer in taken:
-            self._buffers.give(buffer)
 
     def _runs(self, start: int) -> Iterator[tuple[int, int]]:
         """Yield runs (first grain, grain behind the last) that may hold data, never adjacent."""

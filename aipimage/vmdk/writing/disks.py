@@ -204,16 +204,25 @@ class ExtentsDisk:
 
     def _add(self, numbers: Numbers, rows: Numbers, data: memoryview) -> None:
         """Hand grains to the extents that they lie in."""
-        if not len(numbers):
-            return
-        owners = np.searchsorted(self._firsts, numbers, "right") - 1
-        for low, high in runs_between(np.diff(owners) != 0):
-            while self._index < owners[low]:
+        for owner, low, high in self._shares(numbers):
+            while self._index < owner:
                 self._next_extent()
             assert self._extent is not None
             first = self._plan.extents[self._index].first
             self._extent.add(numbers[low:high] - first, rows[low:high], data)
             self.grains += high - low
+
+    def _shares(self, numbers: Numbers) -> Iterator[tuple[int, int, int]]:
+        """Yield (extent, low, high): ``numbers[low:high]`` lie in that extent."""
+        if not len(numbers):
+            return
+        if len(self._firsts) == 1:
+            # This thread writes, and a search would hand the interpreter's lock to others.
+            yield 0, 0, len(numbers)
+            return
+        owners = np.searchsorted(self._firsts, numbers, "right") - 1
+        for low, high in runs_between(np.diff(owners) != 0):
+            yield int(owners[low]), low, high
 
     def _next_extent(self) -> None:
         if self._extent is not None:

@@ -212,7 +212,7 @@ class _Job:
                 disk = self._new_disk()
                 disk.begin()
             start = saved.next_grain if saved else 0
-            with executor_for(executor, threads, "vmdk") as (pool, in_flight):
+            with executor_for(executor, threads, "vmdk", is_caller_busy=True) as (pool, in_flight):
                 for step in disk.steps(pool, in_flight, start):
                     self._unreadable += step.unreadable
                     reporter.report(min(step.end * GRAIN_BYTES, self._feed.size), disk.position)

@@ -189,7 +189,7 @@ def create(
         split: bytes of a part at most; the parts are called ``path``, ``path.002``, …
         comment: free text, kept in the metadata.
         rate: bytes a second at most to read from the sources.
-        threads: worker threads; as many as there are processors by default.
+        threads: worker threads; as many as there are processors, or one more, by default.
         block_digests: keep 16 bytes for each 64 KiB of content, so that a later image can be
             compared without this one.
         stop_on_error: fail at the first unreadable sector instead of recording it as unreadable.
@@ -404,8 +404,8 @@ def convert(
         overwrite: replace what is there, once the new target is whole.
         resume: go on with an interrupted conversion of the same source, where a file has got so
             far that there is something to go on from; else begin anew.
-        threads: worker threads; as many as there are processors by default. executor: does the work
-            instead of threads of our own, except for an ``.aiv``.
+        threads: worker threads; as many as there are processors, or one more, by default.
+        executor: does the work instead of threads of our own, except for an ``.aiv``.
         progress: called about ten times a second with a :class:`Progress`; returning ``False``
             cancels.
 

@@ -25,22 +25,33 @@ class Outside:
     unreadable: list[tuple[str, str]]
 
 
-def look_outside(run: Run) -> Outside:
+def look_outside(run: Run, is_removing: bool) -> Outside:
     """Look at all other images of the chain in the directories that are searched.
 
+    Args:
+        is_removing: the files of the run will be removed.
+
     Raises:
-        RequestError: one builds on an inner image of the run, so that it would lose its records.
+        RequestError: one builds on an inner image of the run, so that it would lose its records; or
+            the file of one that was merged before was kept, and would lose what it needs.
     """
     inside = {each for member in run.members for each in member.names}
     ends = set(run.ends(run.last))
+    members = {member.image_id for member in run.members}
     found = Outside(set(), [])
+    given_up: list[tuple[str, set[bytes]]] = []
+    staying: set[bytes] = set()
     for candidate in run.files.of_chain(run.last.header.chain_id):
         try:
             seal = _read_seal(run, candidate.path)
         except AipImageError as error:
             found.unreadable.append((candidate.path, str(error)))
             continue
+        if seal.image_id not in members:
+            staying.add(candidate.file_id)
         if seal.image_id in inside:
+            if seal.image_id not in members | ends:
+                given_up.append((candidate.path, _needed_of_others(seal)))
             continue
         if _builds_within(seal, inside, ends):
             raise RequestError(
@@ -49,7 +60,26 @@ def look_outside(run: Run) -> Outside:
             )
         origins = seal.origins
         found.listed.update(origins.ids() if isinstance(origins, SealOrigins) else ())
+    if is_removing:
+        _refuse_loss(run, given_up, staying)
     return found
+
+
+def _needed_of_others(seal: Seal) -> set[bytes]:
+    return {each.origin for each in seal.origins if each.holder != seal.image_id}
+
+
+def _refuse_loss(run: Run, given_up: list[tuple[str, set[bytes]]], staying: set[bytes]) -> None:
+    """Refuse where an image that an earlier merge gave up still lies there, readable, and needs
+    what only the files of the run hold whole.
+    """
+    held = {segment.origin for member in run.members for segment in member.segments} - staying
+    for path, needed in given_up:
+        if needed & held:
+            raise RequestError(
+                f"{path}: was merged before and its file was kept; it needs data of the images "
+                "that would be removed; remove it first, or merge without removing"
+            )
 
 
 def _builds_within(seal: Seal, inside: set[bytes], ends: set[bytes]) -> bool:

@@ -116,7 +116,7 @@ class _Merge:
     def run(self, resume: bool, dry_run: bool, remove: bool) -> MergeResult:
         """Plan, and copy unless only the plan was asked for."""
         self._refuse_target()
-        outside = look_outside(self._run)
+        outside = look_outside(self._run, remove)
         if remove:
             _refuse_unreadable(outside)
         self._seal, self._metadata = self._read_last()

@@ -328,7 +328,8 @@ def merge(
         threads: worker threads. progress: as for :func:`create`.
 
     Raises:
-        RequestError: the images are no run, or another image builds on an inner one of them.
+        RequestError: the images are no run, another image builds on an inner one of them, or with
+            ``remove`` the kept file of an image that was merged before still needs one.
         PasswordError, TargetError: nothing was written.
         IntegrityError, FormatError: an image is damaged; nothing was removed.
         IncompleteError: a part is missing. LimitError: too many segments.

@@ -34,11 +34,11 @@ def executor_for(
         yield executor, workers + 2
         return
     # One more than there are processors: somebody always waits for the interpreter's lock.
-    busy = default_threads() + 1
-    workers = threads or (busy - 1 if is_caller_busy else busy)
+    most = threads or default_threads() + 1
+    workers = most - 1 if is_caller_busy and not threads else most
     pool = ThreadPoolExecutor(workers, thread_name_prefix=f"aipimage-{name}")
     try:
-        yield pool, (workers if threads else busy) + 2
+        yield pool, most + 2
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

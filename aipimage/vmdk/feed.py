@@ -16,9 +16,10 @@ from aipimage._core import nonzero_bitmap
 from aipimage.errors import IntegrityError
 from aipimage.extents import DATA, SECTOR, ExtentArray, Kind
 from aipimage.io.buffers import Buffers
+from aipimage.io.bulkread import fill_together
 from aipimage.io.device import Device
 from aipimage.io.pipeline import in_order
-from aipimage.io.restore import LOST, fill_together
+from aipimage.io.restore import LOST
 from aipimage.io.sources import BlockSource, read_with_retries
 from aipimage.vmdk.layout import GRAIN
 

@@ -14,11 +14,11 @@ from aipimage.errors import IntegrityError
 from aipimage.extents import SECTOR, Kind
 from aipimage.io import zstdcalls
 from aipimage.io.buffers import Buffers
+from aipimage.io.bulkread import fill_together, load_frames, read_range
 from aipimage.io.create import CreateOptions, create_image
 from aipimage.io.device import Device
 from aipimage.io.devicemap import DeviceMap, Piece
 from aipimage.io.keys import Argon2Parameters
-from aipimage.io.restore import fill_together, load_frames, read_range
 
 FRAME = 1 << 16
 SIZE = 5 * (1 << 20) + 3 * SECTOR

@@ -22,9 +22,9 @@ from aipimage.format import constants as c
 from aipimage.format.digest import digest
 from aipimage.format.layers import DIGEST_DTYPE, Digests
 from aipimage.io.buffers import Buffers, thread_buffer
+from aipimage.io.bulkread import read_range
 from aipimage.io.changes.byteranges import ByteRanges
 from aipimage.io.increment.parent import ParentUnusableError, reading_parent
-from aipimage.io.restore import read_range
 from aipimage.io.sources import BlockSource, append_merged, read_with_retries
 from aipimage.io.usedsource import free_of, grain_of, runs_with_unused
 

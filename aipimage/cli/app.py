@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -75,6 +76,9 @@ def run(arguments: Sequence[str], *, process_ends: bool = False) -> int:
         arguments: those after the name of the command.
         process_ends: whether the caller does nothing more than end the process.
     """
+    if process_ends:
+        # What was imported stays to the end: nobody need look through it for garbage.
+        gc.freeze()
     try:
         program.main(arguments, interrupts=Interrupts(process_ends=process_ends))
     except SystemExit as end:

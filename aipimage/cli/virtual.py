@@ -17,6 +17,7 @@ from aipimage.cli.volumes import disk_lines, disk_values
 if TYPE_CHECKING:
     from aipimage.vmdk.source import VmdkSource
 
+_VIRTUAL = (".vmdk", ".ova", ".ovf")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -51,7 +52,10 @@ def opened_sources(
     Raises:
         AipImageError: as opening a virtual disk does, or the target is a file of one.
     """
-    # Few commands need virtual disks, and all would wait for the import.
+    virtual = source_format is None and any(path.lower().endswith(_VIRTUAL) for path in paths)
+    if source_format in (None, "raw") and not virtual:
+        return list(paths)
+    # Few images are made of virtual disks, and all would wait for the import.
     from aipimage.vmdk.converting.formats import format_of_source
     from aipimage.vmdk.converting.sources import files_of, open_appliance, open_disk, refuse_file
 

@@ -47,6 +47,7 @@ __all__ = [
     "bitmap_xor",
     "compare_blocks",
     "copy",
+    "cut_extents",
     "decode_frames",
     "encode_frames",
     "extents_to_bitmap",
@@ -287,6 +288,29 @@ def extents_to_bitmap(extents: npt.ArrayLike, nbits: int) -> Bitmap:
     target = _bytes(out)
     _checked(lib.aip_extents_to_bitmap(_pairs(rows), len(rows), target, len(target), nbits))
     return out
+
+
+def cut_extents(extents: npt.ArrayLike, size: int) -> tuple[Extents, npt.NDArray[np.uint64]]:
+    """Lay extents end to end and cut the whole every ``size``; the last part may be short.
+
+    Returns:
+        the pieces in order, as extents, and how many of them each part has. Extents of length 0
+        give none.
+
+    ValueError when ``size`` is below 1 or the lengths sum to more than 64 bits hold.
+    """
+    rows = _extent_array(extents)
+    size = _number(size)
+    total = int(rows[:, 1].sum())
+    parts = -(-total // (size or 1))
+    pieces = np.empty((len(rows) + parts, 2), np.uint64)
+    counts = np.empty(parts, np.uint64)
+    made = _checked(
+        lib.aip_cut_extents(
+            _pairs(rows), len(rows), size, _pairs(pieces), len(pieces), _pairs(counts), parts
+        )
+    )
+    return pieces[:made], counts
 
 
 def compare_blocks(a: AnyBuffer, b: AnyBuffer, block: int) -> Bitmap:

@@ -64,6 +64,16 @@ class _Lib:
     def aip_extents_to_bitmap(
         self, extents: _CData, count: int, bitmap: _CData, bitmap_len: int, nbits: int
     ) -> int: ...
+    def aip_cut_extents(
+        self,
+        extents: _CData,
+        count: int,
+        size: int,
+        pieces: _CData,
+        max_pieces: int,
+        counts: _CData,
+        parts: int,
+    ) -> int: ...
     def aip_compare_blocks(
         self,
         a: _CData,

@@ -61,6 +61,11 @@ int64_t aip_bitmap_to_extents(const uint8_t *bitmap, size_t bitmap_len, uint64_t
                               uint64_t *extents, size_t max_extents);
 /* Set the bits of every extent; other bits stay as they are. Order and overlap of extents do not matter. */
 int aip_extents_to_bitmap(const uint64_t *extents, size_t count, uint8_t *bitmap, size_t bitmap_len, uint64_t nbits);
+/* Lay extents end to end and cut the whole every `size`, the last part short. Writes the pieces in order, and to
+   counts[i] how many of them part i has; returns how many there are. `parts` must be the number of parts, and
+   max_pieces at least that and the extents together. */
+int64_t aip_cut_extents(const uint64_t *extents, size_t count, uint64_t size, uint64_t *pieces, size_t max_pieces,
+                        uint64_t *counts, size_t parts);
 
 /* compare.c */
 

@@ -1,4 +1,4 @@
-/* Between bitmaps and extents. */
+/* Between bitmaps and extents, and extents cut. */
 #include "internal.h"
 
 /* The first bit at `pos` or after that is set in bitmap ^ flip, or nbits: flip 0 looks for a one, ~0 for a zero. */
@@ -91,4 +91,60 @@ int aip_extents_to_bitmap(const uint64_t *extents, size_t count, uint8_t *bitmap
             set_bits(bitmap, start, start + length);
     }
     return AIP_OK;
+}
+
+/* The sum of all lengths in *total, or a negative status when it overflows. */
+static int summed(const uint64_t *extents, size_t count, uint64_t *total)
+{
+    *total = 0;
+    for (size_t i = 0; i < count; ++i) {
+        if (extents[2 * i + 1] > UINT64_MAX - *total)
+            return AIP_ERANGE;
+        *total += extents[2 * i + 1];
+    }
+    return AIP_OK;
+}
+
+int64_t aip_cut_extents(const uint64_t *extents, size_t count, uint64_t size, uint64_t *pieces, size_t max_pieces,
+                        uint64_t *counts, size_t parts)
+{
+    uint64_t total, filled = 0;
+    size_t made = 0, part = 0;
+
+    if (size == 0 || !aip_valid_extents(extents, count) || !aip_valid_extents(pieces, max_pieces) ||
+        !aip_valid_numbers(counts, parts))
+        return AIP_EINVAL;
+    if (summed(extents, count, &total) != AIP_OK)
+        return AIP_ERANGE;
+    if (aip_ceil_div(total, size) != parts)
+        return AIP_EINVAL;
+    if (max_pieces < count || max_pieces - count < parts)
+        return AIP_ESPACE;
+    if (aip_overlaps(extents, count * 2 * sizeof *extents, pieces, max_pieces * 2 * sizeof *pieces) ||
+        aip_overlaps(extents, count * 2 * sizeof *extents, counts, parts * sizeof *counts) ||
+        aip_overlaps(pieces, max_pieces * 2 * sizeof *pieces, counts, parts * sizeof *counts))
+        return AIP_EOVERLAP;
+    for (size_t i = 0; i < parts; ++i)
+        counts[i] = 0;
+    for (size_t i = 0; i < count; ++i) {
+        uint64_t start = extents[2 * i], left = extents[2 * i + 1];
+        while (left) {
+            uint64_t length = left < size - filled ? left : size - filled;
+            /* Checked a second time: another thread may have changed the array since it was summed. */
+            if (part == parts || made == max_pieces)
+                return AIP_ERANGE;
+            pieces[2 * made] = start;
+            pieces[2 * made + 1] = length;
+            ++made;
+            ++counts[part];
+            start += length;
+            left -= length;
+            filled += length;
+            if (filled == size) {
+                filled = 0;
+                ++part;
+            }
+        }
+    }
+    return (int64_t)made;
 }

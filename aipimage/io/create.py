@@ -45,6 +45,10 @@ if TYPE_CHECKING:
 SourceLike = str | os.PathLike[str] | BinaryIO | BlockSource
 BATCH = 4 << 20
 """Bytes of a device that a worker takes at a time, or a stripe where that is smaller."""
+_MORE = 2
+"""Batches in flight beyond the usual: what is not compressed is done far sooner than the rest, and
+while a slow batch is waited for in order the workers would have nothing to do.
+"""
 DEFAULT_FRAME_SHIFT = 16
 KINDS = ("full", "incremental", "differential")
 COMPARISONS = ("auto", "digests", "data")
@@ -423,7 +427,7 @@ class CreateJob:
                     writer.begin_device(source.size, source)
                 pieces = self._plan(device, source, start, 1 << writer.header.stripe_shift)
                 work = _PackOne(packer, source)
-                for packed in in_order(executor, work, pieces, in_flight):
+                for packed in in_order(executor, work, pieces, in_flight + _MORE):
                     self._take(writer, packed)
                 start = 0
                 writer.add_gap(-(-source.size // SECTOR))

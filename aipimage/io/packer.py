@@ -21,7 +21,7 @@ from aipimage.errors import SourceError
 from aipimage.extents import EXTENT_DTYPE, SECTOR, ExtentArray, Kind
 from aipimage.format import constants as c
 from aipimage.format.constants import RecordType
-from aipimage.format.digest import digest
+from aipimage.format.digest import block_digest
 from aipimage.format.tables import FRAME_ENTRY_DTYPE, FrameEntries, encode_frame_extents
 from aipimage.io.buffers import Buffers, thread_buffer
 from aipimage.io.numbering import RecordNumbers
@@ -186,40 +186,28 @@ def _packed(view: memoryview, runs: Runs, total: int) -> memoryview:
 
 def _block_digests(view: memoryview, runs: Runs) -> bytes:
     """16 bytes a block (section 8); only blocks that a run touches are looked at."""
-    size = c.BLOCK
+    size, sectors = c.BLOCK, c.BLOCK // SECTOR
     blocks = -(-view.nbytes // size)
-    touched = np.zeros(blocks + 1, np.int32)
-    np.add.at(touched, runs[:, 0] // (size // SECTOR), 1)
-    np.add.at(touched, (runs[:, 0] + runs[:, 1] - 1) // (size // SECTOR) + 1, -1)
-    wanted = np.cumsum(touched[:-1]).tolist()
+    touched = bytearray(blocks)
+    for start, length in runs.tolist():
+        first, last = start // sectors, (start + length - 1) // sectors
+        touched[first : last + 1] = b"\1" * (last + 1 - first)
     if view.nbytes % size:
         # Only the end of a device is a short block: it is padded.
         view = memoryview(bytes(view) + bytes(size - view.nbytes % size))
     return b"".join(
         [
-            digest(view[block * size : block * size + size])[: c.BLOCK_DIGEST]
-            if wanted[block]
-            else _NO_DIGEST
-            for block in range(blocks)
+            block_digest(view[block * size : block * size + size]) if is_touched else _NO_DIGEST
+            for block, is_touched in enumerate(touched)
         ]
     )
 
 
 def frame_extents(runs: Runs, where: int, size: int) -> FrameWhere:
     """The extents of the frames of ``size`` packed sectors of the batch (section 6.1)."""
-    ends = np.cumsum(runs[:, 1])
-    total = int(ends[-1])
-    borders = np.arange(size, total + size, size, dtype=np.uint64)
-    borders[-1] = total
-    # Cut where a run ends or a frame ends; each piece then belongs to one run and one frame.
-    cuts = np.sort(np.concatenate((ends, borders)))
-    cuts = cuts[np.append(cuts[1:] != cuts[:-1], True)]
-    starts = np.concatenate((np.zeros(1, np.uint64), cuts[:-1]))
-    run = np.searchsorted(ends, starts, "right")
-    at = runs[run, 0] + (starts - (ends[run] - runs[run, 1])) + np.uint64(where)
-    counts = np.diff(np.searchsorted(cuts, borders, "right"), prepend=0)
-    data = encode_frame_extents(at, cuts - starts)
-    return FrameWhere(data, counts.astype(np.uint64) * np.uint64(c.FRAME_EXTENT))
+    pieces, counts = _core.cut_extents(runs, size)
+    data = encode_frame_extents(pieces[:, 0] + np.uint64(where), pieces[:, 1])
+    return FrameWhere(data, counts * np.uint64(c.FRAME_EXTENT))
 
 
 def _extents(runs: Runs, sectors: int, position: int) -> ExtentArray:

@@ -140,20 +140,20 @@ class RecordBuilder:
         rows["offset"] = ends - rows["record_length"]
         rows["plain_length"] = frame_size
         rows["plain_length"][-1] = packed.nbytes - frame_size * (len(rows) - 1)
-        _scatter(out, rows["offset"], self._frame_headers(rows, payloads, where, first))
-        tails = np.column_stack((rows["offset"] + payloads + c.RECORD_HEADER, where.lengths))
-        _core.unpack(where.data, tails, out)
+        headers = self._frame_headers(rows, payloads, where, first)
+        _lay(headers, rows["offset"], np.uint64(c.RECORD_HEADER), out)
+        _lay(where.data, rows["offset"] + payloads + c.RECORD_HEADER, where.lengths, out)
         checks = ends - np.uint64(c.CHECK)
         bounds = zip(rows["offset"].tolist(), checks.tolist(), strict=True)
-        found = b"".join([self._sealed(out[low:high]) for low, high in bounds])
-        rows["digest"] = np.frombuffer(found, rows["digest"].dtype)
-        of_all = np.frombuffer(found, np.uint8).reshape(len(rows), -1)
-        _scatter(out, checks, of_all[:, : c.CHECK])
+        found = [self._sealed(out[low:high]) for low, high in bounds]
+        rows["digest"] = np.frombuffer(b"".join(found), rows["digest"].dtype)
+        starts = b"".join([each[: c.CHECK] for each in found])
+        _lay(starts, checks, np.uint64(c.CHECK), out)
         return rows
 
     def _frame_headers(
         self, rows: FrameEntries, payloads: npt.NDArray[np.uint64], where: FrameWhere, first: int
-    ) -> npt.NDArray[np.uint8]:
+    ) -> npt.NDArray[np.void]:
         headers = np.zeros(len(rows), RECORD_HEADER_DTYPE)
         headers["magic"] = RECORD_MAGIC_NUMBER
         headers["type"] = RecordType.FRAME
@@ -163,7 +163,7 @@ class RecordBuilder:
         headers["plain_length"] = rows["plain_length"]
         headers["origin"] = np.frombuffer(self.origin, "<u8")
         headers["number"] = np.arange(first, first + len(rows), dtype=np.uint64)
-        return headers.view(np.uint8).reshape(len(rows), -1)
+        return headers
 
     def _sealed(self, record: memoryview) -> bytes:
         """Seal the body of a record without its check in place, and return its digest."""
@@ -179,10 +179,14 @@ class RecordBuilder:
         return room_for_frames(plain_length, frame_size, gaps)
 
 
-def _scatter(out: memoryview, at: npt.NDArray[np.uint64], rows: npt.NDArray[np.uint8]) -> None:
-    """Write rows of equal length to places of ``out``."""
-    flat = np.frombuffer(out, np.uint8)
-    flat[at.astype(np.int64)[:, None] + np.arange(rows.shape[1])] = rows
+def _lay(
+    data: bytes | npt.NDArray[np.void], at: npt.NDArray[np.uint64],
+    lengths: npt.NDArray[np.uint64] | np.uint64, out: memoryview,
+) -> None:  # fmt: skip
+    """Write pieces of ``data``, which lie one after the other there, to places of ``out``."""
+    places = np.empty((len(at), 2), np.uint64)
+    places[:, 0], places[:, 1] = at, lengths
+    _core.unpack(data, places, out)
 
 
 def open_record(
@@ -196,6 +200,15 @@ def open_record(
     stored = payload_length(header, tag)
     plain = decompress(header.codec, body[:stored], header.plain_length)
     return OpenedRecord(header, plain, bytes(body[stored:]))
+
+
+def _is_digests(kind: RecordType, plain: BytesLike) -> bool:
+    """Whether a page is digests for the most part, which do not compress: a frame table is, and the
+    block digests of a stripe without blocks of zeros, whose digests are zeros.
+    """
+    if kind == RecordType.DIGEST_LEAF:
+        return bytes(c.BLOCK_DIGEST) not in bytes(plain)
+    return kind == RecordType.TABLE_LEAF
 
 
 class RecordWriter:
@@ -220,8 +233,7 @@ class RecordWriter:
 
     def write(self, kind: RecordType, plain: BytesLike) -> Reference:
         """Build and append a page, and return the reference to it."""
-        # A frame table is digests for the most part, which do not compress.
-        level = None if kind == RecordType.TABLE_LEAF else self._page_level
+        level = None if _is_digests(kind, plain) else self._page_level
         out = memoryview(bytearray(self.builder.room(len(plain))))
         record = self.builder.build_into(out, kind, plain, level, self.numbers.claim(kind))
         return Reference(self.origin, self.append(out[: record.length], 1), *record)

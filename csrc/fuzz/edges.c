@@ -39,6 +39,25 @@ static void zero_sees_every_byte(void)
     }
 }
 
+static void cut_edges(void)
+{
+    uint64_t extents[4] = {7, 5, 100, 3}, huge[4] = {0, UINT64_MAX, 0, 1}, pieces[8], counts[4];
+
+    CHECK(aip_cut_extents(extents, 2, 4, pieces, 4, counts, 2) == 3);
+    CHECK(pieces[0] == 7 && pieces[1] == 4 && pieces[2] == 11 && pieces[3] == 1);
+    CHECK(pieces[4] == 100 && pieces[5] == 3 && counts[0] == 1 && counts[1] == 2);
+    CHECK(aip_cut_extents(extents, 2, 0, pieces, 4, counts, 2) == AIP_EINVAL);
+    CHECK(aip_cut_extents(extents, 2, 4, pieces, 4, counts, 1) == AIP_EINVAL);
+    CHECK(aip_cut_extents(extents, 2, 4, pieces, 3, counts, 2) == AIP_ESPACE);
+    CHECK(aip_cut_extents(extents, 2, 4, pieces, 1, counts, 2) == AIP_ESPACE);
+    CHECK(aip_cut_extents(extents, 2, 4, extents, 4, counts, 2) == AIP_EOVERLAP);
+    CHECK(aip_cut_extents(extents, 2, 4, pieces, 4, pieces + 6, 2) == AIP_EOVERLAP);
+    CHECK(aip_cut_extents(extents, SIZE_MAX, 4, pieces, 4, counts, 2) == AIP_EINVAL);
+    CHECK(aip_cut_extents(huge, 2, 4, pieces, 4, counts, 0) == AIP_ERANGE);
+    CHECK(aip_cut_extents(huge, 1, UINT64_MAX, pieces, 2, counts, 1) == 1 && pieces[1] == UINT64_MAX);
+    CHECK(aip_cut_extents(NULL, 0, 4, NULL, 0, NULL, 0) == 0);
+}
+
 static void bitmap_edges(void)
 {
     uint8_t a[16] = {0}, b[16] = {0}, out[16];
@@ -67,6 +86,7 @@ static void bitmap_edges(void)
     extents[2] = 128;
     extents[3] = 0;
     CHECK(aip_extents_to_bitmap(extents, 2, a, 16, 128) == AIP_OK && a[0] == 1);
+    cut_edges();
     CHECK(aip_compare_blocks(a, 16, b, 15, 4, out, 16) == AIP_EINVAL);
     CHECK(aip_compare_blocks(a, 16, b, 16, 0, out, 16) == AIP_EINVAL);
     CHECK(aip_compare_blocks(a, 16, b, 16, 1, out, 1) == AIP_ESPACE);

@@ -75,11 +75,47 @@ static void check_any_extents(struct input *in, uint64_t nbits)
     free(extents);
 }
 
+/* Extents cut, against a loop that goes on by one unit at a time. */
+static void check_cut(struct input *in)
+{
+    size_t count = (size_t)(take(in, 1) % 5), made = 0;
+    uint64_t size = 1 + take(in, 1) % 20, total = 0, parts, unit = 0;
+    uint64_t *extents = exact(count * 16);
+
+    for (size_t i = 0; i < count; ++i) {
+        extents[2 * i] = take(in, 2);
+        extents[2 * i + 1] = take(in, 1) % 50;
+        total += extents[2 * i + 1];
+    }
+    parts = total / size + (total % size != 0);
+    size_t room = count + (size_t)parts;
+    uint64_t *pieces = exact(room * 16), *counts = exact((size_t)parts * 8), *naive = exact((size_t)parts * 8);
+    int64_t found = aip_cut_extents(extents, count, size, pieces, room, counts, (size_t)parts);
+    for (size_t i = 0; i < count; ++i) {
+        for (uint64_t at = 0; at < extents[2 * i + 1]; ++at, ++unit) {
+            if (at == 0 || unit % size == 0) {
+                CHECK((int64_t)made < found && pieces[2 * made] == extents[2 * i] + at);
+                CHECK(made == 0 || pieces[2 * made - 1] == 0);
+                ++made;
+                ++naive[unit / size];
+            }
+            CHECK(pieces[2 * made - 1]-- != 0);
+        }
+    }
+    CHECK(found == (int64_t)made && (made == 0 || pieces[2 * made - 1] == 0));
+    CHECK(parts == 0 || memcmp(counts, naive, (size_t)parts * 8) == 0);
+    free(naive);
+    free(counts);
+    free(pieces);
+    free(extents);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct input in = {data, size};
     size_t room = 1 + (size_t)take(&in, 1) % 8, cut = (size_t)take(&in, 1) % 8;
     check_any_extents(&in, take(&in, 1) * 5);
+    check_cut(&in);
     size_t len = in.size / 2;
     uint64_t nbits = len ? len * 8 - cut : 0, ones = 0;
     uint8_t *a = exact_copy(in.data, len), *b = exact_copy(in.data + len, len);

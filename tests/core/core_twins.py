@@ -39,6 +39,25 @@ def nonzero(data: bytes, cluster: int) -> list[bool]:
     return [any(piece) for piece in chunks(data, cluster)]
 
 
+def cut(extents: list[tuple[int, int]], size: int) -> tuple[list[list[int]], list[int]]:
+    """Return the pieces of extents laid end to end and cut every ``size``, and their number a
+    part.
+    """
+    pieces: list[list[int]] = []
+    counts: list[int] = []
+    laid = 0
+    for start, length in extents:
+        for at in range(length):
+            if laid % size == 0:
+                counts.append(0)
+            if at == 0 or laid % size == 0:
+                pieces.append([start + at, 0])
+                counts[-1] += 1
+            pieces[-1][1] += 1
+            laid += 1
+    return pieces, counts
+
+
 def different(a: bytes, b: bytes, block: int) -> list[bool]:
     """Return whether each block differs."""
     pairs = zip(chunks(a, block), chunks(b, block), strict=True)

@@ -1,4 +1,4 @@
-"""Bitmaps: set operations, counting, and extents both ways."""
+"""Bitmaps: set operations, counting, and extents both ways; extents cut."""
 
 from __future__ import annotations
 
@@ -129,3 +129,24 @@ def test_no_extents_at_all() -> None:
     assert _core.extents_to_bitmap([], 0).tolist() == []
     assert _core.bitmap_to_extents(b"", 0).shape == (0, 2)
     assert _core.nonzero_extents(b"", 512).shape == (0, 2)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**63), st.integers(0, 60)), max_size=8), st.data())
+def test_cut_extents(rows: list[tuple[int, int]], data: st.DataObject) -> None:
+    size = data.draw(st.integers(1, 70) | st.integers(2**63, 2**64 - 1))
+    pieces, counts = _core.cut_extents(np.array(rows, np.uint64).reshape(-1, 2), size)
+    assert (pieces.dtype, counts.dtype) == (np.uint64, np.uint64)
+    assert (pieces.tolist(), counts.tolist()) == twin.cut(rows, size)
+
+
+@pytest.mark.parametrize("size", [0, -1, 2**64])
+def test_cut_extents_refuses_a_size(size: int) -> None:
+    with pytest.raises(ValueError):
+        _core.cut_extents([(0, 1)], size)
+
+
+@pytest.mark.parametrize("lengths", [(2**64 - 1, 1), (2**63, 2**63), (2**64 - 1, 2**64 - 1)])
+def test_cut_extents_refuses_what_sums_to_too_much(lengths: tuple[int, int]) -> None:
+    rows = np.array([(0, lengths[0]), (5, lengths[1])], np.uint64)
+    with pytest.raises(ValueError):
+        _core.cut_extents(rows, 2**62)

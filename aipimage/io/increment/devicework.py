@@ -16,7 +16,7 @@ from aipimage.errors import AipImageError, IncompleteError, RequestError
 from aipimage.extents import SECTOR, Kind
 from aipimage.format import constants as c
 from aipimage.format.constants import RecordType
-from aipimage.format.digest import digest
+from aipimage.format.digest import block_digest
 from aipimage.io.changes.byteranges import ByteRanges, aligned, difference, joined, no_ranges
 from aipimage.io.changes.forms import changes_from
 from aipimage.io.create import DeviceChanges
@@ -268,4 +268,4 @@ def _united(a: ByteRanges, b: ByteRanges) -> ByteRanges:
 
 
 def _block_digest(block: bytearray) -> bytes:
-    return bytes(c.BLOCK_DIGEST) if _core.is_zero(block) else digest(block)[: c.BLOCK_DIGEST]
+    return bytes(c.BLOCK_DIGEST) if _core.is_zero(block) else block_digest(block)

@@ -19,7 +19,7 @@ from aipimage import _core
 from aipimage.errors import StorageError
 from aipimage.extents import SECTOR, Kind
 from aipimage.format import constants as c
-from aipimage.format.digest import digest
+from aipimage.format.digest import block_digest
 from aipimage.format.layers import DIGEST_DTYPE, Digests
 from aipimage.io.buffers import Buffers, thread_buffer
 from aipimage.io.bulkread import read_range
@@ -375,7 +375,7 @@ def block_digests(view: memoryview, wanted: npt.NDArray[np.bool_]) -> Digests:
         if block.nbytes < size:
             # Only the end of a device is a short block: it is padded.
             block = memoryview(bytes(block) + bytes(size - block.nbytes))
-        found.append(digest(block)[: c.BLOCK_DIGEST])
+        found.append(block_digest(block))
     if rows:
         result[rows] = np.frombuffer(b"".join(found), DIGEST_DTYPE)
     return result

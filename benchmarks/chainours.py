@@ -15,7 +15,7 @@ from typing import Any
 import measure
 import numpy as np
 import numpy.typing as npt
-from ours import MISSING, imported
+from ours import MISSING, imported, without
 from states import CLUSTER, Offsets, Overlay
 
 GENERATION = 7
@@ -34,10 +34,11 @@ def increment(
     if library is None:
         return MISSING
     ranges = None if changed is None else _ranges(np.fromfile(changed, np.uint64))
+    without(path)
     with measure.timed():
         made = library.create(
             path, [source], compress="zstd:1", parent=parent, changed=ranges, compare=compare,
-            overwrite=True, include_free=True,
+            include_free=True,
         )  # fmt: skip
     found = made.changes[0]
     if found.method != (compare if changed is None else "tracked"):

@@ -21,6 +21,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,8 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 MIB = 1 << 20
+LONGEST = 600.0
+"""Seconds after which a command is ended as one that hangs; none that is measured takes half."""
 
 
 @dataclass(frozen=True)
@@ -119,10 +122,16 @@ def command(
             args, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors,
             env={**os.environ, **(env or {})}, cwd=cwd, process_group=0,
         )  # fmt: skip
-        usage = _reap(process)
+        alarm = threading.Timer(LONGEST, os.killpg, (process.pid, signal.SIGKILL))
+        alarm.start()
+        try:
+            usage = _reap(process)
+        finally:
+            alarm.cancel()
         seconds = time.perf_counter() - start
         if process.returncode:
-            text = os.pread(errors, MIB, max(0, os.fstat(errors).st_size - 800)).decode("replace")
+            end = os.pread(errors, MIB, max(0, os.fstat(errors).st_size - 800))
+            text = end.decode(errors="replace")
             raise CommandError(f"{' '.join(args)}: exit {process.returncode}: {text.strip()}")
     return Result(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
 
@@ -258,13 +267,17 @@ def interleave(contenders: dict[str, Contender], runs: int) -> dict[str, list[Re
     """Run all contenders one after the other, ``runs`` rounds; one that fails is not tried again.
 
     Rounds make neighbours in time share the machine's mood, so their ratios are worth comparing.
+    Each begins with another contender: who follows on whom makes a difference too, by the memory
+    that the one before left.
     """
     found: dict[str, list[Result]] = {name: [] for name in contenders}
+    names = list(contenders)
     for number in range(runs):
-        for name, contender in contenders.items():
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
             if found[name] and not found[name][-1].good:
                 continue
-            found[name].append(_attempt(contender))
+            found[name].append(_attempt(contenders[name]))
             last = found[name][-1]
             text = last.note or f"{last.seconds:.2f} s, CPU {last.cpu:.2f} s"
             print(f"  round {number + 1}: {name}: {text}", file=sys.stderr, flush=True)

@@ -31,6 +31,14 @@ def imported() -> Any:
     return aipimage if hasattr(aipimage, "create") else None
 
 
+def without(path: str) -> str:
+    """Remove what the round before made, as is done for the peers: replacing it would need room for
+    both, and freeing it would count.
+    """
+    Path(path).unlink(missing_ok=True)
+    return path
+
+
 def create(
     path: str, source: str, password: str | None = None, used: bool = False, frame: int = 65_536
 ) -> dict[str, Any]:
@@ -38,10 +46,11 @@ def create(
     library = imported()
     if library is None:
         return MISSING
+    without(path)
     with measure.timed():
         library.create(
             path, [source], compress="zstd:1", encrypt="aes-256" if password else None,
-            password=password, overwrite=True, include_free=not used, frame_size=frame,
+            password=password, include_free=not used, frame_size=frame,
         )  # fmt: skip
     return {"size": os.path.getsize(path)}
 

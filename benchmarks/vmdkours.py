@@ -14,7 +14,7 @@ from typing import Any
 import measure
 import numpy as np
 from limits import CLUSTER, PIECE, on_threads
-from ours import MISSING, imported
+from ours import MISSING, imported, without
 
 SECTOR = 512
 GRAIN = 64 * 1024
@@ -38,8 +38,9 @@ def write(target: str, image: str, subformat: str, level: str = "fast") -> dict[
     library, vmdk = imported(), _vmdk()
     if vmdk is None:
         return MISSING
+    without(target)
     with measure.timed(), library.open(image) as opened:
-        vmdk.write(target, opened.devices[0], subformat=subformat, level=level, overwrite=True)
+        vmdk.write(target, opened.devices[0], subformat=subformat, level=level)
     return {"size": os.path.getsize(target)}
 
 
@@ -48,10 +49,11 @@ def read(path: str, source: str) -> dict[str, Any]:
     library, vmdk = imported(), _vmdk()
     if vmdk is None:
         return MISSING
+    without(path)
     with measure.timed():
         opened = vmdk.open(source) if source.endswith(".vmdk") else library.open_source(source)
         try:
-            library.create(path, [opened], compress="zstd:1", overwrite=True)
+            library.create(path, [opened], compress="zstd:1")
         finally:
             opened.close()
     return {"size": os.path.getsize(path)}

@@ -28,7 +28,7 @@ AIP_INLINE void combine_body(int op, const uint8_t *a, const uint8_t *b, uint8_t
         out[i] = (uint8_t)combine_word(op, a[i], b[i]);
 }
 
-/* Loads and stores bound this loop: built for AVX2 it measured no faster (benchmarks/core.py), so it has no variant. */
+/* Loads and stores bound this loop: built for AVX2 it measured no faster (benchmarks/test_core.py), so it has no variant. */
 static void combine_all(int op, const uint8_t *a, const uint8_t *b, uint8_t *out, size_t len)
 {
     switch (op) {
@@ -55,7 +55,7 @@ static uint64_t count_plain(const uint8_t *p, size_t len)
 }
 
 #if AIP_HAVE_AVX2
-/* Measured (benchmarks/core.py): five times as fast, by the processor's own popcount. */
+/* Measured (benchmarks/test_core.py): five times as fast, by the processor's own popcount. */
 AIP_TARGET_AVX2 static uint64_t count_avx2(const uint8_t *p, size_t len)
 {
     return count_body(p, len);

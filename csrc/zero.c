@@ -32,7 +32,7 @@ static int zero_plain(const uint8_t *p, size_t len)
 }
 
 #if AIP_HAVE_AVX2
-/* Measured (benchmarks/core.py): up to a fifth faster on buffers in cache, which the hot path has just read; no
+/* Measured (benchmarks/test_core.py): up to a fifth faster on buffers in cache, which the hot path has just read; no
    difference on buffers in memory. */
 AIP_TARGET_AVX2 static int zero_avx2(const uint8_t *p, size_t len)
 {

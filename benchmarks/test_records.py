@@ -1,0 +1,91 @@
+"""Codec, digests and cipher on a batch of frames, beside the libraries called directly."""
+
+from __future__ import annotations
+
+import os
+
+import blake3
+import numpy as np
+import pytest
+import zstandard
+from conftest import SIZE
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from aipimage.format.digest import block_digest, digest
+from aipimage.io import codec
+
+FRAME = 64 << 10
+COUNT = SIZE // FRAME
+
+
+@pytest.mark.benchmark(group="compress a batch of 64 frames, level 1")
+def test_compress_frames(benchmark: BenchmarkFixture, batch: bytes) -> None:
+    gaps = np.zeros(COUNT + 1, np.uint64)
+    out = memoryview(bytearray(codec.room_for_frames(SIZE, FRAME, 0)))
+    stored = np.zeros(COUNT // 8, np.uint8)
+    lengths = benchmark(codec.compress_frames, memoryview(batch), FRAME, stored, gaps, out, 1)
+    assert lengths.sum() < SIZE
+
+
+@pytest.mark.benchmark(group="compress a batch of 64 frames, level 1")
+def test_compress_frames_one_by_one(benchmark: BenchmarkFixture, batch: bytes) -> None:
+    """The limit of a caller without the core: the library, a frame a call."""
+    press = zstandard.ZstdCompressor(1).compress
+    view = memoryview(batch)
+    benchmark(lambda: [press(view[at : at + FRAME]) for at in range(0, SIZE, FRAME)])
+
+
+@pytest.mark.benchmark(group="decompress a batch of 64 frames")
+def test_decompress_frames(benchmark: BenchmarkFixture, batch: bytes) -> None:
+    press = zstandard.ZstdCompressor(1).compress
+    packed = [press(batch[at : at + FRAME]) for at in range(0, SIZE, FRAME)]
+    sizes = np.array([len(each) for each in packed])
+    starts = np.cumsum(sizes) - sizes
+    rows = [
+        (at, size, i * FRAME, FRAME) for i, (at, size) in enumerate(zip(starts, sizes, strict=True))
+    ]
+    pieces = np.array(rows, np.uint64)
+    plain = memoryview(bytearray(SIZE))
+    done = benchmark(codec.decompress_frames, memoryview(b"".join(packed)), pieces, plain)
+    assert all(done)
+    assert plain == batch
+
+
+@pytest.mark.benchmark(group="decompress a batch of 64 frames")
+def test_decompress_frames_one_by_one(benchmark: BenchmarkFixture, batch: bytes) -> None:
+    press = zstandard.ZstdCompressor(1).compress
+    packed = [press(batch[at : at + FRAME]) for at in range(0, SIZE, FRAME)]
+    unpack = zstandard.ZstdDecompressor().decompress
+    benchmark(lambda: [unpack(each) for each in packed])
+
+
+@pytest.mark.benchmark(group="digest a batch of 64 frames")
+def test_digests(benchmark: BenchmarkFixture, batch: bytes) -> None:
+    view = memoryview(batch)
+    benchmark(lambda: [digest(view[at : at + FRAME]) for at in range(0, SIZE, FRAME)])
+
+
+@pytest.mark.benchmark(group="digest a batch of 64 frames")
+def test_digest_in_one_piece(benchmark: BenchmarkFixture, batch: bytes) -> None:
+    """The limit: BLAKE3 of the same bytes with one call."""
+    benchmark(lambda: blake3.blake3(batch).digest())
+
+
+@pytest.mark.benchmark(group="digest a batch of 64 blocks")
+def test_block_digests(benchmark: BenchmarkFixture, batch: bytes) -> None:
+    view = memoryview(batch)
+    benchmark(lambda: [block_digest(view[at : at + FRAME]) for at in range(0, SIZE, FRAME)])
+
+
+@pytest.mark.benchmark(group="encrypt a batch of 64 frames")
+def test_encrypt(benchmark: BenchmarkFixture, batch: bytes) -> None:
+    cipher = AESGCM(os.urandom(32))
+    out = memoryview(bytearray(FRAME + 16))
+    view, nonce = memoryview(batch), bytes(12)
+
+    def run() -> None:
+        for at in range(0, SIZE, FRAME):
+            cipher.encrypt_into(nonce, view[at : at + FRAME], None, out)
+
+    benchmark(run)

@@ -23,6 +23,7 @@ from tests.volumes.containers_support import (
     looked_at_file,
     why_whole,
 )
+from tests.volumes.fat_builder import fat32
 from tests.volumes.fuzzing_containers import fuzz_containers, seeds
 
 _MIB = 1 << 20
@@ -138,6 +139,8 @@ def test_luks_that_cryptsetup_makes(tmp_path: Path) -> None:
     [
         ("bitlocker", {3: b"-FVE-FS-"}),
         ("bitlocker", {3: b"MSWIN4.1", 424: bytes.fromhex("3bd66749292ed84a8399f6a339e3d001")}),
+        ("bitlocker", {3: b"MSWIN4.1", 424: bytes.fromhex("3b4da89280dd0e4d9e4eb1e3284eaed8")}),
+        ("bitlocker", {3: b"MSDOS5.0", 160: bytes.fromhex("3bd66749292ed84a8399f6a339e3d001")}),
         ("vmfs", {1 << 20: bytes.fromhex("0dd001c0")}),
         ("vmfs", {2 << 20: bytes.fromhex("5ef1ab2f")}),
         ("zfs_member", {0x4000: b"\1\1\0\0" + bytes(20) + b"\0\0\0\7version\0"}
@@ -182,3 +185,40 @@ def test_the_fuzz_target_runs() -> None:
 @pytest.mark.long
 def test_the_fuzz_target_runs_long() -> None:
     loop(fuzz_containers, seeds(), 600, seed=random.randrange(1 << 30))
+
+
+@pytest.mark.parametrize("identifier", ["3bd66749292ed84a8399f6a339e3d001",
+                                        "3b4da89280dd0e4d9e4eb1e3284eaed8"])  # fmt: skip
+def test_bitlocker_to_go_is_told_though_it_looks_like_fat(identifier: str) -> None:
+    """The volume that asks for the password has a boot sector, tables and a root directory."""
+    volume = fat32(boot=((3, b"MSWIN4.1"), (424, bytes.fromhex(identifier))))
+    filesystem, allocation, because = looked_at(volume.source())
+    assert filesystem is not None
+    assert (filesystem.kind, because) == ("bitlocker", "its content is encrypted")
+    assert allocation.free.total == 0
+
+
+def _vmfs(version: int, manager: bytes, system: bytes | None, data_at: int = 17 << 20) -> str:
+    """The UUID that is told of a partition of a datastore."""
+    head = bytes.fromhex("0dd001c0") + version.to_bytes(4, "little")
+    head = head.ljust(0x7A, b"\0") + data_at.to_bytes(8, "little")
+    pieces = {1 << 20: head.ljust(0x254, b"\0") + manager}
+    if system is not None:
+        magic = bytes.fromhex("5ef1ab2f") + (24).to_bytes(4, "little") + b"\0"
+        pieces[data_at + (2 << 20)] = magic + system + bytes(4) + b"datastore1"
+    filesystem = looked_at(SparseSource(32 * _MIB, pieces))[0]
+    assert filesystem is not None
+    assert filesystem.label == ("datastore1" if system is not None else "")
+    return filesystem.uuid
+
+
+def test_the_uuid_of_vmfs() -> None:
+    """That of the volume manager, as ``blkid`` prints it; version 6 has none at that place."""
+    manager, system = bytes(range(16)), bytes(range(16, 32))
+    told = "03020100-07060504-0908-0a0b0c0d0e0f", "13121110-17161514-1918-1a1b1c1d1e1f"
+    assert _vmfs(5, manager, system) == told[0]
+    assert _vmfs(6, bytes(16), system) == told[1]
+    assert _vmfs(6, manager, system) == told[1]
+    assert _vmfs(6, bytes(16), system, 18 << 20) == told[1]
+    assert _vmfs(5, bytes(16), system) == told[1]
+    assert _vmfs(6, bytes(16), None) == ""

@@ -63,6 +63,16 @@ def test_bits_behind_the_last_cluster_mean_nothing() -> None:
     refused(PLAIN.but(clusters=197, used=(2, 3)), "calls free what the file system")
 
 
+def test_a_volume_that_is_cut_off_has_its_label() -> None:
+    source = PLAIN.source()
+    source.size -= 512
+    filesystem = PARSER.probe(VolumeView(source, 0, source.size))
+    assert filesystem is not None
+    assert filesystem.label == "ÄB"
+    with pytest.raises(LayoutError, match="and it has"):
+        surveyed(PARSER, source)
+
+
 def test_the_label() -> None:
     def label(*entries: bytes) -> str:
         return surveyed(PARSER, PLAIN.but(root=(*OWN[1:], *entries)).source())[0].label

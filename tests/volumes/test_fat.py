@@ -106,6 +106,25 @@ def test_the_label_of_fat32_may_lie_in_a_later_cluster() -> None:
     assert surveyed(PARSER, source)[0].label == "LATER"
 
 
+@pytest.mark.parametrize("volume", ALL, ids=KINDS)
+@pytest.mark.parametrize("sectors", [-1, 1, 70_000])
+def test_a_volume_that_is_taken_whole_for_its_size_has_its_label(
+    volume: FatVolume, sectors: int
+) -> None:
+    """It is cut off, one sector too large, or has more clusters than its tables have entries."""
+    named = volume.but(root=b"CAMERA     \x08".ljust(32, b"\0"))
+    total = named.size // 512 + max(sectors, 0)
+    small = total if total < 1 << 16 and volume.bits != 32 else 0
+    boot = ((19, struct.pack("<H", small)), (32, struct.pack("<I", 0 if small else total)))
+    source = named.but(boot=boot).source()
+    source.size = named.size + (sectors * 512 if abs(sectors) > 1 or sectors < 0 else 0)
+    filesystem = PARSER.probe(VolumeView(source, 0, source.size))
+    assert filesystem is not None
+    assert filesystem.label == "CAMERA"
+    with pytest.raises(LayoutError, match=r"and it has|too many|too small"):
+        surveyed(PARSER, source)
+
+
 def test_a_root_directory_that_runs_in_a_circle_ends() -> None:
     file = b"FILE       \x20".ljust(32, b"\0") * 16
     assert surveyed(PARSER, fat32(entries=(2,), root=file).source())[0].label == ""

@@ -18,6 +18,7 @@ from aipimage.volumes.filesystems.exfat.layout import (
     decode_boot_sector,
 )
 from aipimage.volumes.filesystems.exfat.region import (
+    claimed_size,
     verify_layout,
     verify_regions,
     verify_state,
@@ -44,10 +45,14 @@ def probe(view: VolumeView) -> FileSystem | None:
         return None
     uuid = f"{boot.serial >> 16:04X}-{boot.serial & 0xFFFF:04X}" if boot.serial else ""
     try:
-        verify_layout(boot, view.size)
+        verify_layout(boot, max(view.size, claimed_size(boot)))
     except LayoutError:
         return FileSystem("exfat", uuid=uuid, details=boot)
-    return FileSystem("exfat", _label(view, boot), uuid, boot.size, boot.cluster_size, boot)
+    label = _label(view, boot)
+    if boot.size > view.size:
+        # Taken whole: its name helps who looks for it.
+        return FileSystem("exfat", label, uuid, details=boot)
+    return FileSystem("exfat", label, uuid, boot.size, boot.cluster_size, boot)
 
 
 def _label(view: VolumeView, boot: BootSector) -> str:

@@ -49,6 +49,11 @@ def verify_layout(boot: BootSector, volume_size: int) -> None:
         raise LayoutError(f"its root directory begins in cluster {boot.root_cluster:,}")
 
 
+def claimed_size(boot: BootSector) -> int:
+    """Bytes that a boot sector claims; 0 where its sectors have no possible size."""
+    return boot.size if 9 <= boot.sector_shift <= 12 else 0
+
+
 def _check_fields(boot: BootSector) -> None:
     if boot.jump != JUMP or boot.signature != SIGNATURE or any(boot.zeros):
         raise LayoutError("its boot sector is not one of exFAT")

@@ -62,26 +62,38 @@ def verified_geometry(boot: BootSector, volume_size: int) -> Geometry:
     Raises:
         LayoutError: a field is out of its range, or the parts do not fit.
     """
-    _check_fields(boot)
-    size = boot.sectors * boot.sector_size
+    found = claimed_geometry(boot)
+    size, fat_size, clusters = found.size, found.fat_size, found.clusters
     if size > volume_size:
         raise LayoutError(f"its boot sector says {size:,} bytes, and it has {volume_size:,}")
+    if clusters < 1:
+        raise LayoutError("its tables leave no room for clusters")
+    if clusters > (FAT32_MAX if boot.is_32 else FAT16_MAX):
+        raise LayoutError(f"{clusters:,} clusters are too many for its FAT")
+    if fat_size * 8 < (clusters + 2) * found.entry_bits[-1]:
+        raise LayoutError(f"its FAT of {fat_size:,} bytes is too small for {clusters:,} clusters")
+    if boot.is_32 and not 2 <= boot.root_cluster < clusters + 2:
+        raise LayoutError(f"its root directory begins in cluster {boot.root_cluster:,}")
+    return found
+
+
+def claimed_geometry(boot: BootSector) -> Geometry:
+    """Return the layout that a boot sector describes, whether or not its parts fit together.
+
+    Raises:
+        LayoutError: a field alone is out of its range.
+    """
+    _check_fields(boot)
+    size = boot.sectors * boot.sector_size
     root_size = boot.root_entries * ENTRY_BYTES
     fat_start, fat_size = boot.reserved * boot.sector_size, boot.fat_sectors * boot.sector_size
     root_start = fat_start + boot.fats * fat_size
     data_start = root_start + root_size
     cluster_size = boot.sectors_per_cluster * boot.sector_size
     clusters = (size - data_start) // cluster_size
-    if clusters < 1:
-        raise LayoutError("its tables leave no room for clusters")
-    entry_bits = _verified_entry_bits(boot.is_32, clusters)
-    if fat_size * 8 < (clusters + 2) * entry_bits[-1]:
-        raise LayoutError(f"its FAT of {fat_size:,} bytes is too small for {clusters:,} clusters")
-    if boot.is_32 and not 2 <= boot.root_cluster < clusters + 2:
-        raise LayoutError(f"its root directory begins in cluster {boot.root_cluster:,}")
     return Geometry(
-        entry_bits, boot.sector_size, cluster_size, fat_start, fat_size, boot.fats,
-        _verified_active(boot), root_start, root_size, data_start, clusters, size,
+        _entry_bits(boot.is_32, clusters), boot.sector_size, cluster_size, fat_start, fat_size,
+        boot.fats, _verified_active(boot), root_start, root_size, data_start, clusters, size,
     )  # fmt: skip
 
 
@@ -107,13 +119,11 @@ def _check_fields(boot: BootSector) -> None:
         raise LayoutError(f"its root directory of {boot.root_entries} entries is not whole sectors")
 
 
-def _verified_entry_bits(is_32: bool, clusters: int) -> tuple[int, ...]:
+def _entry_bits(is_32: bool, clusters: int) -> tuple[int, ...]:
     """The width of a table's entries follows from the count of clusters alone (fatgen103, FAT Type
     Determination). But whatever has no 16-bit size of its tables is FAT32, for all drivers and with
     any count: no other type has a place where the size could be.
     """
-    if clusters > (FAT32_MAX if is_32 else FAT16_MAX):
-        raise LayoutError(f"{clusters:,} clusters are too many for its FAT")
     if is_32:
         return (32,)
     if clusters <= FAT12_MAX:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from aipimage.volumes.filesystems.bitlocker import is_bitlocker
 from aipimage.volumes.filesystems.fat.geometry import (
     Geometry,
     check_backup,
+    claimed_geometry,
     verified_geometry,
 )
 from aipimage.volumes.filesystems.fat.label import find_label
@@ -18,15 +20,10 @@ from aipimage.volumes.filesystems.fat.table import check_head, declare, read_map
 from aipimage.volumes.model import Allocation, FileSystem, SurveyOptions
 from aipimage.volumes.view import LayoutError, VolumeView
 
-_OTHERS = (b"NTFS    ", b"EXFAT   ", b"-FVE-FS-")
+_OTHERS = (b"NTFS    ", b"EXFAT   ")
 """OEM names of volumes that have a boot sector of nearly the same form."""
 _OTHER_TYPES = (b"HPFS    ", b"JFS     ")
 _TYPES = (b"FAT12   ", b"FAT16   ", b"FAT32   ", b"FAT     ")
-_BITLOCKER_TO_GO = (
-    bytes.fromhex("3bd66749292ed84a8399f6a339e3d001"),
-    bytes.fromhex("3b4da89280dd0e4d9e4eb1e3284eaed8"),
-)
-"""Identifiers at byte 424 of the FAT32 boot sector that hides a BitLocker volume."""
 _DIRTY, _ERRORS = 0x01, 0x02
 
 
@@ -41,10 +38,15 @@ def probe(view: VolumeView) -> FileSystem | None:
         return None
     uuid = f"{boot.serial >> 16:04X}-{boot.serial & 0xFFFF:04X}" if boot.serial else ""
     try:
-        geometry = verified_geometry(boot, view.size)
+        geometry = claimed_geometry(boot)
     except LayoutError:
         return FileSystem(_claimed_kind(boot), uuid=uuid, details=boot)
     label = find_label(view, geometry, boot.root_cluster)
+    try:
+        verified_geometry(boot, view.size)
+    except LayoutError:
+        # Taken whole: sizes that do not fit say nothing, but its name helps who looks for it.
+        return FileSystem(_claimed_kind(boot), label, uuid, details=boot)
     return FileSystem(
         geometry.kind, label, uuid, geometry.size, geometry.cluster_size, details=boot
     )
@@ -52,7 +54,7 @@ def probe(view: VolumeView) -> FileSystem | None:
 
 def _is_fat(boot: BootSector, data: bytes) -> bool:
     """Whether it says so by name, or the numbers and the start are those of one."""
-    if boot.oem in _OTHERS or data[424:440] in _BITLOCKER_TO_GO or data[54:62] in _OTHER_TYPES:
+    if boot.oem in _OTHERS or is_bitlocker(data) or data[54:62] in _OTHER_TYPES:
         return False
     if boot.type in _TYPES:
         return True

@@ -12,6 +12,7 @@ from aipimage.volumes.filesystems.ntfs.paging import paging_files, verify_awake
 from aipimage.volumes.filesystems.ntfs.records import decode_record
 from aipimage.volumes.filesystems.ntfs.runs import merged, overlapping
 from aipimage.volumes.filesystems.ntfs.streams import Mft, Stream
+from aipimage.volumes.filesystems.shadowcopies import verify_none
 from aipimage.volumes.model import Allocation, FileSystem, SurveyOptions
 from aipimage.volumes.view import LayoutError, VolumeView
 
@@ -58,6 +59,7 @@ def allocation(view: VolumeView, found: FileSystem, options: SurveyOptions) -> A
         geometry = decode_geometry(view.read(0, layout.BOOT_BYTES))
     if geometry.size > view.size:
         raise LayoutError(f"it covers {geometry.size:,} bytes of a partition of {view.size:,}")
+    verify_none(view)
     mft = Mft(view, geometry)
     mirror = _verify_mirror(mft)
     _verify_volume(mft)

@@ -461,6 +461,8 @@ class CreateJob:
         if writer.position % stripe == 0 and self._checkpoints.is_due():
             self._checkpoints.write(batch.device, writer.position)
         writer.add_gap(sector)
+        # A leaf of digests comes before the frames of the next stripe (section 8).
+        writer.end_stripe_before(batch.offset // c.BLOCK)
         writer.add_frames(packed.data, packed.frames)
         packed.release()
         writer.add_extents(packed.extents)

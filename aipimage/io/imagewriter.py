@@ -154,6 +154,11 @@ class ImageWriter:
         if self._digests is not None:
             self._digests.reuse(first, ref)
 
+    def end_stripe_before(self, block: int) -> None:
+        """Write the digest leaf of an earlier stripe than that of ``block``."""
+        if self._digests is not None:
+            self._digests.end_before(block)
+
     def flush_digests(self) -> None:
         """Write the digest leaf of a complete stripe, before a checkpoint."""
         if self._digests is not None:
@@ -239,13 +244,17 @@ class DigestBuilder:
         self._per_leaf = 1 << (stripe_shift - 16)
         self._first, self._leaf = 0, bytearray()
 
-    def add(self, first: int, digests: bytes) -> None:
-        """Add digests of blocks of one stripe, in ascending order."""
-        stripe = first - first % self._per_leaf
+    def end_before(self, block: int) -> None:
+        """Begin the stripe of a block; the leaf of the one before is written then."""
+        stripe = block - block % self._per_leaf
         if stripe != self._first:
             self.flush()
             self._first = stripe
-        at = (first - stripe) * c.BLOCK_DIGEST
+
+    def add(self, first: int, digests: bytes) -> None:
+        """Add digests of blocks of one stripe, in ascending order."""
+        self.end_before(first)
+        at = (first - self._first) * c.BLOCK_DIGEST
         self._leaf.extend(bytes(at - len(self._leaf)))
         self._leaf += digests
 

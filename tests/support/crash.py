@@ -23,9 +23,10 @@ from __future__ import annotations
 import os
 import random
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from aipimage.io.storage import SystemCalls
 
@@ -90,15 +91,24 @@ class Disk:
 
     names: dict[str, int] = field(default_factory=dict)
     data: dict[int, bytearray] = field(default_factory=dict)
+    _own: set[int] = field(default_factory=set)
 
     def copy(self) -> Disk:
-        """Return a disk that changes on its own."""
-        return Disk(dict(self.names), {inode: bytearray(d) for inode, d in self.data.items()})
+        """Return a disk that changes on its own; what neither changes is shared."""
+        self._own = set()
+        return Disk(dict(self.names), dict(self.data))
+
+    def _changing(self, inode: int) -> bytearray:
+        """The bytes of a file that no copy shares."""
+        if inode not in self._own:
+            self._own.add(inode)
+            self.data[inode] = bytearray(self.data.get(inode, b""))
+        return self.data[inode]
 
     def apply(self, entry: Entry, keep: int | None = None) -> None:
         """Carry out one entry; of a write only the first `keep` bytes."""
         if isinstance(entry, Write):
-            content = self.data.setdefault(entry.inode, bytearray())
+            content = self._changing(entry.inode)
             data = entry.data[:keep]
             if not entry.extends:
                 data = data[: max(0, len(content) - entry.offset)]
@@ -106,7 +116,7 @@ class Disk:
                 content.extend(bytes(max(0, entry.offset - len(content))))
                 content[entry.offset : entry.offset + len(data)] = data
         elif isinstance(entry, Truncate):
-            content = self.data.setdefault(entry.inode, bytearray())
+            content = self._changing(entry.inode)
             del content[entry.size :]
             content.extend(bytes(entry.size - len(content)))
         elif isinstance(entry, Name):
@@ -114,6 +124,14 @@ class Disk:
                 self.names.pop(name, None)
             if entry.added is not None:
                 self.names[entry.added] = entry.inode
+
+
+class Recorder(Protocol):
+    """Whoever keeps a journal: the changes below ``root``, and what was there before."""
+
+    root: str
+    journal: list[Entry]
+    initial: Disk
 
 
 class RecordingSystemCalls(SystemCalls):
@@ -241,9 +259,11 @@ class CrashState:
 
 
 def crash_states(
-    recorder: RecordingSystemCalls, *, seed: int = 0, shuffles: int = 2, tears: int = 4
-) -> Iterator[CrashState]:
-    """Yield the states after a crash at every point of the journal, the end included.
+    recorder: Recorder, *, seed: int = 0, shuffles: int = 2, tears: int = 4,
+    only: Collection[int] | None = None,
+) -> Iterator[CrashState]:  # fmt: skip
+    """Yield the states after a crash at every point of the journal, the end included, or at those
+    in `only`.
 
     For each point: all that was done, only what was synced, the last write torn at up to `tears`
     places, and `shuffles` random subsets of what was not synced.
@@ -261,7 +281,7 @@ def crash_states(
     for point in range(len(journal) + 1):
         if point:
             entry = journal[point - 1]
-            if isinstance(entry, Write):
+            if isinstance(entry, Write) and (only is None or point in only):
                 for keep in _tear_points(len(entry.data), tears, chance):
                     torn = everything.copy()
                     torn.apply(entry, keep)
@@ -270,6 +290,8 @@ def crash_states(
             if isinstance(entry, Mark):
                 marks += (entry.text,)
             pending = _settle(synced, pending, entry)
+        if only is not None and point not in only:
+            continue
         yield state("everything", everything)
         yield state("only synced", synced)
         for number in range(shuffles if pending else 0):

@@ -44,9 +44,7 @@ __all__ = [
     "bitmap_count",
     "bitmap_or",
     "bitmap_to_extents",
-    "bitmap_xor",
     "compare_blocks",
-    "copy",
     "cut_extents",
     "decode_frames",
     "encode_frames",
@@ -227,11 +225,6 @@ def bitmap_andnot(a: AnyBuffer, b: AnyBuffer, nbits: int) -> Bitmap:
     return _combine(lib.AIP_ANDNOT, a, b, nbits)
 
 
-def bitmap_xor(a: AnyBuffer, b: AnyBuffer, nbits: int) -> Bitmap:
-    """Return a ^ b, ``ceil(nbits / 8)`` bytes; ValueError when an input is shorter than that."""
-    return _combine(lib.AIP_XOR, a, b, nbits)
-
-
 def bitmap_count(bitmap: AnyBuffer, nbits: int) -> int:
     """Return the number of ones among the first ``nbits`` bits; ValueError when there are fewer."""
     view = _bytes(bitmap)
@@ -349,17 +342,6 @@ def unpack(src: AnyBuffer, extents: npt.ArrayLike, dst: AnyBuffer) -> int:
     source, target = _bytes(src), _bytes(dst, True)
     pairs = _pairs(rows)
     return _checked(lib.aip_unpack(source, len(source), pairs, len(rows), target, len(target)))
-
-
-def copy(dst: AnyBuffer, dst_offset: int, src: AnyBuffer, src_offset: int, length: int) -> None:
-    """Copy ``length`` bytes from ``src`` at ``src_offset`` to ``dst`` at ``dst_offset``.
-
-    The two may be one buffer, and the ranges may overlap.
-    ValueError, before anything is written, when a range leaves its buffer or ``dst`` is read-only.
-    """
-    target, source = _bytes(dst, True), _bytes(src)
-    dst_offset, src_offset, length = _number(dst_offset), _number(src_offset), _number(length)
-    _checked(lib.aip_copy(target, len(target), dst_offset, source, len(source), src_offset, length))
 
 
 def encode_frames(

@@ -27,7 +27,6 @@ class _Lib:
     AIP_AND: int
     AIP_OR: int
     AIP_ANDNOT: int
-    AIP_XOR: int
     def aip_uses_avx2(self) -> int: ...
     def aip_force_scalar(self, force: int) -> None: ...
     def aip_is_zero(self, buf: _CData, length: int) -> int: ...
@@ -89,16 +88,6 @@ class _Lib:
     ) -> int: ...
     def aip_unpack(
         self, src: _CData, src_len: int, extents: _CData, count: int, dst: _CData, dst_len: int
-    ) -> int: ...
-    def aip_copy(
-        self,
-        dst: _CData,
-        dst_len: int,
-        dst_offset: int,
-        src: _CData,
-        src_len: int,
-        src_offset: int,
-        length: int,
     ) -> int: ...
     def aip_encode_frames(
         self,

@@ -18,7 +18,7 @@ enum aip_status {
     AIP_ECODEC = -5    /* the function that was handed in reported an error */
 };
 
-enum aip_bitmap_op { AIP_AND = 0, AIP_OR = 1, AIP_ANDNOT = 2, AIP_XOR = 3 };
+enum aip_bitmap_op { AIP_AND = 0, AIP_OR = 1, AIP_ANDNOT = 2 };
 
 /* dispatch.c */
 
@@ -79,9 +79,6 @@ int aip_compare_blocks(const void *a, size_t a_len, const void *b, size_t b_len,
 int64_t aip_pack(const void *src, size_t src_len, const uint64_t *extents, size_t count, void *dst, size_t dst_len);
 /* Scatter src, read from its start, into the byte extents of dst; returns the bytes consumed. */
 int64_t aip_unpack(const void *src, size_t src_len, const uint64_t *extents, size_t count, void *dst, size_t dst_len);
-/* Copy `length` bytes; the two may be one buffer and the ranges may overlap. */
-int aip_copy(void *dst, size_t dst_len, uint64_t dst_offset, const void *src, size_t src_len, uint64_t src_offset,
-             uint64_t length);
 
 /* codec.c */
 

@@ -9,8 +9,7 @@ AIP_INLINE uint64_t combine_word(int op, uint64_t a, uint64_t b)
     switch (op) {
     case AIP_AND: return a & b;
     case AIP_OR: return a | b;
-    case AIP_ANDNOT: return a & ~b;
-    default: return a ^ b;
+    default: return a & ~b;
     }
 }
 
@@ -34,8 +33,7 @@ static void combine_all(int op, const uint8_t *a, const uint8_t *b, uint8_t *out
     switch (op) {
     case AIP_AND: combine_body(AIP_AND, a, b, out, len); break;
     case AIP_OR: combine_body(AIP_OR, a, b, out, len); break;
-    case AIP_ANDNOT: combine_body(AIP_ANDNOT, a, b, out, len); break;
-    default: combine_body(AIP_XOR, a, b, out, len); break;
+    default: combine_body(AIP_ANDNOT, a, b, out, len); break;
     }
 }
 
@@ -79,7 +77,7 @@ int aip_bitmap_combine(int op, const uint8_t *a, size_t a_len, const uint8_t *b,
     uint64_t need = aip_ceil_div(nbits, 8);
     size_t len = (size_t)need;
 
-    if (op < AIP_AND || op > AIP_XOR)
+    if (op < AIP_AND || op > AIP_ANDNOT)
         return AIP_EINVAL;
     if (!aip_fits(a, a_len, need) || !aip_fits(b, b_len, need))
         return AIP_ERANGE;

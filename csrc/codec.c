@@ -12,9 +12,10 @@ static int64_t checked_gaps(const uint64_t *gaps, size_t count, uint64_t frames,
     if (frames > room)
         return AIP_ESPACE;
     for (size_t i = 0; i < count; ++i) {
-        if (gaps[i] > room - frames - total)
+        uint64_t gap = aip_read_once(gaps + i);
+        if (gap > room - frames - total)
             return AIP_ESPACE;
-        total += gaps[i];
+        total += gap;
     }
     return (int64_t)total;
 }
@@ -26,14 +27,14 @@ int64_t aip_encode_frames(aip_codec_fn codec, void *context, const void *src, si
     const uint8_t *from = src;
     uint8_t *to = out;
     size_t done = 0, at = 0, left;
-    uint64_t count;
+    uint64_t count, last;
     int64_t status;
 
     if (frame == 0 || !aip_fits(src, src_len, src_len) || !aip_fits(out, out_len, out_len))
         return AIP_EINVAL;
     count = aip_ceil_div(src_len, frame);
     if (!aip_valid_numbers(gaps, gap_count) || !aip_valid_numbers(lengths, length_count) ||
-        gap_count - 1 != count || length_count != count)
+        gap_count != count + 1 || length_count != count)
         return AIP_EINVAL;
     if (!aip_fits(stored, stored_len, aip_ceil_div(count, 8)))
         return AIP_ERANGE;
@@ -49,11 +50,12 @@ int64_t aip_encode_frames(aip_codec_fn codec, void *context, const void *src, si
     for (size_t i = 0; i < count; ++i) {
         size_t length = src_len - done < frame ? src_len - done : frame;
         size_t made = length;
+        uint64_t gap = aip_read_once(gaps + i);
 
         /* Checked a second time: another thread may have changed the array since. */
-        if (gaps[i] > out_len - at || out_len - at - (size_t)gaps[i] < length)
+        if (gap > out_len - at || out_len - at - (size_t)gap < length)
             return AIP_ERANGE;
-        at += (size_t)gaps[i];
+        at += (size_t)gap;
         if (codec != NULL && !(stored[i / 8] >> i % 8 & 1u)) {
             size_t room = out_len - at < length + left ? out_len - at : length + left;
             made = codec(context, to + at, room, from + done, length);
@@ -69,9 +71,10 @@ int64_t aip_encode_frames(aip_codec_fn codec, void *context, const void *src, si
         at += made;
         done += length;
     }
-    if (gaps[count] > out_len - at)
+    last = aip_read_once(gaps + count);
+    if (last > out_len - at)
         return AIP_ERANGE;
-    return (int64_t)(at + (size_t)gaps[count]);
+    return (int64_t)(at + (size_t)last);
 }
 
 /* Whether a piece (source offset and length, target offset and length) lies inside of both buffers. */
@@ -106,7 +109,8 @@ int64_t aip_decode_frames(aip_codec_fn codec, aip_measure_fn measure, void *cont
     for (size_t i = 0; i < count; ++i) {
         /* A copy, because another thread may change the array between a check and its use. */
         uint64_t piece[4];
-        memcpy(piece, pieces + 4 * i, sizeof piece);
+        for (size_t k = 0; k < 4; ++k)
+            piece[k] = aip_read_once(pieces + 4 * i + k);
         if (!piece_in_range(piece, src_len, dst_len))
             return AIP_ERANGE;
         if (measure(from + piece[0], (size_t)piece[1]) != piece[1] ||

@@ -38,6 +38,13 @@ AIP_INLINE uint64_t aip_load_le64(const uint8_t *p)
            (uint64_t)p[5] << 40 | (uint64_t)p[6] << 48 | (uint64_t)p[7] << 56;
 }
 
+/* A number of an array that another thread may change: read once, so that what is used is what was checked. Without
+   `volatile` a compiler may read it again. */
+AIP_INLINE uint64_t aip_read_once(const uint64_t *p)
+{
+    return *(const volatile uint64_t *)p;
+}
+
 AIP_INLINE unsigned aip_popcount64(uint64_t word)
 {
 #if defined(__GNUC__) || defined(__clang__)

@@ -1,4 +1,4 @@
-/* Gathering, scattering and copying bytes with every bound checked. The copies are the C library's memcpy, which has
+/* Gathering and scattering bytes with every bound checked. The copies are the C library's memcpy, which has
    its own variants for the processor. */
 #include "internal.h"
 
@@ -11,11 +11,12 @@ static int64_t checked_total(const uint64_t *extents, size_t count, uint64_t lim
     if (capacity > INT64_MAX)
         return AIP_EINVAL;
     for (size_t i = 0; i < count; ++i) {
-        if (!aip_in_range(extents[2 * i], extents[2 * i + 1], limit))
+        uint64_t length = aip_read_once(extents + 2 * i + 1);
+        if (!aip_in_range(aip_read_once(extents + 2 * i), length, limit))
             return AIP_ERANGE;
-        if (extents[2 * i + 1] > capacity - total)
+        if (length > capacity - total)
             return AIP_ESPACE;
-        total += extents[2 * i + 1];
+        total += length;
     }
     return (int64_t)total;
 }
@@ -43,7 +44,7 @@ int64_t aip_pack(const void *src, size_t src_len, const uint64_t *extents, size_
     if (status <= 0)
         return status;
     for (size_t i = 0; i < count; ++i) {
-        uint64_t offset = extents[2 * i], length = extents[2 * i + 1];
+        uint64_t offset = aip_read_once(extents + 2 * i), length = aip_read_once(extents + 2 * i + 1);
         /* Checked a second time: another thread may have changed the array since, and a wrong extent must never
            become an access outside the buffers. */
         if (!aip_in_range(offset, length, src_len) || length > dst_len - done)
@@ -66,7 +67,7 @@ int64_t aip_unpack(const void *src, size_t src_len, const uint64_t *extents, siz
     if (status <= 0)
         return status;
     for (size_t i = 0; i < count; ++i) {
-        uint64_t offset = extents[2 * i], length = extents[2 * i + 1];
+        uint64_t offset = aip_read_once(extents + 2 * i), length = aip_read_once(extents + 2 * i + 1);
         /* As in aip_pack: the array may have changed since it was checked. */
         if (!aip_in_range(offset, length, dst_len) || length > src_len - done)
             return AIP_ERANGE;
@@ -74,16 +75,4 @@ int64_t aip_unpack(const void *src, size_t src_len, const uint64_t *extents, siz
         done += length;
     }
     return (int64_t)done;
-}
-
-int aip_copy(void *dst, size_t dst_len, uint64_t dst_offset, const void *src, size_t src_len, uint64_t src_offset,
-             uint64_t length)
-{
-    if (!aip_fits(dst, dst_len, dst_len) || !aip_fits(src, src_len, src_len))
-        return AIP_EINVAL;
-    if (!aip_in_range(dst_offset, length, dst_len) || !aip_in_range(src_offset, length, src_len))
-        return AIP_ERANGE;
-    if (length)
-        memmove((uint8_t *)dst + dst_offset, (const uint8_t *)src + src_offset, (size_t)length);
-    return AIP_OK;
 }

@@ -82,7 +82,7 @@ int aip_extents_to_bitmap(const uint64_t *extents, size_t count, uint8_t *bitmap
         if (!aip_in_range(extents[2 * i], extents[2 * i + 1], nbits))
             return AIP_ERANGE;
     for (size_t i = 0; i < count; ++i) {
-        uint64_t start = extents[2 * i], length = extents[2 * i + 1];
+        uint64_t start = aip_read_once(extents + 2 * i), length = aip_read_once(extents + 2 * i + 1);
         /* Checked a second time: another thread may have changed the array since, and a wrong extent must never
            become a write outside the bitmap. */
         if (!aip_in_range(start, length, nbits))
@@ -98,9 +98,10 @@ static int summed(const uint64_t *extents, size_t count, uint64_t *total)
 {
     *total = 0;
     for (size_t i = 0; i < count; ++i) {
-        if (extents[2 * i + 1] > UINT64_MAX - *total)
+        uint64_t length = aip_read_once(extents + 2 * i + 1);
+        if (length > UINT64_MAX - *total)
             return AIP_ERANGE;
-        *total += extents[2 * i + 1];
+        *total += length;
     }
     return AIP_OK;
 }
@@ -127,7 +128,7 @@ int64_t aip_cut_extents(const uint64_t *extents, size_t count, uint64_t size, ui
     for (size_t i = 0; i < parts; ++i)
         counts[i] = 0;
     for (size_t i = 0; i < count; ++i) {
-        uint64_t start = extents[2 * i], left = extents[2 * i + 1];
+        uint64_t start = aip_read_once(extents + 2 * i), left = aip_read_once(extents + 2 * i + 1);
         while (left) {
             uint64_t length = left < size - filled ? left : size - filled;
             /* Checked a second time: another thread may have changed the array since it was summed. */

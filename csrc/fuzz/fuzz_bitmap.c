@@ -3,13 +3,13 @@
 
 static unsigned naive_op(int op, unsigned a, unsigned b)
 {
-    return op == AIP_AND ? a & b : op == AIP_OR ? a | b : op == AIP_ANDNOT ? a & ~b & 1u : a ^ b;
+    return op == AIP_AND ? a & b : op == AIP_OR ? a | b : a & ~b & 1u;
 }
 
 static void check_combine(const uint8_t *a, const uint8_t *b, size_t len, uint64_t nbits)
 {
     uint8_t *out = exact(len);
-    for (int op = AIP_AND; op <= AIP_XOR; ++op) {
+    for (int op = AIP_AND; op <= AIP_ANDNOT; ++op) {
         memset(out, 0xff, len);
         CHECK(aip_bitmap_combine(op, a, len, b, len, out, len, nbits) == AIP_OK);
         for (uint64_t i = 0; i < nbits; ++i)

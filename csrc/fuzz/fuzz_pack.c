@@ -1,4 +1,4 @@
-/* aip_pack, aip_unpack and aip_copy with any numbers: refused with nothing written, or right byte by byte. */
+/* aip_pack and aip_unpack with any numbers: refused with nothing written, or right byte by byte. */
 #include "common.h"
 
 struct pairs {
@@ -51,22 +51,6 @@ static void check_scatter(struct pairs extents, const uint8_t *src, size_t src_l
     free(got);
 }
 
-static void check_copy(struct input *in, const uint8_t *src, size_t src_len, size_t dst_len)
-{
-    uint64_t numbers[3];
-    for (int i = 0; i < 3; ++i)
-        numbers[i] = take(in, 1) % 8 ? take(in, 1) % 64 : take(in, 8);
-    uint8_t *got = exact(dst_len), *want = exact(dst_len);
-    int valid = numbers[0] <= dst_len && numbers[2] <= dst_len - numbers[0] && numbers[1] <= src_len &&
-                numbers[2] <= src_len - numbers[1];
-    for (uint64_t k = 0; valid && k < numbers[2]; ++k)
-        want[numbers[0] + k] = src[numbers[1] + k];
-    CHECK(aip_copy(got, dst_len, numbers[0], src, src_len, numbers[1], numbers[2]) == (valid ? AIP_OK : AIP_ERANGE));
-    CHECK(memcmp(got, want, dst_len ? dst_len : 1) == 0);
-    free(want);
-    free(got);
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct input in = {data, size};
@@ -81,7 +65,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         src[i] = (uint8_t)(i * 37 + 1);
     check_gather(extents, src, src_len, dst_len);
     check_scatter(extents, src, src_len, dst_len);
-    check_copy(&in, src, src_len, dst_len);
     free(extents.values);
     free(src);
     return 0;

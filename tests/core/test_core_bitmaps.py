@@ -14,7 +14,6 @@ OPERATIONS = {
     _core.bitmap_and: lambda a, b: a & b,
     _core.bitmap_or: lambda a, b: a | b,
     _core.bitmap_andnot: lambda a, b: a & ~b & 1,
-    _core.bitmap_xor: lambda a, b: a ^ b,
 }
 
 

@@ -1,4 +1,4 @@
-"""Moving bytes: pack, unpack, copy."""
+"""Moving bytes: pack, unpack."""
 
 from __future__ import annotations
 
@@ -99,37 +99,4 @@ def test_read_only_targets_are_refused(function) -> None:
     for target in (bytes(8), memoryview(bytes(8)), frozen):
         with pytest.raises(ValueError):
             function(bytes(8), [(0, 4)], target)
-        with pytest.raises(ValueError):
-            _core.copy(target, 0, bytes(8), 0, 4)
 
-
-@given(st.binary(max_size=60), st.binary(max_size=60), st.data())
-def test_copy(src: bytes, start: bytes, data: st.DataObject) -> None:
-    src_at, dst_at = data.draw(st.integers(0, len(src))), data.draw(st.integers(0, len(start)))
-    length = data.draw(st.integers(0, min(len(src) - src_at, len(start) - dst_at)))
-    dst = bytearray(start)
-    _core.copy(dst, dst_at, src, src_at, length)
-    assert dst == start[:dst_at] + src[src_at : src_at + length] + start[dst_at + length :]
-
-
-@pytest.mark.parametrize(("to", "origin"), [(0, 3), (3, 0), (4, 4)])
-def test_copy_within_one_buffer(to: int, origin: int) -> None:
-    buffer = bytearray(range(16))
-    expected = bytearray(buffer)
-    expected[to : to + 9] = buffer[origin : origin + 9]
-    _core.copy(buffer, to, buffer, origin, 9)
-    assert buffer == expected
-
-
-@pytest.mark.parametrize(
-    ("dst_at", "src_at", "length"),
-    [
-        *[(-1, 0, 1), (0, -1, 1), (0, 0, -1), (9, 0, 0), (8, 0, 1), (0, 8, 1), (0, 0, 9)],
-        *[(2**64 - 1, 0, 2), (0, 2**64 - 1, 2), (1, 1, 2**64 - 1), (2**64, 0, 0)],
-    ],
-)
-def test_copy_refuses(dst_at: int, src_at: int, length: int) -> None:
-    dst = bytearray(b"\xaa" * 8)
-    with pytest.raises(ValueError):
-        _core.copy(dst, dst_at, bytes(8), src_at, length)
-    assert dst == b"\xaa" * 8

@@ -27,7 +27,6 @@ CALLS: dict[str, Callable[[bytearray, bytearray], object]] = {
     "aip_compare_blocks": lambda a, b: _core.compare_blocks(a, b, 512),
     "aip_pack": lambda a, b: _core.pack(a, EXTENTS, b),
     "aip_unpack": lambda a, b: _core.unpack(a, EXTENTS, b),
-    "aip_copy": lambda a, b: _core.copy(a, 0, b, 0, SIZE),
 }
 WITH_ONE_BUFFER = {name for name in CALLS if name.startswith(("aip_is", "aip_nonzero"))} | {
     "aip_bitmap_count",

@@ -4,25 +4,32 @@
 
     AipImageError
     ├── RequestError              what was asked for cannot be done as asked
-    │   ├── PasswordError         none, one too many, or not the right one (or the file was tampered
-    with) │   └── TargetError           a target is mounted, too small, not empty or already there
-    ├── FormatError               the bytes are not a valid image │   ├── UnsupportedError      a
-    newer version or a feature this release does not know │   ├── LimitError            a number is
-    over a cap of docs/format.md, section 15 │   └── IncompleteError       cut short, still being
-    written, or a part is missing ├── IntegrityError            stored bytes differ from what was
-    sealed ├── SourceError               a source cannot be read, or changed its size while it was
-    read ├── StorageError              the file system or the device failed; ``errno`` says how ├──
-    CancelledError            the progress callback asked to stop └── MissingExtraError         an
-    optional package is not installed; the message names the extra
+    │   ├── PasswordError         none, one too many, or not the right one (or tampered with)
+    │   └── TargetError           a target is mounted, too small, not empty or already there
+    ├── FormatError               the bytes are not a valid image
+    │   ├── UnsupportedError      a newer version or a feature this release does not know
+    │   ├── LimitError            a number is over a limit of docs/format.md, section 15
+    │   └── IncompleteError       cut short, still being written, or a part is missing
+    ├── IntegrityError            stored bytes differ from what was sealed
+    ├── SourceError               a source cannot be read, or changed its size meanwhile
+    ├── StorageError              the file system or the device failed; ``errno`` says how
+    ├── CancelledError            the progress callback asked to stop
+    └── MissingExtraError         an optional package is not installed; the message names it
 
 Every message names the file, the thing and what to do. A broken invariant of this library is never
-one
-of these: it is a ``RuntimeError`` that begins with "internal error".
+one of these: it is a ``RuntimeError`` that begins with "internal error".
 """
 
 from __future__ import annotations
 
+import copy
 import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+_Error = TypeVar("_Error", bound="AipImageError")
 
 
 class AipImageError(Exception):
@@ -92,3 +99,34 @@ class CancelledError(AipImageError):
 
 class MissingExtraError(AipImageError):
     """An optional package is not installed; the message names the extra to install."""
+
+
+def reworded(error: _Error, message: str) -> _Error:
+    """A copy of an error with another message; its ``errno`` is kept."""
+    new = copy.copy(error)
+    new.args = (message, *error.args[1:])
+    return new
+
+
+@contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Put the name of a file in front of the message of every error that does not name it yet.
+
+    The error stays the same object: its type, its ``errno`` and where it was raised are kept.
+    """
+    try:
+        yield
+    except AipImageError as error:
+        name = os.fspath(path)
+        if not _names(str(error), name):
+            error.args = (f"{name}: {error}", *error.args[1:])
+        raise
+
+
+def _names(message: str, name: str) -> bool:
+    """Whether a message names a file, one of its parts, or what it is called while it is written.
+
+    A name may be as short as a word of the message, so that its surroundings are looked at.
+    """
+    pattern = rf"(?:^|\s){re.escape(name)}(?:\.\d{{3,5}}|\.partial)*(?::| and )"
+    return re.search(pattern, message) is not None

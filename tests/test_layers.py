@@ -20,14 +20,12 @@ PACKAGE = Path(aipimage.__file__).parent
 BASE = {"extents", "errors", "version"}
 MIDDLE = {"vmdk", "volumes", "io", "format"} | BASE
 ALLOWED = {
-    "cli": {"cli", "public", "jobs", "mount", "retention"} | MIDDLE,
+    "cli": {"cli", "public", "retention"} | MIDDLE,
     "public": MIDDLE - {"format"},
-    "jobs": {"jobs"} | MIDDLE,
     "tracking": {"tracking", "io"} | BASE,
-    "mount": {"mount"} | MIDDLE,
     "retention": {"retention", "io"} | BASE,
     "vmdk": {"vmdk", "volumes", "io", "_core"} | BASE,
-    "volumes": {"volumes", "io", "format", "_core"} | BASE,
+    "volumes": {"volumes", "io", "_core"} | BASE,
     "io": {"io", "format", "_core"} | BASE,
     "format": {"format", "extents", "errors"},
     "_core": {"_native"},
@@ -151,7 +149,7 @@ def test_the_library_needs_no_extra() -> None:
     for path in MODULES:
         roots = {name.split(".")[0] for name in imports(path)} - {"aipimage"}
         foreign = roots - RUN_TIME - FOR_CHECKERS - set(sys.stdlib_module_names)
-        assert not foreign or layer_of(dotted(path)) in ("cli", "jobs", "mount"), (path, foreign)
+        assert not foreign or layer_of(dotted(path)) == "cli", (path, foreign)
 
 
 def test_import_brings_nothing_optional() -> None:
@@ -170,7 +168,7 @@ def test_import_brings_nothing_optional() -> None:
         seconds.append(spent)
         assert not done.stderr
         assert not set(roots) & OPTIONAL
-        assert not [name for name in ours if layer_of(name) in ("cli", "jobs", "mount", "vmdk")]
+        assert not [name for name in ours if layer_of(name) in ("cli", "vmdk")]
     started = time.perf_counter()
     subprocess.run([sys.executable, "-I", "-c", ""], check=True)
     bare = time.perf_counter() - started

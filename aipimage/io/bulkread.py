@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from aipimage.errors import reworded
 from aipimage.extents import SECTOR, Kind
 from aipimage.io.buffers import Buffers
 from aipimage.io.codec import BytesLike
@@ -122,9 +123,8 @@ def load_frames(
         places = _places(image, origin, run, view, starts)
         for opened in open_frames(image.records, run, data, take, places):
             if opened.error is not None:
-                raise type(opened.error)(
-                    f"{image.path}: frame {opened.number}: {opened.error}"
-                ) from opened.error
+                message = f"{image.path}: frame {opened.number}: {opened.error}"
+                raise reworded(opened.error, message) from opened.error
             plain = None if opened.is_placed else memoryview(opened.plain)
             frames[origin, opened.number] = plain
     return frames

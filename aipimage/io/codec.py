@@ -129,9 +129,8 @@ def decompress(codec: int, payload: BytesLike, plain_length: int) -> BytesLike:
 
     Raises:
         IntegrityError: the payload is not one frame of exactly this size, without a dictionary and
-            within the window
-            limit. The frame's own header is looked at first, because it drives what the library
-            allocates.
+            within the window limit. The frame's own header is looked at first, because it drives
+            what the library allocates.
         UnsupportedError: the codec is not known.
     """
     if codec == Codec.NONE:

@@ -1,6 +1,7 @@
-"""Creating an image: plan, pack on worker threads, write in order, seal, rename (design of the
-pipeline:
-docs/architecture.md)."""
+"""Creating an image: plan, pack on worker threads, write in order, seal, rename.
+
+The pipeline is described in docs/architecture.md.
+"""
 
 from __future__ import annotations
 
@@ -114,8 +115,8 @@ class CreateResult:
     Attributes:
         path: of the image, or ``None`` where it went into a pipe.
         image_id: as hexadecimal digits. digest: the image digest (docs/format.md, section 9),
-            likewise: keep it
-            elsewhere and give it as ``expected_digest`` to recognise the image later.
+            likewise: keep it elsewhere and give it as ``expected_digest`` to recognise the image
+            later.
         size: bytes of all sources. data, zero, unreadable: bytes of each kind.
         stored: bytes of the stream. parts: number of files. seconds: wall time.
         unreadable_ranges: (device, offset, length) in bytes. resumed: whether earlier work was
@@ -275,7 +276,7 @@ class CreateJob:
         except BaseException as error:
             # A partial file is kept only where a later resume can use it: never after a failed
             # sync, because what is on the disk is then not known.
-            stream.abort(keep=_worth_keeping(error, self._checkpoints))
+            stream.abort(keep=_worth_keeping(self._checkpoints))
             if isinstance(error, SourceError) and isinstance(self._turns.error, Exception):
                 raise self._turns.error from None
             raise
@@ -544,7 +545,7 @@ class _PackOne:
         return self.packer.pack(self.source, batch)
 
 
-def _worth_keeping(error: BaseException, checkpoints: Checkpointer) -> bool:
+def _worth_keeping(checkpoints: Checkpointer) -> bool:
     return checkpoints.written > 0 and not checkpoints.untrusted
 
 

@@ -5,11 +5,11 @@ What lies on a disk may be of any length, and must not keep it from being imaged
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from aipimage.format import constants as c
+from aipimage.format.metadata import encode_json
 
 _ROOM = c.METADATA_MAX - (128 << 10)
 _TEXTS = 256 << 10
@@ -18,18 +18,12 @@ _DROPPED = (("notes", "left_out"), ("whole_because",), ("name", "label"), ("type
 """Members of volumes that are left out, in this order, where there is no room for all."""
 
 
-def encoded(values: Any) -> bytes:
-    """The JSON of a metadata record. File names that are no text have their bytes replaced."""
-    text = json.dumps(values, ensure_ascii=False, separators=(",", ":"))
-    return text.encode("utf-8", "replace")
-
-
 def fitting_devices(devices: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the description of devices, shortened where it is too long: at last only the volumes
     that were left out are told, which a restore has to know of.
     """
     for names in _DROPPED:
-        if len(encoded(devices)) <= _ROOM:
+        if len(encode_json(devices)) <= _ROOM:
             return devices
         devices = [
             device
@@ -41,7 +35,7 @@ def fitting_devices(devices: list[dict[str, Any]]) -> list[dict[str, Any]]:
             }
             for device in devices
         ]
-    if len(encoded(devices)) > _ROOM:
+    if len(encode_json(devices)) > _ROOM:
         devices = [
             device | {"volumes": [each for each in device["volumes"] if not each.get("kept", True)]}
             for device in devices
@@ -55,7 +49,7 @@ def fitting_texts(texts: Sequence[str]) -> list[str]:
     room = _TEXTS
     for text in texts:
         short = text[:_LONGEST]
-        room -= len(encoded(short)) + 1
+        room -= len(encode_json(short)) + 1
         if room < 0:
             return [*found, f"and {len(texts) - len(found)} more"]
         found.append(short)

@@ -4,19 +4,18 @@ section 2).
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Self
 
-from aipimage.errors import AipImageError, FormatError, IntegrityError, RequestError
+from aipimage.errors import AipImageError, IntegrityError, RequestError, naming
 from aipimage.extents import SECTOR, Extent, Kind
-from aipimage.format import constants as c
 from aipimage.format.constants import ImageKind, RecordType
 from aipimage.format.header import Header
-from aipimage.format.record import Reference, decode_record_header
+from aipimage.format.metadata import decode_metadata
+from aipimage.format.record import Reference
 from aipimage.format.seal import Seal
 from aipimage.format.trailer import Trailer
 from aipimage.io.cache import FrameCache
@@ -29,7 +28,7 @@ from aipimage.io.pipeline import default_threads
 from aipimage.io.records import RecordReader
 from aipimage.io.segmentmap import SegmentMap
 from aipimage.io.storage import DEFAULT, Storage
-from aipimage.io.tail import Tail, check_header_keys, check_twins, named
+from aipimage.io.tail import Tail, check_header_keys, check_twins
 from aipimage.io.trees import FrameTables
 
 if TYPE_CHECKING:
@@ -166,17 +165,8 @@ class Image:
         return self._metadata
 
     def _read_metadata(self, ref: Reference) -> dict[str, Any]:
-        plain = bytes(self.records.fetch(ref, RecordType.METADATA).plain)
-        if len(plain) > c.METADATA_MAX:
-            raise FormatError(f"{self.path}: the metadata is over {c.METADATA_MAX} bytes")
-        _check_depth(plain, self.path)
-        try:
-            values = json.loads(plain)
-        except (ValueError, RecursionError) as error:
-            raise FormatError(f"{self.path}: the metadata is not JSON: {error}") from error
-        if not isinstance(values, dict):
-            raise FormatError(f"{self.path}: the metadata is not a JSON object")
-        return values
+        with naming(self.path):
+            return decode_metadata(self.records.fetch(ref, RecordType.METADATA).plain)
 
     def reload_metadata(self) -> None:
         """Read the metadata again."""
@@ -265,11 +255,6 @@ class Image:
     def locate(self, ref: Reference) -> int:
         """Where a record lies in this stream."""
         return self.segments.locate(ref.origin, ref.offset, ref.record_length)
-
-    def is_leaf(self, ref: Reference, leaf: RecordType) -> bool:
-        """Whether the root of a tree is its only leaf (section 6.3)."""
-        head = bytes(self.records.read(ref.origin, ref.offset, c.RECORD_HEADER))
-        return decode_record_header(head, self.records.tag).type == leaf
 
     def frame(self, origin: int, number: int) -> memoryview:
         """Return the plain bytes of a frame, from the cache or verified and decoded."""
@@ -374,40 +359,17 @@ def _opened(
     cache_bytes: int, files: MemberFiles, make: type[Image],
 ) -> Image:  # fmt: skip
     header = read_header(stream)
-    tail = Tail(stream)
-    try:
+    with naming(stream.name):
+        tail = Tail(stream)
         trailer = tail.trailer()
         check_twins(header, trailer)
         if expected_digest is not None and trailer.seal.digest.hex() != expected_digest.lower():
             raise IntegrityError("is not the image that was expected: its digest differs")
-    except AipImageError as error:
-        raise named(stream.name, error) from error
     if keys is None:
         keys = unlock_header(stream, header, password)
     else:
         check_header_keys(stream, header, keys)
-    try:
+    with naming(stream.name):
         seal = tail.seal(header, trailer, keys)
         segments = tail.segments(header, trailer, keys)
-    except AipImageError as error:
-        raise named(stream.name, error) from error
     return make(stream, header, trailer, seal, keys, tail, segments, cache_bytes, files)
-
-
-def _check_depth(text: bytes, path: str) -> None:
-    """Refuse deeply nested JSON before a recursive parser sees it."""
-    depth, inside = 0, False
-    position = 0
-    while position < len(text):
-        byte = text[position]
-        if inside and byte == 0x5C:
-            position += 1
-        elif byte == 0x22:
-            inside = not inside
-        elif not inside and byte in b"[{":
-            depth += 1
-            if depth > c.METADATA_DEPTH:
-                raise FormatError(f"{path}: the metadata is nested over {c.METADATA_DEPTH} deep")
-        elif not inside and byte in b"]}":
-            depth -= 1
-        position += 1

@@ -10,19 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from aipimage.errors import LimitError
 from aipimage.extents import ExtentArray, Kind
 from aipimage.format import constants as c
 from aipimage.format.constants import ImageKind, RecordType
 from aipimage.format.header import Header, encode_core, encode_core_body
 from aipimage.format.keyarea import KeyArea, encode_key_area
+from aipimage.format.metadata import encode_metadata
 from aipimage.format.record import NO_REFERENCE, Reference
 from aipimage.format.seal import Seal, SealDevice, SealOrigin, encode_seal
 from aipimage.format.segments import Segment, encode_segments
 from aipimage.format.tables import FrameEntries, IndexEntry, encode_digest_leaf
 from aipimage.format.trailer import Trailer, encode_trailer
 from aipimage.io.codec import PAGE_LEVEL
-from aipimage.io.described import encoded
 from aipimage.io.keys import ChainKeys
 from aipimage.io.mapbuild import MapBuilder
 from aipimage.io.numbering import RecordNumbers
@@ -99,10 +98,7 @@ class ImageWriter:
 
     def write_metadata(self, values: Mapping[str, Any]) -> Reference:
         """Write a metadata record (section 9.2)."""
-        text = encoded(values)
-        if len(text) > c.METADATA_MAX:
-            raise LimitError(f"the image's metadata takes {len(text)} bytes, over {c.METADATA_MAX}")
-        return self.records.write(RecordType.METADATA, text)
+        return self.records.write(RecordType.METADATA, encode_metadata(values))
 
     # Devices
 

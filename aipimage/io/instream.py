@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from aipimage.errors import AipImageError, FormatError, IncompleteError, StorageError
+from aipimage.errors import FormatError, IncompleteError, StorageError, naming
 from aipimage.format import constants as c
 from aipimage.format.parts import PartFooter, decode_part_footer, decode_part_header
 from aipimage.io.filepool import FILES_OPEN, FilePool, PooledFile
@@ -171,11 +171,9 @@ def _sibling_names(storage: Storage, path: str) -> list[str]:
 def _take_part(file: File, set_id: bytes, found: dict[int, tuple[Readable, PartFooter]]) -> int:
     """Note a part by its number, and return that."""
     size = file.size()
-    try:
+    with naming(file.name):
         header = decode_part_header(file.pread(c.PART_RECORD, 0))
         footer = decode_part_footer(file.pread(c.PART_RECORD, max(0, size - c.PART_RECORD)))
-    except AipImageError as error:
-        raise type(error)(f"{file.name}: {error}") from error
     if header.set_id != set_id:
         raise FormatError(f"{file.name}: is a part of another image; move it away")
     if footer[:3] != header or footer.length + 2 * c.PART_RECORD != size:

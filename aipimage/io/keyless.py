@@ -8,7 +8,7 @@ from concurrent.futures import Executor
 from functools import partial
 from typing import NamedTuple
 
-from aipimage.errors import AipImageError
+from aipimage.errors import AipImageError, naming
 from aipimage.format import constants as c
 from aipimage.format.constants import RecordType
 from aipimage.format.digest import digest
@@ -63,7 +63,7 @@ def _keyless(
     reporter = Reporter("verify", stream.size, progress)
     damage: list[Damage] = []
     header = read_header(stream)
-    try:
+    with naming(stream.name):
         tail = stream.pread(min(c.TRAILER, stream.size), max(0, stream.size - c.TRAILER))
         trailer = decode_trailer(memoryview(tail), stream.size)
         if trailer.header_digest != header.header_digest:
@@ -73,8 +73,6 @@ def _keyless(
         if header.suite:
             _, damaged = read_key_area(stream, header)
             damage += [Damage(f"copy {copy} of the key area is damaged") for copy in damaged]
-    except AipImageError as error:
-        raise type(error)(f"{stream.name}: {error}") from error
     frames, done = 0, header.records_start
     buffers = Buffers()
     last = b""

@@ -64,11 +64,6 @@ class Suite(IntEnum):
         """Bytes of a data or metadata key."""
         return (0, 16, 32, 32)[self]
 
-    @property
-    def encrypts(self) -> bool:
-        """Whether the stored bytes hide the plain ones."""
-        return self in (Suite.AES_128_GCM, Suite.AES_256_GCM)
-
 
 _SUITE_NAMES = {
     "aes-128": Suite.AES_128_GCM,

@@ -27,7 +27,7 @@ class MapBuilder:
     """Takes extents of one device in ascending order and writes pages as their ranges are complete.
 
     Memory is bounded by one page a level: a leaf of a stripe, and lists of at most 16 extents for
-        each page of the levels above.
+    each page of the levels above.
 
     Args:
         origins: ids that the extents' ``origin`` column indexes; the list may grow meanwhile.

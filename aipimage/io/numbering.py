@@ -46,10 +46,5 @@ class RecordNumbers:
             self._next[record_type] = first + count
         return first
 
-    def claimed(self, record_type: int) -> int:
-        """Return how many numbers of a type were claimed so far."""
-        with self._lock:
-            return self._next.get(record_type, 0)
-
     def __reduce__(self) -> tuple[object, ...]:
         raise TypeError("internal error: record numbers cannot be copied")

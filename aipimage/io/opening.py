@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from aipimage.errors import AipImageError, PasswordError
+from aipimage.errors import PasswordError, naming
 from aipimage.format import constants as c
 from aipimage.format.header import Header, decode_core, decode_core_length
 from aipimage.format.keyarea import KeyArea, choose_copy
@@ -23,23 +23,19 @@ class Stream(Protocol):
 
 def read_header(stream: Stream) -> Header:
     """Read and check the header core, without its MAC."""
-    head = bytes(stream.pread(min(stream.size, 4096), 0))
-    try:
+    with naming(stream.name):
+        head = bytes(stream.pread(min(stream.size, 4096), 0))
         length = decode_core_length(head)
         core = head[:length] if length <= len(head) else bytes(stream.pread(length, 0))
         return decode_core(core)
-    except AipImageError as error:
-        raise type(error)(f"{stream.name}: {error}") from error
 
 
 def read_key_area(stream: Stream, header: Header) -> tuple[KeyArea, tuple[int, ...]]:
     """Return the key area in force, and the numbers of damaged copies (section 4.2)."""
     length = header.key_area_length
-    both = bytes(stream.pread(length * c.KEY_COPIES, header.core_length))
-    try:
+    with naming(stream.name):
+        both = bytes(stream.pread(length * c.KEY_COPIES, header.core_length))
         return choose_copy(both[:length], both[length:], header.chain_id)
-    except AipImageError as error:
-        raise type(error)(f"{stream.name}: {error}") from error
 
 
 def unlock_header(stream: Stream, header: Header, password: str | None) -> ChainKeys | None:
@@ -56,9 +52,7 @@ def unlock_header(stream: Stream, header: Header, password: str | None) -> Chain
     if password is None:
         raise PasswordError(f"{stream.name}: is encrypted; give its password")
     area, _ = read_key_area(stream, header)
-    try:
+    with naming(stream.name):
         keys = unlock(area, password, header.chain_id, header.key_commitment, suite=header.suite)
         keys.verify_header_mac(bytes(stream.pread(header.core_length, 0)))
-    except AipImageError as error:
-        raise type(error)(f"{stream.name}: {error}") from error
     return keys

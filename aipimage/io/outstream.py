@@ -1,8 +1,7 @@
 """Writing the stream: to one file, to parts, or to a pipe (docs/format.md, sections 1 and 12).
 
 A stream only grows. The files are called ``NAME.partial`` until :meth:`OutStream.finish` has made
-all of them durable
-and renamed them, part 1 last: what bears the final name is whole.
+all of them durable and renamed them, part 1 last: what bears the final name is whole.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from aipimage.errors import AipImageError, FormatError, IncompleteError, RequestError
+from aipimage.errors import FormatError, IncompleteError, RequestError, naming
 from aipimage.format.constants import CORE_FIXED, PART_MAGIC, PART_RECORD, TRAILER
 from aipimage.format.header import Header, decode_core, decode_core_length
 from aipimage.format.keyarea import (
@@ -59,7 +59,7 @@ def list_slots(path: StrPath, *, storage: Storage = DEFAULT) -> list[SlotInfo]:
         RequestError: the image has no passwords, or this is not its first part.
         FormatError: not an image, or both copies of the key area are damaged.
     """
-    with _about(path), storage.open_read(path) as file:
+    with naming(path), storage.open_read(path) as file:
         area = _read(file).area
     return [
         SlotInfo(
@@ -233,7 +233,7 @@ class _Editor:
 
 @contextlib.contextmanager
 def _editing(path: StrPath, password: str, storage: Storage) -> Iterator[_Editor]:
-    with _about(path), storage.open_update(path) as file:
+    with naming(path), storage.open_update(path) as file:
         file.lock()
         found = _read(file)
         header = found.header
@@ -270,15 +270,3 @@ def _stream_start(file: File) -> tuple[int, bytes | None]:
     if part.number != 1 or part.start:
         raise RequestError(f"this is part {part.number}; passwords are kept in the first part")
     return PART_RECORD, part.set_id
-
-
-@contextlib.contextmanager
-def _about(path: StrPath) -> Iterator[None]:
-    """Put the file's name in front of messages that lack it."""
-    name = os.fspath(path)
-    try:
-        yield
-    except AipImageError as error:
-        if not str(error).startswith(name):
-            error.args = (f"{name}: {error}", *error.args[1:])
-        raise

@@ -1,13 +1,12 @@
-"""Going on with a creation that was interrupted (docs/format.md, section 11).
+"""Resuming a creation that was interrupted (docs/format.md, section 11).
 
 The partial file is walked twice: once to find the last checkpoint and to check every record before
-    it, and once to build the new tables and maps from what the frames say of themselves. Nothing is
-    trusted that does not pass its digest, and with a suite its tag.
+it, and once to build the new tables and maps from what the frames say of themselves. Nothing is
+trusted that does not pass its digest, and with a suite its tag.
 """
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ from aipimage.format.checkpoint import (
 )
 from aipimage.format.constants import RecordType
 from aipimage.format.header import Header
+from aipimage.format.metadata import decode_metadata
 from aipimage.format.record import Reference, payload_length, verified_record
 from aipimage.format.tables import (
     FRAME_ENTRY_DTYPE,
@@ -308,15 +308,11 @@ def _note_record(survey: _Survey, walked: Walked, reader: RecordReader) -> None:
 
 def _described(plain: bytes) -> dict[str, Any]:
     """The description of a partial image, which without a suite anybody may have written."""
-    try:
-        values = json.loads(plain)
-    except (ValueError, RecursionError):
-        raise FormatError("the metadata of a partial image is not JSON") from None
-    devices = values.get("devices") if isinstance(values, dict) else None
+    values = decode_metadata(plain)
+    devices = values.get("devices")
     if not isinstance(devices, list) or not all(isinstance(each, dict) for each in devices):
         raise FormatError("the metadata of a partial image does not tell its devices")
-    described: dict[str, Any] = values
-    return described
+    return values
 
 
 def _check_same_sources(path: str, values: dict[str, Any], sources: list[BlockSource]) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from aipimage.errors import AipImageError, RequestError
+from aipimage.errors import RequestError, naming
 from aipimage.format import constants as c
 from aipimage.format.trailer import decode_trailer
 from aipimage.io.instream import InStream, base_path, open_stream
@@ -81,11 +81,9 @@ def _same(storage: Storage, source: str, target: str) -> bool:
 def _check_whole(stream: InStream) -> bytes:
     """Refuse a stream without header or trailer before anything is written; return its file id."""
     header = read_header(stream)
-    try:
+    with naming(stream.name):
         tail = stream.pread(min(c.TRAILER, stream.size), max(0, stream.size - c.TRAILER))
         decode_trailer(memoryview(tail), stream.size)
-    except AipImageError as error:
-        raise type(error)(f"{stream.name}: {error}") from error
     return header.file_id
 
 

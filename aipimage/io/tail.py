@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hmac
-from typing import Any
 
-from aipimage.errors import AipImageError, FormatError, IntegrityError, PasswordError
+from aipimage.errors import FormatError, PasswordError, naming
 from aipimage.format import constants as c
 from aipimage.format.constants import RecordType
 from aipimage.format.header import Header
@@ -69,13 +68,11 @@ class Tail:
 def read_tail(stream: InStream, keys: ChainKeys | None) -> tuple[Header, Trailer, SegmentMap]:
     """What is needed to read records of a file by their addresses."""
     header = read_header(stream)
-    try:
+    with naming(stream.name):
         tail = Tail(stream, c.TRAILER)
         trailer = tail.trailer()
         check_twins(header, trailer)
         return header, trailer, tail.segments(header, trailer, keys)
-    except AipImageError as error:
-        raise named(stream.name, error) from error
 
 
 def check_twins(header: Header, trailer: Trailer) -> None:
@@ -100,12 +97,5 @@ def check_header_keys(stream: Stream, header: Header, keys: ChainKeys | None) ->
         return
     if not hmac.compare_digest(keys.key_commitment(), header.key_commitment):
         raise PasswordError(f"{stream.name}: has another key than the other images of its chain")
-    try:
+    with naming(stream.name):
         keys.verify_header_mac(bytes(stream.pread(header.core_length, 0)))
-    except IntegrityError as error:
-        raise named(stream.name, error) from error
-
-
-def named(name: str, error: AipImageError) -> Any:
-    """The same error with the file's name before its message."""
-    return type(error)(f"{name}: {error}")

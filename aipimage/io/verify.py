@@ -209,7 +209,7 @@ class Verifier:
     def _check(self, step: Callable[[], None], what: str) -> None:
         try:
             step()
-        except (IntegrityError, AipImageError) as error:
+        except AipImageError as error:
             self._add(Damage(f"{what}: {error}"))
 
     def _add(self, damage: Damage) -> None:

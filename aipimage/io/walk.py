@@ -8,7 +8,7 @@ import struct
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from aipimage.errors import AipImageError, IncompleteError, IntegrityError
+from aipimage.errors import AipImageError, IncompleteError, IntegrityError, reworded
 from aipimage.format import constants as c
 from aipimage.format.record import RecordHeader, decode_record_header, record_length
 from aipimage.io.buffers import Buffers
@@ -47,8 +47,7 @@ def walk_records(stream: Stream, start: int, end: int, tag: int) -> Iterator[lis
 
     Raises:
         FormatError, IntegrityError, IncompleteError: where no whole record header stands. The
-            records before it were
-            yielded.
+            records before it were yielded.
     """
     at = start
     while at < end:
@@ -58,7 +57,7 @@ def walk_records(stream: Stream, start: int, end: int, tag: int) -> Iterator[lis
             yield found
         at += used
         if error is not None:
-            raise type(error)(f"{stream.name}: at byte {at}: {error}") from error
+            raise reworded(error, f"{stream.name}: at byte {at}: {error}") from error
         if not used:
             raise IncompleteError(f"{stream.name}: the record at byte {at} is cut short")
 

@@ -19,6 +19,7 @@ from aipimage.errors import (
     RequestError,
     TargetError,
     UnsupportedError,
+    naming,
 )
 from aipimage.io.changes.byteranges import verified_granularity, verified_size
 from aipimage.io.changes.changeset import Changes, verified_image_id
@@ -41,7 +42,6 @@ from aipimage.io.changes.trackerfile import (
     read_tracker,
     verified_magic,
 )
-from aipimage.io.changes.wholefile import named
 from aipimage.io.storage import DEFAULT, File, Storage, StrPath
 from aipimage.tracking.ledger import Account, Ledger
 from aipimage.tracking.store import TrackerStore
@@ -131,7 +131,7 @@ class ChangeTracker:
         name = storage.resolve(path)
         file = storage.open_update(name)
         try:
-            with named(name):
+            with naming(name):
                 file.lock()
                 return cls._opened(storage, file, size, granularity, expected_epoch)
         except BaseException:

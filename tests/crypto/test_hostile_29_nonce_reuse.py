@@ -51,7 +51,7 @@ def test_class_29_ten_million_claims() -> None:
         claims = np.concatenate(list(pool.map(work, range(8))))
     total = assert_disjoint(claims)
     assert total >= 10_000_000
-    assert total == sum(run.claimed(kind) for run in runs for kind in TYPES)
+    assert total == sum(run.claim(kind) for run in runs for kind in TYPES)
 
 
 def test_class_29_single_claims_from_threads() -> None:

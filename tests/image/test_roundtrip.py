@@ -15,6 +15,7 @@ import aipimage
 from aipimage.extents import Kind
 from aipimage.format.constants import RecordType
 from aipimage.format.tables import decode_digest_leaf
+from aipimage.io.chain.digesttree import record_type
 from aipimage.io.create import CreateOptions, create_image
 from aipimage.io.keys import Argon2Parameters
 from aipimage.io.trees import IndexReader
@@ -168,7 +169,7 @@ def test_block_digests_are_of_what_is_read_back(tmp_path: Path) -> None:
     with aipimage.open(tmp_path / "d.aiv") as image:
         root = image.seal.devices[0].digest_root
         index = IndexReader(image.records, root, RecordType.DIGEST_LEAF)
-        for _, ref in index.leaves(image.is_leaf(root, RecordType.DIGEST_LEAF)):
+        for _, ref in index.leaves(record_type(image.records, root) == RecordType.DIGEST_LEAF):
             first, digests = decode_digest_leaf(
                 image.records.fetch(ref, RecordType.DIGEST_LEAF).plain, 20
             )

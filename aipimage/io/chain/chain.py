@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -164,9 +165,9 @@ class Chain(Sequence[ChainMember]):
     def _problems(self) -> Iterator[AipImageError]:
         for node in self._path:
             if isinstance(node.file, ChainFile) and node.trouble is not None:
-                yield type(node.trouble)(str(node.trouble))
+                yield copy.copy(node.trouble)
             if node.problem is not None:
-                yield type(node.problem)(str(node.problem))
+                yield copy.copy(node.problem)
 
     def open(self, image_id: str) -> Image:
         """Open another image of the chain; its password is not needed again.

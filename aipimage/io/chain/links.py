@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from aipimage.errors import AipImageError, FormatError, IncompleteError, IntegrityError
+from aipimage.errors import AipImageError, FormatError, IncompleteError, IntegrityError, reworded
 from aipimage.format.constants import ImageKind
 from aipimage.io.chain.files import ChainFile, DamagedFile, Identity
 
@@ -153,13 +153,13 @@ class Links:
         assert found is not None
         if isinstance(found, DamagedFile):
             text = f"{file.path}: its parent, image {_text(wanted)}, cannot be read: {found.error}"
-            return type(found.error)(text)
+            return reworded(found.error, text)
         identity = found.identity
         if identity.image_id != wanted.image_id:
             try:
                 identity = self._replaced(found, wanted.image_id)
             except AipImageError as error:
-                return type(error)(f"{file.path}: its parent cannot be read: {error}")
+                return reworded(error, f"{file.path}: its parent cannot be read: {error}")
         if identity == wanted:
             return None
         differs = "digest" if identity.digest != wanted.digest else "place in the chain or kind"

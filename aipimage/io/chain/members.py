@@ -19,6 +19,7 @@ from aipimage.errors import (
     IncompleteError,
     LimitError,
     StorageError,
+    reworded,
 )
 from aipimage.format import constants as c
 from aipimage.format.header import Header, decode_core, decode_core_length
@@ -180,10 +181,11 @@ class ForeignFiles:
         try:
             held.read_into(origin, offset, buffer)
         except FormatError as error:
-            raise type(error)(
+            message = (
                 f"{self._own_path}: needs data that {held.stream.name} does not have (any more): "
                 f"it was lost, or left out by a merge; {error}"
-            ) from error
+            )
+            raise reworded(error, message) from error
 
     def _covering(self, origin: bytes, offset: int, length: int) -> Held | None:
         with self._lock:

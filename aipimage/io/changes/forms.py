@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from aipimage.errors import FormatError, IntegrityError, RequestError, UnsupportedError
+from aipimage.errors import FormatError, IntegrityError, RequestError, UnsupportedError, naming
 from aipimage.extents import Extent
 from aipimage.io.changes import changefile, trackerfile
 from aipimage.io.changes.byteranges import (
@@ -29,7 +29,6 @@ from aipimage.io.changes.changeset import Changes, verified_image_id
 from aipimage.io.changes.chunkmap import chunk_ranges, merged
 from aipimage.io.changes.nbdmap import read_nbd_map
 from aipimage.io.changes.trackerfile import Consumer
-from aipimage.io.changes.wholefile import named
 from aipimage.io.storage import DEFAULT, File, Storage, StrPath
 
 __all__ = [
@@ -133,7 +132,7 @@ def changes_from(
     """
     verified_size(size, "the disk")
     if isinstance(changed, (str, os.PathLike)):
-        with named(changed), storage.open_read(changed) as file:
+        with naming(changed), storage.open_read(changed) as file:
             return _fitted(_read(file, size, parent), size)
     if isinstance(changed, Changes):
         return _fitted(_verified(changed, size), size)

@@ -1,13 +1,13 @@
-"""Small files that are replaced as a whole, and errors about them that name them."""
+"""Small files that are replaced as a whole."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from aipimage.errors import AipImageError, StorageError
+from aipimage.errors import StorageError
 from aipimage.io.outstream import PARTIAL
 from aipimage.io.storage import File, Storage, StrPath
 
@@ -49,15 +49,3 @@ def write_whole(
 def sync_directory_of(storage: Storage, path: StrPath) -> None:
     """Make the name of a file durable."""
     storage.sync_directory(os.path.dirname(os.fspath(path)) or os.curdir)
-
-
-@contextlib.contextmanager
-def named(path: StrPath) -> Iterator[None]:
-    """Put the file's name in front of messages that lack it."""
-    name = os.fspath(path)
-    try:
-        yield
-    except AipImageError as error:
-        if not str(error).startswith(name):
-            error.args = (f"{name}: {error}", *error.args[1:])
-        raise

@@ -6,7 +6,6 @@ Stored records are copied as they are: no frame is decrypted or decoded. The new
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from aipimage.format import constants as c
 from aipimage.format.constants import Compatible, ImageKind, Incompatible
 from aipimage.format.header import Header
 from aipimage.format.keyarea import KeyArea
+from aipimage.format.metadata import encode_json
 from aipimage.format.record import NO_REFERENCE, Reference, verified_record
 from aipimage.format.seal import Seal, SealOrigin
 from aipimage.io import entropy
@@ -362,8 +362,7 @@ def _without_ids(header: Header) -> Header:
 
 
 def _too_long(values: Mapping[str, Any]) -> bool:
-    text = json.dumps(values, ensure_ascii=False, separators=(",", ":"))
-    return len(text.encode("utf-8", "surrogatepass")) > c.METADATA_MAX
+    return len(encode_json(values)) > c.METADATA_MAX
 
 
 def _roots(seal: Seal) -> list[Reference]:

@@ -7,10 +7,9 @@ records only. Frames are found by the map and by the tables; no frame is read he
 
 from __future__ import annotations
 
-import json
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +20,7 @@ from aipimage.format import constants as c
 from aipimage.format.constants import ImageKind, RecordType
 from aipimage.format.gates import verified_limit
 from aipimage.format.layers import decode_layer
+from aipimage.format.metadata import decode_metadata
 from aipimage.format.record import NO_REFERENCE, Reference, record_length
 from aipimage.format.seal import Seal, SealOrigin
 from aipimage.format.tables import FrameEntries, decode_index
@@ -118,8 +118,11 @@ class _Planner:
         del self.plan.replaced[: -c.REPLACED_MAX]
 
     def _line(self, seal: Seal) -> dict[str, str]:
-        values = read_json(self._records.fetch(seal.description, RecordType.METADATA).plain)
-        created = values.get("created")
+        plain = self._records.fetch(seal.description, RecordType.METADATA).plain
+        created = None
+        # What an image says of itself is not needed to merge it.
+        with contextlib.suppress(FormatError):
+            created = decode_metadata(plain).get("created")
         return {
             "image_id": seal.image_id.hex(),
             "kind": ImageKind(seal.kind).name.lower(),
@@ -325,15 +328,3 @@ def _table(run: Run, origin: SealOrigin, leaves: LeafCache) -> FrameTable:
     return FrameTable(
         run.records, origin.origin, origin.table_root, origin.frame_count, size, leaves
     )
-
-
-def read_json(plain: Any) -> dict[str, Any]:
-    """The object of a metadata record (section 9.2)."""
-    verified_limit(len(plain), c.METADATA_MAX, "length of the metadata")
-    try:
-        values = json.loads(bytes(plain))
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"the metadata is not JSON: {error}") from None
-    if not isinstance(values, dict):
-        raise FormatError("the metadata is not a JSON object")
-    return values

@@ -18,6 +18,8 @@ from aipimage.errors import (
     PasswordError,
     RequestError,
     StorageError,
+    naming,
+    reworded,
 )
 from aipimage.format import constants as c
 from aipimage.format.constants import ImageKind, RecordType
@@ -33,7 +35,7 @@ from aipimage.io.opening import read_header, unlock_header
 from aipimage.io.records import OpenedRecord, RecordReader
 from aipimage.io.segmentmap import SegmentMap
 from aipimage.io.storage import Storage
-from aipimage.io.tail import Tail, check_header_keys, check_twins, named
+from aipimage.io.tail import Tail, check_header_keys, check_twins
 
 
 class Link(NamedTuple):
@@ -190,10 +192,8 @@ class Run:
         stream = open_stream(self.storage, path, self._pool)
         header = read_header(stream)
         check_header_keys(stream, header, self.keys)
-        try:
+        with naming(stream.name):
             return _read_member(stream, header, self.keys)
-        except AipImageError as error:
-            raise named(stream.name, error) from error
 
     # Order
 
@@ -228,7 +228,7 @@ class Run:
         except AipImageError as error:
             if any(member.path in str(error) for member in self.members):
                 raise
-            raise named(self.last.path, error) from error
+            raise reworded(error, f"{self.last.path}: {error}") from error
 
     def _ordered(self, members: list[Member]) -> list[Member]:
         by_id = {each: member for member in members for each in member.names}
@@ -280,23 +280,15 @@ class _NamingReader(RecordReader):
     def fetch(self, ref: Reference, kind: RecordType) -> OpenedRecord:
         """See :meth:`RecordReader.fetch`."""
         holder = self._run.holder(ref.origin)
-        try:
+        with naming(holder.path) if holder is not None else contextlib.nullcontext():
             return super().fetch(ref, kind)
-        except AipImageError as error:
-            if holder is None or holder.path in str(error):
-                raise
-            raise named(holder.path, error) from error
 
 
 def _headers_of_one_chain(storage: Storage, paths: Sequence[str]) -> list[Header]:
     headers = []
     for path in paths:
-        try:
+        with naming(path):
             headers.append(peek_header(storage, path))
-        except AipImageError as error:
-            if path in str(error):
-                raise
-            raise named(path, error) from error
     first = headers[0]
     for path, header in zip(paths, headers, strict=True):
         if header.chain_id != first.chain_id:

@@ -24,13 +24,11 @@ def copy_whole(
     for span in addresses.spans:
         at = 0
         while at < span.length:
-            taken, count = _copy_some(survey, span, at, assembly)
-            at += taken
-            assembly.copied += count
+            at += _copy_some(survey, span, at, assembly)
             reporter.report(span.place + at, assembly.stream.position)
 
 
-def _copy_some(survey: Survey, span: Span, at: int, assembly: Assembly) -> tuple[int, int]:
+def _copy_some(survey: Survey, span: Span, at: int, assembly: Assembly) -> int:
     stream, tag = survey.stream, survey.beginning.reader.tag
     length = min(span.length - at, _CHUNK + c.BODY_MAX)
     data = memoryview(stream.pread(length, span.place + at))
@@ -51,4 +49,4 @@ def _copy_some(survey: Survey, span: Span, at: int, assembly: Assembly) -> tuple
     if not used:
         raise FormatError(f"{stream.name}: its segments record contradicts its records")
     assembly.copy([(span.origin, span.address + at, used)], data[:used], count)
-    return used, 0
+    return used

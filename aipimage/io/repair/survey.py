@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from aipimage.errors import AipImageError
+from aipimage.errors import AipImageError, FormatError
 from aipimage.format import constants as c
 from aipimage.format.checkpoint import Checkpoint, decode_checkpoint, decode_continuation
 from aipimage.format.constants import RecordType
+from aipimage.format.metadata import decode_metadata
 from aipimage.format.record import Reference
 from aipimage.format.seal import Seal, decode_seal
 from aipimage.format.segments import Segment, decode_segments
 from aipimage.format.tables import FrameExtents, decode_frame_extents
 from aipimage.format.trailer import Trailer, decode_trailer
+from aipimage.io.codec import BytesLike
 from aipimage.io.repair.beginning import Beginning
 from aipimage.io.repair.frames import FrameRuns
 from aipimage.io.repair.pages import LooseMaps, PageIndex
@@ -174,10 +175,18 @@ def _note(found: Survey, record: Found) -> None:
     elif header.type == RecordType.SEAL:
         found.seals.append(SealFound(reference(record), decode_seal(plain)))
     elif header.type == RecordType.METADATA:
-        values = decoded_object(bytes(plain))
+        values = _described(plain)
         found.metadata.setdefault((header.origin, header.number), (reference(record), values))
     if header.type in _INDEX:
         found.pages.add(record)
+
+
+def _described(plain: BytesLike) -> dict[str, Any]:
+    """What a metadata record says; nothing where it is not one that a reader takes."""
+    try:
+        return decode_metadata(plain)
+    except FormatError:
+        return {}
 
 
 def _note_frame(found: Survey, record: Found) -> None:
@@ -205,12 +214,3 @@ def reference(record: Found) -> Reference:
     """A reference to a record at the place where it was found."""
     header = record.header
     return Reference(header.origin, record.place, record.length, header.plain_length, record.digest)
-
-
-def decoded_object(plain: bytes) -> dict[str, Any]:
-    """The JSON object of a metadata record; empty where it holds none."""
-    try:
-        values = json.loads(plain) if len(plain) <= c.METADATA_MAX else None
-    except (ValueError, RecursionError):
-        return {}
-    return values if isinstance(values, dict) else {}

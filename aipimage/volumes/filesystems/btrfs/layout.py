@@ -119,7 +119,6 @@ ROOT = np.dtype(
 EXTENT = np.dtype([("refs", "<u8"), ("generation", "<u8"), ("flags", "<u8")])
 EXTENT_DATA, EXTENT_TREE_BLOCK = 1, 2
 BLOCK_GROUP = np.dtype([("used", "<u8"), ("chunk_objectid", "<u8"), ("flags", "<u8")])
-FREE_SPACE = np.dtype([("extent_count", "<u4"), ("flags", "<u4")])
 DEVICE_EXTENT = np.dtype(
     [
         ("chunk_tree", "<u8"), ("chunk_objectid", "<u8"), ("chunk_offset", "<u8"),
@@ -143,7 +142,6 @@ CHUNK = np.dtype(
 )  # fmt: skip
 CHUNK_STRIPE = np.dtype([("devid", "<u8"), ("offset", "<u8"), ("dev_uuid", "V16")])
 FIRST_CHUNK_TREE = 256
-DEVICE_ITEMS = 1
 
 # Types of chunks and block groups.
 

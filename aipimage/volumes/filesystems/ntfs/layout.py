@@ -51,7 +51,6 @@ DATA, INDEX_ROOT, INDEX_ALLOCATION = 0x80, 0x90, 0xA0
 # $ATTRIBUTE_LIST, entry.
 LIST_ENTRY = Struct("<IHBBQ8sH")
 """Type, length, characters and offset of the name, first VCN, reference to the record, instance."""
-LIST_ENTRY_BYTES = 32
 LIST_MAX = 256 << 10
 
 # Files of the system, by their record.

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from aipimage.errors import FormatError, LimitError
+from aipimage.errors import FormatError
 from aipimage.format import constants as c
 from aipimage.format.gates import verified_limit, verified_text
 
@@ -27,7 +27,7 @@ def encode_metadata(values: Mapping[str, Any]) -> bytes:
     """Return the plain record of an object.
 
     Raises:
-        LimitError: it is over a limit of section 15.
+        LimitError, FormatError: it is longer than section 15 allows, or nested deeper.
     """
     return _verified(encode_json(values))
 
@@ -36,7 +36,7 @@ def decode_metadata(data: bytes | memoryview | bytearray) -> dict[str, Any]:
     """Decode a record and check that it is one object, within the limits of section 15.
 
     Raises:
-        LimitError: it is too long, or nested too deep. FormatError: it is not a JSON object.
+        LimitError: it is too long. FormatError: it is nested too deep, or not a JSON object.
     """
     text = verified_text(_verified(bytes(data)), "metadata")
     try:
@@ -57,7 +57,7 @@ def _verified(text: bytes) -> bytes:
         if first in b"[{":
             depth += 1
             if depth > c.METADATA_DEPTH:
-                raise LimitError(f"the metadata is nested over {c.METADATA_DEPTH} deep")
+                raise FormatError(f"the metadata is nested over {c.METADATA_DEPTH} deep")
         elif first in b"]}":
             depth -= 1
     return text

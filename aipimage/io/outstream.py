@@ -144,11 +144,8 @@ class FileStream:
             file.pwrite(encode_part_header(header), 0)
 
     def _create(self, name: str) -> File:
-        """Create the partial file; a left one of nobody is replaced, one being written is not."""
-        if self._storage.exists(name):
-            with self._storage.open_update(name) as left:
-                left.lock()
-            self._storage.remove(name)
+        """Create the partial file; a left one of ours is replaced, one being written is not."""
+        self._storage.remove_left(name)
         file = self._storage.create(name)
         try:
             file.lock()

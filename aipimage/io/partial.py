@@ -48,11 +48,13 @@ def open_partial(storage: Storage, path: str, split: int | None) -> PartialStrea
     image.
 
     Raises:
-        RequestError: they were begun with another part size. TargetError: somebody is writing them.
+        RequestError: they were begun with another part size. TargetError: somebody is writing them,
+            or they are not ours (:meth:`Storage.open_left`).
     """
-    if not storage.exists(path + PARTIAL):
+    first = _locked(storage, path + PARTIAL)
+    if first is None:
         return None
-    files = [_locked(storage, path + PARTIAL)]
+    files = [first]
     try:
         magic = files[0].pread(8, 0)
         if magic == c.HEADER_MAGIC:
@@ -81,8 +83,8 @@ def open_partial(storage: Storage, path: str, split: int | None) -> PartialStrea
 
 def _open_parts(storage: Storage, path: str, files: list[File], split: int) -> PartialStream:
     room = verified_part_size(split)
-    while storage.exists(name := part_path(path, len(files) + 1) + PARTIAL):
-        files.append(_locked(storage, name))
+    while (file := _locked(storage, part_path(path, len(files) + 1) + PARTIAL)) is not None:
+        files.append(file)
     footers: list[PartFooter] = []
     size = 0
     for number, file in enumerate(files, 1):
@@ -121,8 +123,10 @@ def _footer_of(file: File) -> PartFooter | None:
         return None
 
 
-def _locked(storage: Storage, name: str) -> File:
-    file = storage.open_update(name)
+def _locked(storage: Storage, name: str) -> File | None:
+    file = storage.open_left(name)
+    if file is None:
+        return None
     try:
         file.lock()
     except BaseException:

@@ -391,7 +391,7 @@ def _new_file(name: str, size: int | None, force: bool, storage: Storage) -> Fil
         # A mistyped device would become a file in memory.
         raise TargetError(f"{name}: there is no such device")
     if force:
-        _remove_left_over(partial, storage)
+        storage.remove_left(partial)
     try:
         file = storage.create(partial)
     except StorageError as error:
@@ -466,18 +466,6 @@ def open_in_place(
     if info.is_block_device:
         return _claimed_device(name, info, storage, use)
     return _claimed_file(name, storage, use, force)
-
-
-def _remove_left_over(partial: str, storage: Storage) -> None:
-    """Remove what an interrupted restore left, but never what another process is writing."""
-    if not storage.exists(partial):
-        return
-    with storage.open_update(partial) as file:
-        file.lock()
-        if os.name != "nt":
-            storage.remove(partial)
-            return
-    storage.remove(partial)
 
 
 def _refuse_use(name: str, use: str | None) -> None:

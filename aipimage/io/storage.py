@@ -37,6 +37,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 from aipimage.errors import RequestError, StorageError, TargetError
+from aipimage.io.strangers import as_a_new_file, not_a_file_of_its_own, not_only_ours
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -60,6 +61,7 @@ _OPEN_FLAGS = (
     getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOINHERIT", 0)
 )
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0)
+_NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 
 # linux/falloc.h: FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE.
 _PUNCH_HOLE = 0x01 | 0x02
@@ -103,6 +105,9 @@ class SystemCalls:
 
     def stat(self, path: str) -> os.stat_result:
         return os.stat(path)
+
+    def lstat(self, path: str) -> os.stat_result:
+        return os.lstat(path)
 
     def realpath(self, path: str) -> str:
         return os.path.realpath(path)
@@ -532,7 +537,9 @@ class Storage:
         """Create a new file to read and write; ``EEXIST`` (``StorageError``) when it is there."""
         name = _checked(path)
         with _storage_errors("create", name):
-            descriptor = _uninterrupted(self._system.open, name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+            # O_EXCL follows no link either.
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | _NOFOLLOW
+            descriptor = _uninterrupted(self._system.open, name, flags)
         try:
             return self._wrap(descriptor, name)
         except BaseException:
@@ -550,13 +557,96 @@ class Storage:
             if exclusive and stat.S_ISBLK(before.st_mode):
                 # Without O_CREAT this is Linux's way to claim a block device.
                 flags |= os.O_EXCL
-            try:
-                descriptor = _uninterrupted(self._system.open, name, flags | _NONBLOCK)
-            except BlockingIOError:
-                # Somebody holds a lease on the regular file (a Samba server): wait until it is
-                # given up.
-                descriptor = _uninterrupted(self._system.open, name, flags)
+            descriptor = self._descriptor(name, flags)
         return self._wrap(descriptor, name)
+
+    def _descriptor(self, name: str, flags: int) -> int:
+        try:
+            return _uninterrupted(self._system.open, name, flags | _NONBLOCK)
+        except BlockingIOError:
+            # Somebody holds a lease on the regular file (a Samba server): wait until it is given
+            # up.
+            return _uninterrupted(self._system.open, name, flags)
+
+    def open_left(self, path: StrPath) -> File | None:
+        """Open for update what an earlier run left under a name that can be guessed; ``None`` where
+        there is nothing.
+
+        Raises:
+            TargetError: it is a link, no regular file, or a file that others made or can change
+            (``aipimage/io/strangers.py``); it stays as it is. StorageError: it cannot be opened.
+        """
+        name = _checked(path)
+        with _storage_errors("open", name):
+            try:
+                found = _uninterrupted(self._system.lstat, name)
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+            self._refuse_stranger(name, found)
+            try:
+                descriptor = self._descriptor(name, os.O_RDWR | _NOFOLLOW)
+            except OSError as error:
+                if error.errno != errno.ELOOP:
+                    raise
+                raise _stranger(name, "is a symbolic link") from error
+        file = self._wrap(descriptor, name)
+        try:
+            with _storage_errors("open", name):
+                # The name may have changed hands since it was looked at.
+                self._refuse_stranger(name, _uninterrupted(self._system.fstat, descriptor))
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def _refuse_stranger(self, name: str, found: os.stat_result) -> None:
+        why = not_a_file_of_its_own(found)
+        if why is None:
+            folder = os.path.dirname(name) or os.curdir
+            why = not_only_ours(found, _uninterrupted(self._system.stat, folder))
+            if why is not None and as_a_new_file(found, self._new_file_in(folder)):
+                return
+        if why is not None:
+            raise _stranger(name, why)
+
+    def _new_file_in(self, folder: str) -> os.stat_result:
+        """Return the status that a new file has in a folder; made for it, and removed at once."""
+        name = os.path.join(folder, f".aipimage-{os.urandom(8).hex()}")
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | _NOFOLLOW
+        descriptor = _uninterrupted(self._system.open, name, flags)
+        try:
+            return _uninterrupted(self._system.fstat, descriptor)
+        finally:
+            with contextlib.suppress(OSError):
+                self._system.close(descriptor)
+            _uninterrupted(self._system.unlink, name)
+
+    def left_text(self, path: StrPath, limit: int = _TEXT_LIMIT) -> str | None:
+        """Return at most `limit` bytes of a text file that an earlier run left; ``None`` where
+        there is none. Errors as of ``open_left``.
+        """
+        file = self.open_left(path)
+        if file is None:
+            return None
+        with file:
+            return file.pread(min(limit, file.size()), 0).decode("utf-8", "surrogateescape")
+
+    def remove_left(self, path: StrPath) -> None:
+        """Remove what an earlier run left, where there is something and nobody is writing it.
+
+        Raises:
+            TargetError: another process is writing it, or it is not ours (``open_left``).
+        """
+        file = self.open_left(path)
+        if file is None:
+            return
+        with file:
+            file.lock()
+            if os.name != "nt":
+                # Removed while it is locked: never another writer's file.
+                self.remove(path)
+                return
+        self.remove(path)
 
     def _wrap(self, descriptor: int, name: str) -> File:
         """Look again at what was opened (the name may have changed hands) and own it."""
@@ -677,6 +767,13 @@ def _checked(path: StrPath) -> str:
     if not name or "\0" in name:
         raise RequestError(f"{name!r}: not a path: it is empty or has a NUL character")
     return name
+
+
+def _stranger(name: str, why: str) -> TargetError:
+    return TargetError(
+        f"{name}: {why}; only a file that this user alone made and can write is used there. "
+        "Nothing was changed; look at it, and move it away"
+    )
 
 
 def _refuse_other_kinds(name: str, mode: int) -> None:

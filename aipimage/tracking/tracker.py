@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import secrets
 import threading
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from aipimage.errors import (
     FormatError,
     IntegrityError,
     RequestError,
+    StorageError,
     TargetError,
     UnsupportedError,
     naming,
@@ -126,10 +128,13 @@ class ChangeTracker:
 
         Raises:
             FormatError: not the file of a tracker. IntegrityError: damaged, and no size is given.
-            TargetError: another process has it. StorageError: it cannot be read or written.
+            TargetError: another process has it, or others made it or can change it.
+            StorageError: it cannot be read or written.
         """
         name = storage.resolve(path)
-        file = storage.open_update(name)
+        file = storage.open_left(name)
+        if file is None:
+            raise StorageError(f"{name}: cannot open: there is no such file", errno.ENOENT)
         try:
             with naming(name):
                 file.lock()

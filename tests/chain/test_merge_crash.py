@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -200,7 +201,7 @@ def open_files(made: Series, name: object) -> list[str]:
 def test_own_records_of_the_first_attempt_are_written_anew(protection: str) -> None:
     """The rename fails, when the seal was written already: new keys, and no number twice."""
     made = series(5, protection)
-    system = FaultySystemCalls(Fault(0, errno.EIO, ("replace",)), inner=made.system)
+    system = FaultySystemCalls(Fault(1, errno.EIO, ("replace",)), inner=made.system)
     with pytest.raises(StorageError):
         merge(made, system)
     left = {path.removesuffix(".partial"): data for path, data in made.system.snapshot().items()}
@@ -238,7 +239,7 @@ def test_a_partial_file_that_is_not_as_it_was(five: Series, change: str) -> None
 
 
 def test_a_partial_file_of_something_else(five: Series) -> None:
-    """Another merge, a creation, other passwords: begun anew."""
+    """Another merge of the chain is replaced; what no merge of this chain left stays."""
     made = copy_of(five)
     stopped(made, 4)
     other = copy_of(made)
@@ -254,8 +255,42 @@ def test_a_partial_file_of_something_else(five: Series) -> None:
         if ".partial" in path:
             strange.system.files[path] = bytearray(data)
     split = 16_384 if five.protection == "split" else None
-    assert not strange.merge("m", (0, 1), split=split).resumed
+    before = strange.system.snapshot()
+    with pytest.raises(TargetError, match="was not left by a merge of this chain"):
+        strange.merge("m", (0, 1), split=split)
+    assert strange.system.snapshot() == before
+    assert not strange.merge("m", (0, 1), split=split, resume=False).resumed
     strange.check("m", strange.contents["1"])
+
+
+@pytest.mark.parametrize("left", ["image", "note of another file", "text", "changed note"])
+def test_what_no_merge_left_stays(five: Series, left: str) -> None:
+    """Also an image of the same chain, which begins like the merged one, is not cut."""
+    made = copy_of(five)
+    stopped(made, 4)
+    state, data = PARTIAL + ".state", made.system.files[path_of(1)]
+    split = [path for path in made.system.files if path.startswith(path_of(1) + ".")]
+    if left == "image":
+        del made.system.files[state]
+    if left in ("image", "note of another file"):
+        for path in [path for path in made.system.files if path.endswith(".partial")]:
+            del made.system.files[path]
+        made.system.files[PARTIAL] = bytearray(data)
+        for path in split:
+            made.system.files[path.replace(path_of(1), path_of("m")) + ".partial"] = bytearray(
+                made.system.files[path]
+            )
+    elif left == "text":
+        made.system.files[PARTIAL] = bytearray(b"not an image at all, " * 999)
+    else:
+        text = json.loads(made.system.files[state].decode()) | {"request": "00" * 32}
+        made.system.files[state] = bytearray(json.dumps(text).encode())
+    before = made.system.snapshot()
+    with pytest.raises(TargetError, match=r"m\.aiv\.partial: was not left by a merge"):
+        merge(made)
+    assert made.system.snapshot() == before
+    assert not merge(made, resume=False).resumed
+    check_points(made)
 
 
 def test_another_part_size_is_refused() -> None:

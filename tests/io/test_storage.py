@@ -164,6 +164,8 @@ def scenario(directory: Path, data: bytes, system: SystemCalls) -> None:
         file.sync()
         storage.rename(partial, final, replace=False)
         storage.sync_directory(directory)
+    with storage.open_left(final) or storage.open_read(final):
+        pass
     with storage.open_read(storage.resolve(final)) as file:
         file.advise_sequential()
         assert file.seek_data(0) == 0

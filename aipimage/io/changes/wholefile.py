@@ -29,7 +29,7 @@ def write_whole(
     name = os.fspath(path)
     temporary = name + PARTIAL
     # What a crash has left there is of no use: the file is written from memory each time.
-    storage.remove(temporary, missing_ok=True)
+    storage.remove_left(temporary)
     file = storage.create(temporary)
     try:
         file.lock()

@@ -28,17 +28,20 @@ from aipimage.io.image import open_image
 from aipimage.io.imagewriter import PlaceInChain, sealed_header
 from aipimage.io.merge.copying import Batch, Kept, copied
 from aipimage.io.merge.forks import Outside, look_outside
+from aipimage.io.merge.note import MergeNote, Noted
 from aipimage.io.merge.plan import make_plan
 from aipimage.io.merge.run import Run
 from aipimage.io.numbering import RecordNumbers
 from aipimage.io.opening import read_header, read_key_area
-from aipimage.io.outstream import FileStream
+from aipimage.io.outstream import PARTIAL, FileStream
 from aipimage.io.partial import PartialStream, open_partial
 from aipimage.io.progress import ProgressCallback, Reporter
 from aipimage.io.storage import DEFAULT, Storage
 from aipimage.version import __version__
 
 StrPath = str | os.PathLike[str]
+_BEGUN = (b"", c.HEADER_MAGIC[:4], c.PART_MAGIC[:4])
+"""How a file begins that ended before its header; zeros are what a crash may leave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +115,10 @@ class _Merge:
         self._kept: Kept | None = None
         self._assembly: Assembly | None = None
         self._stream: FileStream | None = None
+        self._note = MergeNote(
+            self._storage, out, run.last.header.chain_id,
+            [member.link.digest for member in run.members], run.keys,
+        )  # fmt: skip
 
     def run(self, resume: bool, dry_run: bool, remove: bool) -> MergeResult:
         """Plan, and copy unless only the plan was asked for."""
@@ -130,6 +137,7 @@ class _Merge:
         except BaseException as error:
             self._give_up(error)
             raise
+        self._note.remove()
         self._check()
         assert self._assembly is not None
         removed = self._remove() if remove else ()
@@ -177,11 +185,18 @@ class _Merge:
         return ids
 
     def _begin(self, header: Header, area: KeyArea | None, numbers: RecordNumbers) -> None:
+        """Begin anew: first the note, so that what is left after a failure is known for ours. Until
+        the earlier file is replaced, the note names that one too.
+        """
+        noted = self._note.read()
+        self._note.write([header.file_id, *(noted.files[:1] if noted else ())])
         self._stream = FileStream(
             self._storage, self._out, header.file_id, self._split, self._overwrite
         )
         self._assembly = Assembly(self._stream, header, self._run.keys, numbers)
         self._assembly.begin(area)
+        # Without its header nobody could tell what the file is.
+        self._stream.sync()
 
     def _take(self, batch: Batch) -> None:
         if self._assembly is not None or not self._kept or not self._kept.take(batch):
@@ -205,12 +220,17 @@ class _Merge:
         return self._assembly
 
     def _reopen(self, wanted: Header, area: KeyArea | None) -> Kept | None:
-        """What an interrupted merge left; ``None`` where that was another one, or there is none."""
+        """What an interrupted merge left; ``None`` where that was another merge of the chain, which
+        is replaced, or there is none.
+        """
+        noted = self._note.read()
         stream = open_partial(self._storage, self._out, self._split)
         if stream is None:
+            self._refuse_other_file(wanted, noted)
             return None
         try:
-            header = self._same_header(stream, wanted, area)
+            self._refuse_other_image(stream, wanted, noted)
+            header = self._same_header(stream, wanted, area) if noted and noted.same else None
         except BaseException:
             stream.close()
             raise
@@ -218,6 +238,36 @@ class _Merge:
             stream.close()
             return None
         return Kept(stream, header, self._run.keys)
+
+    def _refuse_other_file(self, wanted: Header, noted: Noted | None) -> None:
+        """What begins no image is only ours where a merge ended before it had written one."""
+        left = self._storage.open_left(self._out + PARTIAL)
+        if left is None:
+            return
+        room = c.PART_RECORD + wanted.records_start
+        with left:
+            begun = left.pread(room + 1, 0)
+        if noted is None or len(begun) > room or begun.strip(b"\0")[:4] not in _BEGUN:
+            raise self._other()
+
+    def _refuse_other_image(
+        self, stream: PartialStream, wanted: Header, noted: Noted | None
+    ) -> None:
+        try:
+            ours = noted is not None and read_header(stream).file_id in noted.files
+        except StorageError:
+            raise
+        except AipImageError:
+            # Cut short before its header was whole.
+            ours = noted is not None and stream.size <= wanted.records_start
+        if not ours:
+            raise self._other()
+
+    def _other(self) -> TargetError:
+        return TargetError(
+            f"{self._out}{PARTIAL}: was not left by a merge of this chain, and stays as it is; "
+            "move it away, or merge without resuming, which replaces it"
+        )
 
     def _same_header(
         self, stream: PartialStream, wanted: Header, area: KeyArea | None
@@ -243,6 +293,8 @@ class _Merge:
         keep = not foreseen or isinstance(error, (StorageError, CancelledError))
         if self._stream is not None:
             self._stream.abort(keep)
+            if not keep:
+                self._note.remove()
         elif self._kept is not None:
             self._kept.stream.close()
 

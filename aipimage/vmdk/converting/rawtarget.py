@@ -147,9 +147,9 @@ def open_raw_file(
     name = storage.resolve(path)
     refuse_target(name, overwrite, storage)
     partial = name + PARTIAL_SUFFIX
-    file, start = None, 0
-    if storage.exists(partial):
-        file = _locked(storage.open_update(partial))
+    file, start = storage.open_left(partial), 0
+    if file is not None:
+        _locked(file)
     try:
         if file is not None and resume:
             start = _done_before(file, partial, size, identity, read, storage)
@@ -188,14 +188,18 @@ def _done_before(
     Raises:
         RequestError: they are of another source, or are not what the source has there.
     """
-    if not storage.exists(partial + STATE_SUFFIX):
+    text = storage.left_text(partial + STATE_SUFFIX, _STATE_MAX)
+    if text is None:
         return 0
     try:
-        state = json.loads(storage.read_text(partial + STATE_SUFFIX, _STATE_MAX))
-    except (ValueError, RecursionError, AipImageError):
-        return 0
+        state = json.loads(text)
+    except (ValueError, RecursionError):
+        state = None
     if not isinstance(state, dict):
-        return 0
+        raise RequestError(
+            f"{partial}{STATE_SUFFIX}: is not the state of a conversion; remove it, or leave "
+            "--resume out to begin anew"
+        )
     done = state.pop("done", None)
     if state != {"version": _VERSION, "size": size} | dict(identity):
         raise RequestError(

@@ -60,11 +60,10 @@ def _forget(path: str, storage: Storage) -> None:
         TargetError: another process is writing the disk.
     """
     partial = storage.resolve(path) + PARTIAL_SUFFIX
-    if not storage.exists(partial + STATE_SUFFIX):
+    file = storage.open_left(partial)
+    if file is None:
+        storage.remove_left(partial + STATE_SUFFIX)
         return
-    if storage.exists(partial):
-        with storage.open_update(partial) as file:
-            file.lock()
-            storage.remove(partial + STATE_SUFFIX, missing_ok=True)
-        return
-    storage.remove(partial + STATE_SUFFIX, missing_ok=True)
+    with file:
+        file.lock()
+        storage.remove_left(partial + STATE_SUFFIX)

@@ -40,7 +40,7 @@ class NewFile:
         self._replaces = refuse_target(self.path, overwrite, storage)
         self._published = False
         partial = self.path + PARTIAL_SUFFIX
-        _remove_left_over(partial, storage)
+        storage.remove_left(partial)
         self._file = storage.create(partial)
         try:
             self._file.lock()
@@ -137,15 +137,3 @@ def refuse_target(path: str, overwrite: bool, storage: Storage) -> bool:
         raise TargetError(f"{path}: is already there; choose another name or ask to overwrite it")
     open_in_place(path, force=True, storage=storage).close()
     return True
-
-
-def _remove_left_over(partial: str, storage: Storage) -> None:
-    """Remove what an interrupted run left, but never what another process is writing."""
-    if not storage.exists(partial):
-        return
-    with storage.open_update(partial) as file:
-        file.lock()
-        if os.name != "nt":
-            storage.remove(partial)
-            return
-    storage.remove(partial)

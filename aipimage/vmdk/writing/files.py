@@ -78,14 +78,15 @@ class DiskFiles:
             open_in_place(name, force=True, storage=self._storage).close()
 
     def create(self, name: str) -> File:
-        """Create ``name.partial`` and lock it; one that nobody writes is replaced.
+        """Create ``name.partial`` and lock it; one of ours that nobody writes is replaced.
 
         Raises:
-            TargetError: another process is writing it.
+            TargetError: another process is writing it, or it is not ours.
         """
         partial = name + PARTIAL
-        if self._storage.exists(partial):
-            with self._storage.open_update(partial) as left:
+        left = self._storage.open_left(partial)
+        if left is not None:
+            with left:
                 left.lock()
                 self._forget_state(name)
             self._storage.remove(partial)
@@ -119,11 +120,11 @@ class DiskFiles:
         """Open and lock what an earlier run left of a file; ``None`` where there is nothing.
 
         Raises:
-            TargetError: another process is writing it.
+            TargetError: another process is writing it, or it is not ours.
         """
-        if not self._storage.exists(name + PARTIAL):
+        file = self._storage.open_left(name + PARTIAL)
+        if file is None:
             return None
-        file = self._storage.open_update(name + PARTIAL)
         try:
             file.lock()
         except BaseException:

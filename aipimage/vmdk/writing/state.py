@@ -99,10 +99,11 @@ class Checkpoints:
         """
         path = self._files.state_path
         # Without a partial file the disk was completed, and the checkpoint only left over.
-        if not (self._storage.exists(path) and self._storage.exists(self._files.path + PARTIAL)):
+        text = self._storage.left_text(path, _LIMIT)
+        if text is None or not self._storage.exists(self._files.path + PARTIAL):
             return None
         try:
-            values = json.loads(self._storage.read_text(path, _LIMIT))
+            values = json.loads(text)
             saved = _verified(values, grains)
         except (ValueError, RecursionError, FormatError) as error:
             raise unusable(path, str(error)) from error

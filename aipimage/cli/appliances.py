@@ -27,6 +27,7 @@ def appliance_report(path: str) -> Report:
     disks: list[dict[str, Any]] = []
     warnings: list[str] = []
     with open_ova(path) as appliance:
+        warnings += appliance.warnings
         for number in range(len(appliance.disks)):
             with appliance.open_disk(number) as disk:
                 found = aipimage.survey(disk)

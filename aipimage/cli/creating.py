@@ -115,7 +115,7 @@ def createimage(
     if options["recovery_key"] and password is None:
         raise click.UsageError("--recovery-key needs --encrypt or --authenticate, and a password")
     with ExitStack() as stack:
-        disks = opened_sources(
+        disks, told = opened_sources(
             sources, path, options["source_format"], options["search"], options["allow_outside"],
             stack,
         )  # fmt: skip
@@ -143,7 +143,6 @@ def createimage(
         else None
     )
     session.after_failure = None
-    told = [warning for disk in disks for warning in getattr(disk, "warnings", ())]
     return created_report(replace(result, warnings=(*told, *result.warnings)), key)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -13,6 +13,8 @@ from aipimage import BlockSource
 from aipimage.cli.evidence import is_file_or_device
 from aipimage.cli.output import Report, aligned, human_size, printable
 from aipimage.cli.volumes import disk_lines, disk_values
+from aipimage.io.containers import container_in, container_warning
+from aipimage.io.sources import open_source
 
 if TYPE_CHECKING:
     from aipimage.vmdk.source import VmdkSource
@@ -44,30 +46,38 @@ def outside_option(command: _Command) -> _Command:
 def opened_sources(
     paths: Sequence[str], target: str, source_format: str | None, search: Sequence[str],
     allow_outside: bool, stack: ExitStack,
-) -> list[str | BlockSource]:  # fmt: skip
+) -> tuple[list[str | BlockSource], list[str]]:  # fmt: skip
     """Sources of an image as the library takes them: a virtual disk, by its name, is opened, and so
     are all disks of an appliance; paths of all others stay as they are. What is opened is closed
     with the stack.
+
+    Returns:
+        The sources, and sentences on what is not as it should be: in a virtual disk, around the
+        disks of an appliance, and with a raw disk that begins like something else.
 
     Raises:
         AipImageError: as opening a virtual disk does, or the target is a file of one.
     """
     virtual = source_format is None and any(path.lower().endswith(_VIRTUAL) for path in paths)
     if source_format in (None, "raw") and not virtual:
-        return list(paths)
+        return list(paths), [text for path in paths for text in raw_warnings(path)]
     # Few images are made of virtual disks, and all would wait for the import.
     from aipimage.vmdk.converting.formats import format_of_source
     from aipimage.vmdk.converting.sources import files_of, open_appliance, open_disk, refuse_file
 
     found: list[str | BlockSource] = []
+    warnings: list[str] = []
     for path in paths:
         kind = source_format or format_of_source(path, None)
         if kind == "ova":
-            found += open_appliance(path, stack)
+            disks, around = open_appliance(path, stack)
+            found += disks
+            warnings += [*around, *(text for disk in disks for text in disk.warnings)]
             refuse_file(target, [path])
             continue
         if kind != "vmdk":
             found.append(path)
+            warnings += raw_warnings(path)
             continue
         disk = open_disk(
             path, by_name=source_format is None, search=search, allow_outside=allow_outside
@@ -75,7 +85,22 @@ def opened_sources(
         stack.callback(disk.close)
         refuse_file(target, files_of(disk))
         found.append(disk)
-    return found
+        warnings += disk.warnings
+    return found, warnings
+
+
+def raw_warnings(path: str) -> list[str]:
+    """A sentence where a raw disk begins like a container of disks; what cannot be read is left to
+    whoever reads it all.
+    """
+    if not is_file_or_device(path):
+        return []
+    try:
+        with closing(open_source(path)) as source:
+            found = container_in(source)
+    except aipimage.AipImageError:
+        return []
+    return [] if found is None else [container_warning(path, found)]
 
 
 def is_virtual(path: str) -> bool:

@@ -10,22 +10,19 @@ from typing import Self
 
 from aipimage.errors import AipImageError, FormatError, RequestError
 from aipimage.io.chain.members import peek_header
+from aipimage.io.containers import container_in, container_warning
 from aipimage.io.device import Device
 from aipimage.io.image import open_image
 from aipimage.io.restore import Placed, check_ranges
 from aipimage.io.sources import BlockSource, open_source
 from aipimage.io.storage import DEFAULT, Storage, StrPath
 from aipimage.vmdk.converting.formats import extent_error, format_of_source, is_piece
-from aipimage.vmdk.descriptor import FIRST_LINE
-from aipimage.vmdk.layout import COWD_MAGIC, SESPARSE_MAGIC, SPARSE_MAGIC
 from aipimage.vmdk.opening import open_vmdk
 from aipimage.vmdk.ovf.archive import open_ova
 from aipimage.vmdk.source import VmdkSource
 from aipimage.volumes.image import Image
 from aipimage.volumes.restoring.imagesource import ImageSource
 from aipimage.volumes.restoring.notes import left_out_warnings
-
-_MARKS = (FIRST_LINE.encode(), SPARSE_MAGIC, COWD_MAGIC, SESPARSE_MAGIC.to_bytes(4, "little"))
 
 
 @dataclass(slots=True)
@@ -124,15 +121,18 @@ def _open_disk(
 
 
 def _open_appliance(opened: Opened, storage: Storage) -> None:
-    opened.disks = open_appliance(opened.path, opened._stack, storage)
-    opened.files = (opened.path,)
-    opened.warnings += [each for disk in opened.disks for each in disk.warnings]
+    disks, warnings = open_appliance(opened.path, opened._stack, storage)
+    opened.disks, opened.files = disks, (opened.path,)
+    opened.warnings += [*warnings, *(each for disk in disks for each in disk.warnings)]
 
 
 def open_appliance(
     path: StrPath, stack: ExitStack, storage: Storage = DEFAULT
-) -> tuple[VmdkSource, ...]:
+) -> tuple[tuple[VmdkSource, ...], tuple[str, ...]]:
     """Open all disks of an OVA, in the order of its descriptor; they are closed with the stack.
+
+    Returns:
+        The disks, and sentences on what is not as it should be in the archive around them.
 
     Raises:
         RequestError: it has none. Others as opening an appliance and a virtual disk raise.
@@ -144,7 +144,7 @@ def open_appliance(
     for number in range(len(appliance.disks)):
         disks.append(appliance.open_disk(number))
         stack.callback(disks[-1].close)
-    return tuple(disks)
+    return tuple(disks), appliance.warnings
 
 
 def open_disk(
@@ -179,13 +179,9 @@ def _open_bytes(opened: Opened, by_name: bool, storage: Storage) -> None:
     disk = open_source(opened.path, storage)
     opened._stack.callback(disk.close)
     opened.disks, opened.files = (disk,), (opened.path,)
-    head = bytearray(min(len(FIRST_LINE), disk.size))
-    disk.read_into(head, 0)
-    if bytes(head).startswith(_MARKS):
-        opened.warnings.append(
-            f"{opened.path}: begins like a virtual disk and is taken as plain bytes, as its name "
-            "says; if it is one, say so (--source-format vmdk)"
-        )
+    found = container_in(disk)
+    if found is not None:
+        opened.warnings.append(container_warning(opened.path, found))
     if by_name and _is_image(opened.path, storage):
         raise RequestError(
             f"{opened.path}: begins like an .aiv image but is not named like one; say what it is "

@@ -9,7 +9,7 @@ from aipimage.errors import AipImageError, FormatError, UnsupportedError
 from aipimage.io.progress import ProgressCallback
 from aipimage.io.storage import DEFAULT, Storage, StrPath
 from aipimage.vmdk.lint import Finding, LintResult, Severity, lint
-from aipimage.vmdk.ovf.archive import ArchiveStorage, OvaFile
+from aipimage.vmdk.ovf.archive import OvaFile
 
 
 def check_ova(
@@ -36,8 +36,7 @@ def check_ova(
         except FormatError as error:
             found = (Finding("error", "ova", _without(name, error), name),)
             return LintResult(name, found, (name,), 0, size, time.monotonic() - started)
-        members = ArchiveStorage(file, appliance.members)
-        findings, grains = _Checks(appliance, file.name).run(threads, progress, members)
+        findings, grains = _Checks(appliance, file.name).run(threads, progress)
         return LintResult(name, findings, (name,), grains, size, time.monotonic() - started)
     finally:
         file.close()
@@ -52,14 +51,17 @@ class _Checks:
         self._grains = 0
 
     def run(
-        self, threads: int | None, progress: ProgressCallback | None, storage: Storage
+        self, threads: int | None, progress: ProgressCallback | None
     ) -> tuple[tuple[Finding, ...], int]:
         """Return what was found, and how many grains were looked at."""
+        for text in self._appliance.warnings:
+            severity: Severity = "error" if text in self._appliance.faults else "warning"
+            self._add(severity, "ova", text.removeprefix(f"{self._name}: "))
         if not self._appliance.members[0].name.lower().endswith(".ovf"):
             self._add("error", "ova", "the descriptor is not the first file of the archive")
         self._manifest()
         for number in range(len(self._appliance.disks)):
-            self._disk(number, threads, progress, storage)
+            self._disk(number, threads, progress)
         return tuple(self._findings), self._grains
 
     def _add(self, severity: Severity, code: str, message: str) -> None:
@@ -71,10 +73,9 @@ class _Checks:
         for name in self._appliance.damaged():
             self._add("error", "ova-manifest", f"{name} is missing or not what the manifest says")
 
-    def _disk(
-        self, number: int, threads: int | None, progress: ProgressCallback | None, storage: Storage
-    ) -> None:
+    def _disk(self, number: int, threads: int | None, progress: ProgressCallback | None) -> None:
         try:
+            member, odd = self._appliance.located(number)
             self._appliance.open_disk(number).close()
         except UnsupportedError as error:
             self._add("warning", "ova-file", _without(self._name, error))
@@ -82,11 +83,12 @@ class _Checks:
         except AipImageError as error:
             self._add("error", "ova-file", _without(self._name, error))
             return
-        file = self._appliance.disks[number].file
-        assert file is not None
+        for text in odd:
+            self._add("error", "ova-file", text.removeprefix(f"{self._name}: "))
         result = lint(
-            os.path.join(self._name, file.href), threads=threads, progress=progress, storage=storage
-        )
+            os.path.join(self._name, member.name), threads=threads, progress=progress,
+            storage=self._appliance.storage(member),
+        )  # fmt: skip
         self._findings += result.findings
         self._grains += result.grains
 

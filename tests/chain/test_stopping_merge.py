@@ -151,7 +151,7 @@ def check_all(name: str, most: int) -> None:
             check(case, chain, system, wanted)
             if len(seen) % 10 == 1:
                 check_around(case, chain, system)
-    assert sum(seen) > 5
+    assert sum(seen) > 2
     assert not all(seen)
 
 

@@ -345,6 +345,7 @@ CORPUS: dict[str, Callable[[], RealisticDisk]] = {
     "used and bad": lambda: mixed_disk(30, 5, bad=5, free=True),
     "whole stripes": lambda: mixed_disk(16, 6, tail=0),
     "whole sectors": lambda: mixed_disk(17, 7, tail=5 * 512),
+    "whole sectors, used and bad": lambda: mixed_disk(20, 12, 8 * 512, bad=4, free=True),
     "half-random": lambda: _half_random(6),
     "less than a stripe": lambda: mixed_disk(0, 8, tail=700_001),
     "a few bytes": lambda: mixed_disk(0, 9, tail=77),
@@ -355,7 +356,7 @@ CORPUS: dict[str, Callable[[], RealisticDisk]] = {
 
 def _half_random(stripes: int) -> RealisticDisk:
     """Dense: each cluster 3,000 bytes of text and 1,096 of noise."""
-    disk, chance = RealisticDisk(stripes * STRIPE + 900), np.random.default_rng(10)
+    disk, chance = RealisticDisk(stripes * STRIPE + 1024), np.random.default_rng(10)
     disk.write(0, clusters(chance, "half", stripes * STRIPE // CLUSTER + 1))
     return disk
 

@@ -42,7 +42,7 @@ WAYS = ("killed", "power", "error", "full", "cancelled")
 STEPS = ("open", "pwritev", "fsync", "ftruncate", "replace", "unlink", "punch_hole")
 #: Calls that change nothing. A test finds calls that are in neither list.
 HARMLESS = (
-    "close", "fstat", "stat", "realpath", "listdir", "preadv", "lseek", "flock", "ioctl",
+    "close", "fstat", "stat", "lstat", "realpath", "listdir", "preadv", "lseek", "flock", "ioctl",
     "advise_sequential",
 )  # fmt: skip
 

@@ -138,7 +138,9 @@ JOBS: dict[str, tuple[Callable[[Path, Path], Any], str]] = {
         lambda d, o: aipimage.convert(d, o, format="vmdk", resume=True), ".partial.state"
     ),
     "convert to a stream": (
-        lambda d, o: aipimage.convert(d, o, subformat="streamOptimized", resume=True),
+        lambda d, o: write_vmdk(
+            o, aipimage.open_source(d), subformat="streamOptimized", resume=True
+        ),
         ".partial",
     ),
     "convert to an appliance": (lambda d, o: aipimage.convert(d, o, format="ova"), ".partial"),

@@ -55,7 +55,7 @@ class Program(click.Group):
 
     def _run(self, given: list[str], interrupts: Interrupts, extra: dict[str, Any]) -> int:
         as_json = "--json" in given
-        session = Session(interrupts)
+        session = Session(interrupts, as_json)
         try:
             with interrupts:
                 result = super().main(given, obj=session, **extra)

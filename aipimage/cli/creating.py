@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 import aipimage
-from aipimage import RequestError
+from aipimage import CreateResult, RequestError
 from aipimage.cli.created import created_report
 from aipimage.cli.options import (
     checked_compression,
@@ -22,7 +22,7 @@ from aipimage.cli.options import (
     password_options,
     search_option,
 )
-from aipimage.cli.output import Report
+from aipimage.cli.output import Report, refuse_closed_output, show_now
 from aipimage.cli.secret import image_password
 from aipimage.cli.session import Session
 from aipimage.cli.virtual import opened_sources, outside_option, source_format_option
@@ -114,6 +114,9 @@ def createimage(
     password = image_password(session, options["password_file"], options["password_env"])
     if options["recovery_key"] and password is None:
         raise click.UsageError("--recovery-key needs --encrypt or --authenticate, and a password")
+    if options["recovery_key"]:
+        # Before hours of work: the key could not be shown at their end.
+        refuse_closed_output()
     with ExitStack() as stack:
         disks, told = opened_sources(
             sources, path, options["source_format"], options["search"], options["allow_outside"],
@@ -135,15 +138,28 @@ def createimage(
             leave_out_paging=options["leave_out_paging"], frame_size=options["frame"],
             progress=callback,
         )  # fmt: skip
-    session.after_failure = lambda: f"{path} is whole, but has no recovery key"
-    # Added to the finished image: a resumed creation keeps the passwords that it was begun with.
-    key = (
-        aipimage.add_recovery_key(path, password)
-        if options["recovery_key"] and password is not None
-        else None
-    )
+    result = replace(result, warnings=(*told, *result.warnings))
+    if options["recovery_key"] and password is not None:
+        return _with_recovery_key(session, path, password, result)
     session.after_failure = None
-    return created_report(replace(result, warnings=(*told, *result.warnings)), key)
+    return created_report(result, None)
+
+
+def _with_recovery_key(session: Session, path: str, password: str, result: CreateResult) -> Report:
+    """Add a recovery key to the finished image, since a resumed creation keeps the passwords that
+    it was begun with. It is shown before its slot is written: nobody can ask for it later.
+    """
+    shown: list[Report] = []
+
+    def show(key: str) -> None:
+        shown.append(show_now(created_report(result, key), session.as_json))
+
+    session.after_failure = lambda: (
+        f"{path} is whole, but has no recovery key"
+        + (": the one that was shown opens nothing" if shown else "; passwd --recovery makes one")
+    )
+    aipimage.add_recovery_key(path, password, show=show)
+    return shown[0]
 
 
 def _checked_request(sources: tuple[str, ...], output: str | None, options: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any, TextIO
 
@@ -31,12 +31,14 @@ class Report:
         values: the object that ``--json`` prints.
         lines: the same for people.
         warnings: printed on standard error in both cases.
+        is_written: it was printed already (:func:`show_now`).
     """
 
     values: dict[str, Any] = field(repr=False)
     lines: list[str] = field(repr=False)
     code: ExitCode = ExitCode.DONE
     warnings: tuple[str, ...] = ()
+    is_written: bool = False
 
 
 def human_size(count: int) -> str:
@@ -82,23 +84,51 @@ def write_report(report: Report, as_json: bool) -> None:
     Raises:
         StorageError: standard output cannot be written. A reader that went away is no error.
     """
+    if report.is_written:
+        return
     for warning in report.warnings:
         say("warning", warning)
-    text = json.dumps(report.values) if as_json else "\n".join(report.lines)
-    write_output(text)
+    write_output(_text_of(report, as_json))
 
 
-def write_output(text: str) -> None:
-    """Print text on standard output; see :func:`write_report`."""
+def _text_of(report: Report, as_json: bool) -> str:
+    return json.dumps(report.values) if as_json else "\n".join(report.lines)
+
+
+def show_now(report: Report, as_json: bool) -> Report:
+    """Print a result that exists nowhere else, such as a recovery key, before it becomes valid.
+
+    Raises:
+        StorageError: it did not reach standard output: closed, full, or its reader went away.
+    """
+    for warning in report.warnings:
+        say("warning", warning)
+    refuse_closed_output()
+    write_output(_text_of(report, as_json), must_arrive=True)
+    return replace(report, is_written=True)
+
+
+def refuse_closed_output() -> None:
+    """``StorageError`` where there is no standard output to show something on."""
+    if sys.stdout is None:
+        raise StorageError("standard output: is closed, so that nobody would see the key")
+
+
+def write_output(text: str, *, must_arrive: bool = False) -> None:
+    """Print text on standard output; see :func:`write_report`.
+
+    Args:
+        must_arrive: a reader that went away is an error too.
+    """
     stream = sys.stdout
     if stream is None:  # closed by who started us
         return
     try:
         _print(text, stream)
-    except BrokenPipeError:
-        _discard(stream)
     except OSError as error:
         _discard(stream)
+        if isinstance(error, BrokenPipeError) and not must_arrive:
+            return
         raise StorageError.from_os_error("write", "standard output", error) from error
 
 

@@ -10,7 +10,7 @@ import click
 import aipimage
 from aipimage import SlotInfo
 from aipimage.cli.options import example, json_option, new_password_options, password_options
-from aipimage.cli.output import Report, aligned, printable
+from aipimage.cli.output import Report, aligned, printable, show_now
 from aipimage.cli.secret import image_password, read_password
 from aipimage.cli.session import Session
 
@@ -51,6 +51,8 @@ def passwd(session: Session, /, image: str, **options: Any) -> Report:
             f"--{action} needs a password of the image: --password-file or --password-env"
         )
     values: dict[str, Any] = {"path": image, "action": action}
+    if action == "recovery":
+        return _recovery(session, image, values, password)
     return _done(image, values, password, options)
 
 
@@ -81,13 +83,24 @@ def _done(image: str, values: dict[str, Any], password: str, options: dict[str, 
     if values["action"] == "change":
         aipimage.change_password(image, password, new)
         return Report(values, [f"{name}: the password was changed"])
-    if values["action"] == "remove":
-        aipimage.remove_password(image, password, options["remove"])
-        values["slot"] = options["remove"]
-        return Report(values, [f"{name}: slot {values['slot']} is free"])
-    values["recovery_key"] = aipimage.add_recovery_key(image, password)
-    line = f"{name}: recovery key {values['recovery_key']}  (write it down: it is not shown again)"
-    return Report(values, [line])
+    aipimage.remove_password(image, password, options["remove"])
+    values["slot"] = options["remove"]
+    return Report(values, [f"{name}: slot {values['slot']} is free"])
+
+
+def _recovery(session: Session, image: str, values: dict[str, Any], password: str) -> Report:
+    """Show a new recovery key before its slot is written: nobody can ask for it later."""
+    shown: list[Report] = []
+
+    def show(key: str) -> None:
+        line = f"{printable(image)}: recovery key {key}  (write it down: it is not shown again)"
+        shown.append(show_now(Report(values | {"recovery_key": key}, [line]), session.as_json))
+
+    session.after_failure = lambda: (
+        "the key that was shown opens nothing" if shown else "no recovery key was made"
+    )
+    aipimage.add_recovery_key(image, password, show=show)
+    return shown[0]
 
 
 def _listed(image: str, slots: list[SlotInfo]) -> Report:

@@ -15,11 +15,12 @@ class Session:
 
     Attributes:
         password_given: whether the user gave a password, for a hint where one was needed.
+        as_json: whether ``--json`` was given.
         after_failure: says what a failed job left behind; ``None`` where nothing was begun.
     """
 
-    def __init__(self, interrupts: Interrupts) -> None:
-        self.interrupts = interrupts
+    def __init__(self, interrupts: Interrupts, as_json: bool = False) -> None:
+        self.interrupts, self.as_json = interrupts, as_json
         self.password_given = False
         self.after_failure: Callable[[], str | None] | None = None
 

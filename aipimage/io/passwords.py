@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from aipimage.errors import FormatError, IncompleteError, RequestError, naming
@@ -87,12 +87,9 @@ def add_password(
         PasswordError: ``password`` does not open the image, or the new one is empty.
         RequestError: no slot is free, or the new password opens one already.
     """
+    state = STATE_RECOVERY if recovery else STATE_PASSWORD
     with _editing(path, password, storage) as editor:
-        if None not in editor.slots:
-            raise RequestError("all 8 key slots are in use; remove a password first")
-        index = editor.slots.index(None)
-        state = STATE_RECOVERY if recovery else STATE_PASSWORD
-        editor.slots[index] = editor.wrap(new_password, state, label, parameters)
+        index = editor.fill(new_password, state, label, parameters)
         editor.commit()
         return index
 
@@ -153,21 +150,39 @@ def add_recovery_key(
     path: StrPath,
     password: str,
     *,
+    show: Callable[[str], object] | None = None,
     parameters: keys.Argon2Parameters = keys.DEFAULT_PARAMETERS,
     storage: Storage = DEFAULT,
 ) -> str:
     """Make a recovery key, store it in a slot, and return it; it cannot be shown again.
+
+    Args:
+        show: called with the key before its slot is written, to keep it or show it. What it raises
+            ends the call, and the image stays as it was: no slot has a key that nobody saw.
 
     Raises:
         PasswordError: ``password`` does not open the image.
         RequestError: no slot is free.
     """
     key = keys.generate_recovery_key()
-    add_password(
-        path, password, key, label="recovery key", recovery=True, parameters=parameters,
-        storage=storage,
-    )  # fmt: skip
+    with _editing(path, password, storage) as editor:
+        editor.fill(key, STATE_RECOVERY, "recovery key", parameters)
+        failure = _failure_of(show, key)
+        if failure is None:
+            editor.commit()
+    if failure is not None:
+        # Here, where the image's name is not put in front of what is no fault of it.
+        raise failure
     return key
+
+
+def _failure_of(show: Callable[[str], object] | None, key: str) -> BaseException | None:
+    try:
+        if show is not None:
+            show(key)
+    except BaseException as error:
+        return error
+    return None
 
 
 @dataclass
@@ -189,6 +204,14 @@ class _Editor:
     found: _KeyAreas
     chain_key: bytes = field(repr=False)
     slots: list[Slot | None]
+
+    def fill(self, password: str, state: int, label: str, parameters: keys.Argon2Parameters) -> int:
+        """Put a new password into a free slot, and return which; ``RequestError``: none is free."""
+        if None not in self.slots:
+            raise RequestError("all 8 key slots are in use; remove a password first")
+        index = self.slots.index(None)
+        self.slots[index] = self.wrap(password, state, label, parameters)
+        return index
 
     def opened_by(self, password: str) -> list[int]:
         """Return the slots that a password opens, as they are now."""

@@ -99,4 +99,3 @@ def test_read_only_targets_are_refused(function) -> None:
     for target in (bytes(8), memoryview(bytes(8)), frozen):
         with pytest.raises(ValueError):
             function(bytes(8), [(0, 4)], target)
-

@@ -44,6 +44,7 @@ __all__ = [
     "bitmap_count",
     "bitmap_or",
     "bitmap_to_extents",
+    "blake3_many",
     "compare_blocks",
     "cut_extents",
     "decode_frames",
@@ -149,6 +150,19 @@ def is_zero(buf: AnyBuffer) -> bool:
     """Return whether every byte of ``buf`` is zero; an empty buffer is."""
     view = _bytes(buf)
     return _checked(lib.aip_is_zero(view, len(view))) == 1
+
+
+def blake3_many(buf: AnyBuffer, ranges: npt.ArrayLike) -> npt.NDArray[np.uint8]:
+    """Return the BLAKE3-256 digests, shape (n, 32), of ``n`` byte ranges of ``buf`` with one call.
+
+    ``ranges`` has rows (offset, length), in bytes, which may overlap and be empty; one that does
+    not lie inside the buffer raises ValueError.
+    """
+    view, rows = _bytes(buf), _extent_array(ranges)
+    out = np.empty((len(rows), 32), dtype=np.uint8)
+    target = _bytes(out)
+    _checked(lib.aip_blake3_many(view, len(view), _pairs(rows), len(rows), target, len(target)))
+    return out
 
 
 def nonzero_bitmap(buf: AnyBuffer, cluster: int) -> Bitmap:

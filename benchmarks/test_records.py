@@ -12,6 +12,7 @@ from conftest import SIZE
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from aipimage import _core
 from aipimage.format.digest import block_digest, digest
 from aipimage.io import codec
 
@@ -89,3 +90,9 @@ def test_encrypt(benchmark: BenchmarkFixture, batch: bytes) -> None:
             cipher.encrypt_into(nonce, view[at : at + FRAME], None, out)
 
     benchmark(run)
+
+
+@pytest.mark.benchmark(group="digest a batch of 64 frames")
+def test_digests_with_one_call(benchmark: BenchmarkFixture, variant: str, batch: bytes) -> None:
+    rows = [(at, FRAME) for at in range(0, SIZE, FRAME)]
+    assert len(benchmark(_core.blake3_many, batch, rows)) == COUNT

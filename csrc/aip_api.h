@@ -80,6 +80,13 @@ int64_t aip_pack(const void *src, size_t src_len, const uint64_t *extents, size_
 /* Scatter src, read from its start, into the byte extents of dst; returns the bytes consumed. */
 int64_t aip_unpack(const void *src, size_t src_len, const uint64_t *extents, size_t count, void *dst, size_t dst_len);
 
+/* blake3.c */
+
+/* BLAKE3-256 digests, 32 bytes each, one after the other, of `count` byte ranges of src, rows of (offset, length),
+   which may overlap and be empty. */
+int aip_blake3_many(const void *src, size_t src_len, const uint64_t *ranges, size_t count, uint8_t *digests,
+                    size_t digests_len);
+
 /* codec.c */
 
 /* A function of another library that writes at most dst_len bytes and returns how many it wrote, or its error as a

@@ -10,10 +10,9 @@ import sys
 from cffi import FFI
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-SOURCES = (
-    "dispatch.c", "zero.c", "probe.c", "bitmap.c", "runs.c", "compare.c", "pack.c", "codec.c",
-)  # fmt: skip
-HEADERS = ("aip.h", "aip_api.h", "internal.h")
+with open(os.path.join(HERE, "sources.txt"), encoding="ascii") as listed:
+    SOURCES = listed.read().split()
+HEADERS = ("aip.h", "aip_api.h", "internal.h", "blake3.h", "blake3_lanes.h")
 
 # The loops rely on -O3 for their vector code; warnings are for whoever changes them. Without debug
 # information, because that would carry the paths of the building machine into the wheel.

@@ -16,6 +16,11 @@ int aip_uses_avx2(void)
 #endif
 }
 
+int aip_scalar_forced(void)
+{
+    return scalar_forced;
+}
+
 void aip_force_scalar(int force)
 {
     scalar_forced = force != 0;

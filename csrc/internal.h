@@ -45,6 +45,24 @@ AIP_INLINE uint64_t aip_read_once(const uint64_t *p)
     return *(const volatile uint64_t *)p;
 }
 
+AIP_INLINE uint32_t aip_load_le32(const uint8_t *p)
+{
+    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+}
+
+AIP_INLINE void aip_store_le32(uint8_t *p, uint32_t word)
+{
+    p[0] = (uint8_t)word;
+    p[1] = (uint8_t)(word >> 8);
+    p[2] = (uint8_t)(word >> 16);
+    p[3] = (uint8_t)(word >> 24);
+}
+
+AIP_INLINE uint32_t aip_rotated32(uint32_t word, unsigned bits)
+{
+    return word >> bits | word << (32 - bits);
+}
+
 AIP_INLINE unsigned aip_popcount64(uint64_t word)
 {
 #if defined(__GNUC__) || defined(__clang__)
@@ -109,5 +127,8 @@ AIP_INLINE int aip_valid_extents(const uint64_t *extents, size_t count)
         return 1;
     return extents != NULL && (uintptr_t)extents % sizeof *extents == 0 && count <= SIZE_MAX / (2 * sizeof *extents);
 }
+
+/* Whether the plain C variants were asked for (dispatch.c). */
+int aip_scalar_forced(void);
 
 #endif

@@ -7,7 +7,7 @@ cc=${CC:-cc}
 runs=${1:-4000}
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
-core="dispatch.c zero.c probe.c bitmap.c runs.c compare.c pack.c codec.c"
+core=$(cat sources.txt)
 flags="-std=c11 -O2 -g -Wall -Wextra -Wpedantic -Wshadow -Wcast-qual -Wwrite-strings -Werror
        -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
 
@@ -16,7 +16,7 @@ flags="-std=c11 -O2 -g -Wall -Wextra -Wpedantic -Wshadow -Wcast-qual -Wwrite-str
 {
     $cc $flags $core fuzz/edges.c -o "$out/edges"
     "$out/edges"
-    for target in zero probe bitmap compare pack codec; do
+    for target in $(cat fuzz/targets.txt); do
         $cc $flags $core "fuzz/fuzz_$target.c" fuzz/driver.c -o "$out/$target"
         "$out/$target" "$runs"
     done

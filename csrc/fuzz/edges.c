@@ -178,6 +178,29 @@ static void codec_edges(void)
     CHECK(aip_decode_frames(halve, whole, NULL, NULL, 0, NULL, 0, NULL, 0, NULL, 0) == 0);
 }
 
+static void blake3_edges(void)
+{
+    static const uint8_t of_nothing[4] = {0xaf, 0x13, 0x49, 0xb9};
+    uint8_t src[64] = {0}, digests[64];
+    uint64_t ranges[4] = {64, 0, 0, 64}, beyond[2] = {1, 64}, wraps[2] = {2, UINT64_MAX};
+
+    CHECK(aip_blake3_many(src, 64, ranges, 2, digests, 64) == AIP_OK);
+    CHECK(memcmp(digests, of_nothing, 4) == 0);
+    CHECK(aip_blake3_many(NULL, 0, NULL, 0, NULL, 0) == AIP_OK);
+    ranges[0] = 0;
+    CHECK(aip_blake3_many(NULL, 0, ranges, 1, digests, 32) == AIP_OK);
+    CHECK(memcmp(digests, of_nothing, 4) == 0);
+    CHECK(aip_blake3_many(NULL, 1, ranges, 1, digests, 32) == AIP_EINVAL);
+    CHECK(aip_blake3_many(src, 64, NULL, 1, digests, 32) == AIP_EINVAL);
+    CHECK(aip_blake3_many(src, 64, ranges, SIZE_MAX / 8, digests, 64) == AIP_EINVAL);
+    CHECK(aip_blake3_many(src, 64, ranges, 2, digests, 63) == AIP_ESPACE);
+    CHECK(aip_blake3_many(src, 64, ranges, 2, NULL, 64) == AIP_ESPACE);
+    CHECK(aip_blake3_many(src, 64, beyond, 1, digests, 32) == AIP_ERANGE);
+    CHECK(aip_blake3_many(src, 64, wraps, 1, digests, 32) == AIP_ERANGE);
+    CHECK(aip_blake3_many(src, 64, ranges, 1, src + 63, 32) == AIP_EOVERLAP);
+    CHECK(aip_blake3_many(src, 64, ranges, 1, (uint8_t *)ranges, 32) == AIP_EOVERLAP);
+}
+
 int main(void)
 {
     for (int scalar = 0; scalar < 2; ++scalar) {
@@ -188,6 +211,7 @@ int main(void)
         bitmap_edges();
         pack_edges();
         codec_edges();
+        blake3_edges();
     }
     return 0;
 }

@@ -9,9 +9,12 @@ seconds=${1:-10}
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 
-for target in zero probe bitmap compare pack codec; do
+core=$(sed 's|^|../|' ../sources.txt)
+# A list of words, so unquoted on purpose.
+# shellcheck disable=SC2086
+for target in $(cat targets.txt); do
     "$clang" -std=c11 -O2 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
-        ../dispatch.c ../zero.c ../probe.c ../bitmap.c ../runs.c ../compare.c ../pack.c ../codec.c "fuzz_$target.c" -o "$out/$target"
+        $core "fuzz_$target.c" -o "$out/$target"
     mkdir "$out/corpus_$target"
     if ! "$out/$target" -max_total_time="$seconds" -max_len=2048 -timeout=10 -print_final_stats=1 \
         -artifact_prefix="$artifacts" "$out/corpus_$target" >"$out/log" 2>&1; then

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from aipimage.errors import (
     AipImageError,
     CancelledError,
+    ClosedError,
     FormatError,
     IncompleteError,
     IntegrityError,
@@ -41,7 +42,8 @@ from aipimage.errors import (
     UnsupportedError,
 )
 from aipimage.extents import Extent, Kind
-from aipimage.io.chain.chain import Chain, ChainMember, find_chain
+from aipimage.io.chain.chain import Chain, ChainMember
+from aipimage.io.chain.chain import find_chain as _find_chain
 from aipimage.io.changes.forms import ChangedBitmap, ChangedLike, Changes
 from aipimage.io.create import (
     DEFAULT_FRAME_SHIFT,
@@ -87,6 +89,7 @@ __all__ = [
     "ChainMember",
     "ChangedBitmap",
     "Changes",
+    "ClosedError",
     "ConvertResult",
     "CopyResult",
     "CreateResult",
@@ -292,6 +295,27 @@ def open(
     )  # fmt: skip
     assert isinstance(image, Image)
     return image
+
+
+def find_chain(
+    search: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    chain_id: str | None = None,
+    password: str | None = None,
+) -> Chain:
+    """Find a chain in some directories, up to its newest image.
+
+    Args:
+        search: a directory, or several.
+        chain_id: 32 hexadecimal digits; may be left out where the directories have one chain only.
+        password: of any of its images, where they are encrypted.
+
+    Raises:
+        RequestError: there is no such chain, or which one is meant is not clear.
+        PasswordError: missing, not wanted or wrong. LimitError: it has over 4096 images.
+        StorageError: a directory cannot be listed. And what opening an image raises where none of
+            the chain can be opened.
+    """
+    return _find_chain(search, chain_id, password, make=Image)
 
 
 def merge(

@@ -51,6 +51,13 @@ class TargetError(RequestError):
     """The target is mounted, too small, not empty, or already there."""
 
 
+class ClosedError(RequestError, ValueError):
+    """An image, a disk or a file was used after it was closed.
+
+    It is a ``ValueError`` too, as for every file of :mod:`io`.
+    """
+
+
 class FormatError(AipImageError):
     """The bytes are not a valid image."""
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from aipimage.errors import FormatError, IntegrityError
+from aipimage.errors import AipImageError, ClosedError, FormatError, IntegrityError
 from aipimage.extents import SECTOR, Extent, Kind
 from aipimage.format.seal import SealDevice
 from aipimage.io.codec import BytesLike
@@ -75,12 +76,14 @@ class Device:
         Args:
             kind: only these; ``None`` yields all, which cover the device without gaps.
         """
+        self._image.check_open()
         return _joined_extents(self, kind)
 
     def open(self) -> DeviceFile:
         """Return a new read-only binary file over the device; wrap it in ``io.BufferedReader``
         where reads are tiny.
         """
+        self._image.check_open()
         return DeviceFile(self)
 
     def read_into(self, buffer: Buffer, offset: int) -> int:
@@ -91,7 +94,12 @@ class Device:
 
         Raises:
             IntegrityError: stored bytes are damaged, or the range is marked as lost.
+            ClosedError: the image is closed.
         """
+        with self._image.stream.gate:
+            return self._read_into(buffer, offset)
+
+    def _read_into(self, buffer: Buffer, offset: int) -> int:
         view = memoryview(buffer).cast("B")
         length = max(0, min(view.nbytes, self.size - offset))
         if not length:
@@ -156,9 +164,15 @@ class Device:
             position += length
 
     def read_ahead(self, offset: int) -> None:
-        """Begin to load the frames that hold the bytes from ``offset`` on."""
-        if offset >= self.size:
-            return
+        """Begin to load the frames that hold the bytes from ``offset`` on.
+
+        What is damaged there is said by the read that wants it.
+        """
+        if offset < self.size:
+            with contextlib.suppress(AipImageError):
+                self._read_ahead(offset)
+
+    def _read_ahead(self, offset: int) -> None:
         frame_sectors = self._image.header.frame_sectors
         sector = offset // SECTOR
         count = min(_READ_AHEAD * frame_sectors, self.entry.sectors - sector)
@@ -239,13 +253,15 @@ class DeviceFile(io.RawIOBase):
 
     def _check_open(self) -> None:
         if self.closed:
-            raise ValueError("I/O operation on a closed device file")
+            raise ClosedError(f"{self.name}: the device file is closed")
+        self._device.image.check_open()
 
 
 def _joined_extents(device: Device, kind: Kind | None) -> Iterator[Extent]:
     """Extents in bytes, neighbours of one kind joined, the last cut at the device's end."""
     pending: Extent | None = None
     for first, block in device.map.walk():
+        device.image.check_open()
         start = first * SECTOR
         for length, _, _, found in block.tolist():
             size = min(length * SECTOR, device.size - start)

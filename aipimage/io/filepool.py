@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
+from aipimage.errors import ClosedError
 from aipimage.io.storage import File, Storage, close_all
 
 if TYPE_CHECKING:
@@ -46,10 +47,17 @@ class FilePool:
         self._storage, self._limit = storage, limit or files_open()
         self._files: OrderedDict[str, _Opened] = OrderedDict()
         self._lock = threading.Lock()
+        self._is_closed = False
+
+    def check_open(self, name: str) -> None:
+        """Raise ``ClosedError``, which names a file, after :meth:`close`."""
+        if self._is_closed:
+            raise ClosedError(f"{name}: the image that read it is closed")
 
     def pread_into(self, name: str, buffer: Buffer, offset: int) -> int:
         """Like :meth:`File.pread_into` of the file ``name``."""
         with self._lock:
+            self.check_open(name)
             opened = self._files.get(name)
             if opened is None:
                 opened = self._files[name] = _Opened(self._storage.open_read(name))
@@ -67,7 +75,7 @@ class FilePool:
     def _surplus(self) -> list[File]:
         """Take out the files read longest ago that nobody reads now, down to the limit."""
         surplus: list[File] = []
-        over = len(self._files) - self._limit
+        over = len(self._files) - (0 if self._is_closed else self._limit)
         if over <= 0:
             return surplus
         for name in [name for name, opened in self._files.items() if not opened.readers][:over]:
@@ -75,10 +83,11 @@ class FilePool:
         return surplus
 
     def close(self) -> None:
-        """Close all; a later read would open its file again."""
+        """Close all for good; a file that is being read is closed when that has ended."""
         with self._lock:
-            files, self._files = self._files, OrderedDict()
-        close_all([opened.file for opened in files.values()])
+            self._is_closed = True
+            idle = self._surplus()
+        close_all(idle)
 
 
 class PooledFile:

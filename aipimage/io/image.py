@@ -4,10 +4,14 @@ section 2).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
-from collections.abc import Iterator, Sequence
+import warnings
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from aipimage.errors import AipImageError, IntegrityError, RequestError, naming
@@ -65,10 +69,11 @@ class Image:
         )
         self.segments, self.files, self._tail = segments, files, tail
         self.foreign = ForeignFiles(files, header.chain_id, keys, stream.name)
-        self.foreign.explain = self._missing_member
+        # Not a reference to the image: what a dropped image held open is given up by itself.
+        self.foreign.explain = partial(_explained, weakref.ref(self))
         self.records = RecordReader(self._read, keys)
         self.cache = FrameCache(cache_bytes)
-        self._pool: ThreadPoolExecutor | None = None
+        self._held = _Held(stream, self.foreign)
         self._lock = threading.Lock()
         self._metadata: dict[str, Any] | None = None
         self._chain: Chain | None = None
@@ -77,6 +82,8 @@ class Image:
             Device(self, index, entry, self.tables.index_of)
             for index, entry in enumerate(seal.devices)
         )
+        self._dropped = weakref.finalize(self, self._held.give_up)
+        self._dropped.atexit = False
 
     def __enter__(self) -> Self:
         return self
@@ -88,15 +95,28 @@ class Image:
         return f"<aipimage.Image {self.path!r} {self.kind} {self.image_id}>"
 
     def close(self) -> None:
-        """Close all files. Devices and open device files cannot be read afterwards."""
+        """Close all files, also those of other images of its chain, for good.
+
+        Reads that are under way come to their end first. Whatever uses the image, its devices, or
+        files opened on them afterwards gets a :class:`ClosedError`; what it says of itself
+        (``path``, ``digest``, sizes) stays. A second call does nothing.
+        """
+        self._dropped.detach()
+        self.stream.gate.shut()
         with self._lock:
-            pool, self._pool = self._pool, None
+            pool, self._held.pool = self._held.pool, None
         if pool is not None:
             pool.shutdown(wait=True, cancel_futures=True)
-        try:
-            self.foreign.close()
-        finally:
-            self.stream.close()
+        self._held.close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self.stream.gate.is_shut
+
+    def check_open(self) -> None:
+        """Raise ``ClosedError`` after :meth:`close`."""
+        self.stream.gate.check()
 
     # What the image says of itself
 
@@ -157,6 +177,7 @@ class Image:
         """``description`` and ``result`` of section 9.2, as one dictionary with these two
         members.
         """
+        self.check_open()
         if self._metadata is None:
             self._metadata = {
                 "description": self._read_metadata(self.seal.description),
@@ -181,10 +202,12 @@ class Image:
         Raises:
             LimitError: over 4096 images belong to it. StorageError: a directory cannot be listed.
         """
+        self.check_open()
         if self._chain is None:
             from aipimage.io.chain.chain import chain_of
 
             self._chain = chain_of(self)
+            self.check_open()
         return self._chain
 
     def _missing_member(self) -> str | None:
@@ -220,12 +243,23 @@ class Image:
         new, old = self._device(device), other._device(device)
         names, old_names = list(self.tables.index_of), list(other.tables.index_of)
         runs = diff_maps(new.map, new.entry, names, old.map, old.entry, old_names)
-        return (
-            Extent(at * SECTOR, min(count * SECTOR, new.size - at * SECTOR), Kind(kind))
-            for at, count, kind in runs
-        )
+        return self._while_open(other, new.size, runs)
+
+    def _while_open(
+        self, other: Image, size: int, runs: Iterable[tuple[int, int, int]]
+    ) -> Iterator[Extent]:
+        """Runs of sectors as extents in bytes, as long as both images are open."""
+        self._check_both(other)
+        for at, count, kind in runs:
+            yield Extent(at * SECTOR, min(count * SECTOR, size - at * SECTOR), Kind(kind))
+            self._check_both(other)
+
+    def _check_both(self, other: Image) -> None:
+        self.check_open()
+        other.check_open()
 
     def _device(self, device: int) -> Device:
+        self.check_open()
         if not 0 <= device < len(self.devices):
             raise RequestError(
                 f"{self.path}: has no device {device}; it has {len(self.devices)}, numbered from 0"
@@ -240,16 +274,18 @@ class Image:
 
     def _read(self, origin: bytes, offset: int, length: int) -> bytearray:
         """Stored bytes of a page or record, from this file or from another one of its chain."""
-        if self.segments.holds(origin):
-            return self._tail.read(self.segments.locate(origin, offset, length), length)
-        return self.foreign.read(origin, offset, length)
+        with self.stream.gate:
+            if self.segments.holds(origin):
+                return self._tail.read(self.segments.locate(origin, offset, length), length)
+            return self.foreign.read(origin, offset, length)
 
     def read_stored(self, origin: bytes, offset: int, buffer: memoryview) -> memoryview:
         """Fill ``buffer`` with stored bytes from an address on, and return it."""
-        if self.segments.holds(origin):
-            self.stream.pread_into(buffer, self.segments.locate(origin, offset, buffer.nbytes))
-        else:
-            self.foreign.read_into(origin, offset, buffer)
+        with self.stream.gate:
+            if self.segments.holds(origin):
+                self.stream.pread_into(buffer, self.segments.locate(origin, offset, buffer.nbytes))
+            else:
+                self.foreign.read_into(origin, offset, buffer)
         return buffer
 
     def locate(self, ref: Reference) -> int:
@@ -272,11 +308,13 @@ class Image:
         if number >= self.tables[origin].frame_count or (origin, number) in self.cache:
             return
         with self._lock:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(
+            if self.closed:
+                return
+            if self._held.pool is None:
+                self._held.pool = ThreadPoolExecutor(
                     default_threads(), thread_name_prefix="aipimage-read"
                 )
-            self._pool.submit(self.frame, origin, number)
+            self._held.pool.submit(_load_ahead, weakref.ref(self), origin, number)
 
     def verify(
         self, *, chain: bool = False, sample: float | None = None,
@@ -299,6 +337,7 @@ class Image:
         """
         from aipimage.io.verify import verify_image
 
+        self.check_open()
         return verify_image(self, sample, executor, threads, progress, chain=chain)
 
     def restore(
@@ -326,6 +365,44 @@ class Image:
         return restore_device(
             self, device, os.fspath(target), force, set_size, executor, threads, progress, storage
         )
+
+
+class _Held:
+    """What an image holds open. It refers to no image, so that one which is dropped without being
+    closed can be collected.
+    """
+
+    def __init__(self, stream: InStream, foreign: ForeignFiles) -> None:
+        self._stream, self._foreign = stream, foreign
+        self.pool: ThreadPoolExecutor | None = None
+
+    def close(self) -> None:
+        """Close all files; nobody reads any more."""
+        try:
+            self._foreign.close()
+        finally:
+            self._stream.close()
+
+    def give_up(self) -> None:
+        """Say which image was dropped without being closed, and close all."""
+        if self.pool is not None:
+            self.pool.shutdown(wait=False, cancel_futures=True)
+        self.close()
+        warnings.warn(f"unclosed image {self._stream.name!r}", ResourceWarning, stacklevel=2)
+
+
+def _explained(image: weakref.ref[Image]) -> str | None:
+    """Which image of the chain is missing or wrong, to end a message with."""
+    found = image()
+    return found._missing_member() if found is not None else None
+
+
+def _load_ahead(image: weakref.ref[Image], origin: int, number: int) -> None:
+    """In a thread that reads ahead: what fails here fails again for whoever wants the frame."""
+    found = image()
+    if found is not None:
+        with contextlib.suppress(AipImageError):
+            found.frame(origin, number)
 
 
 def open_image(

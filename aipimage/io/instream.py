@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from aipimage.errors import FormatError, IncompleteError, StorageError, naming
 from aipimage.format import constants as c
 from aipimage.format.parts import PartFooter, decode_part_footer, decode_part_header
+from aipimage.io.closing import Gate
 from aipimage.io.filepool import FILES_OPEN, FilePool, PooledFile
 from aipimage.io.outstream import part_path
 from aipimage.io.storage import File, Storage, StrPath, close_all
@@ -39,6 +40,7 @@ class InStream:
     Attributes:
         name: the path of the file, of the first part where it is split.
         footers: the parts in order; empty where the image is not split.
+        gate: is shut when the stream is closed; every read passes it.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class InStream:
     ) -> None:
         self.name, self.files, self.footers, self.size = name, files, footers, size
         self._starts = [footer.start for footer in footers]
+        self.gate = Gate(name)
 
     def __enter__(self) -> InStream:
         return self
@@ -56,6 +59,10 @@ class InStream:
     def pread_into(self, buffer: Buffer, offset: int) -> None:
         """Fill ``buffer``; ``IncompleteError`` where the stream ends before."""
         view = memoryview(buffer).cast("B")
+        with self.gate:
+            self._pread_into(view, offset)
+
+    def _pread_into(self, view: memoryview, offset: int) -> None:
         if offset < 0 or offset + view.nbytes > self.size:
             raise IncompleteError(
                 f"{self.name}: ends at byte {self.size}, before offset {offset + view.nbytes}"
@@ -85,7 +92,8 @@ class InStream:
             raise IncompleteError(f"{file.name}: became shorter while it was read")
 
     def close(self) -> None:
-        """Close every file; a second call does nothing."""
+        """Close every file, after the reads under way; a second call does nothing."""
+        self.gate.shut()
         close_all(self.files)
 
 

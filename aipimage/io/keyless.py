@@ -19,7 +19,7 @@ from aipimage.io.opening import read_header, read_key_area
 from aipimage.io.pipeline import executor_for, in_order
 from aipimage.io.progress import ProgressCallback, Reporter
 from aipimage.io.storage import DEFAULT, Storage, StrPath
-from aipimage.io.verify import DAMAGE_MAX, Damage, VerifyResult
+from aipimage.io.verify import DAMAGE_MAX, Damage, VerifyResult, told_as_damage
 from aipimage.io.walk import Piece, hop
 
 
@@ -87,7 +87,7 @@ def _keyless(
                 last = checked.last_digest
                 reporter.report(done, done)
     except AipImageError as error:
-        damage.append(Damage(str(error)))
+        damage.append(Damage(told_as_damage(error)))
     if not damage and last != trailer.seal.digest:
         damage.append(Damage("the last record is not the seal that the trailer names"))
     reporter.report(stream.size, done, final=True)

@@ -11,25 +11,16 @@ as unreadable (hostile-inputs classes 55 and 62).
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, runtime_checkable
 
 from aipimage.errors import RequestError, SourceError, StorageError
-from aipimage.io.storage import DEFAULT, File, Storage, StrPath, flat_view
+from aipimage.io.storage import DEFAULT, MEDIUM_ERRORS, File, Storage, StrPath, flat_view
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
-
-# What Linux answers for a medium that cannot give the sectors (block/blk-core.c, blk_errors):
-# anything else (no such device, no permission) would not be better for other sectors.
-_MEDIUM_ERRORS = frozenset(
-    number
-    for name in ("EIO", "ENODATA", "EILSEQ", "EREMOTEIO")
-    if (number := getattr(errno, name, None)) is not None
-)
 
 
 class UnreadableRangeError(SourceError):
@@ -215,7 +206,7 @@ class BinaryFileSource:
                 done = self._read_on(view)
         except OSError as error:
             message = f"{self.name}: cannot read {view.nbytes} bytes at offset {offset}: {error}"
-            if error.errno in _MEDIUM_ERRORS:
+            if error.errno in MEDIUM_ERRORS:
                 raise UnreadableRangeError(message, offset, view.nbytes) from error
             raise SourceError(message) from error
         except ValueError as error:
@@ -349,7 +340,7 @@ def _read_exactly(file: File, buffer: Buffer, offset: int, size: int) -> None:
     try:
         got = file.pread_into(buffer, offset)
     except StorageError as error:
-        if error.errno in _MEDIUM_ERRORS:
+        if error.errno in MEDIUM_ERRORS:
             raise UnreadableRangeError(str(error), offset, length) from error
         raise SourceError(str(error)) from error
     if got < length:

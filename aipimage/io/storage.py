@@ -85,6 +85,15 @@ _NOT_SUPPORTED = frozenset(
 )
 
 
+# What Linux answers for a medium that cannot give the sectors (block/blk-core.c, blk_errors):
+# anything else (no such device, no permission) would not be better for other sectors.
+MEDIUM_ERRORS = frozenset(
+    number
+    for name in ("EIO", "ENODATA", "EILSEQ", "EREMOTEIO")
+    if (number := getattr(errno, name, None)) is not None
+)
+
+
 class SystemCalls:
     """The raw calls on files, one method each; every one raises ``OSError``.
 
@@ -263,6 +272,7 @@ class File:
 
     def info(self) -> FileInfo:
         """What the system knows about the file now; ``StorageError`` when it cannot be asked."""
+        self._check_open()
         with _storage_errors("read the state", self.name):
             return FileInfo.from_stat(_uninterrupted(self._system.fstat, self._descriptor))
 
@@ -270,6 +280,7 @@ class File:
         """Return the size in bytes now, of a block device too."""
         if not self.is_block_device:
             return self.info().size
+        self._check_open()
         with _storage_errors("read the size", self.name):
             return _uninterrupted(self._system.lseek, self._descriptor, 0, os.SEEK_END)
 
@@ -289,6 +300,7 @@ class File:
         total, done = view.nbytes, 0
         if offset > _MAX_OFFSET:
             return 0
+        self._check_open()
         try:
             while done < total:
                 got = _uninterrupted(
@@ -331,6 +343,7 @@ class File:
         return self._seek(offset, getattr(os, "SEEK_HOLE", None), None)
 
     def _seek(self, offset: int, whence: int | None, otherwise: int | None) -> int | None:
+        self._check_open()
         try:
             if whence is not None:
                 return _uninterrupted(self._system.lseek, self._descriptor, offset, whence)
@@ -443,6 +456,7 @@ class File:
         return True
 
     def _check_trusted(self) -> None:
+        self._check_open()
         if self._sync_error is not None:
             raise StorageError(
                 f"{self.name}: making it durable failed before, so nothing more is written to it",
@@ -487,6 +501,10 @@ class File:
                 return False
             raise
         return (there.st_dev, there.st_ino) == (here.device, here.inode)
+
+    def _check_open(self) -> None:
+        if self._descriptor == _CLOSED:
+            raise StorageError(f"{self.name}: the file is closed", errno.EBADF)
 
     def close(self) -> None:
         """Close; a second call does nothing. Makes nothing durable: that is ``sync``."""

@@ -19,7 +19,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from aipimage.errors import AipImageError, FormatError, IntegrityError, RequestError
+from aipimage.errors import (
+    AipImageError,
+    CancelledError,
+    ClosedError,
+    FormatError,
+    IntegrityError,
+    RequestError,
+    StorageError,
+)
 from aipimage.extents import SECTOR, Kind
 from aipimage.format import constants as c
 from aipimage.format.constants import ImageKind, RecordType
@@ -36,6 +44,7 @@ from aipimage.io.opening import read_key_area
 from aipimage.io.pipeline import executor_for, in_order
 from aipimage.io.progress import ProgressCallback, Reporter
 from aipimage.io.segmentmap import SegmentMap
+from aipimage.io.storage import MEDIUM_ERRORS
 from aipimage.io.trees import split_runs
 from aipimage.io.walk import Walked, walk_records
 
@@ -101,6 +110,19 @@ class VerifyResult:
     def ok(self) -> bool:
         """Whether nothing was found."""
         return not self.damage
+
+
+def told_as_damage(error: AipImageError) -> str:
+    """The text of an error that says that stored bytes are not as they were sealed.
+
+    What says nothing about stored bytes is raised again: the image was closed, or the system
+    could not read, but for a medium that cannot give the bytes.
+    """
+    if isinstance(error, (ClosedError, CancelledError)):
+        raise error
+    if isinstance(error, StorageError) and error.errno not in MEDIUM_ERRORS:
+        raise error
+    return str(error)
 
 
 def verify_image(
@@ -185,7 +207,10 @@ class Verifier:
                 self._check_key_copies()
         finally:
             image.records.on_fetch = None
+            # What failed because the image was closed meanwhile is no damage.
+            image.check_open()
         self._locate_bad_frames()
+        image.check_open()
         self._reporter.report(image.stored, self._bytes, final=True)
         mode = "full" if self._sample is None else "sample"
         seconds = time.monotonic() - self._reporter.started
@@ -210,7 +235,7 @@ class Verifier:
         try:
             step()
         except AipImageError as error:
-            self._add(Damage(f"{what}: {error}"))
+            self._add(Damage(f"{what}: {told_as_damage(error)}"))
 
     def _add(self, damage: Damage) -> None:
         if len(self._damage) < DAMAGE_MAX:
@@ -268,7 +293,7 @@ class Verifier:
                     entries = table.leaf(leaf)
                     segments = self._segments(table.origin)
                 except AipImageError as error:
-                    self._add(Damage(f"frame table: {error}", index))
+                    self._add(Damage(f"frame table: {told_as_damage(error)}", index))
                     if len(self._damage) >= DAMAGE_MAX:
                         # A seal can claim more leaves than anybody can look for.
                         return
@@ -305,7 +330,8 @@ class Verifier:
             data = image.read_stored(run.origin, run.start, thread_buffer("run", run.length))
         except AipImageError as error:
             numbers = range(run.first, run.first + len(run.entries))
-            return _Findings(origin, run, [(number, str(error)) for number in numbers], False)
+            text = told_as_damage(error)
+            return _Findings(origin, run, [(number, text) for number in numbers], False)
         bad: list[tuple[int, str]] = []
         for opened in open_frames(image.records, run, data, partial(thread_buffer, "plain")):
             reason = opened.error or _extents_error(opened)
@@ -314,6 +340,7 @@ class Verifier:
         return _Findings(origin, run, bad, True)
 
     def _take(self, found: _Findings) -> None:
+        self._image.check_open()
         run = found.run
         if found.was_read and not self._foreign[found.origin]:
             start = self._image.locate_address(run.origin, run.start, run.length)
@@ -358,7 +385,7 @@ class Verifier:
         try:
             _, damaged = read_key_area(self._image.stream, self._image.header)
         except AipImageError as error:
-            self._add(Damage(str(error)))
+            self._add(Damage(told_as_damage(error)))
             return
         for copy in damaged:
             self._add(

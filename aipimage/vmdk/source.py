@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from aipimage.errors import FormatError
+from aipimage.io.closing import Gate
 from aipimage.io.sources import UnreadableRangeError
 from aipimage.io.storage import DEFAULT, Storage, close_all, flat_view
 from aipimage.vmdk.descriptor import Descriptor
@@ -51,6 +52,7 @@ class VmdkSource:
         self.name: str = disk.path
         self.size: int = disk.size
         self._storage = storage
+        self._gate = Gate(disk.path, "disk")
 
     @property
     def place(self) -> str:
@@ -79,7 +81,19 @@ class VmdkSource:
 
         Raises:
             FormatError: a grain table is damaged. SourceError: a file cannot be read.
+            ClosedError: the disk is closed.
         """
+        self._gate.check()
+        steps = self._pieces(start, end)
+        while True:
+            # Not inside the gate while the caller has its turn, which may last.
+            with self._gate:
+                rows = next(steps, None)
+            if rows is None:
+                return
+            yield rows
+
+    def _pieces(self, start: int, end: int) -> Iterator[PieceArray]:
         if len(self.members) == 1:
             yield from self.members[0].pieces(start, end)
             return
@@ -89,6 +103,10 @@ class VmdkSource:
 
     def read_into(self, buffer: Buffer, offset: int) -> None:
         """See ``BlockSource.read_into``; ``FormatError`` where the disk is damaged."""
+        with self._gate:
+            self._read_into(buffer, offset)
+
+    def _read_into(self, buffer: Buffer, offset: int) -> None:
         view = flat_view(buffer)
         if offset < 0 or offset + view.nbytes > self.size:
             raise RuntimeError(
@@ -126,6 +144,7 @@ class VmdkSource:
 
     def fingerprint(self) -> dict[str, int | str]:
         """Return the size, and a digest of what the system knows of all files now."""
+        self._gate.check()
         facts = hashlib.sha256()
         for member in self.members:
             for path in member.files:
@@ -135,7 +154,8 @@ class VmdkSource:
         return {"kind": "vmdk", "size": self.size, "files": facts.hexdigest()}
 
     def close(self) -> None:
-        """Close all files of the chain; a second call does nothing."""
+        """Close all files of the chain, after the reads under way; a second call does nothing."""
+        self._gate.shut()
         close_all(self.members)
 
     def __enter__(self) -> VmdkSource:

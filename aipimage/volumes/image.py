@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import Executor
-from functools import cached_property
 
 import numpy as np
 
@@ -23,17 +22,22 @@ class Image(PlainImage):
     It is closed by ``close`` or at the end of a ``with`` block.
     """
 
-    @cached_property
+    _volumes: tuple[VolumeInfo, ...] | None = None
+
+    @property
     def volumes(self) -> tuple[VolumeInfo, ...]:
         """The volumes of all devices, as they were described when the image was made.
 
         Raises:
             FormatError: the description is not what docs/format.md, section 9.2 says.
         """
-        found: list[VolumeInfo] = []
-        for device in self.devices:
-            found += volumes_of(device.index, device.size, device.metadata, self.path)
-        return tuple(found)
+        self.check_open()
+        if self._volumes is None:
+            found: list[VolumeInfo] = []
+            for device in self.devices:
+                found += volumes_of(device.index, device.size, device.metadata, self.path)
+            self._volumes = tuple(found)
+        return self._volumes
 
     def kept_bytes(self) -> tuple[int, ...]:
         """Bytes that the image has as data of each of :attr:`volumes`; its maps are read for it,
@@ -102,6 +106,7 @@ class Image(PlainImage):
         """
         from aipimage.volumes.restoring.disk import restore_disk
 
+        self.check_open()
         return restore_disk(
             self, target, device=device, force=force, set_size=set_size, size=size,
             new_ids=new_ids, boot_code=boot_code, signature=signature, scratch=scratch,
@@ -132,6 +137,7 @@ class Image(PlainImage):
         """
         from aipimage.volumes.restoring.volume import restore_volume
 
+        self.check_open()
         return restore_volume(
             self, target, device=device, volume=volume, expand=expand, force=force,
             set_size=set_size, size=size, scratch=scratch, executor=executor, threads=threads,

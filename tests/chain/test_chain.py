@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import random
 from datetime import UTC, datetime, timedelta
@@ -557,3 +558,19 @@ def test_a_password_of_any_image_finds_the_chain(tmp_path: Path) -> None:
         aipimage.create(tmp_path / "2.aiv", source, parent=tmp_path, password="old")
     made = aipimage.create(tmp_path / "2.aiv", source, parent=tmp_path, password="new")
     assert (made.kind, made.sequence) == ("incremental", 2)
+
+
+def test_what_a_chain_opens_is_an_image_as_any_other(tmp_path: Path) -> None:
+    """With volumes, and all that restoring can do, from whatever it was reached."""
+    disk = bytearray(clusters(40))
+    first = aipimage.create(tmp_path / "a.aiv", io.BytesIO(disk))
+    disk[:5] = b"other"
+    aipimage.create(tmp_path / "b.aiv", io.BytesIO(disk), parent=tmp_path / "a.aiv")
+    found = aipimage.find_chain(tmp_path)
+    with aipimage.open(tmp_path / "b.aiv") as image:
+        for chain in (image.chain, found, found.open(found[1].image_id).chain):
+            with chain.open(first.image_id) as opened:
+                assert type(opened) is aipimage.Image
+                assert isinstance(opened.volumes, tuple)
+                opened.restore(tmp_path / "out.raw", size=len(disk) + 4096, force=True)
+                assert type(opened.chain.open(first.image_id)) is aipimage.Image

@@ -30,6 +30,7 @@ from aipimage.io.chain.files import (
 from aipimage.io.chain.links import KIND_NAMES, Links, Node, in_tree_order, upward
 from aipimage.io.chain.members import MemberFiles
 from aipimage.io.chain.unlocking import chain_keys
+from aipimage.io.closing import Gate
 from aipimage.io.keys import ChainKeys
 from aipimage.io.storage import DEFAULT, Storage
 
@@ -99,8 +100,10 @@ class Chain(Sequence[ChainMember]):
     """
 
     def __init__(
-        self, files: MemberFiles, chain_id: bytes, keys: ChainKeys | None, own: ChainFile | None
-    ) -> None:
+        self, files: MemberFiles, chain_id: bytes, keys: ChainKeys | None, own: ChainFile | None,
+        make: type[Image] | None = None, gate: Gate | None = None,
+    ) -> None:  # fmt: skip
+        self._make, self._gate = make, gate
         self._files, self._keys = files, keys
         self.chain_id = chain_id.hex()
         found = _read_all(files, chain_id, keys, own)
@@ -172,13 +175,18 @@ class Chain(Sequence[ChainMember]):
     def open(self, image_id: str) -> Image:
         """Open another image of the chain; its password is not needed again.
 
+        It is an image of its own, to be closed by whoever opened it.
+
         Raises:
+            ClosedError: the image whose chain this is was closed.
             RequestError: the chain has no such image. IncompleteError: it is missing.
             IntegrityError: there are two that contradict each other, or its file was exchanged
                 meanwhile. And what opening a file raises.
         """
-        from aipimage.io.image import open_image
+        from aipimage.io.image import Image, open_image
 
+        if self._gate is not None:
+            self._gate.check()
         found = [member for member in self.members_of_tree if member.image_id == image_id.lower()]
         member = next((each for each in found if each.state != "damaged"), None)
         if not found:
@@ -189,25 +197,31 @@ class Chain(Sequence[ChainMember]):
             raise error(f"image {image_id} cannot be opened: {bad.reason}")
         return open_image(
             member.path, keys=self._keys, files=self._files, storage=self._files.storage,
-            expected_digest=member.digest,
+            expected_digest=member.digest, make=self._make or Image,
         )  # fmt: skip
 
 
 def chain_of(image: Image) -> Chain:
     """The chain of an opened image; the public form is :attr:`aipimage.Image.chain`."""
-    return Chain(image.files, image.seal.chain_id, image.keys, file_of(image))
+    return Chain(
+        image.files, image.seal.chain_id, image.keys, file_of(image),
+        type(image), image.stream.gate,
+    )  # fmt: skip
 
 
 def find_chain(
     search: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     chain_id: str | None = None, password: str | None = None, *, storage: Storage = DEFAULT,
+    make: type[Image] | None = None,
 ) -> Chain:  # fmt: skip
-    """Find a chain in some directories, up to its newest image.
+    """Find a chain in some directories, up to its newest image; the public form is
+    :func:`aipimage.find_chain`.
 
     Args:
         search: a directory, or several.
         chain_id: 32 hexadecimal digits; may be left out where the directories have one chain only.
         password: of any of its images, where they are encrypted.
+        make: the class of the images that the chain opens.
 
     Raises:
         RequestError: there is no such chain, or which one is meant is not clear.
@@ -218,7 +232,7 @@ def find_chain(
     alone = isinstance(search, (str, os.PathLike))
     files = MemberFiles(storage, [search] if alone else search)  # type: ignore[list-item, arg-type]
     wanted = _one_chain(files, chain_id)
-    return Chain(files, wanted, _keys_of(files, wanted, password), None)
+    return Chain(files, wanted, _keys_of(files, wanted, password), None, make)
 
 
 def _one_chain(files: MemberFiles, chain_id: str | None) -> bytes:

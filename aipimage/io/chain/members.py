@@ -192,7 +192,12 @@ class ForeignFiles:
             return self._search(origin, offset, length)
 
     def holder(self, origin: bytes) -> Held:
-        """The file that holds an origin."""
+        """The file that holds an origin.
+
+        Raises:
+            IncompleteError: no file that was found holds it. ClosedError: the image was closed.
+        """
+        self._pool.check_open(self._own_path)
         held = self._by_origin.get(origin)
         if held is not None:
             return held
@@ -205,7 +210,7 @@ class ForeignFiles:
         raise IncompleteError(self._missing(origin) + (self.explain() or ""))
 
     def close(self) -> None:
-        """Close all files."""
+        """Close all files for good."""
         self._pool.close()
 
     def _search(self, origin: bytes, offset: int = 0, length: int = 0) -> Held | None:

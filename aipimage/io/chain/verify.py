@@ -66,6 +66,7 @@ def verify_with_chain(
         LimitError, StorageError: the chain cannot be looked for. Whatever is wrong with an image is
             a finding.
     """
+    image.check_open()
     job = _ChainVerification(image, progress)
     for member in image.chain.needed[:-1]:
         job.verify_member(member, sample, executor, threads)
@@ -88,6 +89,7 @@ class _ChainVerification:
         threads: int | None,
     ) -> None:  # fmt: skip
         """Verify one as it is; its damage is kept, located in the image that was asked for."""
+        self._image.check_open()
         found = wrong_state(member)
         frames = stored = 0
         if member.path is not None and member.state != "damaged":
@@ -125,6 +127,7 @@ class _ChainVerification:
         self._locate_frames()
         verifier = Verifier(image, sample, self._progress.callback, known, direct)
         result = verifier.run(executor, threads)
+        image.check_open()
         found = [*wrong_state(own, here=True), *result.damage]
         self._members.append(
             MemberResult(own.image_id, own.path, not found, result.frames, result.bytes)
@@ -145,6 +148,7 @@ class _ChainVerification:
             entry = image.seal.origins[index]
             if image.segments.holds(entry.origin):
                 continue
+            image.check_open()
             try:
                 path = image.foreign.holder(entry.origin).stream.name
             except AipImageError as error:

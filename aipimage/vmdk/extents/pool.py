@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from aipimage.errors import ClosedError
 from aipimage.io.storage import close_all
 from aipimage.vmdk.model import ExtentReader, PieceArray
 
@@ -35,6 +36,7 @@ class ExtentPool:
         self._limit = limit
         self._extents: OrderedDict[int, _Opened] = OrderedDict()
         self._lock = threading.Lock()
+        self._is_closed = False
 
     @contextmanager
     def lent(self, key: int, opener: Opener) -> Iterator[ExtentReader]:
@@ -50,6 +52,8 @@ class ExtentPool:
 
     def _taken(self, key: int, opener: Opener) -> _Opened:
         with self._lock:
+            if self._is_closed:
+                raise ClosedError("the disk is closed")
             opened = self._extents.get(key)
             if opened is None:
                 # Under the lock: two threads that want one extent shall not open it twice.
@@ -59,16 +63,16 @@ class ExtentPool:
             return opened
 
     def _surplus(self) -> list[ExtentReader]:
-        over = len(self._extents) - self._limit
+        over = len(self._extents) - (0 if self._is_closed else self._limit)
         idle = [key for key, opened in self._extents.items() if not opened.readers]
         return [self._extents.pop(key).extent for key in idle[: max(over, 0)]]
 
     def close(self) -> None:
-        """Close all; a later read would open its extent again."""
+        """Close all for good; an extent that is being read is closed when that has ended."""
         with self._lock:
-            extents = [opened.extent for opened in self._extents.values()]
-            self._extents.clear()
-        close_all(extents)
+            self._is_closed = True
+            idle = self._surplus()
+        close_all(idle)
 
 
 class PooledExtent:

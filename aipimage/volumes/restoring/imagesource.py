@@ -34,6 +34,10 @@ class ImageSource:
             )
         if not view.nbytes:
             return
+        with self._device.image.stream.gate:
+            self._fill(view, offset)
+
+    def _fill(self, view: memoryview, offset: int) -> None:
         first, last = offset // SECTOR, (offset + view.nbytes - 1) // SECTOR
         pieces = self._device.map.pieces(first, last - first + 1)
         if any(piece.kind in _BAD for piece in pieces):
@@ -49,6 +53,7 @@ class ImageSource:
         if start >= end:
             return
         for first, block in self._device.map.walk(start // SECTOR, -(-end // SECTOR)):
+            self._device.image.check_open()
             at = first * SECTOR
             for length, _, _, kind in block.tolist():
                 low, high = max(at, start), min(at + length * SECTOR, end)

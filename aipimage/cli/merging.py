@@ -74,4 +74,4 @@ def _report(result: MergeResult, images: int, dry_run: bool) -> Report:
         *(f"removed {printable(name)}" for name in result.removed),
         f"digest {result.digest}",
     ]
-    return Report(values, lines)
+    return Report(values, lines, warnings=result.warnings)

@@ -50,8 +50,9 @@ def join(session: Session, image: str, out: str, overwrite: bool) -> Report:
 def _report(image: str, result: CopyResult) -> Report:
     values = {
         "image": image, "path": result.path, "parts": result.parts, "stored": result.stored,
+        "warnings": list(result.warnings),
     }  # fmt: skip
     line = (
         f"{printable(result.path)}: {human_size(result.stored)} in {counted(result.parts, 'part')}"
     )
-    return Report(values, [line])
+    return Report(values, [line], warnings=result.warnings)

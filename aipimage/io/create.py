@@ -28,6 +28,7 @@ from aipimage.io.codec import parse_compression
 from aipimage.io.described import fitting_devices, fitting_texts
 from aipimage.io.imagewriter import DeviceResult, ImageWriter, PlaceInChain, sealed_header
 from aipimage.io.keys import ChainKeys, Suite
+from aipimage.io.notices import with_notices
 from aipimage.io.numbering import RecordNumbers
 from aipimage.io.opening import read_key_area
 from aipimage.io.outstream import FileStream, OutStream, PipeStream
@@ -144,6 +145,7 @@ class CreateResult:
     changes: tuple[DeviceChanges, ...] = ()
 
 
+@with_notices
 def create_image(
     target: str | os.PathLike[str] | BinaryIO,
     sources: Sequence[SourceLike],

@@ -18,6 +18,7 @@ from aipimage.io.buffers import Buffers
 from aipimage.io.bulkread import load_frames
 from aipimage.io.codec import BytesLike
 from aipimage.io.devicemap import Piece
+from aipimage.io.notices import with_notices
 from aipimage.io.pipeline import executor_for, in_order
 from aipimage.io.progress import ProgressCallback, Reporter
 from aipimage.io.sinks import BlockSink, open_target
@@ -123,6 +124,7 @@ class _Brought:
     buffers: list[bytearray] = field(default_factory=list)
 
 
+@with_notices
 def restore_device(
     image: Image, device: int, target: str, force: bool, set_size: bool, executor: Executor | None,
     threads: int | None, progress: ProgressCallback | None, storage: Storage,

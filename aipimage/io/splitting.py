@@ -11,6 +11,7 @@ from aipimage.errors import RequestError, naming
 from aipimage.format import constants as c
 from aipimage.format.trailer import decode_trailer
 from aipimage.io.instream import InStream, base_path, open_stream
+from aipimage.io.notices import with_notices
 from aipimage.io.opening import read_header
 from aipimage.io.outstream import FileStream
 from aipimage.io.progress import ProgressCallback, Reporter
@@ -22,11 +23,14 @@ StrPath = str | os.PathLike[str]
 
 @dataclass(frozen=True, slots=True)
 class CopyResult:
-    """``path`` of the new image, ``parts`` it lies in, and ``stored``: bytes of its stream."""
+    """``path`` of the new image, ``parts`` it lies in, ``stored``: bytes of its stream, and
+    ``warnings``: what the user should look at.
+    """
 
     path: str
     parts: int
     stored: int
+    warnings: tuple[str, ...] = ()
 
 
 def split_image(
@@ -54,6 +58,7 @@ def join_image(
     return _copy(source, target, None, overwrite, progress, storage)
 
 
+@with_notices
 def _copy(
     source: StrPath, target: StrPath, size: int | None, overwrite: bool,
     progress: ProgressCallback | None, storage: Storage,

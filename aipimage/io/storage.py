@@ -37,6 +37,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 from aipimage.errors import RequestError, StorageError, TargetError
+from aipimage.io.notices import notice
 from aipimage.io.strangers import as_a_new_file, not_a_file_of_its_own, not_only_ours
 
 if TYPE_CHECKING:
@@ -82,6 +83,11 @@ _NOT_SUPPORTED = frozenset(
         errno.ENODEV,
         errno.EPERM,
     }
+)
+# fsync(2) on a directory: there is no such operation. Linux's own file systems say EINVAL, servers
+# of FUSE and network ones what they like.
+_NO_DIRECTORY_SYNC = frozenset(
+    {errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.ENOTTY}
 )
 
 
@@ -742,19 +748,30 @@ class Storage:
                 raise
 
     def sync_directory(self, path: StrPath) -> None:
-        """Make the names in directory `path` durable; nothing where directories have no sync."""
+        """Make the names in directory `path` durable.
+
+        Where that cannot be asked for, the result of the job has a warning (``io/notices.py``): the
+        files are whole and durable, only their names may be lost with the power.
+
+        Raises:
+            StorageError: the file system tried, and failed.
+        """
         name = _checked(path)
         if sys.platform == "win32":
             return
         with _storage_errors("make the directory durable", name):
-            descriptor = _uninterrupted(self._system.open, name, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                descriptor = _uninterrupted(self._system.open, name, os.O_RDONLY | os.O_DIRECTORY)
+            except PermissionError as error:
+                # A folder that one may write into and not list.
+                notice(_undurable(name, error))
+                return
             try:
                 _uninterrupted(self._system.fsync, descriptor)
             except OSError as error:
-                # fsync(2): the file system has no such operation for directories (some network
-                # ones).
-                if error.errno != errno.EINVAL:
+                if error.errno not in _NO_DIRECTORY_SYNC:
                     raise
+                notice(_undurable(name, error))
             finally:
                 with contextlib.suppress(OSError):
                     self._system.close(descriptor)
@@ -785,6 +802,13 @@ def _checked(path: StrPath) -> str:
     if not name or "\0" in name:
         raise RequestError(f"{name!r}: not a path: it is empty or has a NUL character")
     return name
+
+
+def _undurable(directory: str, error: OSError) -> str:
+    return (
+        f"{directory}: the directory cannot be synced ({error.strerror}); the data is durable, but "
+        "after a power failure a new file may still bear its earlier name, or none"
+    )
 
 
 def _stranger(name: str, why: str) -> TargetError:

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 from aipimage.errors import PasswordError
 from aipimage.io.chain.members import searched
+from aipimage.io.notices import with_notices
 from aipimage.io.progress import ProgressCallback
 from aipimage.io.storage import DEFAULT, Storage, StrPath
 from aipimage.vmdk.converting.formats import check_options, format_of_source, format_of_target
@@ -23,6 +24,7 @@ from aipimage.vmdk.converting.toraw import to_raw
 __all__ = ["ConvertResult", "convert"]
 
 
+@with_notices
 def convert(
     source: StrPath,
     target: StrPath | BinaryIO,

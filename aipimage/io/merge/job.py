@@ -31,6 +31,7 @@ from aipimage.io.merge.forks import Outside, look_outside
 from aipimage.io.merge.note import MergeNote, Noted
 from aipimage.io.merge.plan import make_plan
 from aipimage.io.merge.run import Run
+from aipimage.io.notices import with_notices
 from aipimage.io.numbering import RecordNumbers
 from aipimage.io.opening import read_header, read_key_area
 from aipimage.io.outstream import PARTIAL, FileStream
@@ -59,7 +60,8 @@ class MergeResult:
         frames_copied, frames_dropped: the same in frames. segments: places that the records of the
             new image come from (docs/format.md, section 9.3).
         removed: paths of the images that were removed. seconds: wall time.
-        resumed: whether an interrupted merge was gone on with.
+        resumed: whether an interrupted merge was gone on with. warnings: what the user should look
+            at.
     """
 
     path: str
@@ -76,8 +78,10 @@ class MergeResult:
     seconds: float
     removed: tuple[str, ...] = ()
     resumed: bool = False
+    warnings: tuple[str, ...] = ()
 
 
+@with_notices
 def merge_images(
     out: StrPath, paths: Sequence[StrPath], *, password: str | None = None,
     split: int | None = None, overwrite: bool = False, resume: bool = True, dry_run: bool = False,

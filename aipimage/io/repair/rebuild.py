@@ -22,6 +22,7 @@ from aipimage.io.chain.assemble import Assembly
 from aipimage.io.chain.members import ForeignFiles, MemberFiles, peek_header, searched
 from aipimage.io.imagewriter import sealed_header
 from aipimage.io.mapbuild import MapBuilder
+from aipimage.io.notices import with_notices
 from aipimage.io.numbering import RecordNumbers
 from aipimage.io.outstream import FileStream
 from aipimage.io.progress import ProgressCallback, Reporter
@@ -43,6 +44,7 @@ from aipimage.io.storage import DEFAULT, Storage, StrPath
 from aipimage.version import __version__
 
 
+@with_notices
 def repair_image(
     path: StrPath, out: StrPath, *, password: str | None = None,
     search: Sequence[StrPath] | None = None, zero_lost: bool = False,

@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 from aipimage.errors import RequestError
 from aipimage.io.device import Device
+from aipimage.io.notices import with_notices
 from aipimage.io.progress import ProgressCallback
 from aipimage.io.sources import BlockSource
 from aipimage.io.storage import DEFAULT, Storage, StrPath
@@ -27,6 +28,7 @@ DEFAULT_NETWORKS = ("VM Network",)
 """What VMware calls the first network of a host; importers ask which of theirs it is to be."""
 
 
+@with_notices
 def write_ova(
     target: StrPath | BinaryIO, disks: Sequence[BlockSource | Device], *, name: str | None = None,
     cpus: int = 2, memory: int = DEFAULT_MEMORY, networks: Sequence[str] = DEFAULT_NETWORKS,
@@ -82,6 +84,7 @@ def write_ova(
     return _result(job, None, size, packed, warnings)
 
 
+@with_notices
 def write_ovf(
     path: StrPath, disks: Sequence[BlockSource | Device], *, name: str | None = None,
     cpus: int = 2, memory: int = DEFAULT_MEMORY, networks: Sequence[str] = DEFAULT_NETWORKS,

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 
 from aipimage.errors import FormatError, RequestError, TargetError
 from aipimage.io.device import Device
+from aipimage.io.notices import with_notices
 from aipimage.io.outstream import PipeStream
 from aipimage.io.pipeline import executor_for
 from aipimage.io.progress import ProgressCallback, Reporter
@@ -66,6 +67,7 @@ class WriteResult:
     warnings: tuple[str, ...]
 
 
+@with_notices
 def write_vmdk(
     target: StrPath | BinaryIO, source: BlockSource | Device, *,
     subformat: str = "monolithicSparse", adapter: str = "lsilogic",

@@ -12,6 +12,7 @@ from dataclasses import replace
 from aipimage.errors import RequestError, TargetError
 from aipimage.io.device import Device
 from aipimage.io.image import Image
+from aipimage.io.notices import with_notices
 from aipimage.io.progress import ProgressCallback
 from aipimage.io.restore import Placed, RestoreResult, restore_device
 from aipimage.io.sinks import BlockSink, TargetInfo, look_at_target
@@ -53,6 +54,7 @@ from aipimage.volumes.tables.placing import Rewrite
 from aipimage.volumes.tables.writing import relocated
 
 
+@with_notices
 def restore_disk(
     image: Image, target: str | os.PathLike[str], *, device: int = 0, force: bool = False,
     set_size: bool = False, size: int | None = None, new_ids: bool = False,
@@ -103,7 +105,7 @@ def restore_disk(
             storage, left_out_ranges(entry),
         )  # fmt: skip
         warnings = (*left_out_warnings(entry), *sector_warnings(entry.sector_size, info))
-        return replace(result, warnings=warnings)
+        return replace(result, warnings=(*warnings, *result.warnings))
     return _Adapted(image, entry, info, wanted, new_ids, options).run()
 
 

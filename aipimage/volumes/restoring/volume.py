@@ -10,6 +10,7 @@ from typing import NamedTuple
 from aipimage.errors import RequestError, StorageError, TargetError
 from aipimage.io.device import Device
 from aipimage.io.image import Image
+from aipimage.io.notices import with_notices
 from aipimage.io.progress import ProgressCallback
 from aipimage.io.restore import Placed, RestoreResult
 from aipimage.io.sinks import BlockSink, TargetInfo, look_at_target
@@ -42,6 +43,7 @@ from aipimage.volumes.survey import survey
 from aipimage.volumes.view import VolumeView
 
 
+@with_notices
 def restore_volume(
     image: Image, target: str | os.PathLike[str], *, device: int | None = None,
     volume: int | None = None, expand: bool = False, force: bool = False, set_size: bool = False,

@@ -255,7 +255,7 @@ def test_a_tool_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     """No target, no temporary files, and the tool's own words."""
     made = make(tmp_path / "d", "gpt", [Wanted("ext4", 48)])
     monkeypatch.setitem(
-        shrinking._SHRINKERS, "ext4", lambda path, size: shrinking.run_tool("resize2fs", path, "1K")
+        shrinking._WAYS, "ext4", (lambda path, *_: shrinking.run_tool("resize2fs", path, "1K"),)
     )
     with pytest.raises(TargetError, match=r"cannot become as small as .*: resize2fs failed: "):
         made.restored(tmp_path / "t.raw", size=made.size - 10 * MIB)

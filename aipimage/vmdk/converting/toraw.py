@@ -16,6 +16,7 @@ from aipimage.vmdk.converting.request import Request, chosen_disk
 from aipimage.vmdk.converting.result import ConvertResult
 from aipimage.vmdk.converting.sources import Opened
 from aipimage.volumes.restoring.job import clear_tail
+from aipimage.volumes.restoring.sectors import sector_warnings
 
 
 def to_raw(request: Request, opened: Opened) -> ConvertResult:
@@ -33,6 +34,7 @@ def to_raw(request: Request, opened: Opened) -> ConvertResult:
     if path is None:
         job.to_stream()
     elif (info := look_at_target(path, request.storage)).is_device:
+        opened.warnings += sector_warnings(opened.disks[disk], info)
         job.to_device(info)
         if info.size > job.size:
             opened.warnings.append(

@@ -37,11 +37,7 @@ def probe_volume(view: VolumeView, options: SurveyOptions) -> Found:
     Raises:
         SourceError: the source failed, not only some of its sectors.
     """
-    found: list[tuple[Parser, FileSystem]] = []
-    for parser in parsers():
-        filesystem = _probed(parser, view)
-        if filesystem is not None:
-            found.append((parser, filesystem))
+    found = _all_found(view)
     if not found:
         return None, ALL_IN_USE, "nothing known is in it"
     outer = [each for each in found if each[1].kind in _CONTAINERS]
@@ -63,6 +59,19 @@ def probe_volume(view: VolumeView, options: SurveyOptions) -> Found:
         # Ours, but no reason to leave the volume without a backup.
         return filesystem, ALL_IN_USE, f"internal error in reading its map ({error!r})"
     return filesystem, allocation, None
+
+
+def filesystem_of(view: VolumeView) -> FileSystem | None:
+    """What a volume holds, as :func:`probe_volume` says; no allocation map is read."""
+    found = _all_found(view)
+    outer = [each for each in found if each[1].kind in _CONTAINERS]
+    chosen = outer if len(outer) == 1 else found
+    return chosen[0][1] if chosen else None
+
+
+def _all_found(view: VolumeView) -> list[tuple[Parser, FileSystem]]:
+    found = [(parser, _probed(parser, view)) for parser in parsers()]
+    return [(parser, filesystem) for parser, filesystem in found if filesystem is not None]
 
 
 def _probed(parser: Parser, view: VolumeView) -> FileSystem | None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import replace
@@ -16,38 +14,31 @@ from aipimage.io.notices import with_notices
 from aipimage.io.progress import ProgressCallback
 from aipimage.io.restore import Placed, RestoreResult, restore_device
 from aipimage.io.sinks import BlockSink, TargetInfo, look_at_target
-from aipimage.io.sources import BlockSource
 from aipimage.io.storage import DEFAULT, Storage
+from aipimage.volumes.restoring.attempts import Attempts, Prepared
 from aipimage.volumes.restoring.bootarea import restore_boot_area
 from aipimage.volumes.restoring.imagesource import ImageSource
 from aipimage.volumes.restoring.job import (
     Job,
     Options,
-    Patch,
     clear_tail,
     copy_source,
     device_of,
     left_out_ranges,
     patch,
     refuse_target,
-    scratch_directory,
     size_hint,
     target_size,
 )  # fmt: skip
+from aipimage.volumes.restoring.limits import Limits
 from aipimage.volumes.restoring.notes import (
     id_notes,
     left_out_warnings,
     moved_warnings,
-    sector_warnings,
 )
-from aipimage.volumes.restoring.placing import Layout, boot_sector_patches, layout_of
+from aipimage.volumes.restoring.placing import boot_sector_patches, layout_of
 from aipimage.volumes.restoring.planning import Plan, limits_by_number, plan_fit
-from aipimage.volumes.restoring.shrinking import (
-    Smaller,
-    check_tools,
-    header_patches,
-    shrink_copy,
-)  # fmt: skip
+from aipimage.volumes.restoring.sectors import sector_warnings
 from aipimage.volumes.restoring.volume import restore_found_volume
 from aipimage.volumes.survey import DiskSurvey, survey
 from aipimage.volumes.tables.placing import Rewrite
@@ -104,7 +95,7 @@ def restore_disk(
             image, device, name, force, set_size or size is not None, executor, threads, progress,
             storage, left_out_ranges(entry),
         )  # fmt: skip
-        warnings = (*left_out_warnings(entry), *sector_warnings(entry.sector_size, info))
+        warnings = (*left_out_warnings(entry), *sector_warnings(ImageSource(entry), info))
         return replace(result, warnings=(*warnings, *result.warnings))
     return _Adapted(image, entry, info, wanted, new_ids, options).run()
 
@@ -122,36 +113,29 @@ class _Adapted:
         self._source = ImageSource(device)
         self._found: DiskSurvey = survey(self._source)
         self._volumes = {volume.number: volume for volume in self._found.volumes}
-        sector = self._found.table.sector_size
-        self._warnings = [*left_out_warnings(device), *sector_warnings(sector, info)]
+        self._warnings = [*left_out_warnings(device), *sector_warnings(self._source, info)]
+        self._table_left = ""
+        self._attempts = Attempts(
+            self._job, info, self._source, self._found.volumes,
+            limits_by_number(self._source, self._found.volumes), self._plan,
+        )  # fmt: skip
 
     def run(self) -> RestoreResult:
         whole = self._volumes.get(0)
         if self._size < self._device.size and whole is not None:
             return restore_found_volume(self._job, self._info, whole, self._size, False)
-        plan = self._plan()
-        smaller = [Smaller(self._volumes[n], size) for n, size in plan.shrunk.items()]
-        for each in smaller:
-            check_tools(each, self._info.name)
-        by_tool = [each for each in smaller if each.by_tool]
-        layout = layout_of(plan, self._device.size, [each.volume.number for each in by_tool])
-        self._job.check(_all_read(layout, by_tool))
-        rewrite = self._rewrite(plan)
-        patches = [
-            (plan.placements[each.volume.number].start + offset, data)
-            for each in smaller
-            if not each.by_tool
-            for offset, data in header_patches(self._source, each)
-        ]
+        found = self._attempts.prepared()
+        self._job.check(_all_read(found, self._device.size))
+        self._rewrite(found.plan)  # what cannot be written is said before the target is opened
+        done: list[tuple[Prepared, Rewrite]] = []
         self._job.to_target(
-            self._info, self._size,
-            lambda sink: self._write(sink, plan, layout, by_tool, rewrite, patches),
+            self._info, self._size, lambda sink: done.append(self._write(sink, found)),
             # Where partitions move, the target's old content is not that of the volumes.
-            () if plan.changes else left_out_ranges(self._device),
+            () if found.plan.changes else left_out_ranges(self._device),
         )  # fmt: skip
-        return self._result(plan, smaller, rewrite)
+        return self._result(*done[0])
 
-    def _plan(self) -> Plan:
+    def _plan(self, limits: dict[int, Limits]) -> Plan:
         table = self._found.table
         if table.doubt is not None and self._size < self._device.size:
             raise TargetError(
@@ -163,7 +147,6 @@ class _Adapted:
             buffer = bytearray(512)
             self._device.read_into(buffer, 0)
             head = bytes(buffer)
-        limits = limits_by_number(self._source, self._found.volumes)
         try:
             return plan_fit(table, limits, self._size, head, self._info.name)
         except TargetError as error:
@@ -185,15 +168,14 @@ class _Adapted:
         except RequestError as error:
             if self._new_ids or self._size < self._device.size:
                 raise
-            self._warnings.append(f"the partition table was left as it is: {error}")
+            self._table_left = f"the partition table was left as it is: {error}"
             return Rewrite([], [])
 
-    def _write(
-        self, sink: BlockSink, plan: Plan, layout: Layout, by_tool: Sequence[Smaller],
-        rewrite: Rewrite, patches: Sequence[Patch],
-    ) -> None:  # fmt: skip
+    def _write(self, sink: BlockSink, found: Prepared) -> tuple[Prepared, Rewrite]:
         with ExitStack() as stack:
-            copies = self._copies(by_tool, stack)
+            found = self._attempts.with_copies(found, stack)
+            plan, copies, rewrite = found.plan, found.copies, self._rewrite(found.plan)
+            layout = layout_of(plan, self._device.size, found.copied)
             self._job.ranges(layout.placed, sink)
             for offset, number, length in layout.copies:
                 self._job.counts.written += copy_source(copies[number], length, sink, offset)
@@ -202,31 +184,19 @@ class _Adapted:
             if not plan.changes:
                 clear_tail(sink, self._info, min(self._device.size, self._size))
             boot = boot_sector_patches(self._source, plan.changes, self._volumes, copies)
-            patch(sink, [*patches, *boot, *rewrite.patches])
+            patch(sink, [*found.patches, *boot, *rewrite.patches])
+        return found, rewrite
 
-    def _copies(self, by_tool: Sequence[Smaller], stack: ExitStack) -> dict[int, BlockSource]:
-        """Smaller copies of volumes, by number; they go with the stack."""
-        copies: dict[int, BlockSource] = {}
-        if by_tool:
-            place = scratch_directory(self._info, self._options)
-            directory = stack.enter_context(
-                tempfile.TemporaryDirectory(prefix=".aipimage-", dir=place)
-            )
-            for each in by_tool:
-                copy = shrink_copy(self._job, each, directory)
-                stack.callback(copy.close)
-                copies[each.volume.number] = copy
-        return copies
-
-    def _result(self, plan: Plan, smaller: Sequence[Smaller], rewrite: Rewrite) -> RestoreResult:
-        counts = self._job.counts
+    def _result(self, found: Prepared, rewrite: Rewrite) -> RestoreResult:
+        counts, plan = self._job.counts, found.plan
         notes = [
             f"volume {each.volume.number}: {each.kind} made smaller, to {each.size} bytes"
-            for each in smaller
+            for each in found.smaller
         ]
         if self._new_ids:
             notes += id_notes(rewrite.new_ids)
-        warnings = [*self._warnings, *moved_warnings(self._found, plan)]
+        left = [self._table_left] if self._table_left else []
+        warnings = [*self._warnings, *left, *moved_warnings(self._found, plan)]
         return RestoreResult(
             self._info.name, self._device.size, counts.written, counts.unreadable,
             self._job.seconds, self._device.index, None, counts.unused, plan.changes, None,
@@ -234,9 +204,10 @@ class _Adapted:
         )  # fmt: skip
 
 
-def _all_read(layout: Layout, by_tool: Sequence[Smaller]) -> list[Placed]:
-    """All that is read of the image, for the check before."""
-    return [
-        *layout.placed,
-        *(Placed(each.volume.start, each.volume.size, 0) for each in by_tool),
-    ]
+def _all_read(found: Prepared, size: int) -> list[Placed]:
+    """What is read of the image, for the check before: all of it where a volume is copied, since
+    another plan may place the others elsewhere.
+    """
+    if found.copied:
+        return [Placed(0, size, 0)]
+    return layout_of(found.plan, size, ()).placed

@@ -99,11 +99,16 @@ def scratch_directory(info: TargetInfo, options: Options) -> str:
 
 
 class Job:
-    """One restore: what is written where, in which order, and what came of it."""
+    """One restore: what is written where, in which order, and what came of it.
+
+    Attributes:
+        copied: numbers of the volumes of which a copy was made.
+    """
 
     def __init__(self, image: Image, device: Device, options: Options) -> None:
         self.image, self.device, self.options = image, device, options
         self.started = time.monotonic()
+        self.copied: set[int] = set()
         self.counts = Counts()
 
     def check(self, placed: Sequence[Placed]) -> None:
@@ -140,6 +145,18 @@ class Job:
         except BaseException:
             sink.abort()
             raise
+
+    def once_more(self, info: TargetInfo, size: int, write: Callable[[BlockSink], None]) -> None:
+        """Write the target anew, whose content was spoilt after it had been finished."""
+        counts, self.counts = self.counts, Counts()
+        options, self.options = self.options, self.options._replace(force=True)
+        if not info.is_device:
+            # Tools that resize a file system may change the length of its file.
+            self.options = self.options._replace(size=size, set_size=True)
+        try:
+            self.to_target(info, size, write)
+        finally:
+            self.counts, self.options = counts, options
 
     @property
     def seconds(self) -> float:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from aipimage.io.sources import BlockSource
 from aipimage.volumes.model import Volume
+from aipimage.volumes.restoring import extresizing
 from aipimage.volumes.restoring.headers import fat_geometry
 from aipimage.volumes.view import LayoutError, VolumeView
 
@@ -16,8 +17,8 @@ _KNOWN_END = frozenset({"ntfs", "exfat", "xfs", "btrfs", "swap", *_EXT, *_FAT})
 """File systems of which nothing lies behind the end that they name."""
 TOOLS = {
     "ntfs": ("ntfsresize",),
-    "btrfs": ("mount", "umount", "btrfs"),
-    **dict.fromkeys(_EXT, ("e2fsck", "resize2fs")),
+    "btrfs": ("mount", "umount", "btrfs", "blkid"),
+    **dict.fromkeys(_EXT, extresizing.TOOLS),
 }
 """Programs that make a file system smaller."""
 _FAT_MARGIN = 16

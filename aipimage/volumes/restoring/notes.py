@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from aipimage.io.device import Device
-from aipimage.io.sinks import TargetInfo
 from aipimage.volumes.restoring.job import described_volumes
 from aipimage.volumes.restoring.planning import Plan
 from aipimage.volumes.survey import DiskSurvey
@@ -24,16 +23,6 @@ def left_out_warnings(device: Device) -> tuple[str, ...]:
     if len(gone) == 1:
         return (f"volume {gone[0]} was left out when the image was made: it is {now}",)
     return (f"volumes {', '.join(gone)} were left out when the image was made: each is {now}",)
-
-
-def sector_warnings(sector_size: int, info: TargetInfo) -> tuple[str, ...]:
-    """A partition table counts in sectors: it means nothing on a disk with others."""
-    if not info.is_device or info.sector_size == sector_size:
-        return ()
-    return (
-        f"the disk had sectors of {sector_size} bytes, and {info.name} has sectors of "
-        f"{info.sector_size}: a system will not find its partitions there",
-    )
 
 
 def id_notes(ids: NewIds | None) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,7 @@ _ADMIN = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
 
 
 class ToolError(RequestError):
-    """A tool did not do what it was asked for; the message ends with a line of its own."""
+    """A tool did not do what it was asked for; the message ends with its own complaint."""
 
 
 def find_tool(name: str) -> str | None:
@@ -36,7 +37,7 @@ def may_mount() -> bool:
 
 
 def run_tool(name: str, *arguments: str, codes: Sequence[int] = (0,)) -> str:
-    """Run a program that must end with one of ``codes``; return what it printed.
+    """Run a program that must end with one of ``codes``; return its standard output.
 
     Raises:
         ToolError: it is not installed, or it ended otherwise.
@@ -46,22 +47,46 @@ def run_tool(name: str, *arguments: str, codes: Sequence[int] = (0,)) -> str:
         raise ToolError(f"{name} is not installed")
     try:
         done = subprocess.run(
-            [path, *arguments], check=False, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            [path, *arguments], check=False, stdin=subprocess.DEVNULL, capture_output=True,
+            env=os.environ | {"LC_ALL": "C"},
         )  # fmt: skip
     except OSError as error:
         raise ToolError(f"{name} cannot be started: {error}") from error
-    text = done.stdout.decode(errors="replace")
+    output, errors = (text.decode(errors="replace") for text in (done.stdout, done.stderr))
     if done.returncode not in codes:
-        raise ToolError(f"{name} failed: {_complaint(text) or f'status {done.returncode}'}")
-    return text
+        why = complaint(name, output, errors) or f"status {done.returncode}"
+        raise ToolError(f"{name} failed: {why}")
+    return output
 
 
-def _complaint(text: str) -> str:
-    """The line in which a program says what is wrong: it names an error, or is the last one."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    errors = [line for line in lines if "error" in line.lower()]
-    return (errors or lines or [""])[-1]
+_COMPLAINTS = re.compile(
+    r"error|cannot|can't|can not|could not|couldn't|unable|fail|invalid|illegal|corrupt|damaged"
+    r"|inconsisten|mismatch|bad |wrong|missing|differ|not valid|not supported|not been|refus"
+    r"|too small|smaller than|would|\? no\b",
+    re.IGNORECASE,
+)
+_PROGRESS = re.compile(
+    r"\S+ v?\d[\w.]*( \(.*\))?$|Pass \d|Phase \d|Resizing the filesystem on|Begin pass"
+    r"|\[\d/\d\] checking|UUID: |Opening filesystem|Checking filesystem",
+)
+"""Lines that name a version or a step, never a fault."""
+_COMPLAINT_MAX = 300
+
+
+def complaint(name: str, output: str, errors: str) -> str:
+    """The line in which a program says what is wrong. What it says to the user is searched before
+    what it reports of its work; there the first fault is the cause of those that follow.
+    """
+    said, told = (_lines(text) for text in (errors, output))
+    own = [line for line in said if line.startswith(f"{name}:")]
+    found = [line for line in (*own, *said, *told) if _COMPLAINTS.search(line)]
+    return (found or own or said or told or [""])[0][:_COMPLAINT_MAX]
+
+
+def _lines(text: str) -> list[str]:
+    """What a terminal would show in the end, without what is progress."""
+    lines = (line.rpartition("\r")[2].strip() for line in text.rstrip().split("\n"))
+    return [line for line in lines if line and not _PROGRESS.match(line)]
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import NamedTuple
 
@@ -33,6 +34,7 @@ from aipimage.volumes.restoring.job import (
     target_size,
 )  # fmt: skip
 from aipimage.volumes.restoring.limits import limits_of
+from aipimage.volumes.restoring.sectors import volume_sector_warnings
 from aipimage.volumes.restoring.shrinking import (
     Smaller,
     check_tools,
@@ -131,10 +133,10 @@ def restore_found_volume(
     whole = Placed(volume.start, min(volume.size, wanted), 0)
     job.check([Placed(volume.start, volume.size, 0)])
     source = ImageSource(job.device)
-    patches = header_patches(source, smaller) if smaller and not smaller.by_tool else []
+    patches = header_patches(source, smaller) if smaller and not smaller.copied else []
 
     def write(sink: BlockSink) -> None:
-        if smaller is not None and smaller.by_tool:
+        if smaller is not None and smaller.copied:
             place = scratch_directory(info, job.options)
             with tempfile.TemporaryDirectory(prefix=".aipimage-", dir=place) as directory:
                 copy = shrink_copy(job, smaller, directory)
@@ -146,18 +148,22 @@ def restore_found_volume(
         patch(sink, [*patches, *_moved(job, info, volume)])
 
     job.to_target(info, wanted, write)
-    return _result(job, info, volume, wanted, expand, smaller)
+    return _result(job, info, volume, wanted, expand, smaller, write)
 
 
 def _result(
     job: Job, info: TargetInfo, volume: Volume, wanted: int, expand: bool,
-    smaller: Smaller | None,
+    smaller: Smaller | None, write: Callable[[BlockSink], None],
 ) -> RestoreResult:  # fmt: skip
-    notes, warnings, expanded = [], [], None
+    view = VolumeView(ImageSource(job.device), volume.start, volume.size)
+    notes, expanded = [], None
+    warnings = volume_sector_warnings(view, volume, info)
     if smaller is not None:
         notes.append(f"{smaller.kind} made smaller, to {smaller.size} bytes")
     if expand and wanted > volume.size:
-        expanded, warning = expand_volume(info, volume, wanted, job.options.storage)
+        expanded, warning = expand_volume(
+            info, volume, wanted, job.options.storage, lambda: job.once_more(info, wanted, write)
+        )
         warnings += [warning] if warning else []
     counts = job.counts
     return RestoreResult(

@@ -49,7 +49,7 @@ def open_extents(
     """
     _refuse_raw(path, descriptor, allow_outside)
     lines = [line for line in descriptor.extents if line.sectors]
-    assembler = _Assembler(path, storage, allow_outside, lines)
+    assembler = _Assembler(path, descriptor, storage, allow_outside, lines)
     with ExitStack() as opened:
         extents: list[ExtentReader] = []
         for number, line in enumerate(lines):
@@ -79,8 +79,10 @@ class _Assembler:
     """Opens the extents of one disk, which share their caches."""
 
     def __init__(
-        self, path: str, storage: Storage, allow_outside: bool, lines: list[ExtentLine]
-    ) -> None:
+        self, path: str, descriptor: Descriptor, storage: Storage, allow_outside: bool,
+        lines: list[ExtentLine],
+    ) -> None:  # fmt: skip
+        self._descriptor = descriptor
         self._path, self._storage, self._outside = path, storage, allow_outside
         self._lines, self._caches = lines, Caches()
         self._pool = ExtentPool() if len(lines) > OPEN_AT_ONCE else None
@@ -97,7 +99,7 @@ class _Assembler:
         opening = _KINDS.get(line.kind)
         if opening is None:
             raise UnsupportedError(f"{self._path}: an extent of unknown type {line.kind[:40]!r}")
-        name = extent_path(self._path, line.name, self._storage, allow_outside=self._outside)
+        name = extent_path(self._path, line, self._storage, allow_outside=self._outside)
         self.files.append(name)
         if self._pool is None:
             return self._opened(name, line, opening)
@@ -142,7 +144,8 @@ class _Assembler:
             ) from error
 
     def warnings(self, extents: list[ExtentReader]) -> list[str]:
-        found = [text for extent in extents for text in getattr(extent, "warnings", ())]
+        found = [*self._descriptor.warnings]
+        found += [text for extent in extents for text in getattr(extent, "warnings", ())]
         if len(extents) == 1 and extents[0].size != self._lines[0].sectors * SECTOR:
             found.append(
                 f"{self._path}: tells of {self._lines[0].sectors} sectors, the header of its "

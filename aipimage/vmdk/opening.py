@@ -12,9 +12,9 @@ from aipimage.vmdk.descriptor import (
     TEXT_MAX,
     Descriptor,
     ExtentLine,
-    looks_like_descriptor,
     parse_descriptor,
 )
+from aipimage.vmdk.descriptortext import HEAD, looks_like_descriptor
 from aipimage.vmdk.extents.cowd import open_cowd, read_cowd_header
 from aipimage.vmdk.extents.files import source_errors
 from aipimage.vmdk.extents.header import embedded_descriptor
@@ -74,7 +74,7 @@ def open_member(
     """
     file = storage.open_read(path)
     try:
-        head = file.pread(SECTOR, 0)
+        head = file.pread(HEAD, 0)
         if head[:4] == SPARSE_MAGIC:
             return _hosted_disk(file)
         if head[:4] == COWD_MAGIC:
@@ -120,7 +120,7 @@ def _hosted_disk(file: File) -> DiskMember:
             f"{file.name}: its descriptor tells of {len(descriptor.extents)} extents, and one of "
             "them is the file itself; that is no disk in a single file"
         )
-    warnings = list(extent.warnings)
+    warnings = [*extent.warnings, *descriptor.warnings]
     if descriptor.sectors * SECTOR != extent.size:
         warnings.append(
             f"{file.name}: its descriptor tells of {descriptor.sectors} sectors, its header of "

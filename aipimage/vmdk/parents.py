@@ -26,10 +26,12 @@ from aipimage.vmdk.descriptor import (
     NO_PARENT,
     TEXT_MAX,
     Descriptor,
-    looks_like_descriptor,
     parse_descriptor,
 )
+from aipimage.vmdk.descriptortext import HEAD, looks_like_descriptor, other_spellings
+from aipimage.vmdk.extents.header import embedded_type
 from aipimage.vmdk.layout import SECTOR, SPARSE_MAGIC, decode_sparse_header
+from aipimage.vmdk.textcodes import codec_named
 
 DEPTH_MAX = 256
 """Disks of a chain at most; ESX makes 32, Workstation some more."""
@@ -97,7 +99,7 @@ class _Finder:
         roots.append(os.path.dirname(self._storage.resolve(child.path)))
         wanted, used = child.descriptor.parent_cid, {each.identity for each in chain}
         doubts: list[AipImageError] = []
-        for number, path in enumerate(_hinted(child.descriptor.parent_hint, roots)):
+        for number, path in enumerate(_hinted(child.descriptor, roots)):
             try:
                 found = self._member(path, roots)
             except AipImageError as error:
@@ -172,27 +174,34 @@ def descriptor_in(file: File) -> Descriptor | None:
     Raises:
         FormatError: damaged. StorageError: it cannot be read.
     """
-    head = file.pread(SECTOR, 0)
+    head = file.pread(HEAD, 0)
     if looks_like_descriptor(head):
         # One byte more than is possible, so that what is too long is refused and not cut.
         return parse_descriptor(file.pread(min(file.size(), TEXT_MAX + 1), 0), file.name)
     if head[:4] != SPARSE_MAGIC or len(head) < SECTOR:
         return None
-    header = decode_sparse_header(head, file.name)
+    header = decode_sparse_header(head[:SECTOR], file.name)
     if not header.descriptor_offset:
         return None
     start = header.descriptor_offset * SECTOR
     length = min(header.descriptor_size * SECTOR, TEXT_MAX, max(file.size() - start, 0))
-    return parse_descriptor(file.pread(length, start), file.name)
+    return parse_descriptor(
+        file.pread(length, start), file.name, embedded=True, create_type=embedded_type(header)
+    )
 
 
-def _hinted(hint: str | None, roots: list[str]) -> list[str]:
-    """Where a hint may lead: as it stands, then its last name in each directory."""
-    base = re.split(r"[/\\]", hint or "")[-1]
-    if hint is None or base in ("", os.curdir, os.pardir):
+def _hinted(child: Descriptor, roots: list[str]) -> list[str]:
+    """Where a hint may lead: as it stands, then its last name in each directory; in each spelling
+    that the encoding of the descriptor gives it.
+    """
+    if child.parent_hint is None:
         return []
-    paths = [os.path.join(roots[0], hint.replace("\\", "/"))]
-    paths += [os.path.join(root, base) for root in roots]
+    codec, paths = codec_named(child.encoding), []
+    for hint in (child.parent_hint, *other_spellings(child.parent_hint, child.parent_hint, codec)):
+        base = re.split(r"[/\\]", hint)[-1]
+        if base not in ("", os.curdir, os.pardir):
+            paths.append(os.path.join(roots[0], hint.replace("\\", "/")))
+            paths += [os.path.join(root, base) for root in roots]
     return list(dict.fromkeys(paths))
 
 

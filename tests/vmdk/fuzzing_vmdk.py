@@ -113,14 +113,25 @@ _STREAM = bytes(Stream().build())
 
 
 def seeds_descriptor() -> list[bytes]:
-    """Descriptors of each kind."""
+    """Descriptors of each kind, and one as each editor, system or converter leaves it."""
     lines = {
         "monolithicFlat": 'RW 2048 FLAT "a-flat.vmdk" 0',
         "vmfs": 'RW 2048 VMFS "a-flat.vmdk"',
         "twoGbMaxExtentSparse": 'RW 2048 SPARSE "a-s001.vmdk"',
         "custom": "RDONLY 2048 ZERO",
     }
-    return [bytes(build.descriptor(kind, [line])) for kind, line in lines.items()]
+    plain = [bytes(build.descriptor(kind, [line])) for kind, line in lines.items()]
+    text = plain[0].rstrip(b"\0").decode()
+    named = text.replace("a-flat", "./ソä").replace("UTF-8", "{}")
+    return [
+        *plain,
+        b"\xef\xbb\xbf\n" + text.replace("\n", "\r\n").encode(),
+        text.encode("utf-16"),
+        text.replace("\n", "\r").encode(),
+        text.replace("# Disk DescriptorFile", "# any\nstray words", 1).encode(),
+        named.format("GBK").encode("gb18030"),
+        named.format("Shift_JIS").encode("cp932", "replace"),
+    ]  # fmt: skip
 
 
 def seeds_header() -> list[bytes]:

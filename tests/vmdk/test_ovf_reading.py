@@ -341,11 +341,14 @@ def _repair(data: bytearray) -> None:
 def test_the_seeds_are_read(tmp_path: Path) -> None:
     """Else the fuzzer would only see the first check."""
     path = tmp_path / "a.ova"
-    for seed in fuzzing_ovf.seeds()[1:3]:
+    seeds = fuzzing_ovf.seeds()
+    for seed in (*seeds[1:3], *seeds[4:8]):
         path.write_bytes(seed)
         with open_ova(path) as opened:
             assert [each.id for each in opened.disks] == ["d"]
-    assert decode_envelope(fuzzing_ovf.seeds()[3], "x").name == "n"
+            assert "d.vmdk" in opened.located(0)[0].name
+    assert decode_envelope(seeds[3], "x").name == "n"
+    assert decode_envelope(seeds[8], "x").disks[0].capacity == MIB
     out = io.BytesIO()
     write_ova(out, [disk(3 * MIB)], name="f", cids=[1], **FIXED)
-    assert out.getvalue().startswith(fuzzing_ovf.seeds()[0])
+    assert out.getvalue().startswith(seeds[0])

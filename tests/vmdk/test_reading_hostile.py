@@ -69,7 +69,8 @@ def flat_text(name: str, kind: str = "FLAT") -> str:
 @pytest.mark.parametrize(
     "name",
     [
-        "/etc/passwd", "../secret", "sub/secret", "./secret", "..", ".", "..\\secret",
+        "/etc/passwd", "../secret", "sub/secret", "./sub/secret", "./../secret", "..", ".",
+        "..\\secret", ".\\..\\secret", "./", ".//", "././..",
         "C:\\secret", "c:secret", "\\\\host\\share\\secret", "//host/secret", "/dev/sda",
     ],
 )  # fmt: skip

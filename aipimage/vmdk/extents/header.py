@@ -128,4 +128,11 @@ def embedded_descriptor(file: ExtentFile, header: SparseHeader) -> Descriptor:
     data = file.read(
         header.descriptor_offset * SECTOR, header.descriptor_size * SECTOR, "the descriptor"
     )
-    return parse_descriptor(bytes(data), file.name)
+    return parse_descriptor(
+        bytes(data), file.name, embedded=True, create_type=embedded_type(header)
+    )
+
+
+def embedded_type(header: SparseHeader) -> str:
+    """The ``createType`` of a disk in one file, as its header has it."""
+    return "streamOptimized" if header.compressed else "monolithicSparse"

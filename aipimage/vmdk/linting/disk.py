@@ -14,7 +14,12 @@ from aipimage.vmdk.descriptor import (
     TEXT_MAX,
     Descriptor,
     ExtentLine,
+)
+from aipimage.vmdk.descriptortext import (
+    HEAD,
+    decoded_name,
     looks_like_descriptor,
+    other_spellings,
 )
 from aipimage.vmdk.layout import COWD_MAGIC, SECTOR, SESPARSE_MAGIC, SPARSE_MAGIC, SparseHeader
 from aipimage.vmdk.linting.cowd import check_cowd
@@ -25,6 +30,7 @@ from aipimage.vmdk.linting.meaning import check_meaning, is_device
 from aipimage.vmdk.linting.sesparse import check_sesparse
 from aipimage.vmdk.linting.text import Described, check_text
 from aipimage.vmdk.parents import Member, find_chain
+from aipimage.vmdk.textcodes import codec_named
 
 _SESPARSE = SESPARSE_MAGIC.to_bytes(8, "little")
 _SETTING = re.compile(rb"(?im)^[ \t]*createType[ \t]*=")
@@ -38,7 +44,7 @@ def check_disk(
     """Check the disk that a file is; return its parents, as far as they were found."""
     checked = job.open(path)
     with checked.file:
-        head = checked.read(0, SECTOR)
+        head = checked.read(0, HEAD)
         if head[:4] == SPARSE_MAGIC:
             found = _check_monolithic(job, checked)
         elif head[:4] == COWD_MAGIC or head[:8] == _SESPARSE:
@@ -103,13 +109,16 @@ class _Extents:
 
     def _inside(self, line: ExtentLine, at: int) -> str | None:
         """The path of a line's file, if it lies in the folder itself (hostile-inputs 36)."""
-        name = line.name.replace("\\", "/")
+        codec = codec_named(self._found.settings.get("encoding", "UTF-8"))
+        read = decoded_name(line.name, codec)
+        name = re.sub(r"^(?:\./+)+(?=.)", "", read.replace("\\", "/"))
         drive = re.match("[A-Za-z]:", name)
         if drive or name.startswith("/") or os.pardir in name.split("/"):
             self._outside(line, at)
             return None
-        path = os.path.join(self._folder, name)
+        names = (name, *other_spellings(line.name, read, codec))
         try:
+            path = self._first_there([each for each in names if "/" not in each] or [name])
             top = self._job.storage.resolve(self._folder or os.curdir)
             own = os.path.dirname(self._job.storage.resolve(self._checked.path))
             real = self._job.storage.resolve(path)
@@ -126,6 +135,13 @@ class _Extents:
         else:
             self._outside(line, at)
         return None
+
+    def _first_there(self, names: Sequence[str]) -> str:
+        """The path of a file: of its spellings the first that is there, or the first."""
+        paths = [os.path.join(self._folder, each) for each in names]
+        if len(paths) == 1:
+            return paths[0]
+        return next((each for each in paths if self._job.storage.exists(each)), paths[0])
 
     def _outside(self, line: ExtentLine, at: int) -> None:
         self._checked.add(
@@ -206,7 +222,10 @@ def _check_parents(
     ):
         checked.add("parent-hint-outside", f"{hint[:80]!r} is looked for by its last name only", at)
     lines = tuple(line for line, _ in found.lines)
-    descriptor = Descriptor(found.cid or 0, found.create_type, lines, found.parent_cid, hint)
+    encoding = found.settings.get("encoding", "UTF-8")
+    descriptor = Descriptor(
+        found.cid or 0, found.create_type, lines, found.parent_cid, hint, encoding
+    )  # fmt: skip
     try:
         return find_chain(checked.path, descriptor, search=search, storage=job.storage)[1:]
     except (IncompleteError, RequestError) as error:

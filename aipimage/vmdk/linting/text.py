@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from aipimage.vmdk.descriptor import EXTENTS_MAX, FIRST_LINE, NO_PARENT, TEXT_MAX, ExtentLine
+from aipimage.vmdk.descriptor import EXTENTS_MAX, NO_PARENT, TEXT_MAX, ExtentLine
+from aipimage.vmdk.descriptortext import FIRST_LINE, descriptor_text, wide_codec
 from aipimage.vmdk.layout import CAPACITY_MAX
 from aipimage.vmdk.linting.findings import CheckedFile
 
@@ -66,6 +68,9 @@ def check_text(checked: CheckedFile, data: bytes, base: int) -> Described:
     if len(data) > TEXT_MAX:
         checked.add("descriptor-too-long", f"a descriptor of over {TEXT_MAX} bytes", base)
         data = data[:TEXT_MAX]
+    if (wide := wide_codec(data)) is not None:
+        checked.add("descriptor-encoding", f"the descriptor is in {wide}", base)
+        data = descriptor_text(data).encode("utf-8")
     text, _, rest = data.partition(b"\0")
     if rest.strip(b"\0"):
         at = base + len(data) - len(rest.lstrip(b"\0"))
@@ -73,21 +78,24 @@ def check_text(checked: CheckedFile, data: bytes, base: int) -> Described:
     if control := _CONTROL.search(text):
         what = f"a control character, {control[0][0]:#04x}"
         checked.add("descriptor-control", what, base + control.start())
-    at = base
-    for number, raw in enumerate(_split(text)):
+    for number, (raw, at) in enumerate(_split(text, base)):
         if number == 0:
             _check_first(checked, raw, at)
-        elif not _line(checked, found, raw.strip(), at, number + 1):
+            raw = raw.removeprefix(b"\xef\xbb\xbf")
+        if not _line(checked, found, raw.strip(), at, number + 1):
             return found
-        at += len(raw) + 1
     _check_encoding(checked, found, text, base)
     _check_identities(checked, found, base)
     return found
 
 
-def _split(text: bytes) -> list[bytes]:
-    # Some old files end their lines with a carriage return alone.
-    return text.split(b"\n" if b"\n" in text else b"\r")
+def _split(text: bytes, base: int) -> Iterator[tuple[bytes, int]]:
+    """Lines with their places; some old files end them with a carriage return alone."""
+    at = 0
+    for end in re.finditer(b"\r\n|\n|\r", text):
+        yield text[at : end.start()], base + at
+        at = end.end()
+    yield text[at:], base + at
 
 
 def _check_first(checked: CheckedFile, raw: bytes, at: int) -> None:

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
@@ -370,7 +369,7 @@ class CreateJob:
             for source in self._sources
         ]
         return {
-            "created": _time_text(entropy.now_us()),
+            "created": entropy.time_text(entropy.now_us()),
             "tool": f"aipimage {__version__}",
             "host": platform.node(),
             "comment": self._options.comment,
@@ -484,7 +483,7 @@ class CreateJob:
         changes = self._changes(results)
         warnings = self._warnings()
         result = {
-            "finished": _time_text(entropy.now_us()),
+            "finished": entropy.time_text(entropy.now_us()),
             "unreadable": [
                 [device, offset // SECTOR, -(-length // SECTOR)]
                 for device, offset, length in self._unreadable[:1000]
@@ -549,7 +548,3 @@ class _PackOne:
 
 def _worth_keeping(checkpoints: Checkpointer) -> bool:
     return checkpoints.written > 0 and not checkpoints.untrusted
-
-
-def _time_text(microseconds: int) -> str:
-    return datetime.fromtimestamp(microseconds / 1e6, UTC).isoformat(timespec="seconds")

@@ -26,12 +26,17 @@ class Node:
         waits: nodes that this one follows.
         superseded: a merged image replaces it. duplicate: and is the very same point in time.
         broken: superseded, and what it depended on was removed already.
-        latest: the greatest time among it and its ancestors.
+        time: the point's own, or of one that bears a time from the future that of the earliest
+            point which follows it: it was made before that.
+        future: its time is later than now, and nothing that follows it says more.
+        latest: the greatest time among it and its ancestors, but for those from the future.
     """
 
     point: Point
     chain: int
+    time: datetime
     latest: datetime
+    future: bool = False
     parent: Node | None = None
     children: list[Node] = field(default_factory=list)
     followers: list[Node] = field(default_factory=list)
@@ -46,8 +51,12 @@ class Node:
         return not (self.duplicate or self.broken)
 
 
-def read_chains(points: Sequence[Point], names: Names) -> tuple[list[Node], list[Refused]]:
+def read_chains(
+    points: Sequence[Point], names: Names, end: datetime
+) -> tuple[list[Node], list[Refused]]:
     """Return the nodes of all sound chains, oldest first, and the chains that are not sound.
+
+    A time later than ``end`` is that of a wrong clock, unless all are.
 
     The order: a point is newer than all its ancestors, whatever their times; otherwise the greater
     time is newer. Where the clock went back, a child so follows its parent at once.
@@ -56,10 +65,16 @@ def read_chains(points: Sequence[Point], names: Names) -> tuple[list[Node], list
     refused: list[Refused] = []
     for number, members in enumerate(_components(points)):
         try:
-            sound += _chain(members, number, names)
+            sound += _chain(members, number, names, end)
         except RequestError as error:
             refused.append(Refused(tuple(members), str(error)))
-    return _oldest_first(sound), refused
+    if sound and all(node.future for node in sound):
+        # It is the clock of this machine that is wrong: the points are all that is known.
+        for node in sound:
+            node.future = False
+    for node in (ordered := _oldest_first(sound)):
+        _inherit_time(node)
+    return ordered, refused
 
 
 def _components(points: Sequence[Point]) -> Iterable[list[Point]]:
@@ -82,10 +97,10 @@ def _components(points: Sequence[Point]) -> Iterable[list[Point]]:
     return groups.values()
 
 
-def _chain(members: Sequence[Point], number: int, names: Names) -> list[Node]:
+def _chain(members: Sequence[Point], number: int, names: Names, end: datetime) -> list[Node]:
     """Link the points of a chain, or raise a ``RequestError`` that tells what is wrong with it."""
     _refuse_doubles(members)
-    nodes = {point.image_id: Node(point, number, point.created) for point in members}
+    nodes = {point.image_id: Node(point, number, point.created, point.created) for point in members}
     for node in nodes.values():
         _link(node, nodes, names)
     ordered = _oldest_first(nodes.values())
@@ -95,6 +110,8 @@ def _chain(members: Sequence[Point], number: int, names: Names) -> list[Node]:
         raise RequestError(f"{path}: the parents of its chain run in a circle")
     for node in ordered:
         _inherit(node)
+    for node in reversed(ordered):
+        _date(node, end)
     return ordered
 
 
@@ -139,11 +156,24 @@ def _inherit(node: Node) -> None:
     """Take over what the parent, which was seen before, has to tell."""
     if node.parent is None:
         return
-    node.latest = max(node.latest, node.parent.latest)
     if node.parent.broken:
         if not node.superseded:
             raise _missing_parent(node.parent.point)
         node.broken = True
+
+
+def _date(node: Node, end: datetime) -> None:
+    """Find the time of a point whose clock was ahead; what follows it was seen before."""
+    if node.point.created <= end:
+        return
+    known = [each.time for each in node.followers if not each.future]
+    node.future = not known
+    node.time = node.latest = min(known, default=node.point.created)
+
+
+def _inherit_time(node: Node) -> None:
+    if node.parent is not None and (node.future or not node.parent.future):
+        node.latest = max(node.latest, node.parent.latest)
 
 
 def _missing_parent(point: Point) -> RequestError:
@@ -156,7 +186,7 @@ def _missing_parent(point: Point) -> RequestError:
 def _oldest_first(nodes: Iterable[Node]) -> list[Node]:
     """Sort by time among all whose predecessors are done; leaves out what is in a circle."""
     waits = {node: node.waits for node in nodes}
-    ready = [(*_time_key(node.point), place, node) for place, node in enumerate(waits)]
+    ready = [(*_time_key(node), place, node) for place, node in enumerate(waits)]
     ready = [each for each in ready if not each[-1].waits]
     heapq.heapify(ready)
     place, ordered = len(waits), []
@@ -167,10 +197,11 @@ def _oldest_first(nodes: Iterable[Node]) -> list[Node]:
             waits[follower] -= 1
             if not waits[follower]:
                 place += 1
-                heapq.heappush(ready, (*_time_key(follower.point), place, follower))
+                heapq.heappush(ready, (*_time_key(follower), place, follower))
     return ordered
 
 
-def _time_key(point: Point) -> tuple[datetime, str]:
+def _time_key(node: Node) -> tuple[datetime, str]:
     """Points of the same time are ordered by id, by that of the point that a merged one is."""
-    return point.created, point.replaces[-1] if point.replaces else point.image_id
+    point = node.point
+    return node.time, point.replaces[-1] if point.replaces else point.image_id

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, tzinfo
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, tzinfo
 
 from aipimage.errors import RequestError
+from aipimage.io import entropy
 from aipimage.retention.chains import Node, read_chains
 from aipimage.retention.names import Names
 from aipimage.retention.points import REPLACED_MAX, Point
@@ -13,6 +15,10 @@ from aipimage.retention.report import Kept, Merge, Plan, Stay
 from aipimage.retention.rules import KeepRules, rule_reasons
 
 _Reasons = dict[Node, list[str]]
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST_US = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
+_TOLERANCE = timedelta(days=1)
+"""Clocks that are set to the time of another zone are wrong by less; as in ``io/entropy.py``."""
 
 
 def plan(
@@ -21,6 +27,7 @@ def plan(
     *,
     tz: tzinfo = UTC,
     retire_chains: bool = False,
+    now: datetime | None = None,
 ) -> Plan:
     """Tell which points to keep, and how the others are got rid of. Changes nothing.
 
@@ -30,15 +37,20 @@ def plan(
         tz: the time zone whose days, weeks, months and years count.
         retire_chains: let a chain go altogether when the rules keep none of its points. Otherwise
             the newest point of each chain is kept; the newest of all always is.
+        now: the time, with a zone; that of this machine by default. A point that is more than a
+            day later bears the time of a wrong clock: it is kept, makes no other point old, and
+            the plan's ``warnings`` name it.
 
     Raises:
-        RequestError: the rules keep nothing, or name an id that is not there; nothing was planned.
+        RequestError: the rules keep nothing, or name an id that is not there, or ``now`` has no
+            zone; nothing was planned.
     """
     given = tuple(points)
+    end = _end_of_time(now)
     if rules.keeps_nothing:
         raise RequestError("the rules keep nothing; give at least one, such as last=7")
     names = Names(given)
-    nodes, refused = read_chains(given, names)
+    nodes, refused = read_chains(given, names, end)
     reasons = _keep(nodes, rules, tz, retire_chains)
     _pin(reasons, {node.point: node for node in nodes}, rules.keep, names)
     _keep_clock_steps(nodes, reasons)
@@ -56,21 +68,51 @@ def plan(
         tuple(stays),
         tuple(refused),
         tuple(node.point for node in reversed(nodes) if node.point in going),
+        tuple(_clock_warnings(nodes, end)),
     )
+
+
+def _end_of_time(now: datetime | None) -> datetime:
+    """Return the latest time that is believed."""
+    if now is None:
+        now = _EPOCH + timedelta(microseconds=min(entropy.now_us(), _LAST_US))
+    if now.utcoffset() is None:
+        raise RequestError(f"now={now}: has no time zone; give it with one")
+    try:
+        return now.astimezone(UTC) + _TOLERANCE
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC)
+
+
+def _clock_warnings(nodes: Sequence[Node], end: datetime) -> Iterator[str]:
+    """Say of which points the time is not believed, and what is taken for it."""
+    ahead = [node for node in nodes if node.point.created > end]
+    if ahead and len(ahead) == len(nodes) and not any(node.future for node in nodes):
+        yield (
+            "all points are later than this machine's clock, which seems to be wrong; they were "
+            "counted from the newest of them"
+        )
+        return
+    for node in ahead:
+        taken = "it is kept" if node.future else f"{node.time.isoformat()} was taken instead"
+        yield (
+            f"{node.point.path}: bears a time in the future, {node.point.created.isoformat()}; a "
+            f"clock was wrong, and {taken}"
+        )
 
 
 def _keep(nodes: Sequence[Node], rules: KeepRules, tz: tzinfo, retire_chains: bool) -> _Reasons:
     """What the rules keep, and the newest of each chain."""
-    newest_first = [node for node in reversed(nodes) if node.counts]
-    found = rule_reasons(
-        [node.point for node in newest_first], [node.latest for node in newest_first], rules, tz
-    )
+    newest_first = [node for node in reversed(nodes) if node.counts and not node.future]
+    points = [replace(node.point, created=node.time) for node in newest_first]
+    found = rule_reasons(points, [node.latest for node in newest_first], rules, tz)
     chains: set[int] = set()
     for node, reasons in zip(newest_first, found, strict=True):
         if node.chain not in chains and not (retire_chains and chains):
             reasons.append("newest of its chain")
         chains.add(node.chain)
-    return {node: why for node, why in zip(newest_first, found, strict=True) if why}
+    kept = {node: why for node, why in zip(newest_first, found, strict=True) if why}
+    return kept | {node: ["from the future"] for node in nodes if node.counts and node.future}
 
 
 def _pin(reasons: _Reasons, nodes: dict[Point, Node], pins: Iterable[str], names: Names) -> None:
@@ -95,7 +137,7 @@ def _keep_clock_steps(nodes: Sequence[Node], reasons: _Reasons) -> None:
     lows: dict[Node, datetime] = {}
     for node in reversed(nodes):
         below = [lows[child] for child in node.children if child in lows]
-        low, time = min(below, default=None), node.point.created
+        low, time = min(below, default=None), node.time
         if low is not None and low < time and node not in reasons:
             reasons[node] = ["the clock went back after it"]
         if node in reasons:

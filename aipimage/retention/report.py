@@ -56,6 +56,7 @@ class Plan:
             the rules do not count their points.
         removals: what is removed after the merges, ``drops`` and the images of ``merges``, in an
             order in which no file outlives one that it depends on.
+        warnings: which points bear the time of a wrong clock, and what was made of it.
     """
 
     keep: tuple[Kept, ...]
@@ -65,6 +66,7 @@ class Plan:
     stays: tuple[Stay, ...]
     refused: tuple[Refused, ...]
     removals: tuple[Point, ...]
+    warnings: tuple[str, ...] = ()
 
     @property
     def nothing_to_do(self) -> bool:
@@ -99,6 +101,7 @@ class Plan:
         lines += [f"drop    {_told(point)}  (superseded)" for point in self.superseded]
         for each in self.refused:
             lines.append(f"refuse  a chain of {len(each.points)} images  ({_path(each.reason)})")
+        lines += [f"warning {_path(text)}" for text in self.warnings]
         low, high = self.bytes_freed_at_least, self.bytes_freed_at_most
         return [*lines, f"frees   {low:,} to {high:,} bytes"]
 
@@ -117,6 +120,7 @@ class Plan:
                 {"images": [_values(point) for point in each.points], "reason": each.reason}
                 for each in self.refused
             ],
+            "warnings": list(self.warnings),
             "bytes_freed_at_least": self.bytes_freed_at_least,
             "bytes_freed_at_most": self.bytes_freed_at_most,
             "bytes_needed_at_most": self.bytes_needed_at_most,

@@ -74,6 +74,26 @@ def test_the_tip_is_the_parent_and_not_an_inner_image(system: MemorySystem) -> N
     assert make(system, "2.aiv", [source], "").parent_id == second.image_id
 
 
+def test_a_chain_from_the_future_does_not_hide_a_newer_one(system: MemorySystem) -> None:
+    """One full image was made with a wrong clock; then a new chain was begun."""
+    source = disk()
+    far = entropy.now_us() + 70 * 365 * 86_400 * 10**6
+    with mock.patch.object(entropy, "now_us", return_value=far):
+        make(system, "0.aiv", [source])
+    second = make(system, "1.aiv", [source])
+    assert make(system, "2.aiv", [source], "").parent_id == second.image_id
+
+
+def test_two_tips_of_which_one_is_from_the_future(system: MemorySystem) -> None:
+    source = disk()
+    make(system, "0.aiv", [source])
+    far = entropy.now_us() + 70 * 365 * 86_400 * 10**6
+    with mock.patch.object(entropy, "now_us", return_value=far):
+        make(system, "1.aiv", [source], "0.aiv")
+    third = make(system, "2.aiv", [source], "0.aiv")
+    assert make(system, "3.aiv", [source], "").parent_id == third.image_id
+
+
 def test_a_damaged_tip_is_passed_over(system: MemorySystem) -> None:
     source = disk()
     first = make(system, "0.aiv", [source])

@@ -20,6 +20,7 @@ from aipimage.errors import (
 )
 from aipimage.format import constants as c
 from aipimage.format.constants import ImageKind
+from aipimage.io import entropy
 from aipimage.io.chain.members import (
     Candidate,
     MemberFiles,
@@ -169,7 +170,11 @@ def _newest_in(
     password: str | None, search: Sequence[str | os.PathLike[str]] | None,
 ) -> Image | None:  # fmt: skip
     files = MemberFiles(storage, [directory, *searched(search)])
-    candidates = sorted(files.all(), key=lambda each: each.created, reverse=True)
+    end = entropy.believed_until_us()
+    # An image of a wrong clock must not hide for good all that is made after it.
+    candidates = sorted(
+        files.all(), key=lambda each: (each.created <= end, each.created), reverse=True
+    )
     refused: PasswordError | None = None
     alike: Image | None = None
     for chain_id in dict.fromkeys(each.chain_id for each in candidates):
@@ -222,7 +227,10 @@ def _newest_of(
         points = [each for each in points if not each.ids & parents] or points
     if not points:
         return None
-    newest = max(points, key=lambda each: (each.created, each.written, each.sequence))
+    end = entropy.believed_until_us()
+    newest = max(
+        points, key=lambda each: (each.written <= end, each.created, each.written, each.sequence)
+    )
     # With its own password: the new image takes over its key slots.
     return _open_member(files, newest.path, password, None)
 

@@ -10,7 +10,6 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any
 
 from aipimage.errors import AipImageError, CancelledError, RequestError, StorageError, TargetError
@@ -350,8 +349,7 @@ class _Merge:
         return described
 
     def _result_values(self) -> dict[str, Any]:
-        now = datetime.fromtimestamp(entropy.now_us() / 1e6, UTC).isoformat(timespec="seconds")
-        return {**self._metadata["result"], "finished": now}
+        return {**self._metadata["result"], "finished": entropy.time_text(entropy.now_us())}
 
     def _place(self, own: bytes) -> PlaceInChain:
         parent_id, parent = self._run.first.place

@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from aipimage.errors import FormatError, IncompleteError, StorageError, naming
+from aipimage.errors import FormatError, IncompleteError, IntegrityError, StorageError, naming
 from aipimage.format import constants as c
 from aipimage.format.parts import PartFooter, decode_part_footer, decode_part_header
 from aipimage.io.closing import Gate
@@ -174,6 +174,31 @@ def _sibling_names(storage: Storage, path: str) -> list[str]:
     if len(names) > c.PARTS_MAX:
         raise FormatError(f"{path}: over {c.PARTS_MAX} files look like its parts")
     return [os.path.join(directory, name) for name in names]
+
+
+def files_of(storage: Storage, path: StrPath) -> list[str]:
+    """Name the files of an image that are there, part 1 first, also where others are missing.
+
+    Raises:
+        FormatError: ``path`` is no image. StorageError: it cannot be read.
+    """
+    name = os.fspath(path)
+    with storage.open_read(name) as first:
+        magic = first.pread(8, 0)
+        if magic == c.HEADER_MAGIC:
+            return [name]
+        if magic != c.PART_MAGIC:
+            raise FormatError(f"{name}: not an .aiv image: the magic bytes are missing")
+        set_id = decode_part_header(first.pread(c.PART_RECORD, 0)).set_id
+    found = []
+    for each in _sibling_names(storage, name):
+        with storage.open_read(each) as file:
+            head = file.pread(c.PART_RECORD, 0)
+        with contextlib.suppress(FormatError, IntegrityError):
+            header = decode_part_header(head)
+            if header.set_id == set_id:
+                found.append((header.number, each))
+    return [each for _, each in sorted(found)]
 
 
 def _take_part(file: File, set_id: bytes, found: dict[int, tuple[Readable, PartFooter]]) -> int:

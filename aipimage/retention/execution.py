@@ -8,7 +8,7 @@ from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 
 from aipimage.errors import StorageError
-from aipimage.io.instream import open_stream
+from aipimage.io.instream import files_of
 from aipimage.io.storage import DEFAULT
 from aipimage.retention.points import Point
 from aipimage.retention.report import Merge, Plan
@@ -61,11 +61,10 @@ def remove_image(point: Point) -> None:
     """Remove the file of an image, part 1 last where it is split; one that is gone is no error.
 
     A removal that is cut short so leaves a file which says that its other parts are missing, never
-    parts that no listing of images shows.
+    parts that no listing of images shows. Where it was cut short before, the rest is removed.
     """
     try:
-        with open_stream(DEFAULT, point.path) as stream:
-            names = [file.name for file in stream.files]
+        names = files_of(DEFAULT, point.path)
     except StorageError:
         if DEFAULT.exists(point.path):
             raise

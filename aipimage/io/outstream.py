@@ -20,12 +20,14 @@ from aipimage.errors import (
 )
 from aipimage.format import constants as c
 from aipimage.format.parts import PartFooter, PartHeader, encode_part_footer, encode_part_header
+from aipimage.io.leftparts import PARTIAL as PARTIAL
+from aipimage.io.leftparts import part_path as part_path
+from aipimage.io.leftparts import remove_left_parts
 from aipimage.io.storage import File, Storage, close_all
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-PARTIAL = ".partial"
 PART_OVERHEAD = 2 * c.PART_RECORD
 PART_MIN = 16_384
 """The smallest part, in bytes: header core and key areas must fit in the first (section 12)."""
@@ -47,11 +49,6 @@ class OutStream(Protocol):
 
     def abort(self, keep: bool) -> None:
         """Give up; ``keep`` leaves the partial files for a later resume."""
-
-
-def part_path(path: str, number: int) -> str:
-    """The name of a part: ``path`` itself, then ``path.002`` and so on."""
-    return path if number == 1 else f"{path}.{number:03d}"
 
 
 def verified_part_size(split: int) -> int:
@@ -78,6 +75,7 @@ class FileStream:
         self._starts: list[int] = []
         if storage.exists(path):
             _check_replaceable(storage, path, split, overwrite)
+        remove_left_parts(storage, path)
         try:
             self._open_part()
         except BaseException:

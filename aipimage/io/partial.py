@@ -8,6 +8,7 @@ from aipimage.errors import AipImageError, FormatError, IntegrityError, RequestE
 from aipimage.format import constants as c
 from aipimage.format.parts import PartFooter, decode_part_footer, decode_part_header
 from aipimage.io.instream import InStream
+from aipimage.io.leftparts import take_back_names
 from aipimage.io.outstream import PARTIAL, FileStream, part_path, verified_part_size
 from aipimage.io.storage import File, Storage
 
@@ -74,6 +75,7 @@ def open_partial(storage: Storage, path: str, split: int | None) -> PartialStrea
             # Ended before anything but the part's own header was written.
             files[0].close()
             return None
+        take_back_names(storage, path, files[0])
         return _open_parts(storage, path, files, split)
     except BaseException:
         for file in files:
@@ -91,6 +93,9 @@ def _open_parts(storage: Storage, path: str, files: list[File], split: int) -> P
         try:
             header = decode_part_header(file.pread(c.PART_RECORD, 0))
         except AipImageError:
+            break
+        if footers and header.set_id != footers[0].set_id:
+            # Left by another run that was begun anew since; it is removed with what is cut off.
             break
         if (header.number, header.start) != (number, size):
             raise RequestError(

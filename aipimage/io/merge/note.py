@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from aipimage.errors import StorageError
+from aipimage.errors import StorageError, TargetError
 from aipimage.format.digest import digest
 from aipimage.io.changes.wholefile import sync_directory_of, write_whole
 from aipimage.io.keys import ChainKeys
@@ -84,9 +84,13 @@ class MergeNote:
         sync_directory_of(self._storage, self.path)
 
     def remove(self) -> None:
-        """Remove the note; one that stays names no file that is there any more."""
+        """Remove the note, and one that was not finished; what stays of them names no file that is
+        there any more.
+        """
         with contextlib.suppress(StorageError):
             self._storage.remove(self.path, missing_ok=True)
+        with contextlib.suppress(StorageError, TargetError):
+            self._storage.remove_left(self.path + PARTIAL)
 
     def _is_sealed(self, values: dict[str, Any]) -> bool:
         seal = values.pop("seal", None)

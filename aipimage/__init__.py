@@ -54,6 +54,7 @@ from aipimage.io.create import (
     create_image,
 )
 from aipimage.io.device import Device, DeviceFile
+from aipimage.io.findings import Damage
 from aipimage.io.image import DEFAULT_CACHE, open_image
 from aipimage.io.keyless import verify_keyless
 from aipimage.io.merge.job import MergeResult, merge_images
@@ -73,7 +74,7 @@ from aipimage.io.sources import BlockSource, open_source
 from aipimage.io.splitting import CopyResult
 from aipimage.io.splitting import join_image as join
 from aipimage.io.splitting import split_image as split
-from aipimage.io.verify import Damage, MemberResult, VerifyResult
+from aipimage.io.verify import MemberResult, VerifyResult
 from aipimage.version import __version__
 from aipimage.volumes.image import Image
 from aipimage.volumes.layout import DiskInfo, Preparation, VolumeInfo, disk_info

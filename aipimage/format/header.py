@@ -61,6 +61,11 @@ class Header:
         return 1 << self.frame_shift
 
     @property
+    def shifts(self) -> tuple[int, int, int]:
+        """What is the same in all images of a chain: sizes of frames, stripes and map pages."""
+        return self.frame_shift, self.stripe_shift, self.fanout_shift
+
+    @property
     def frame_sectors(self) -> int:
         """S of section 6: sectors in a full frame."""
         return self.frame_size // 512

@@ -44,7 +44,7 @@ def fill_together(
     """
     taken: list[bytearray] = []
     size = device.image.header.frame_size
-    wanted = _Wanted(size)
+    wanted = Wanted(size)
     parts = []
     for offset, at, length in spans:
         first, last = offset // SECTOR, (offset + length - 1) // SECTOR
@@ -59,7 +59,7 @@ def fill_together(
         buffers.give(buffer)
 
 
-class _Wanted:
+class Wanted:
     """Which frames lie in one piece where a view is filled.
 
     Attributes:
@@ -120,7 +120,7 @@ def load_frames(
     frames: dict[tuple[int, int], BytesLike | None] = {}
     for origin, run in frame_runs(image, wanted):
         data = image.read_stored(run.origin, run.start, take(run.length))
-        places = _places(image, origin, run, view, starts)
+        places = places_of(image, origin, run, view, starts)
         for opened in open_frames(image.records, run, data, take, places):
             if opened.error is not None:
                 message = f"{image.path}: frame {opened.number}: {opened.error}"
@@ -130,7 +130,7 @@ def load_frames(
     return frames
 
 
-def _places(
+def places_of(
     image: Image, origin: int, run: FrameRun, view: memoryview | None,
     starts: Mapping[tuple[int, int], int] | None,
 ) -> Places:  # fmt: skip

@@ -9,7 +9,7 @@ and its tag.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,11 @@ from aipimage.format.digest import digest
 from aipimage.format.record import RECORD_HEADER_DTYPE, RECORD_MAGIC_NUMBER, Reference
 from aipimage.format.tables import FrameEntries
 from aipimage.io.codec import BytesLike, decompress, decompress_frames
+from aipimage.io.findings import told_as_damage
 from aipimage.io.records import RecordReader
+
+if TYPE_CHECKING:
+    from aipimage.io.image import Image
 
 _HEADER_BYTES = np.arange(c.RECORD_HEADER)
 
@@ -48,7 +52,8 @@ class FrameRun(NamedTuple):
 class OpenedFrame(NamedTuple):
     """A frame that passed every check, or the error that it met.
 
-    ``is_placed``: its plain bytes lie where the caller wanted them.
+    ``is_placed``: its plain bytes lie where the caller wanted them. ``begins``: its header is the
+    right one; where it is not, what has damaged the frame before may reach into this one.
     """
 
     number: int
@@ -56,6 +61,7 @@ class OpenedFrame(NamedTuple):
     extents: memoryview
     error: AipImageError | None
     is_placed: bool = False
+    begins: bool = True
 
 
 class Places(NamedTuple):
@@ -84,6 +90,7 @@ class _Unsealed(NamedTuple):
     end: int
     plain_length: int
     error: AipImageError | None
+    begins: bool = True
 
 
 Headers = npt.NDArray[np.void]
@@ -116,6 +123,30 @@ def open_frames(
     yield from _decoded(group, data, room, places)
 
 
+def read_frames(
+    image: Image, run: FrameRun, take: Callable[[int], memoryview],
+    room: Callable[[int], memoryview], places: Places = NOWHERE,
+) -> Iterator[OpenedFrame]:  # fmt: skip
+    """Read a run, verify and open its frames; damage is yielded. Where the run cannot be read with
+    one call its frames are read one by one, so that a bad sector costs those alone that it is in.
+
+    Args:
+        take: gives so many bytes for stored frames. room, places: see :func:`open_frames`.
+    """
+    try:
+        data = image.read_stored(run.origin, run.start, take(run.length))
+    except AipImageError as error:
+        told_as_damage(error)
+        if len(run.entries) == 1:
+            yield OpenedFrame(run.first, _NOTHING, _NOTHING, error, begins=False)
+            return
+        for row in range(len(run.entries)):
+            alone = FrameRun(run.origin, run.first + row, run.entries[row : row + 1])
+            yield from read_frames(image, alone, take, room, places)
+    else:
+        yield from open_frames(image.records, run, data, room, places)
+
+
 def _unseal(records: RecordReader, run: FrameRun, data: memoryview) -> Iterator[_Unsealed]:
     """Verify all of each frame but its payload's coding."""
     offsets = (run.entries["offset"] - run.entries["offset"][0]).astype(np.int64)
@@ -138,7 +169,7 @@ def _unseal(records: RecordReader, run: FrameRun, data: memoryview) -> Iterator[
             if cipher is not None:
                 cipher.open_into(data[at:start], data[start:end], data[start : end - tag])
         except AipImageError as error:
-            yield _Unsealed(number, codec, start, start, start, 0, error)
+            yield _Unsealed(number, codec, start, start, start, 0, error, is_sound)
         else:
             yield _Unsealed(number, codec, start, start + length, end - tag, entry[2], None)
 
@@ -160,7 +191,9 @@ def _decoded(
     done_here = _decompressed(placed, here, data, places.view)
     for frame in group:
         if frame.error is not None:
-            yield OpenedFrame(frame.number, _NOTHING, _NOTHING, frame.error)
+            yield OpenedFrame(
+                frame.number, _NOTHING, _NOTHING, frame.error, begins=frame.begins
+            )
             continue
         opened: BytesLike | None = done_here.get(frame.number)
         is_placed = opened is not None

@@ -68,7 +68,7 @@ class Image:
             keys,
         )
         self.segments, self.files, self._tail = segments, files, tail
-        self.foreign = ForeignFiles(files, header.chain_id, keys, stream.name)
+        self.foreign = ForeignFiles(files, header, keys, stream.name)
         # Not a reference to the image: what a dropped image held open is given up by itself.
         self.foreign.explain = partial(_explained, weakref.ref(self))
         self.records = RecordReader(self._read, keys)

@@ -14,12 +14,13 @@ from aipimage.format.constants import RecordType
 from aipimage.format.digest import digest
 from aipimage.format.trailer import decode_trailer
 from aipimage.io.buffers import Buffers
+from aipimage.io.findings import DAMAGE_MAX, Damage, told_as_damage
 from aipimage.io.instream import InStream, open_stream
 from aipimage.io.opening import read_header, read_key_area
 from aipimage.io.pipeline import executor_for, in_order
 from aipimage.io.progress import ProgressCallback, Reporter
 from aipimage.io.storage import DEFAULT, Storage, StrPath
-from aipimage.io.verify import DAMAGE_MAX, Damage, VerifyResult, told_as_damage
+from aipimage.io.verify import VerifyResult
 from aipimage.io.walk import Piece, hop
 
 

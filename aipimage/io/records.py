@@ -272,10 +272,10 @@ class RecordReader:
     def fetch(self, ref: Reference, kind: RecordType) -> OpenedRecord:
         """Return the record that ``ref`` leads to."""
         data = memoryview(self.read(ref.origin, ref.offset, ref.record_length))
-        opened = self.open(data, ref, kind)
         if self.on_fetch is not None:
+            # Before it is opened: that it is damaged is told by whoever asked for it.
             self.on_fetch(ref)
-        return opened
+        return self.open(data, ref, kind)
 
     def open(self, data: memoryview, ref: Reference, kind: RecordType) -> OpenedRecord:
         """Verify and open a record whose bytes were read already."""

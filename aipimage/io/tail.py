@@ -83,6 +83,30 @@ def check_twins(header: Header, trailer: Trailer) -> None:
         raise FormatError("the seal is not the last record before the trailer")
 
 
+def check_member(stream: Stream, header: Header, own: Header, keys: ChainKeys | None) -> None:
+    """Check that a file may hold records that the image of header ``own`` refers to: it is of the
+    same chain, protected by the same keys, and its frames and pages have the same sizes (sections
+    3, 4.5 and 9.4). Whoever follows references from one file into another asks this first.
+
+    Raises:
+        FormatError: another chain, or other sizes. PasswordError, IntegrityError: see
+            :func:`check_header_keys`.
+    """
+    if header.chain_id != own.chain_id:
+        raise FormatError(f"{stream.name}: belongs to another chain; move it away")
+    check_header_keys(stream, header, keys)
+    check_sizes(stream.name, header.shifts, own.shifts)
+
+
+def check_sizes(name: str, shifts: tuple[int, int, int], others: tuple[int, int, int]) -> None:
+    """``FormatError`` where an image has other sizes than another one of its chain (section 3)."""
+    if shifts != others:
+        raise FormatError(
+            f"{name}: its frames, stripes or pages have other sizes than those of its chain: it "
+            "was made wrong, or does not belong here; move it away"
+        )
+
+
 def check_header_keys(stream: Stream, header: Header, keys: ChainKeys | None) -> None:
     """Check that a file of a chain is protected by the keys of the chain (section 4.5).
 

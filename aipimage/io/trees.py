@@ -234,6 +234,25 @@ class FrameTable:
             yield from split_runs(self.origin, leaf * c.LEAF_FRAMES, self.leaf(leaf), rows)
             first += len(rows)
 
+    def check(self) -> None:
+        """Read all of it, and compare it with the number of frames (section 6.2).
+
+        Raises:
+            FormatError, IntegrityError: it has others, or is damaged.
+            IncompleteError: no file that was found holds it.
+        """
+        for index in range(self.leaf_count()):
+            self.leaf(index)
+        self.check_end()
+
+    def check_end(self) -> None:
+        """``FormatError`` where the table goes on behind its last frame."""
+        if self._leaf_root:
+            return
+        last = self._index.find((self.leaf_count() - 1) * c.LEAF_FRAMES, False)
+        if self._index.find((1 << 64) - 1, False) != last:
+            raise FormatError("the frame table has more frames than the seal counts")
+
     def forget(self) -> None:
         """Drop what was read, so that all is read again."""
         self._leaves.clear()

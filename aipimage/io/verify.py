@@ -1,14 +1,14 @@
 """Checking an image: full, sampled, keyless (docs/format.md, section 13).
 
-A full verification goes down from the seal to every page and frame, and remembers which bytes of
-the stream it has seen; what is left (checkpoints, pages that a resume made dead) is walked
-afterwards, so that every byte was looked at. Pages of the map that other files of the chain hold
-are looked at too; frames are checked in the file that holds them.
+A full verification goes down from the seal to every page, takes the devices in the order of their
+maps with the frames that these name, and then the frames that no map names. It remembers which
+bytes of the stream it has seen; what is left (checkpoints, pages that a resume made dead) is walked
+afterwards, so that every byte was looked at. Pages of the map and frame tables that other files of
+the chain hold are looked at too; frames are checked in the file that holds them.
 """
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Executor
@@ -21,55 +21,35 @@ import numpy.typing as npt
 
 from aipimage.errors import (
     AipImageError,
-    CancelledError,
-    ClosedError,
     FormatError,
+    IncompleteError,
     IntegrityError,
     RequestError,
-    StorageError,
 )
 from aipimage.extents import SECTOR, Kind
 from aipimage.format import constants as c
-from aipimage.format.constants import ImageKind, RecordType
+from aipimage.format.constants import Compatible, ImageKind, RecordType
 from aipimage.format.record import NO_REFERENCE, Reference, verified_record
+from aipimage.format.seal import SealOrigin
 from aipimage.format.tables import FrameEntries, decode_frame_extents
 from aipimage.io.buffers import thread_buffer
-from aipimage.io.chain.digests import check_digests
+from aipimage.io.chain.digests import DigestView, check_digests
 from aipimage.io.chain.files import replaced_seal
+from aipimage.io.contentcheck import Blocks, ContentCheck, ContentFound, Scope
 from aipimage.io.coverage import Coverage
-from aipimage.io.frameranges import ranges_of_frames
-from aipimage.io.frames import FrameRun, OpenedFrame, open_frames
+from aipimage.io.findings import Damage, Findings, FrameMarks, Sample, told_as_damage
+from aipimage.io.frames import FrameRun, OpenedFrame, read_frames
 from aipimage.io.gaps import Gaps, Positions
 from aipimage.io.opening import read_key_area
 from aipimage.io.pipeline import executor_for, in_order
 from aipimage.io.progress import ProgressCallback, Reporter
 from aipimage.io.segmentmap import SegmentMap
-from aipimage.io.storage import MEDIUM_ERRORS
 from aipimage.io.trees import split_runs
 from aipimage.io.walk import Walked, walk_records
 
 if TYPE_CHECKING:
+    from aipimage.io.device import Device
     from aipimage.io.image import Image
-
-DAMAGE_MAX = 1000
-
-
-class Damage(NamedTuple):
-    """Something that is not as it was sealed.
-
-    Attributes:
-        what: one sentence. origin, frame: which frame, where it is one.
-        ranges: (device, offset, length) in bytes that cannot be read because of it, the first 100,
-            of the image that was asked for.
-        path: of the other file of the chain that it is in, or that is missing; ``None`` in the
-            image's own.
-    """
-
-    what: str
-    origin: int | None = None
-    frame: int | None = None
-    ranges: tuple[tuple[int, int, int], ...] = ()
-    path: str | None = None
 
 
 class MemberResult(NamedTuple):
@@ -112,19 +92,6 @@ class VerifyResult:
         return not self.damage
 
 
-def told_as_damage(error: AipImageError) -> str:
-    """The text of an error that says that stored bytes are not as they were sealed.
-
-    What says nothing about stored bytes is raised again: the image was closed, or the system
-    could not read, but for a medium that cannot give the bytes.
-    """
-    if isinstance(error, (ClosedError, CancelledError)):
-        raise error
-    if isinstance(error, StorageError) and error.errno not in MEDIUM_ERRORS:
-        raise error
-    return str(error)
-
-
 def verify_image(
     image: Image, sample: float | None, executor: Executor | None, threads: int | None,
     progress: ProgressCallback | None, *, chain: bool = False,
@@ -143,20 +110,24 @@ class CheckedOrigin(NamedTuple):
     """What the verification of the file that holds an origin found of its frames.
 
     Attributes:
-        table_root: of the frame table that was walked. gaps: see :class:`Gaps`.
+        table_root, frame_count: of the frame table that was walked. gaps: see :class:`Gaps`.
     """
 
     table_root: Reference
+    frame_count: int
     gaps: tuple[Positions, Positions]
+
+    def is_of(self, entry: SealOrigin) -> bool:
+        """Whether a seal says the same of the origin."""
+        return (self.table_root, self.frame_count) == (entry.table_root, entry.frame_count)
 
 
 class _Findings(NamedTuple):
-    """What a worker says of a run: the frames that are damaged, and why."""
+    """What a worker says of a run: its frames that are damaged."""
 
     origin: int
     run: FrameRun
-    bad: list[tuple[int, str]]
-    was_read: bool
+    bad: list[OpenedFrame]
 
 
 class Verifier:
@@ -165,24 +136,31 @@ class Verifier:
     Args:
         known: by index, origins that other files hold and that were verified there.
         direct: indexes of origins that other files hold, whose frames are to be read from there.
+        every: compare all blocks of the devices with their digests, also those of which other files
+            have all frames.
     """
 
     def __init__(
         self, image: Image, sample: float | None, progress: ProgressCallback | None,
         known: Mapping[int, CheckedOrigin] | None = None, direct: Collection[int] = (),
+        every: bool = False,
     ) -> None:  # fmt: skip
-        self._image, self._sample, self._direct = image, sample, direct
+        self._image, self._direct = image, direct
+        self._is_sample, self._every, self._known = sample is not None, every, known or {}
         self._reporter = Reporter("verify", image.stored, progress)
         self._covered = Coverage()
         self._gaps = Gaps(len(image.tables), image.header.frame_sectors)
-        for index, origin in (known or {}).items():
+        for index, origin in self._known.items():
             self._gaps.take(index, origin.gaps)
         self._foreign = np.array(
             [not image.segments.holds(origin) for origin in image.tables.index_of], np.bool_
         )
+        self._used = np.zeros(len(image.tables), np.bool_)
         self._foreign_pages = False
-        self._damage: list[Damage] = []
-        self._bad_frames: dict[int, list[int]] = {}
+        self._damage = Findings()
+        self._frames_done = FrameMarks()
+        self._sample = Sample(sample)
+        self._views: dict[int, DigestView | None] = {}
         self._frames = self._bytes = 0
 
     def run(self, executor: Executor | None, threads: int | None) -> VerifyResult:
@@ -196,30 +174,36 @@ class Verifier:
             for device in image.devices:
                 step = partial(self._check_device, device.index)
                 self._check(step, f"map of device {device.index}")
+            self._check_foreign_tables()
             with executor_for(executor, threads, "verify") as (pool, in_flight):
+                for device in image.devices:
+                    step = partial(self._check_content, device, pool, in_flight)
+                    self._check(step, f"map of device {device.index}")
                 for findings in in_order(pool, self._check_run, self._runs(), in_flight):
                     self._take(findings)
             for device in image.devices:
                 step = partial(self._gaps.check, device.map)
                 self._check(step, f"map of device {device.index}")
-            if self._sample is None:
+            if not self._is_sample:
                 self._check(self._check_rest, "stream")
                 self._check_key_copies()
         finally:
             image.records.on_fetch = None
             # What failed because the image was closed meanwhile is no damage.
             image.check_open()
-        self._locate_bad_frames()
-        image.check_open()
         self._reporter.report(image.stored, self._bytes, final=True)
-        mode = "full" if self._sample is None else "sample"
+        mode = "sample" if self._is_sample else "full"
         seconds = time.monotonic() - self._reporter.started
-        return VerifyResult(mode, self._frames, self._bytes, seconds, tuple(self._damage))
+        found = tuple(self._damage.located(image))
+        image.check_open()
+        return VerifyResult(mode, self._frames, self._bytes, seconds, found)
 
     def checked(self) -> dict[bytes, CheckedOrigin]:
         """What was found of each origin that the image's own file holds."""
         return {
-            entry.origin: CheckedOrigin(entry.table_root, self._gaps.of(index))
+            entry.origin: CheckedOrigin(
+                entry.table_root, entry.frame_count, self._gaps.of(index)
+            )
             for index, entry in enumerate(self._image.seal.origins)
             if not self._foreign[index]
         }
@@ -235,11 +219,7 @@ class Verifier:
         try:
             step()
         except AipImageError as error:
-            self._add(Damage(f"{what}: {told_as_damage(error)}"))
-
-    def _add(self, damage: Damage) -> None:
-        if len(self._damage) < DAMAGE_MAX:
-            self._damage.append(damage)
+            self._damage.add(Damage(f"{what}: {told_as_damage(error)}"))
 
     # Pages
 
@@ -264,6 +244,7 @@ class Verifier:
         for _, block in device.map.walk():
             np.add.at(counts, block["kind"], block["length"])
             data = block[block["kind"] == Kind.DATA]
+            self._used[data["origin"]] = True
             if (data["position"] + data["length"] > limits[data["origin"]]).any():
                 raise IntegrityError("an extent points behind the last frame")
             if is_full and self._foreign[data["origin"]].any():
@@ -277,11 +258,109 @@ class Verifier:
         if entry.digest_root != NO_REFERENCE:
             blocks = -(-entry.sectors * SECTOR // c.BLOCK)
             stripe_shift = self._image.header.stripe_shift
-            check_digests(self._image.records, entry.digest_root, blocks, stripe_shift)
+            self._views[index] = check_digests(
+                self._image.records, entry.digest_root, blocks, stripe_shift
+            )
+        elif self._image.header.compatible & Compatible.BLOCK_DIGESTS:
+            self._views[index] = DigestView(
+                self._image.records, NO_REFERENCE, -(-entry.size // c.BLOCK),
+                self._image.header.stripe_shift,
+            )  # fmt: skip
         if is_full and self._foreign_pages:
             raise IntegrityError("a full image needs pages of another file")
 
-    # Frames
+    # Content
+
+    def _check_content(self, device: Device, pool: Executor, in_flight: int) -> None:
+        """The frames that a map names, and what they make of its device."""
+        check = ContentCheck(device, self._views.get(device.index), self._scope())
+        try:
+            for found in in_order(pool, check.check, check.plan(), in_flight):
+                self._take_content(device, found)
+        finally:
+            self._take_differing(device, check.found.differing)
+
+    def _scope(self) -> Scope:
+        origins, foreign = self._image.seal.origins, self._foreign
+        written = [each.holder == self._image.seal.image_id for each in origins]
+        # What cannot be compared without frames of others is compared where these are verified.
+        others = self._known.keys() | set(self._direct)
+        return Scope(
+            lambda index: not foreign[index] or index in self._direct,
+            lambda index: written[index] and not foreign[index],
+            lambda index: not others or index in others,
+            self._every, self._sample.chooses, self._is_kept,
+        )  # fmt: skip
+
+    def _is_kept(self, origin: int, run: FrameRun) -> bool:
+        if not self._is_ours(origin):
+            return True
+        segments = self._segments(run.origin)
+        return segments is None or segments.covers(run.origin, run.start, run.length)
+
+    def _take_content(self, device: Device, found: ContentFound) -> None:
+        self._image.check_open()
+        for origin, run in found.runs:
+            if self._is_ours(origin):
+                self._count(origin, run)
+        for (origin, number), opened in found.frames.items():
+            is_new = self._is_ours(origin) and not self._frames_done.has(origin, number)
+            if opened is not None and is_new:
+                self._damage.add_frame(origin, opened)
+        for origin, run in found.runs:
+            self._frames_done.add(origin, run.first, len(run.entries))
+        for origin, number in found.misplaced:
+            self._damage.add(Damage(
+                f"frame {number}: it says that its sectors are from elsewhere than where the map "
+                "has them", origin, number,
+            ))  # fmt: skip
+        self._take_differing(device, found.differing)
+        self._reporter.report(self._bytes, self._bytes)
+
+    def _is_ours(self, origin: int) -> bool:
+        return not self._foreign[origin] or origin in self._direct
+
+    def _count(self, origin: int, run: FrameRun) -> None:
+        """Count the frames of a run that were not looked at before, and what they take."""
+        for row, entry in enumerate(run.entries.tolist()):
+            if not self._frames_done.has(origin, run.first + row):
+                self._frames += 1
+                self._bytes += entry[1]
+        if not self._foreign[origin]:
+            self._cover(run)
+
+    def _cover(self, run: FrameRun) -> None:
+        """What could not be read was looked at too, and is a finding already."""
+        segments = self._image.segments
+        if segments.covers(run.origin, run.start, run.length):
+            self._covered.add(segments.locate(run.origin, run.start, run.length), run.length)
+
+    def _take_differing(self, device: Device, blocks: list[Blocks]) -> None:
+        for first, count in blocks:
+            start = first * c.BLOCK
+            length = min(count * c.BLOCK, device.size - start)
+            self._damage.add_blocks(device.index, start, length)
+
+    # Frame tables of other files
+
+    def _check_foreign_tables(self) -> None:
+        """What the seal says of origins that the maps name and other files hold (section 9.1): the
+        reader of a frame believes it.
+        """
+        for index in np.flatnonzero(self._used & self._foreign).tolist():
+            if index in self._known or index in self._direct:
+                continue
+            table = self._image.tables[index]
+            try:
+                table.check()
+            except IncompleteError:
+                # No file of it was found: what is in this one is whole all the same.
+                continue
+            except AipImageError as error:
+                text = f"frame table of origin {table.origin.hex()}: {told_as_damage(error)}"
+                self._damage.add(Damage(text, index))
+
+    # Frames that no map names
 
     def _runs(self) -> Iterator[tuple[int, FrameRun]]:
         for index, table in enumerate(self._image.tables):
@@ -293,17 +372,19 @@ class Verifier:
                     entries = table.leaf(leaf)
                     segments = self._segments(table.origin)
                 except AipImageError as error:
-                    self._add(Damage(f"frame table: {told_as_damage(error)}", index))
-                    if len(self._damage) >= DAMAGE_MAX:
+                    self._damage.add_leaf(index, leaf, error)
+                    if self._damage.is_full:
                         # A seal can claim more leaves than anybody can look for.
                         return
                     continue
                 kept = _kept(segments, table.origin, entries)
                 first = leaf * c.LEAF_FRAMES
                 self._gaps.add(index, first, entries, ~kept)
-                rows = self._chosen(np.flatnonzero(kept))
+                done = self._frames_done.of_leaf(index, leaf)[: len(entries)]
+                rows = self._sample.rows_of(index, leaf, kept, done)
                 for run in split_runs(table.origin, first, entries, rows):
                     yield from ((index, each) for each in _in_one_piece(segments, run))
+            self._check(table.check_end, f"frame table of origin {table.origin.hex()}")
 
     def _segments(self, origin: bytes) -> SegmentMap | None:
         """Where the frames of an origin lie; ``None`` where none can be dropped, because the file
@@ -314,54 +395,23 @@ class Verifier:
             return image.foreign.holder(origin).segments
         return None if image.trailer.segments == NO_REFERENCE else image.segments
 
-    def _chosen(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """All, or a random sample of them, at least one."""
-        if self._sample is None or not len(rows):
-            return rows
-        wanted = np.array([random.random() * 100 < self._sample for _ in rows])
-        wanted[random.randrange(len(rows))] = True
-        chosen: npt.NDArray[np.int64] = rows[wanted]
-        return chosen
-
     def _check_run(self, work: tuple[int, FrameRun]) -> _Findings:
         """In a worker: read a run, verify and open each frame; return those that are damaged."""
-        image, (origin, run) = self._image, work
-        try:
-            data = image.read_stored(run.origin, run.start, thread_buffer("run", run.length))
-        except AipImageError as error:
-            numbers = range(run.first, run.first + len(run.entries))
-            text = told_as_damage(error)
-            return _Findings(origin, run, [(number, text) for number in numbers], False)
-        bad: list[tuple[int, str]] = []
-        for opened in open_frames(image.records, run, data, partial(thread_buffer, "plain")):
-            reason = opened.error or _extents_error(opened)
-            if reason is not None:
-                bad.append((opened.number, str(reason)))
-        return _Findings(origin, run, bad, True)
+        origin, run = work
+        take, room = partial(thread_buffer, "run"), partial(thread_buffer, "plain")
+        bad: list[OpenedFrame] = []
+        for opened in read_frames(self._image, run, take, room):
+            error = opened.error or _extents_error(opened)
+            if error is not None:
+                bad.append(opened._replace(error=error))
+        return _Findings(origin, run, bad)
 
     def _take(self, found: _Findings) -> None:
         self._image.check_open()
-        run = found.run
-        if found.was_read and not self._foreign[found.origin]:
-            start = self._image.locate_address(run.origin, run.start, run.length)
-            self._covered.add(start, run.length)
-        self._frames += len(run.entries)
-        self._bytes += run.length
-        for number, reason in found.bad:
-            self._bad_frames.setdefault(found.origin, []).append(number)
-            self._add(Damage(f"frame {number}: {reason}", found.origin, number))
+        self._count(found.origin, found.run)
+        for opened in found.bad:
+            self._damage.add_frame(found.origin, opened)
         self._reporter.report(self._bytes, self._bytes)
-
-    def _locate_bad_frames(self) -> None:
-        """Say which ranges of which device each damaged frame takes with it."""
-        if self._bad_frames:
-            ranges = ranges_of_frames(self._image, self._bad_frames)
-            self._damage = [
-                d._replace(ranges=tuple(ranges.get((d.origin, d.frame), ())))
-                if d.origin is not None and d.frame is not None
-                else d
-                for d in self._damage
-            ]
 
     # Everything else
 
@@ -385,10 +435,10 @@ class Verifier:
         try:
             _, damaged = read_key_area(self._image.stream, self._image.header)
         except AipImageError as error:
-            self._add(Damage(told_as_damage(error)))
+            self._damage.add(Damage(told_as_damage(error)))
             return
         for copy in damaged:
-            self._add(
+            self._damage.add(
                 Damage(
                     f"copy {copy} of the key area is damaged; change a password to write it anew"
                 )

@@ -110,9 +110,11 @@ def _layers_below(
     return found, root
 
 
-def check_digests(records: RecordReader, root: Reference, blocks: int, stripe_shift: int) -> None:
+def check_digests(
+    records: RecordReader, root: Reference, blocks: int, stripe_shift: int
+) -> DigestView:
     """Walk every layer, index page and leaf below ``root`` as a full verification does (section
-    13); the arguments are those of :class:`DigestView`.
+    13), and return the view of them; the arguments are those of :class:`DigestView`.
 
     Raises:
         FormatError, IntegrityError: order, keys, counts, limits or digests are wrong.
@@ -124,6 +126,7 @@ def check_digests(records: RecordReader, root: Reference, blocks: int, stripe_sh
             raise IntegrityError("a block digest layer has another number of entries than it says")
     for _ in view.base_tree().leaves():
         pass
+    return view
 
 
 def _base_leaf(data: BytesLike, stripe_shift: int) -> LayerLeaf:

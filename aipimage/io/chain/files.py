@@ -42,6 +42,7 @@ class ChainFile:
         created: of the point in time that the image is, ``None`` where nothing readable says it.
         stored: bytes of the stream. changed: bytes of data that the image added.
         replaced: what the image stands for after a merge, oldest first.
+        shifts: of the header (section 3), which are the same in all images of a chain.
     """
 
     path: str
@@ -51,6 +52,7 @@ class ChainFile:
     stored: int
     changed: int
     replaced: tuple[Reference, ...]
+    shifts: tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +107,9 @@ def file_of(image: Image) -> ChainFile:
         )
     identity = Identity(seal.image_id, image.trailer.seal.digest, seal.sequence, seal.kind)
     return ChainFile(
-        image.path, identity, parent, _created(image), image.stored, _changed(image), seal.replaced
-    )
+        image.path, identity, parent, _created(image), image.stored, _changed(image), seal.replaced,
+        image.header.shifts,
+    )  # fmt: skip
 
 
 def replaced_seal(image: Image, ref: Reference) -> Seal:

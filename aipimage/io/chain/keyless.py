@@ -19,13 +19,14 @@ from aipimage.errors import AipImageError, CancelledError, IncompleteError
 from aipimage.format import constants as c
 from aipimage.io.chain.members import MemberFiles, searched
 from aipimage.io.chain.verify import JoinedProgress, wrong_state
+from aipimage.io.findings import DAMAGE_MAX, Damage
 from aipimage.io.instream import InStream, base_path, open_stream
 from aipimage.io.keyless import verify_keyless
 from aipimage.io.opening import read_header
 from aipimage.io.progress import ProgressCallback
 from aipimage.io.storage import Storage, StrPath
 from aipimage.io.tail import Tail
-from aipimage.io.verify import DAMAGE_MAX, Damage, MemberResult, VerifyResult
+from aipimage.io.verify import MemberResult, VerifyResult
 
 
 class _Job(NamedTuple):

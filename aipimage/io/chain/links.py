@@ -12,6 +12,7 @@ from typing import NamedTuple
 from aipimage.errors import AipImageError, FormatError, IncompleteError, IntegrityError, reworded
 from aipimage.format.constants import ImageKind
 from aipimage.io.chain.files import ChainFile, DamagedFile, Identity
+from aipimage.io.tail import check_sizes
 
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 KIND_NAMES = {kind.value: kind.name.lower() for kind in ImageKind}
@@ -161,7 +162,7 @@ class Links:
             except AipImageError as error:
                 return reworded(error, f"{file.path}: its parent cannot be read: {error}")
         if identity == wanted:
-            return None
+            return _other_sizes(file, found)
         differs = "digest" if identity.digest != wanted.digest else "place in the chain or kind"
         return IntegrityError(
             f"{file.path}: its parent, image {_text(wanted)}, was exchanged: {found.path} has this "
@@ -199,6 +200,15 @@ _Rank = tuple[tuple[bool, bool, int], Node]
 that can be read; a merged image that ends with the parent, because the files that went into it may
 be half removed; the parent's own file.
 """
+
+
+def _other_sizes(child: ChainFile, parent: ChainFile) -> FormatError | None:
+    """Nothing of a parent can be read through the map of a child that counts otherwise."""
+    try:
+        check_sizes(child.path, child.shifts, parent.shifts)
+    except FormatError as error:
+        return error
+    return None
 
 
 def _rank_of_file(node: Node, wanted: Identity) -> _Rank:

@@ -29,7 +29,7 @@ from aipimage.io.instream import InStream, open_stream
 from aipimage.io.keys import ChainKeys
 from aipimage.io.segmentmap import SegmentMap
 from aipimage.io.storage import Storage, StrPath
-from aipimage.io.tail import check_header_keys, read_tail
+from aipimage.io.tail import check_member, read_tail
 
 SUFFIXES = (".aiv", ".aii")
 _HEAD = 4096
@@ -149,9 +149,9 @@ class ForeignFiles:
     """
 
     def __init__(
-        self, files: MemberFiles, chain_id: bytes, keys: ChainKeys | None, own_path: str
+        self, files: MemberFiles, own: Header, keys: ChainKeys | None, own_path: str
     ) -> None:
-        self.files, self._chain_id, self._keys = files, chain_id, keys
+        self.files, self._own, self._keys = files, own, keys
         self._own_path = own_path
         self._pool = FilePool(files.storage)
         self._by_origin: dict[bytes, Held] = {}
@@ -217,7 +217,7 @@ class ForeignFiles:
         """The first file that holds an origin, and ``length`` bytes at an address of it."""
         if self._candidates is None:
             own = os.path.abspath(self._own_path)
-            found = self.files.of_chain(self._chain_id)
+            found = self.files.of_chain(self._own.chain_id)
             self._candidates = [each for each in found if os.path.abspath(each.path) != own]
             for candidate in self._candidates:
                 self._by_file_id.setdefault(candidate.file_id, []).append(candidate)
@@ -244,7 +244,7 @@ class ForeignFiles:
     def _opened_file(self, path: str) -> Held:
         stream = open_stream(self.files.storage, path, self._pool)
         header, _, segments = read_tail(stream, self._keys)
-        check_header_keys(stream, header, self._keys)
+        check_member(stream, header, self._own, self._keys)
         return Held(stream, segments)
 
     def _missing(self, origin: bytes) -> str:

@@ -2,15 +2,15 @@
 9.4 and 13).
 
 Each file is verified as it is. What the image's map names in another file is compared with what was
-found there, so that no frame is read twice; where its reader would take another file than the one
-that was verified, such as a copy, the frames are read from that one.
+found there; where its reader would take another file than the one that was verified, such as a
+copy, the frames are checked in that one. Where there are block digests, all that the image that was
+asked for reads as is compared with them, with the frames of all files, as a restore reads them.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
@@ -18,12 +18,11 @@ from typing import TYPE_CHECKING
 
 from aipimage.errors import AipImageError, CancelledError
 from aipimage.io.chain.chain import ChainMember
-from aipimage.io.frameranges import ranges_of_frames, ranges_of_origins, used_origins
+from aipimage.io.findings import DAMAGE_MAX, Damage, located
+from aipimage.io.frameranges import ranges_of_origins, used_origins
 from aipimage.io.progress import Progress, ProgressCallback
 from aipimage.io.verify import (
-    DAMAGE_MAX,
     CheckedOrigin,
-    Damage,
     MemberResult,
     Verifier,
     VerifyResult,
@@ -124,8 +123,8 @@ class _ChainVerification:
         """Verify the image that was asked for, and what its map names elsewhere."""
         image, own = self._image, self._chain.needed[-1]
         known, direct = self._foreign_origins()
-        self._locate_frames()
-        verifier = Verifier(image, sample, self._progress.callback, known, direct)
+        self._damage = located(image, self._damage)
+        verifier = Verifier(image, sample, self._progress.callback, known, direct, True)
         result = verifier.run(executor, threads)
         image.check_open()
         found = [*wrong_state(own, here=True), *result.damage]
@@ -155,7 +154,7 @@ class _ChainVerification:
                 missing[index] = str(error)
                 continue
             checked = self._checked.get(os.path.abspath(path), {}).get(entry.origin)
-            if checked is not None and checked.table_root == entry.table_root:
+            if checked is not None and checked.is_of(entry):
                 known[index] = checked
             else:
                 direct.add(index)
@@ -164,20 +163,6 @@ class _ChainVerification:
             Damage(text, index, ranges=tuple(ranges[index])) for index, text in missing.items()
         ]
         return known, direct
-
-    def _locate_frames(self) -> None:
-        """Say which ranges of this image each damaged frame of another file takes with it."""
-        frames: dict[int, set[int]] = defaultdict(set)
-        for damage in self._damage:
-            if damage.origin is not None and damage.frame is not None:
-                frames[damage.origin].add(damage.frame)
-        ranges = ranges_of_frames(self._image, frames) if frames else {}
-        self._damage = [
-            damage._replace(ranges=tuple(ranges.get((damage.origin, damage.frame), ())))
-            if damage.origin is not None and damage.frame is not None
-            else damage
-            for damage in self._damage
-        ]
 
 
 def wrong_state(member: ChainMember, here: bool = False) -> list[Damage]:

@@ -35,7 +35,7 @@ from aipimage.io.opening import read_header, unlock_header
 from aipimage.io.records import OpenedRecord, RecordReader
 from aipimage.io.segmentmap import SegmentMap
 from aipimage.io.storage import Storage
-from aipimage.io.tail import Tail, check_header_keys, check_twins
+from aipimage.io.tail import Tail, check_header_keys, check_sizes, check_twins
 
 
 class Link(NamedTuple):
@@ -108,7 +108,7 @@ class Run:
             headers = _headers_of_one_chain(storage, paths)
             self.keys = self._unlock(paths, headers, password)
             members = [self._member(path) for path in paths]
-            self.foreign = ForeignFiles(files, headers[0].chain_id, self.keys, paths[0])
+            self.foreign = ForeignFiles(files, headers[0], self.keys, paths[0])
             _refuse_doubles(members)
             self._holders = _holders(members)
             self.records = _NamingReader(self)
@@ -293,13 +293,8 @@ def _headers_of_one_chain(storage: Storage, paths: Sequence[str]) -> list[Header
     for path, header in zip(paths, headers, strict=True):
         if header.chain_id != first.chain_id:
             raise RequestError(f"{path}: belongs to another chain than {paths[0]}")
-        if _shifts(header) != _shifts(first):
-            raise FormatError(f"{path}: has other sizes of frames or pages than {paths[0]}")
+        check_sizes(path, header.shifts, first.shifts)
     return headers
-
-
-def _shifts(header: Header) -> tuple[int, int, int]:
-    return header.frame_shift, header.stripe_shift, header.fanout_shift
 
 
 def _is_merged(stream: InStream) -> bool:

@@ -26,7 +26,7 @@ def find_parent_image(
                                storage=files.storage)  # fmt: skip
         except AipImageError:
             continue
-        if _is_parent(image, place):
+        if _is_parent(image, place) and image.header.shifts == beginning.header.shifts:
             return image
         image.close()
     return None

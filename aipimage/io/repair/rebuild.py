@@ -117,9 +117,8 @@ class _Repair:
         self._parent = find_parent_image(
             self._files, self._beginning, self._facts.place, self._path
         )
-        foreign = ForeignFiles(
-            self._files, self._beginning.header.chain_id, self._beginning.keys, self._path
-        )
+        header, keys = self._beginning.header, self._beginning.keys
+        foreign = ForeignFiles(self._files, header, keys, self._path)
         self._foreign = foreign
         self._records = RecordReader(self._read, self._beginning.keys)
         numbers = RecordNumbers()

@@ -25,6 +25,8 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from aipimage import checks
+from aipimage.checks import Size
 from aipimage.errors import (
     AipImageError,
     CancelledError,
@@ -34,6 +36,8 @@ from aipimage.errors import (
     IntegrityError,
     LimitError,
     MissingExtraError,
+    OptionError,
+    OptionTypeError,
     PasswordError,
     RequestError,
     SourceError,
@@ -109,6 +113,8 @@ __all__ = [
     "MemberResult",
     "MergeResult",
     "MissingExtraError",
+    "OptionError",
+    "OptionTypeError",
     "PartitionChange",
     "PasswordError",
     "Progress",
@@ -150,15 +156,15 @@ def create(
     encrypt: str | None = None,
     password: str | None = None,
     recovery_key: str | None = None,
-    split: int | None = None,
+    split: Size | None = None,
     comment: str = "",
-    rate: int | None = None,
+    rate: Size | None = None,
     threads: int | None = None,
     block_digests: bool = True,
     stop_on_error: bool = False,
     overwrite: bool = False,
     resume: bool = False,
-    checkpoint_bytes: int = 1 << 30,
+    checkpoint_bytes: Size = 1 << 30,
     checkpoint_seconds: float = 30.0,
     kind: str | None = None,
     parent: str | os.PathLike[str] | None = None,
@@ -169,7 +175,7 @@ def create(
     include_free: bool = False,
     volumes: Sequence[int] | Sequence[Sequence[int] | None] | None = None,
     leave_out_paging: bool = False,
-    frame_size: int = 1 << DEFAULT_FRAME_SHIFT,
+    frame_size: Size = 1 << DEFAULT_FRAME_SHIFT,
     progress: ProgressCallback | None = None,
 ) -> CreateResult:
     """Create an image of one or more disks or volumes: a full one, or one of what changed.
@@ -232,11 +238,13 @@ def create(
         SourceError: a source cannot be read or shrank. StorageError: the target cannot be written.
         CancelledError: the callback said so.
     """
+    checks.flags(include_free=include_free, leave_out_paging=leave_out_paging)
     several = isinstance(sources, Sequence) and not isinstance(sources, (str, bytes))
     given: list[SourceLike] = list(sources) if several else [sources]  # type: ignore[list-item, arg-type]
     options = CreateOptions(
-        compress, encrypt, password, recovery_key, split, comment, rate, threads, block_digests,
-        stop_on_error, overwrite, resume, checkpoint_bytes, checkpoint_seconds,
+        compress, encrypt, password, recovery_key, checks.optional_size("split", split), comment,
+        checks.optional_size("rate", rate), threads, block_digests, stop_on_error, overwrite,
+        resume, checks.size("checkpoint_bytes", checkpoint_bytes, 0), checkpoint_seconds,
         _frame_shift(frame_size), kind=kind,
         parent=parent, changed=changed, compare=compare, grain=grain, search=search,
         prepare=Preparation(include_free, _for_each(volumes, len(given)), leave_out_paging),
@@ -244,22 +252,28 @@ def create(
     return create_image(path, given, options, progress)
 
 
-def _frame_shift(frame_size: int) -> int:
-    if not 4096 <= frame_size <= 1 << 20 or frame_size & (frame_size - 1):
-        raise RequestError(
-            f"frames of {frame_size} bytes are not possible: give a power of two, 4096 to 1 MiB"
+def _frame_shift(frame_size: Size) -> int:
+    size = checks.size("frame_size", frame_size, 4096, 1 << 20)
+    if size & (size - 1):
+        raise OptionError(
+            f"frames of {size} bytes are not possible: give a power of two, 4096 to 1 MiB"
         )
-    return frame_size.bit_length() - 1
+    return size.bit_length() - 1
 
 
-def _for_each(
-    volumes: Sequence[int] | Sequence[Sequence[int] | None] | None, count: int
-) -> Sequence[Sequence[int] | None] | None:
+def _for_each(volumes: Any, count: int) -> Sequence[Sequence[int] | None] | None:
     """What :func:`create` was told of volumes, as one entry for each source."""
     if volumes is None:
         return None
+    if isinstance(volumes, (str, bytes)) or not isinstance(volumes, Sequence):
+        raise checks.wrong_type("volumes", volumes, "a list of numbers of volumes, or None")
     numbers = [each for each in volumes if isinstance(each, int)]
     lists = [numbers] if numbers else [each for each in volumes if not isinstance(each, int)]
+    for each in lists:
+        if each is not None and (isinstance(each, str) or not isinstance(each, Sequence)):
+            raise checks.wrong_type("volumes", volumes, "a list of numbers for each source")
+        for number in each or ():
+            checks.whole("volumes", number)
     if len(lists) != count or (numbers and len(numbers) != len(volumes)):
         raise RequestError("give the volumes as a list of numbers for each source")
     return lists
@@ -270,7 +284,7 @@ def open(
     password: str | None = None,
     *,
     expected_digest: str | None = None,
-    cache_bytes: int = DEFAULT_CACHE,
+    cache_bytes: Size = DEFAULT_CACHE,
     search: Sequence[str | os.PathLike[str]] | None = None,
 ) -> Image:
     """Open an image, or any part of a split one, for reading. Only its tail and header are read
@@ -291,8 +305,8 @@ def open(
         StorageError: it cannot be read.
     """
     image = open_image(
-        path, password, expected_digest=expected_digest, cache_bytes=cache_bytes, search=search,
-        make=Image,
+        path, password, expected_digest=expected_digest,
+        cache_bytes=checks.size("cache_bytes", cache_bytes, 0), search=search, make=Image,
     )  # fmt: skip
     assert isinstance(image, Image)
     return image
@@ -316,7 +330,9 @@ def find_chain(
         StorageError: a directory cannot be listed. And what opening an image raises where none of
             the chain can be opened.
     """
-    return _find_chain(search, chain_id, password, make=Image)
+    checks.optional_texts(chain_id=chain_id)
+    checks.secrets(password=password)
+    return _find_chain(checks.paths("search", search), chain_id, password, make=Image)
 
 
 def merge(
@@ -324,7 +340,7 @@ def merge(
     images: Sequence[str | os.PathLike[str]],
     *,
     password: str | None = None,
-    split: int | None = None,
+    split: Size | None = None,
     overwrite: bool = False,
     resume: bool = True,
     dry_run: bool = False,
@@ -380,7 +396,7 @@ def convert(
     adapter: str | None = None,
     hardware: int | None = None,
     cid: int | None = None,
-    split: int | None = None,
+    split: Size | None = None,
     level: str | None = None,
     compress: str | None = None,
     encrypt: str | None = None,

@@ -5,7 +5,10 @@
     AipImageError
     ├── RequestError              what was asked for cannot be done as asked
     │   ├── PasswordError         none, one too many, or not the right one (or tampered with)
-    │   └── TargetError           a target is mounted, too small, not empty or already there
+    │   ├── TargetError           a target is mounted, too small, not empty or already there
+    │   ├── ClosedError           an image, a disk or a file was closed; a ValueError too
+    │   ├── OptionError           an argument makes no sense; a ValueError too
+    │   └── OptionTypeError       an argument has a wrong type; a TypeError too
     ├── FormatError               the bytes are not a valid image
     │   ├── UnsupportedError      a newer version or a feature this release does not know
     │   ├── LimitError            a number is over a limit of docs/format.md, section 15
@@ -40,11 +43,27 @@ class RequestError(AipImageError):
     """What was asked for cannot be done as asked; nothing was written."""
 
 
+class OptionError(RequestError, ValueError):
+    """An argument has a value that makes no sense; the message names it and what is accepted."""
+
+
+class OptionTypeError(RequestError, TypeError):
+    """An argument has a wrong type; the message names it and what is accepted."""
+
+
 class PasswordError(RequestError):
     """The password is missing, not wanted, or wrong.
 
     A wrong password and a tampered key slot look alike on purpose (docs/format.md, section 4.3).
+
+    Attributes:
+        reason: ``"missing"``, ``"unwanted"`` (the image is not protected), ``"wrong"``, or
+            ``"unusable"``: it cannot be a password, because it is empty, for instance.
     """
+
+    def __init__(self, message: str, reason: str = "wrong") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class TargetError(RequestError):
@@ -75,11 +94,30 @@ class IncompleteError(FormatError):
 
 
 class IntegrityError(AipImageError):
-    """Stored bytes differ from what was sealed: damage or tampering."""
+    """Stored bytes differ from what was sealed: damage or tampering.
+
+    Attributes:
+        path: of the image that was read, ``None`` where no device was read.
+        device: its number. offset, length: the bytes of the device that cannot be read because
+            of it, as far as the read met them; ``None`` likewise.
+    """
+
+    path: str | None = None
+    device: int | None = None
+    offset: int | None = None
+    length: int | None = None
 
 
 class SourceError(AipImageError):
-    """A source cannot be read, or it changed its size while it was read."""
+    """A source cannot be read, or it changed its size while it was read.
+
+    Attributes:
+        errno: the system's error number, or ``None`` where there is none.
+    """
+
+    def __init__(self, message: str, errno: int | None = None) -> None:
+        super().__init__(message)
+        self.errno = errno
 
 
 class StorageError(AipImageError):

@@ -17,7 +17,7 @@ import aipimage
 
 PACKAGE = Path(aipimage.__file__).parent
 # Highest first. A module may import its own layer and those that are listed for it.
-BASE = {"extents", "errors", "version"}
+BASE = {"checks", "extents", "errors", "version"}
 MIDDLE = {"vmdk", "volumes", "io", "format"} | BASE
 ALLOWED = {
     "cli": {"cli", "public", "retention"} | MIDDLE,
@@ -29,6 +29,7 @@ ALLOWED = {
     "io": {"io", "format", "_core"} | BASE,
     "format": {"format", "extents", "errors"},
     "_core": {"_native"},
+    "checks": {"checks", "errors"},
     "extents": set(),
     "errors": set(),
     "version": set(),

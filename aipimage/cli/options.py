@@ -9,27 +9,10 @@ from typing import Any, TypeVar
 import click
 
 from aipimage import RequestError
+from aipimage.checks import parse_size
 from aipimage.io.codec import parse_compression
 
-_UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40, "P": 50}
-_SIZE = re.compile(r"(\d{1,19})([KMGTP]?)", re.ASCII | re.IGNORECASE)
-_SIZE_MAX = (1 << 63) - 1
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-
-
-def parse_size(text: str) -> int:
-    """Return the bytes of ``650M``, ``4G``, ``512K``, ``1T`` or plain digits; K is 1024.
-
-    Raises:
-        ValueError: it is another form, zero, or over 8 EiB; the message says so.
-    """
-    match = _SIZE.fullmatch(text)
-    if match is None:
-        raise ValueError(f"{text!r} is not a size; write 650M, 4G, 512K, 1T or plain bytes")
-    size = int(match[1]) << _UNITS[match[2].upper()]
-    if not 0 < size <= _SIZE_MAX:
-        raise ValueError(f"{text!r} is not possible; give at least 1 and less than 8192P")
-    return size
 
 
 def checked_volumes(

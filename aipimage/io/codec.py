@@ -11,7 +11,7 @@ import numpy.typing as npt
 import zstandard
 
 from aipimage import _core
-from aipimage.errors import IntegrityError, RequestError, UnsupportedError
+from aipimage.errors import IntegrityError, OptionError, UnsupportedError
 from aipimage.format import constants as c
 from aipimage.format.constants import Codec
 from aipimage.io import zstdcalls
@@ -30,10 +30,10 @@ def parse_compression(name: str) -> int | None:
         return None
     match = _NAME.match(name)
     if not match:
-        raise RequestError(f"compression {name!r} is not known; give none, zstd or zstd:LEVEL")
+        raise OptionError(f"compression {name!r} is not known; give none, zstd or zstd:LEVEL")
     level = int(match[1]) if match[1] else DEFAULT_LEVEL
     if not -50 <= level <= zstandard.MAX_COMPRESSION_LEVEL:
-        raise RequestError(
+        raise OptionError(
             f"zstd has no level {level}; give -50 to {zstandard.MAX_COMPRESSION_LEVEL}"
         )
     return level

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-from aipimage.errors import PasswordError, RequestError, SourceError
+from aipimage import checks
+from aipimage.errors import OptionError, PasswordError, RequestError, SourceError
 from aipimage.extents import SECTOR, Kind
 from aipimage.format import constants as c
 from aipimage.format.constants import Compatible, ImageKind, Incompatible
@@ -153,6 +154,7 @@ def create_image(
     storage: Storage = DEFAULT,
 ) -> CreateResult:
     """Image ``sources`` into ``target``; the public form is :func:`aipimage.create`."""
+    options = checked_types(options, target, progress)
     check_options(options, target)
     if not sources:
         raise RequestError("no source was given")
@@ -171,6 +173,37 @@ def create_image(
         return CreateJob(target, opened, options, progress, storage).run()
 
 
+def checked_types(options: CreateOptions, target: object, progress: object) -> CreateOptions:
+    """The options with sizes as numbers; each is of its type and within its bounds.
+
+    Raises:
+        OptionTypeError, OptionError: one is not; it is named.
+    """
+    if checks.is_path(target):
+        checks.path("path", target)
+    elif not callable(getattr(target, "write", None)):
+        raise checks.wrong_type("path", target, "a path, or a binary file object to write to")
+    checks.texts(compress=options.compress, comment=options.comment, compare=options.compare)
+    checks.optional_texts(encrypt=options.encrypt, kind=options.kind)
+    checks.secrets(password=options.password, recovery_key=options.recovery_key)
+    checks.flags(
+        block_digests=options.block_digests, stop_on_error=options.stop_on_error,
+        overwrite=options.overwrite, resume=options.resume,
+    )  # fmt: skip
+    checks.jobs(None, progress)
+    if options.parent is not None:
+        checks.path("parent", options.parent)
+    checks.paths("search", options.search)
+    return replace(
+        options, split=checks.optional_size("split", options.split),
+        rate=checks.optional_size("rate", options.rate), threads=checks.threads(options.threads),
+        checkpoint_bytes=checks.size("checkpoint_bytes", options.checkpoint_bytes, 0),
+        checkpoint_seconds=checks.number("checkpoint_seconds", options.checkpoint_seconds, 0, 1e12),
+        frame_shift=checks.whole("frame_shift", options.frame_shift),
+        grain=checks.whole("grain", options.grain),
+    )  # fmt: skip
+
+
 def check_options(options: CreateOptions, target: object) -> None:
     """Refuse what cannot be done before anything is opened or written."""
     parse_compression(options.compress)
@@ -178,20 +211,15 @@ def check_options(options: CreateOptions, target: object) -> None:
     _check_chain_options(options)
     if suite == Suite.NONE and options.password is not None and options.parent is None:
         raise PasswordError(
-            "a password was given without encryption; choose aes-128, aes-256 or authenticate"
+            "a password was given without encryption; choose aes-128, aes-256 or authenticate",
+            "unwanted",
         )
     if suite != Suite.NONE and options.password is None:
-        raise PasswordError(f"{options.encrypt} needs a password")
+        raise PasswordError(f"{options.encrypt} needs a password", "missing")
     if options.password is not None:
         keyring.normalised(options.password)
-    if options.rate is not None and options.rate <= 0:
-        raise RequestError(
-            f"a rate of {options.rate} bytes a second is not possible; give a positive number"
-        )
-    if options.threads is not None and options.threads < 1:
-        raise RequestError(f"{options.threads} threads are not possible; give at least 1")
     if not 12 <= options.frame_shift <= 22 or not options.frame_shift < options.stripe_shift:
-        raise RequestError("the frame size must be 4 KiB to 4 MiB and smaller than a stripe")
+        raise OptionError("the frame size must be 4 KiB to 4 MiB and smaller than a stripe")
     if not isinstance(target, (str, os.PathLike)) and (options.split or options.resume):
         raise RequestError("an image that is written to a pipe cannot be split or resumed")
 
@@ -211,13 +239,13 @@ def _refuse_source_as_target(
 
 def _check_chain_options(options: CreateOptions) -> None:
     if options.kind not in (None, *KINDS):
-        raise RequestError(f"unknown kind {options.kind!r}: use one of {', '.join(KINDS)}")
+        raise OptionError(f"unknown kind {options.kind!r}: use one of {', '.join(KINDS)}")
     if options.compare not in COMPARISONS:
-        raise RequestError(
+        raise OptionError(
             f"unknown comparison {options.compare!r}: use one of {', '.join(COMPARISONS)}"
         )
     if options.grain not in GRAINS:
-        raise RequestError(f"a grain of {options.grain} bytes is not possible: use one of {GRAINS}")
+        raise OptionError(f"a grain of {options.grain} bytes is not possible: use one of {GRAINS}")
     if options.parent is None and options.kind not in (None, "full"):
         raise RequestError(
             f"an image of kind {options.kind} needs a parent: give an image, or the directory of "

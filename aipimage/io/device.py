@@ -6,9 +6,10 @@ import contextlib
 import io
 import os
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from aipimage.errors import AipImageError, ClosedError, FormatError, IntegrityError
+from aipimage import checks
+from aipimage.errors import AipImageError, ClosedError, FormatError, IntegrityError, OptionError
 from aipimage.extents import SECTOR, Extent, Kind
 from aipimage.format.seal import SealDevice
 from aipimage.io.codec import BytesLike
@@ -64,6 +65,7 @@ class Device:
     def bytes_of(self, kind: Kind) -> int:
         """Bytes of a kind, from the seal, without reading the map (whole sectors)."""
         entry = self.entry
+        checks.instance("kind", kind, Kind, "a Kind")
         counts = {
             Kind.UNUSED: entry.unused, Kind.ZERO: entry.zero, Kind.DATA: entry.data,
             Kind.UNREADABLE: entry.unreadable, Kind.LOST: entry.lost,
@@ -77,6 +79,7 @@ class Device:
             kind: only these; ``None`` yields all, which cover the device without gaps.
         """
         self._image.check_open()
+        checks.instance("kind", kind, (Kind, type(None)), "a Kind, or None for all")
         return _joined_extents(self, kind)
 
     def open(self) -> DeviceFile:
@@ -96,11 +99,23 @@ class Device:
             IntegrityError: stored bytes are damaged, or the range is marked as lost.
             ClosedError: the image is closed.
         """
+        offset = checks.offset("offset", offset)
+        view = checks.writable("buffer", buffer)
         with self._image.stream.gate:
-            return self._read_into(buffer, offset)
+            return self._read_into(view, offset)
 
-    def _read_into(self, buffer: Buffer, offset: int) -> int:
-        view = memoryview(buffer).cast("B")
+    def read(self, offset: int, length: int) -> bytes:
+        """Return ``length`` bytes from byte ``offset`` on, fewer only at the end of the device.
+
+        Raises:
+            As :meth:`read_into`.
+        """
+        offset, length = checks.offset("offset", offset), checks.whole("length", length)
+        buffer = bytearray(max(0, min(length, self.size - offset)))
+        self.read_into(buffer, offset)
+        return bytes(buffer)
+
+    def _read_into(self, view: memoryview, offset: int) -> int:
         length = max(0, min(view.nbytes, self.size - offset))
         if not length:
             return 0
@@ -218,9 +233,10 @@ class DeviceFile(io.RawIOBase):
             whence
         )
         if base is None:
-            raise ValueError(f"whence is {whence}, not 0, 1 or 2")
+            raise checks.wrong_value("whence", whence, "0, 1 or 2")
+        offset = checks.whole("offset", offset, -checks.SIZE_MAX)
         if base + offset < 0:
-            raise ValueError(f"cannot seek to {base + offset}, before the start")
+            raise OptionError(f"cannot seek to {base + offset}, before the start")
         if base + offset != self._position:
             self._run = 0
         self._position = base + offset
@@ -242,6 +258,11 @@ class DeviceFile(io.RawIOBase):
         """Fill ``buffer`` from byte ``offset`` on, without the position; safe for threads."""
         self._check_open()
         return self._device.read_into(buffer, offset)
+
+    def write(self, data: Buffer, /) -> NoReturn:
+        """Raise ``io.UnsupportedOperation``: what an image has is never changed."""
+        self._check_open()
+        raise io.UnsupportedOperation(f"{self.name}: not writable")
 
     def readall(self) -> bytes:
         """Return all bytes from the position to the end."""

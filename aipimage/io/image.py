@@ -14,6 +14,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
+from aipimage import checks
 from aipimage.errors import AipImageError, IntegrityError, RequestError, naming
 from aipimage.extents import SECTOR, Extent, Kind
 from aipimage.format.constants import ImageKind, RecordType
@@ -31,7 +32,7 @@ from aipimage.io.opening import read_header, unlock_header
 from aipimage.io.pipeline import default_threads
 from aipimage.io.records import RecordReader
 from aipimage.io.segmentmap import SegmentMap
-from aipimage.io.storage import DEFAULT, Storage
+from aipimage.io.storage import DEFAULT, Storage, chosen
 from aipimage.io.tail import Tail, check_header_keys, check_twins
 from aipimage.io.trees import FrameTables
 
@@ -224,6 +225,7 @@ class Image:
         Raises:
             RequestError: there is no such device.
         """
+        checks.instance("kind", kind, (Kind, type(None)), "a Kind, or None for all")
         return self._device(device).extents(kind)
 
     def diff(self, other: Image, *, device: int = 0) -> Iterator[Extent]:
@@ -238,6 +240,7 @@ class Image:
         """
         from aipimage.io.chain.diff import diff_maps
 
+        checks.instance("other", other, Image, "another opened image of the chain")
         if other.seal.chain_id != self.seal.chain_id:
             raise RequestError(f"{self.path} and {other.path}: are not of the same chain")
         new, old = self._device(device), other._device(device)
@@ -260,6 +263,7 @@ class Image:
 
     def _device(self, device: int) -> Device:
         self.check_open()
+        device = checks.whole("device", device)
         if not 0 <= device < len(self.devices):
             raise RequestError(
                 f"{self.path}: has no device {device}; it has {len(self.devices)}, numbered from 0"
@@ -338,12 +342,17 @@ class Image:
         from aipimage.io.verify import verify_image
 
         self.check_open()
+        checks.flags(chain=chain)
+        checks.jobs(executor, progress)
+        threads = checks.threads(threads)
+        if sample is not None:
+            sample = checks.number("sample", sample, 0, 100, above=True)
         return verify_image(self, sample, executor, threads, progress, chain=chain)
 
     def restore(
         self, target: str | os.PathLike[str], *, device: int = 0, force: bool = False,
         set_size: bool = False, executor: Executor | None = None, threads: int | None = None,
-        progress: ProgressCallback | None = None, storage: Storage = DEFAULT,
+        progress: ProgressCallback | None = None, storage: Storage | None = None,
     ) -> RestoreResult:  # fmt: skip
         """Write a device back to a file or a block device; every frame is verified before it is
         written.
@@ -362,9 +371,13 @@ class Image:
         from aipimage.io.restore import restore_device
 
         self._device(device)
+        checks.path("target", target)
+        checks.flags(force=force, set_size=set_size)
+        checks.jobs(executor, progress)
         return restore_device(
-            self, device, os.fspath(target), force, set_size, executor, threads, progress, storage
-        )
+            self, device, os.fspath(target), force, set_size, executor, checks.threads(threads),
+            progress, chosen(storage),
+        )  # fmt: skip
 
 
 class _Held:
@@ -420,7 +433,11 @@ def open_image(
         files: of the directories to search, where somebody looked at them already.
         make: the class of the result.
     """
-    name = os.fspath(path)
+    name = checks.path("path", path)
+    checks.secrets(password=password)
+    checks.paths("search", search)
+    expected_digest = checks.hex_digest("expected_digest", expected_digest)
+    cache_bytes = checks.size("cache_bytes", cache_bytes, 0)
     if files is None:
         files = MemberFiles(storage, [os.path.dirname(name), *searched(search)])
     stream = open_stream(storage, name)
@@ -440,7 +457,7 @@ def _opened(
         tail = Tail(stream)
         trailer = tail.trailer()
         check_twins(header, trailer)
-        if expected_digest is not None and trailer.seal.digest.hex() != expected_digest.lower():
+        if expected_digest is not None and trailer.seal.digest.hex() != expected_digest:
             raise IntegrityError("is not the image that was expected: its digest differs")
     if keys is None:
         keys = unlock_header(stream, header, password)

@@ -8,6 +8,7 @@ from concurrent.futures import Executor
 from functools import partial
 from typing import NamedTuple
 
+from aipimage import checks
 from aipimage.errors import AipImageError, naming
 from aipimage.format import constants as c
 from aipimage.format.constants import RecordType
@@ -19,7 +20,7 @@ from aipimage.io.instream import InStream, open_stream
 from aipimage.io.opening import read_header, read_key_area
 from aipimage.io.pipeline import executor_for, in_order
 from aipimage.io.progress import ProgressCallback, Reporter
-from aipimage.io.storage import DEFAULT, Storage, StrPath
+from aipimage.io.storage import Storage, StrPath, chosen
 from aipimage.io.verify import VerifyResult
 from aipimage.io.walk import Piece, hop
 
@@ -28,7 +29,7 @@ def verify_keyless(
     path: StrPath, *, chain: bool = False, search: Sequence[StrPath] | None = None,
     expected_digest: str | None = None, executor: Executor | None = None,
     threads: int | None = None, progress: ProgressCallback | None = None,
-    storage: Storage = DEFAULT,
+    storage: Storage | None = None,
 ) -> VerifyResult:  # fmt: skip
     """Check every stored byte against the digests beside it, without any key (section 13).
 
@@ -44,6 +45,12 @@ def verify_keyless(
         FormatError, IncompleteError: it is no whole image. IntegrityError: header or trailer are
             damaged.
     """
+    path, storage = checks.path("path", path), chosen(storage)
+    expected_digest = checks.hex_digest("expected_digest", expected_digest)
+    checks.flags(chain=chain)
+    checks.paths("search", search)
+    checks.jobs(executor, progress)
+    threads = checks.threads(threads)
     if chain:
         from aipimage.io.chain.keyless import verify_chain_keyless
 

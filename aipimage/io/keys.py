@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from aipimage.errors import IntegrityError, PasswordError, RequestError
+from aipimage.errors import IntegrityError, OptionError, PasswordError, RequestError
 from aipimage.format.keyarea import (
     LABEL_LENGTH,
     STATE_PASSWORD,
@@ -57,7 +57,7 @@ class Suite(IntEnum):
             return _SUITE_NAMES[name]
         except KeyError:
             known = ", ".join(_SUITE_NAMES)
-            raise RequestError(f"unknown encryption {name!r}: use one of {known}") from None
+            raise OptionError(f"unknown encryption {name!r}: use one of {known}") from None
 
     @property
     def key_length(self) -> int:
@@ -240,9 +240,9 @@ def normalised(password: str) -> bytes:
     with contextlib.suppress(UnicodeEncodeError):
         data = unicodedata.normalize("NFC", password).encode("utf-8")
     if data is None:
-        raise PasswordError("the password is not valid Unicode text")
+        raise PasswordError("the password is not valid Unicode text", "unusable")
     if not data:
-        raise PasswordError("an empty password is not allowed")
+        raise PasswordError("an empty password is not allowed", "unusable")
     return data
 
 

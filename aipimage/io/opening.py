@@ -47,10 +47,12 @@ def unlock_header(stream: Stream, header: Header, password: str | None) -> Chain
     """
     if header.suite == c.SUITE_NONE:
         if password is not None:
-            raise PasswordError(f"{stream.name}: is not encrypted, but a password was given")
+            raise PasswordError(
+                f"{stream.name}: is not encrypted, but a password was given", "unwanted"
+            )
         return None
     if password is None:
-        raise PasswordError(f"{stream.name}: is encrypted; give its password")
+        raise PasswordError(f"{stream.name}: is encrypted; give its password", "missing")
     area, _ = read_key_area(stream, header)
     with naming(stream.name):
         keys = unlock(area, password, header.chain_id, header.key_commitment, suite=header.suite)

@@ -12,7 +12,8 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from aipimage.errors import FormatError, IncompleteError, RequestError, naming
+from aipimage import checks
+from aipimage.errors import FormatError, IncompleteError, OptionTypeError, RequestError, naming
 from aipimage.format.constants import CORE_FIXED, PART_MAGIC, PART_RECORD, TRAILER
 from aipimage.format.header import Header, decode_core, decode_core_length
 from aipimage.format.keyarea import (
@@ -26,7 +27,7 @@ from aipimage.format.keyarea import (
 )
 from aipimage.format.parts import decode_part_header
 from aipimage.io import keys
-from aipimage.io.storage import DEFAULT, File, Storage
+from aipimage.io.storage import File, Storage, chosen
 
 StrPath = str | os.PathLike[str]
 _STATES = {STATE_PASSWORD: "password", STATE_RECOVERY: "recovery"}
@@ -52,14 +53,15 @@ class SlotInfo:
     lanes: int
 
 
-def list_slots(path: StrPath, *, storage: Storage = DEFAULT) -> list[SlotInfo]:
+def list_slots(path: StrPath, *, storage: Storage | None = None) -> list[SlotInfo]:
     """Return the used slots; needs no password, and proves nothing about what it returns.
 
     Raises:
         RequestError: the image has no passwords, or this is not its first part.
         FormatError: not an image, or both copies of the key area are damaged.
     """
-    with naming(path), storage.open_read(path) as file:
+    name, storage = checks.path("path", path), chosen(storage)
+    with naming(name), storage.open_read(name) as file:
         area = _read(file).area
     return [
         SlotInfo(
@@ -79,7 +81,7 @@ def add_password(
     label: str = "",
     recovery: bool = False,
     parameters: keys.Argon2Parameters = keys.DEFAULT_PARAMETERS,
-    storage: Storage = DEFAULT,
+    storage: Storage | None = None,
 ) -> int:
     """Let ``new_password`` open the image too; return its slot.
 
@@ -87,6 +89,9 @@ def add_password(
         PasswordError: ``password`` does not open the image, or the new one is empty.
         RequestError: no slot is free, or the new password opens one already.
     """
+    checks.texts(label=label)
+    checks.flags(recovery=recovery)
+    _check_secrets(password=password, new_password=new_password)
     state = STATE_RECOVERY if recovery else STATE_PASSWORD
     with _editing(path, password, storage) as editor:
         index = editor.fill(new_password, state, label, parameters)
@@ -100,7 +105,7 @@ def change_password(
     new_password: str,
     *,
     parameters: keys.Argon2Parameters = keys.DEFAULT_PARAMETERS,
-    storage: Storage = DEFAULT,
+    storage: Storage | None = None,
 ) -> None:
     """Put ``new_password`` in the place of ``password``, which opens nothing any more.
 
@@ -108,6 +113,7 @@ def change_password(
         PasswordError: ``password`` does not open the image, or the new one is empty.
         RequestError: ``password`` is a recovery key, or the new one opens a slot already.
     """
+    _check_secrets(password=password, new_password=new_password)
     with _editing(path, password, storage) as editor:
         first, *others = editor.opened_by(password)
         old = editor.slots[first]
@@ -122,7 +128,9 @@ def change_password(
         editor.commit()
 
 
-def remove_password(path: StrPath, password: str, slot: int, *, storage: Storage = DEFAULT) -> None:
+def remove_password(
+    path: StrPath, password: str, slot: int, *, storage: Storage | None = None
+) -> None:
     """Free slot ``slot``. ``password`` must open another one, which stays.
 
     Raises:
@@ -130,6 +138,7 @@ def remove_password(path: StrPath, password: str, slot: int, *, storage: Storage
         RequestError: the slot is not in use, is the last one, or is the only one that
             ``password`` opens.
     """
+    slot = checks.whole("slot", slot, -checks.SIZE_MAX)
     with _editing(path, password, storage) as editor:
         used = [index for index, each in enumerate(editor.slots) if each is not None]
         if slot not in used:
@@ -152,7 +161,7 @@ def add_recovery_key(
     *,
     show: Callable[[str], object] | None = None,
     parameters: keys.Argon2Parameters = keys.DEFAULT_PARAMETERS,
-    storage: Storage = DEFAULT,
+    storage: Storage | None = None,
 ) -> str:
     """Make a recovery key, store it in a slot, and return it; it cannot be shown again.
 
@@ -164,6 +173,7 @@ def add_recovery_key(
         PasswordError: ``password`` does not open the image.
         RequestError: no slot is free.
     """
+    checks.call("show", show)
     key = keys.generate_recovery_key()
     with _editing(path, password, storage) as editor:
         editor.fill(key, STATE_RECOVERY, "recovery key", parameters)
@@ -254,9 +264,18 @@ class _Editor:
         self.file.sync()
 
 
+def _check_secrets(**values: object) -> None:
+    checks.secrets(**values)
+    for name, value in values.items():
+        if value is None:
+            raise OptionTypeError(f"{name}: a password is a text, not None")
+
+
 @contextlib.contextmanager
-def _editing(path: StrPath, password: str, storage: Storage) -> Iterator[_Editor]:
-    with naming(path), storage.open_update(path) as file:
+def _editing(path: StrPath, password: str, storage: Storage | None) -> Iterator[_Editor]:
+    _check_secrets(password=password)
+    name = checks.path("path", path)
+    with naming(name), chosen(storage).open_update(name) as file:
         file.lock()
         found = _read(file)
         header = found.header

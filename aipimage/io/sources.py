@@ -31,8 +31,10 @@ class UnreadableRangeError(SourceError):
         length: how many bytes it asked for.
     """
 
-    def __init__(self, message: str, offset: int, length: int) -> None:
-        super().__init__(message)
+    def __init__(
+        self, message: str, offset: int, length: int, errno: int | None = None
+    ) -> None:
+        super().__init__(message, errno)
         self.offset = offset
         self.length = length
 
@@ -207,8 +209,10 @@ class BinaryFileSource:
         except OSError as error:
             message = f"{self.name}: cannot read {view.nbytes} bytes at offset {offset}: {error}"
             if error.errno in MEDIUM_ERRORS:
-                raise UnreadableRangeError(message, offset, view.nbytes) from error
-            raise SourceError(message) from error
+                raise UnreadableRangeError(
+                    message, offset, view.nbytes, error.errno
+                ) from error
+            raise SourceError(message, error.errno) from error
         except ValueError as error:
             raise SourceError(f"{self.name}: cannot read the file object: {error}") from error
         if done < view.nbytes:
@@ -341,8 +345,8 @@ def _read_exactly(file: File, buffer: Buffer, offset: int, size: int) -> None:
         got = file.pread_into(buffer, offset)
     except StorageError as error:
         if error.errno in MEDIUM_ERRORS:
-            raise UnreadableRangeError(str(error), offset, length) from error
-        raise SourceError(str(error)) from error
+            raise UnreadableRangeError(str(error), offset, length, error.errno) from error
+        raise SourceError(str(error), error.errno) from error
     if got < length:
         raise _shrank(file.name, size, offset + got)
 
@@ -367,4 +371,4 @@ def _source_errors() -> Iterator[None]:
     try:
         yield
     except StorageError as error:
-        raise SourceError(str(error)) from error
+        raise SourceError(str(error), error.errno) from error

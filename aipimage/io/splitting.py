@@ -4,9 +4,10 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
+from aipimage import checks
+from aipimage.checks import Size
 from aipimage.errors import RequestError, naming
 from aipimage.format import constants as c
 from aipimage.format.trailer import decode_trailer
@@ -15,10 +16,9 @@ from aipimage.io.notices import with_notices
 from aipimage.io.opening import read_header
 from aipimage.io.outstream import FileStream
 from aipimage.io.progress import ProgressCallback, Reporter
-from aipimage.io.storage import DEFAULT, Storage
+from aipimage.io.storage import Storage, StrPath, chosen
 
 _COPY = 4 << 20
-StrPath = str | os.PathLike[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +34,8 @@ class CopyResult:
 
 
 def split_image(
-    source: StrPath, target: StrPath, size: int, *, overwrite: bool = False,
-    progress: ProgressCallback | None = None, storage: Storage = DEFAULT,
+    source: StrPath, target: StrPath, size: Size, *, overwrite: bool = False,
+    progress: ProgressCallback | None = None, storage: Storage | None = None,
 ) -> CopyResult:  # fmt: skip
     """Copy an image into parts of at most ``size`` bytes each: ``target``, ``target.002``, …
 
@@ -45,12 +45,13 @@ def split_image(
         RequestError: ``size`` is too small. TargetError: the target is there. IncompleteError: the
             source is not whole.
     """
+    size = checks.size("size", size)
     return _copy(source, target, size, overwrite, progress, storage)
 
 
 def join_image(
     source: StrPath, target: StrPath, *, overwrite: bool = False,
-    progress: ProgressCallback | None = None, storage: Storage = DEFAULT,
+    progress: ProgressCallback | None = None, storage: Storage | None = None,
 ) -> CopyResult:  # fmt: skip
     """Copy a split image into one file; ``source`` may be any of its parts. Otherwise like
     :func:`split_image`.
@@ -61,12 +62,15 @@ def join_image(
 @with_notices
 def _copy(
     source: StrPath, target: StrPath, size: int | None, overwrite: bool,
-    progress: ProgressCallback | None, storage: Storage,
+    progress: ProgressCallback | None, storage: Storage | None,
 ) -> CopyResult:  # fmt: skip
-    name = os.fspath(target)
-    if _same(storage, base_path(os.fspath(source)), name):
+    given, name = checks.path("source", source), checks.path("target", target)
+    checks.flags(overwrite=overwrite)
+    checks.jobs(None, progress)
+    storage = chosen(storage)
+    if _same(storage, base_path(given), name):
         raise RequestError(f"{name}: is the source itself; give another name for the target")
-    with open_stream(storage, os.fspath(source)) as stream:
+    with open_stream(storage, given) as stream:
         header = _check_whole(stream)
         out = FileStream(storage, name, header, size, overwrite)
         try:

@@ -36,6 +36,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
+from aipimage import checks
 from aipimage.errors import RequestError, StorageError, TargetError
 from aipimage.io.notices import notice
 from aipimage.io.strangers import as_a_new_file, not_a_file_of_its_own, not_only_ours
@@ -864,3 +865,10 @@ def _advance(views: list[memoryview], first: int, done: int) -> int:
 
 
 DEFAULT = Storage()
+
+
+def chosen(storage: Storage | None) -> Storage:
+    """The storage that was given, or that of the system's own files."""
+    if storage is None:
+        return DEFAULT
+    return checks.instance("storage", storage, Storage, "a storage, or None")

@@ -137,7 +137,7 @@ class _Assembler:
             yield
         except StorageError as error:
             if error.errno not in (errno.ENOENT, errno.ENOTDIR):
-                raise SourceError(str(error)) from error
+                raise SourceError(str(error), error.errno) from error
             raise IncompleteError(
                 f"{self._path}: its extent {line.name[:200]!r} is missing; copy it beside the "
                 "descriptor"

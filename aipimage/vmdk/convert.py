@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any, BinaryIO
 
+from aipimage import checks
+from aipimage.checks import Size
 from aipimage.errors import PasswordError
-from aipimage.io.chain.members import searched
 from aipimage.io.notices import with_notices
 from aipimage.io.progress import ProgressCallback
-from aipimage.io.storage import DEFAULT, Storage, StrPath
+from aipimage.io.storage import Storage, StrPath, chosen
 from aipimage.vmdk.converting.formats import check_options, format_of_source, format_of_target
 from aipimage.vmdk.converting.request import Request
 from aipimage.vmdk.converting.result import ConvertResult
@@ -33,13 +34,13 @@ def convert(
     subformat: str | None = None,
     disk: int | Sequence[int] | None = None,
     password: str | None = None,
-    search: Sequence[StrPath] = (),
+    search: StrPath | Sequence[StrPath] | None = None,
     source_format: str | None = None,
     allow_outside: bool = False,
     adapter: str | None = None,
     hardware: int | None = None,
     cid: int | None = None,
-    split: int | None = None,
+    split: Size | None = None,
     level: str | None = None,
     compress: str | None = None,
     encrypt: str | None = None,
@@ -51,11 +52,32 @@ def convert(
     threads: int | None = None,
     executor: Executor | None = None,
     progress: ProgressCallback | None = None,
-    storage: Storage = DEFAULT,
+    storage: Storage | None = None,
 ) -> ConvertResult:
     """Convert a disk; the public form, with what each argument means, is
     :func:`aipimage.convert`. ``storage``: how files are reached.
     """
+    checks.flags(
+        allow_outside=allow_outside, include_free=include_free, overwrite=overwrite, resume=resume
+    )
+    checks.optional_texts(
+        format=format, subformat=subformat, source_format=source_format, adapter=adapter,
+        level=level, compress=compress, encrypt=encrypt,
+    )  # fmt: skip
+    checks.texts(comment=comment)
+    checks.secrets(password=password)
+    checks.jobs(executor, progress)
+    threads, split = checks.threads(threads), checks.optional_size("split", split)
+    hardware = checks.optional_whole("hardware", hardware)
+    cid = checks.optional_whole("cid", cid, 0, 0xFFFF_FFFF)
+    disk = _disks(disk)
+    if appliance is not None:
+        checks.instance("appliance", appliance, Mapping, "a dictionary of options, or None")
+    if checks.is_path(target):
+        checks.path("target", target)
+    elif not callable(getattr(target, "write", None)):
+        raise checks.wrong_type("target", target, "a path, or a binary file object to write to")
+    source, storage = checks.path("source", source), chosen(storage)
     stream = not isinstance(target, (str, os.PathLike))
     name = None if stream else target
     kind = format_of_target(name, format, storage)  # type: ignore[arg-type]
@@ -76,10 +98,12 @@ def convert(
     )  # fmt: skip
     own = format_of_source(source, source_format) == "aiv"
     if password is not None and not own and encrypt is None:
-        raise PasswordError("a password is of use only for an .aiv image, or one to be encrypted")
+        raise PasswordError(
+            "a password is of use only for an .aiv image, or one to be encrypted", "unwanted"
+        )
     with open_for_conversion(
         source, source_format, password=password if own else None,
-        search=searched(search),
+        search=checks.paths("search", search),
         allow_outside=allow_outside, storage=storage,
     ) as opened:  # fmt: skip
         if request.path is not None:
@@ -95,6 +119,13 @@ def convert(
         from aipimage.vmdk.converting.toappliance import to_appliance
 
         return to_appliance(request, opened)
+
+
+def _disks(disk: object) -> int | list[int] | None:
+    """A number of a disk, several, or ``None``."""
+    if disk is None or not isinstance(disk, Sequence) or isinstance(disk, (str, bytes)):
+        return checks.optional_whole("disk", disk)
+    return [checks.whole(f"disk[{at}]", each) for at, each in enumerate(disk)]
 
 
 def _given(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,9 +21,10 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from aipimage import checks
 from aipimage.errors import FormatError, RequestError
 from aipimage.io.changes.byteranges import ByteRanges, aligned, joined, no_ranges
-from aipimage.io.storage import DEFAULT, Storage, StrPath
+from aipimage.io.storage import DEFAULT, Storage, StrPath, chosen
 from aipimage.vmdk.descriptor import Descriptor
 from aipimage.vmdk.layout import SECTOR
 from aipimage.vmdk.member import DiskMember
@@ -86,7 +87,7 @@ def _opened(member: Member, storage: Storage, outside: bool) -> DiskMember:
 
 
 def changed_between(
-    newer: VmdkSource, older: VmdkSource, *, storage: Storage = DEFAULT
+    newer: VmdkSource, older: VmdkSource, *, storage: Storage | None = None
 ) -> ByteRanges:
     """Return what may differ between two members of a chain, for ``aipimage.create(changed=…)``.
 
@@ -100,6 +101,9 @@ def changed_between(
         RequestError: ``older`` is not an ancestor of ``newer``, or is not as it was when ``newer``
         was opened. FormatError: a member is damaged. SourceError, StorageError: it cannot be read.
     """
+    storage = chosen(storage)
+    for name, value in (("newer", newer), ("older", older)):
+        checks.instance(name, value, VmdkSource, "a disk that aipimage.vmdk.open gave")
     # Told apart as files: the same may have been opened by another path.
     files = [_identity(path, storage) for path in newer.chain]
     first = _identity(older.chain[0], storage)

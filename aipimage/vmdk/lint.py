@@ -18,9 +18,10 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Executor
 
+from aipimage import checks
 from aipimage.io.pipeline import executor_for
 from aipimage.io.progress import ProgressCallback
-from aipimage.io.storage import DEFAULT, Storage, StrPath
+from aipimage.io.storage import Storage, StrPath, chosen
 from aipimage.vmdk.linting.codes import CODES, Severity
 from aipimage.vmdk.linting.disk import check_disk
 from aipimage.vmdk.linting.findings import Collector, Finding, LintResult
@@ -30,9 +31,9 @@ __all__ = ["CODES", "Finding", "LintResult", "Severity", "lint"]
 
 
 def lint(
-    path: StrPath, *, search: Sequence[StrPath] = (), deep: bool = True, chain: bool = False,
-    threads: int | None = None, executor: Executor | None = None,
-    progress: ProgressCallback | None = None, storage: Storage = DEFAULT,
+    path: StrPath, *, search: StrPath | Sequence[StrPath] | None = None, deep: bool = True,
+    chain: bool = False, threads: int | None = None, executor: Executor | None = None,
+    progress: ProgressCallback | None = None, storage: Storage | None = None,
 ) -> LintResult:  # fmt: skip
     """Check a virtual disk: its descriptor, and every file that it consists of.
 
@@ -49,12 +50,16 @@ def lint(
         callback asked to stop.
     """
     started = time.monotonic()
+    path, storage = checks.path("path", path), chosen(storage)
+    checks.flags(deep=deep, chain=chain)
+    checks.jobs(executor, progress)
+    threads, folders = checks.threads(threads), checks.paths("search", search)
     findings = Collector()
     with executor_for(executor, threads, "lint") as (pool, in_flight):
         job = Job(storage, findings, progress, pool, in_flight, deep)
-        parents = check_disk(job, path, search)
+        parents = check_disk(job, path, folders)
         for parent in parents if chain else ():
-            check_disk(job, parent.path, search)
+            check_disk(job, parent.path, folders)
     job.reporter.report(job.done, job.done, final=True)
     return LintResult(
         os.fspath(path), findings.finished(), tuple(job.files), job.grains, job.bytes,

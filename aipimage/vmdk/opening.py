@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from aipimage import checks
 from aipimage.errors import FormatError, IncompleteError, LimitError
-from aipimage.io.storage import DEFAULT, File, Storage, StrPath
+from aipimage.io.storage import DEFAULT, File, Storage, StrPath, chosen
 from aipimage.vmdk.assembling import open_extents
 from aipimage.vmdk.descriptor import (
     NO_PARENT,
@@ -28,8 +29,8 @@ _NO_CID = 0xFFFF_FFFE
 
 
 def open_vmdk(
-    path: StrPath, *, search: Sequence[StrPath] = (), allow_outside: bool = False,
-    parents: bool = True, storage: Storage = DEFAULT,
+    path: StrPath, *, search: StrPath | Sequence[StrPath] | None = None,
+    allow_outside: bool = False, parents: bool = True, storage: Storage | None = None,
 ) -> VmdkSource:  # fmt: skip
     """Open a virtual disk as a block source.
 
@@ -45,6 +46,9 @@ def open_vmdk(
         LimitError: a number over a limit. RequestError: an extent outside of the folder.
         SourceError: a file cannot be read.
     """
+    path, storage = checks.path("path", path), chosen(storage)
+    checks.flags(allow_outside=allow_outside, parents=parents)
+    folders = checks.paths("search", search)
     with source_errors():
         disk = open_member(path, allow_outside=allow_outside, storage=storage)
         parent = None
@@ -54,7 +58,7 @@ def open_vmdk(
                 from aipimage.vmdk.deltas import find_parent
 
                 parent = find_parent(
-                    disk.descriptor, path, search, storage, allow_outside=allow_outside
+                    disk.descriptor, path, folders, storage, allow_outside=allow_outside
                 )
             return VmdkSource(disk, parent, storage)
         except BaseException:

@@ -7,12 +7,14 @@ from concurrent.futures import Executor
 
 import numpy as np
 
+from aipimage import checks
+from aipimage.checks import Size
 from aipimage.extents import SECTOR, Kind
 from aipimage.io.device import Device
 from aipimage.io.image import Image as PlainImage
 from aipimage.io.progress import ProgressCallback
 from aipimage.io.restore import RestoreResult
-from aipimage.io.storage import DEFAULT, Storage
+from aipimage.io.storage import Storage, StrPath, chosen
 from aipimage.volumes.layout import VolumeInfo, volumes_of
 
 
@@ -74,10 +76,10 @@ class Image(PlainImage):
 
     def restore(
         self, target: str | os.PathLike[str], *, device: int = 0, force: bool = False,
-        set_size: bool = False, size: int | None = None, new_ids: bool = False,
-        boot_code: bool = False, signature: bool = False, scratch: str | None = None,
+        set_size: bool = False, size: Size | None = None, new_ids: bool = False,
+        boot_code: bool = False, signature: bool = False, scratch: StrPath | None = None,
         executor: Executor | None = None, threads: int | None = None,
-        progress: ProgressCallback | None = None, storage: Storage = DEFAULT,
+        progress: ProgressCallback | None = None, storage: Storage | None = None,
     ) -> RestoreResult:  # fmt: skip
         """Write a disk back to a file or a block device; every frame is verified before it is
         written.
@@ -107,18 +109,25 @@ class Image(PlainImage):
         from aipimage.volumes.restoring.disk import restore_disk
 
         self.check_open()
+        checks.flags(
+            force=force, set_size=set_size, new_ids=new_ids, boot_code=boot_code,
+            signature=signature,
+        )  # fmt: skip
+        checks.jobs(executor, progress)
         return restore_disk(
-            self, target, device=device, force=force, set_size=set_size, size=size,
-            new_ids=new_ids, boot_code=boot_code, signature=signature, scratch=scratch,
-            executor=executor, threads=threads, progress=progress, storage=storage,
+            self, checks.path("target", target), device=checks.whole("device", device),
+            force=force, set_size=set_size, size=checks.optional_size("size", size),
+            new_ids=new_ids, boot_code=boot_code, signature=signature, scratch=_scratch(scratch),
+            executor=executor, threads=checks.threads(threads), progress=progress,
+            storage=chosen(storage),
         )  # fmt: skip
 
     def restore_volume(
         self, target: str | os.PathLike[str], *, device: int | None = None,
         volume: int | None = None, expand: bool = False, force: bool = False,
-        set_size: bool = False, size: int | None = None, scratch: str | None = None,
+        set_size: bool = False, size: Size | None = None, scratch: StrPath | None = None,
         executor: Executor | None = None, threads: int | None = None,
-        progress: ProgressCallback | None = None, storage: Storage = DEFAULT,
+        progress: ProgressCallback | None = None, storage: Storage | None = None,
     ) -> RestoreResult:  # fmt: skip
         """Write a volume back into a partition, another block device, or a file.
 
@@ -138,8 +147,16 @@ class Image(PlainImage):
         from aipimage.volumes.restoring.volume import restore_volume
 
         self.check_open()
+        checks.flags(expand=expand, force=force, set_size=set_size)
+        checks.jobs(executor, progress)
         return restore_volume(
-            self, target, device=device, volume=volume, expand=expand, force=force,
-            set_size=set_size, size=size, scratch=scratch, executor=executor, threads=threads,
-            progress=progress, storage=storage,
+            self, checks.path("target", target), device=checks.optional_whole("device", device),
+            volume=checks.optional_whole("volume", volume), expand=expand, force=force,
+            set_size=set_size, size=checks.optional_size("size", size),
+            scratch=_scratch(scratch), executor=executor, threads=checks.threads(threads),
+            progress=progress, storage=chosen(storage),
         )  # fmt: skip
+
+
+def _scratch(path: StrPath | None) -> str | None:
+    return None if path is None else checks.path("scratch", path)

@@ -51,7 +51,8 @@ def create_in_chain(
         if options.password is not None and options.encrypt is None:
             raise PasswordError(
                 f"{none_found}, so that a chain begins, and a password was given without "
-                "encryption; choose aes-128, aes-256 or authenticate"
+                "encryption; choose aes-128, aes-256 or authenticate",
+                "unwanted",
             )
         return CreateJob(target, sources, options, progress, storage, None, none_found).run()
     with parent.image:
@@ -83,7 +84,7 @@ def _check_protection(parent: Parent, options: CreateOptions) -> None:
             f"{parent.image.encryption or 'nothing'}; leave the encryption out"
         )
     if options.recovery_key is not None:
-        raise PasswordError("a recovery key is made with the first image of a chain")
+        raise PasswordError("a recovery key is made with the first image of a chain", "unwanted")
 
 
 def _check_target(

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from aipimage import checks
+from aipimage.checks import Size
 from aipimage.errors import AipImageError, CancelledError, RequestError, StorageError, TargetError
 from aipimage.format import constants as c
 from aipimage.format.constants import Compatible, ImageKind, Incompatible
@@ -83,7 +85,7 @@ class MergeResult:
 @with_notices
 def merge_images(
     out: StrPath, paths: Sequence[StrPath], *, password: str | None = None,
-    split: int | None = None, overwrite: bool = False, resume: bool = True, dry_run: bool = False,
+    split: Size | None = None, overwrite: bool = False, resume: bool = True, dry_run: bool = False,
     remove: bool = False, search: Sequence[StrPath] | None = None, threads: int | None = None,
     progress: ProgressCallback | None = None, storage: Storage = DEFAULT,
 ) -> MergeResult:  # fmt: skip
@@ -93,15 +95,19 @@ def merge_images(
         search: directories where other images of the chain may lie that need some of the run,
             besides those of the images and of ``out``.
     """
-    if threads is not None and threads < 1:
-        raise RequestError(f"{threads} threads are not possible; give at least 1")
+    checks.secrets(password=password)
+    checks.flags(overwrite=overwrite, resume=resume, dry_run=dry_run, remove=remove)
+    checks.jobs(None, progress)
+    target, threads = checks.path("path", out), checks.threads(threads)
+    split = checks.optional_size("split", split)
+    checks.paths("search", search)
     if isinstance(paths, (str, os.PathLike)):
         raise RequestError("give the images to merge as a list of at least two")
-    names = [os.fspath(path) for path in paths]
-    directories = [os.path.dirname(each) for each in (*names, os.fspath(out))]
+    names = checks.paths("images", paths)
+    directories = [os.path.dirname(each) for each in (*names, target)]
     files = MemberFiles(storage, list(dict.fromkeys([*directories, *searched(search)])))
     with Run(storage, names, password, files) as run:
-        job = _Merge(run, os.fspath(out), split, overwrite, threads, progress)
+        job = _Merge(run, target, split, overwrite, threads, progress)
         return job.run(resume, dry_run, remove)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from aipimage import checks
 from aipimage.errors import AipImageError, FormatError, LimitError, RequestError
 from aipimage.extents import Kind
 from aipimage.format import constants as c
@@ -40,7 +41,7 @@ from aipimage.io.repair.stream import SalvageStream, open_salvage
 from aipimage.io.repair.survey import survey
 from aipimage.io.repair.tables import TableMaker
 from aipimage.io.repair.timeline import SHIFT, Timeline
-from aipimage.io.storage import DEFAULT, Storage, StrPath
+from aipimage.io.storage import Storage, StrPath, chosen
 from aipimage.version import __version__
 
 
@@ -48,7 +49,7 @@ from aipimage.version import __version__
 def repair_image(
     path: StrPath, out: StrPath, *, password: str | None = None,
     search: Sequence[StrPath] | None = None, zero_lost: bool = False,
-    progress: ProgressCallback | None = None, storage: Storage = DEFAULT,
+    progress: ProgressCallback | None = None, storage: Storage | None = None,
 ) -> RepairResult:  # fmt: skip
     """Make a new image of all that is whole of a damaged, cut or unfinished one.
 
@@ -70,7 +71,12 @@ def repair_image(
         PasswordError: missing, not wanted or wrong. TargetError: ``out`` is there already.
         StorageError: the new image cannot be written.
     """
-    name, target = os.fspath(path), os.fspath(out)
+    name, target = checks.path("path", path), checks.path("out", out)
+    checks.secrets(password=password)
+    checks.flags(zero_lost=zero_lost)
+    checks.paths("search", search)
+    checks.jobs(None, progress)
+    storage = chosen(storage)
     if storage.resolve(name) == storage.resolve(target):
         raise RequestError(f"{target}: is the damaged image itself; give another name")
     with open_salvage(storage, name) as stream:

@@ -16,7 +16,7 @@ def source_errors() -> Iterator[None]:
     try:
         yield
     except StorageError as error:
-        raise SourceError(str(error)) from error
+        raise SourceError(str(error), error.errno) from error
 
 
 class ExtentFile:

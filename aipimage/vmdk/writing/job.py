@@ -8,6 +8,8 @@ from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO
 
+from aipimage import checks
+from aipimage.checks import Size
 from aipimage.errors import FormatError, RequestError, TargetError
 from aipimage.io.device import Device
 from aipimage.io.notices import with_notices
@@ -15,7 +17,7 @@ from aipimage.io.outstream import PipeStream
 from aipimage.io.pipeline import executor_for
 from aipimage.io.progress import ProgressCallback, Reporter
 from aipimage.io.sources import BlockSource
-from aipimage.io.storage import DEFAULT, Storage, StrPath
+from aipimage.io.storage import Storage, StrPath, chosen
 from aipimage.vmdk.deflate import Compressor
 from aipimage.vmdk.descriptor import format_descriptor
 from aipimage.vmdk.feed import GRAIN_BYTES, GrainFeed
@@ -71,10 +73,10 @@ class WriteResult:
 def write_vmdk(
     target: StrPath | BinaryIO, source: BlockSource | Device, *,
     subformat: str = "monolithicSparse", adapter: str = "lsilogic",
-    hardware: int = DEFAULT_HARDWARE, cid: int | None = None, split: int | None = None,
+    hardware: int = DEFAULT_HARDWARE, cid: int | None = None, split: Size | None = None,
     level: str = "fast", overwrite: bool = False, resume: bool = False,
     threads: int | None = None, executor: Executor | None = None,
-    progress: ProgressCallback | None = None, storage: Storage = DEFAULT,
+    progress: ProgressCallback | None = None, storage: Storage | None = None,
     checkpoint_bytes: int = CHECKPOINT_BYTES, checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> WriteResult:  # fmt: skip
     """Write a source as a virtual disk. Free and zero grains of 64 KiB are not stored.
@@ -104,10 +106,21 @@ def write_vmdk(
         SourceError: the source cannot be read. StorageError: a file cannot be written.
         CancelledError: the callback said so.
     """
-    options = DiskOptions(subformat, adapter, hardware, cid, split, level)
+    storage, threads = chosen(storage), checks.threads(threads)
+    checks.texts(subformat=subformat, adapter=adapter, level=level)
+    checks.flags(overwrite=overwrite, resume=resume)
+    checks.jobs(executor, progress)
+    checkpoint_bytes = checks.size("checkpoint_bytes", checkpoint_bytes, 0)
+    checkpoint_seconds = checks.number("checkpoint_seconds", checkpoint_seconds, 0, 1e12)
+    checks.instance("source", source, (BlockSource, Device), "a device of an image or BlockSource")
+    options = DiskOptions(
+        subformat, adapter, checks.whole("hardware", hardware),
+        checks.optional_whole("cid", cid, 0, 0xFFFF_FFFF), checks.optional_size("split", split),
+        level,
+    )  # fmt: skip
     check_options(options)
-    if threads is not None and threads < 1:
-        raise RequestError(f"{threads} threads are not possible; give at least 1")
+    if checks.is_path(target):
+        checks.path("target", target)
     if not isinstance(target, (str, os.PathLike)):
         return _write_stream(target, source, options, resume, threads, executor, progress)
     feed = GrainFeed(source)

@@ -65,6 +65,7 @@ def check(path: Path, *warnings: str) -> vmdk.VmdkSource:
 
 # First lines and what stands around the text.
 
+
 @pytest.mark.parametrize("first", [
     "# Disk DescriptorFile  ", "# DISK DESCRIPTORFILE", "# Disk Descriptor File",
     "#Disk DescriptorFile", "#Disk Descriptor File", "#  Disk  DescriptorFile",
@@ -121,6 +122,7 @@ def test_utf_16_with_other_letters(tmp_path: Path) -> None:
 
 
 # Lines.
+
 
 @pytest.mark.parametrize("line", [
     f'rw {SIZE // 512} flat "{NAME}" 0', f'Rw {SIZE // 512} Flat "{NAME}"',
@@ -292,6 +294,7 @@ def test_codecs_are_a_list() -> None:
 
 # Descriptors inside of a disk.
 
+
 @pytest.fixture
 def stream(tmp_path: Path) -> Path:
     """A streamOptimized disk."""
@@ -343,6 +346,7 @@ def test_a_disk_without_a_cid_could_be_a_delta(stream: Path) -> None:
 
 
 # What others read.
+
 
 @pytest.mark.skipif(shutil.which("qemu-img") is None, reason="needs qemu-img")
 @pytest.mark.parametrize("first", [

@@ -204,8 +204,10 @@ def create(
             compared without this one.
         stop_on_error: fail at the first unreadable sector instead of recording it as unreadable.
         overwrite: replace an existing image, once the new one is whole.
-        resume: go on from the last checkpoint of an interrupted creation, when sources and options
-            are still the same.
+        resume: resume an interrupted creation from its last checkpoint, or begin where there is
+            none. Sources, parent, protection, ``split``, ``frame_size``, ``block_digests``, and
+            whether there is compression must be the same; the level may differ, and ``comment``
+            stays the first one. What cannot be resumed is left as it is.
         kind: ``"full"``, ``"incremental"`` or ``"differential"``; full by default, incremental
             with a parent. A full image with a parent stands inside its chain.
         parent: the image that the new one builds on, or a directory: then the newest image there of

@@ -14,7 +14,7 @@ from aipimage.format.constants import RecordType
 from aipimage.io.imagewriter import ImageWriter
 
 _NOTES_MAX = 100_000
-_NOTES_LIMIT = (c.PLAIN_MAX - 64) // NOTE_DTYPE.itemsize
+_NOTES_LIMIT = (c.PLAIN_MAX - 128) // NOTE_DTYPE.itemsize
 
 
 class Checkpointer:
@@ -52,7 +52,11 @@ class Checkpointer:
         self.sync()
         notes = np.array(self._notes, NOTE_DTYPE)
         self._notes = []
-        body = encode_checkpoint(Checkpoint(device, sector, notes))
+        running = self._writer.records.running
+        if running is None:
+            raise RuntimeError("internal error: a checkpoint in a stream that is not followed")
+        point = Checkpoint(device, sector, notes, running.records, running.value)
+        body = encode_checkpoint(point)
         self._writer.records.write(RecordType.CHECKPOINT, body)
         self.written += 1
         self._position, self._time = self._writer.stream.position, time.monotonic()

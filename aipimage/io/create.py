@@ -35,7 +35,9 @@ from aipimage.io.outstream import FileStream, OutStream, PipeStream
 from aipimage.io.packer import CLUSTER, Batch, PackedBatch, Packer, Turns
 from aipimage.io.pipeline import executor_for, in_order
 from aipimage.io.progress import ProgressCallback, RateLimit, Reporter
-from aipimage.io.resume import ResumedState, reopen_partial
+from aipimage.io.reopen import reopen_partial
+from aipimage.io.resume import ResumedState
+from aipimage.io.running import Running
 from aipimage.io.sources import BlockSource, open_source, place_of
 from aipimage.io.storage import DEFAULT, Storage
 from aipimage.io.usedsource import UsedSource
@@ -324,7 +326,7 @@ class CreateJob:
             )
         else:
             stream = PipeStream(self._target)
-        writer = ImageWriter(stream, header, keys, numbers)
+        writer = ImageWriter(stream, header, keys, numbers, Running(header.header_digest))
         self._checkpoints = Checkpointer(
             writer, options.checkpoint_bytes, options.checkpoint_seconds
         )

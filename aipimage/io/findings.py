@@ -66,6 +66,11 @@ class Findings:
         self._leaves = 0
 
     @property
+    def is_empty(self) -> bool:
+        """Whether every record that was read so far is whole."""
+        return not self._all
+
+    @property
     def is_full(self) -> bool:
         """Whether nothing more is kept, or looked for in frame tables."""
         return len(self._all) >= DAMAGE_MAX or self._leaves >= DAMAGE_MAX

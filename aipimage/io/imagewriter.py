@@ -27,6 +27,7 @@ from aipimage.io.mapbuild import MapBuilder
 from aipimage.io.numbering import RecordNumbers
 from aipimage.io.outstream import OutStream
 from aipimage.io.records import RecordWriter
+from aipimage.io.running import Running
 from aipimage.io.sources import BlockSource
 from aipimage.io.trees import IndexBuilder, TableBuilder
 from aipimage.io.usedsource import gap_extents
@@ -69,16 +70,22 @@ class PlaceInChain:
 class ImageWriter:
     """Writes the records of an image in order, from one thread.
 
+    Args:
+        running: over what the stream has already, or its beginning; checkpoints need it.
+
     Attributes:
         origins: ids that map extents index: this run first, then earlier ones.
     """
 
     def __init__(
-        self, stream: OutStream, header: Header, keys: ChainKeys | None, numbers: RecordNumbers
-    ) -> None:
+        self, stream: OutStream, header: Header, keys: ChainKeys | None, numbers: RecordNumbers,
+        running: Running | None = None,
+    ) -> None:  # fmt: skip
         self.stream, self.header = stream, header
         compressed = header.incompatible & c.Incompatible.ZSTD
-        self.records = RecordWriter(stream, numbers, keys, PAGE_LEVEL if compressed else None)
+        self.records = RecordWriter(
+            stream, numbers, keys, PAGE_LEVEL if compressed else None, running
+        )
         self.origins: list[bytes] = [self.records.origin]
         self.earlier: list[EarlierOrigin] = []
         self.records_before = 0
@@ -124,7 +131,8 @@ class ImageWriter:
         """Append frames that lie one after the other in ``data``, in the order of their numbers."""
         if len(frames):
             placed = frames.copy()
-            placed["offset"] += np.uint64(self.records.append(data, len(frames)))
+            digests = np.ascontiguousarray(frames["digest"]).tobytes()
+            placed["offset"] += np.uint64(self.records.append(data, digests))
             self._table.add(placed)
 
     def add_extents(self, extents: ExtentArray) -> None:

@@ -13,6 +13,7 @@ from aipimage.errors import AipImageError, naming
 from aipimage.format import constants as c
 from aipimage.format.constants import RecordType
 from aipimage.format.digest import digest
+from aipimage.format.record import decode_record_header
 from aipimage.format.trailer import decode_trailer
 from aipimage.io.buffers import Buffers
 from aipimage.io.findings import DAMAGE_MAX, Damage, told_as_damage
@@ -20,9 +21,13 @@ from aipimage.io.instream import InStream, open_stream
 from aipimage.io.opening import read_header, read_key_area
 from aipimage.io.pipeline import executor_for, in_order
 from aipimage.io.progress import ProgressCallback, Reporter
+from aipimage.io.records import open_record
+from aipimage.io.runningcheck import MARKS, Follower
 from aipimage.io.storage import Storage, StrPath, chosen
 from aipimage.io.verify import VerifyResult
 from aipimage.io.walk import Piece, hop
+
+_DIGEST = len(c.ZERO_DIGEST)
 
 
 def verify_keyless(
@@ -82,6 +87,7 @@ def _keyless(
             _, damaged = read_key_area(stream, header)
             damage += [Damage(f"copy {copy} of the key area is damaged") for copy in damaged]
     frames, done = 0, header.records_start
+    follower = Follower(header)
     buffers = Buffers()
     last = b""
     end = stream.size - c.TRAILER
@@ -92,7 +98,9 @@ def _keyless(
                 frames += checked.frames
                 done += checked.length
                 damage += [Damage(f"record at byte {offset} is damaged") for offset in checked.bad]
-                last = checked.last_digest
+                if not header.suite and not damage:
+                    _follow(follower, checked)
+                last = checked.digests[-_DIGEST:]
                 reporter.report(done, done)
     except AipImageError as error:
         damage.append(Damage(told_as_damage(error)))
@@ -103,24 +111,46 @@ def _keyless(
     return VerifyResult("keyless", frames, done + c.TRAILER, seconds, tuple(damage[:DAMAGE_MAX]))
 
 
+def _follow(follower: Follower, checked: _Checked) -> None:
+    """What checkpoints and continuations of a plain image say of the records before them."""
+    done = 0
+    for index, place, record in checked.marks:
+        at = index * _DIGEST
+        follower.add(checked.digests[done:at])
+        header = decode_record_header(record, 0)
+        follower.check(place, header, open_record(memoryview(record), header, None).plain)
+        done = at
+    follower.add(checked.digests[done:])
+
+
 class _Checked(NamedTuple):
+    """What a worker says of a piece; ``marks``: checkpoints and continuations, each with its number
+    in the piece and its place in the stream.
+    """
+
     frames: int
     length: int
     bad: list[int]
-    last_digest: bytes
+    digests: bytes
+    marks: list[tuple[int, int, bytes]]
 
 
 def _check_piece(buffers: Buffers, piece: Piece) -> _Checked:
     """In a worker: compare the digest of each record with its check."""
     bad: list[int] = []
+    digests: list[bytes] = []
+    marks: list[tuple[int, int, bytes]] = []
     data = memoryview(piece.buffer)
-    frames, found, at = 0, b"", 0
+    frames = at = 0
     for end in piece.ends:
         record = data[at:end]
         found = digest(record[: -c.CHECK])
         if found[: c.CHECK] != record[-c.CHECK :]:
             bad.append(piece.offset + at)
         frames += record[4] == RecordType.FRAME
+        if record[4] in MARKS:
+            marks.append((len(digests), piece.offset + at, bytes(record)))
+        digests.append(found)
         at = end
     buffers.give(piece.buffer)
-    return _Checked(frames, at, bad, found)
+    return _Checked(frames, at, bad, b"".join(digests), marks)

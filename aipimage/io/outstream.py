@@ -74,7 +74,7 @@ class FileStream:
         self._files: list[File] = []
         self._starts: list[int] = []
         if storage.exists(path):
-            _check_replaceable(storage, path, split, overwrite)
+            check_replaceable(storage, path, split, overwrite)
         remove_left_parts(storage, path)
         try:
             self._open_part()
@@ -217,7 +217,7 @@ class FileStream:
         close_all(files)
 
 
-def _check_replaceable(storage: Storage, path: str, split: int | None, overwrite: bool) -> None:
+def check_replaceable(storage: Storage, path: str, split: int | None, overwrite: bool) -> None:
     """A file is replaced by one rename; a set of parts cannot be, so it is never overwritten."""
     if not overwrite:
         raise TargetError(f"{path}: is already there; choose another name or ask to overwrite it")

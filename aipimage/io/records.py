@@ -38,6 +38,7 @@ from aipimage.io.codec import (
 from aipimage.io.keys import ChainKeys
 from aipimage.io.numbering import RecordNumbers
 from aipimage.io.outstream import OutStream
+from aipimage.io.running import Running
 
 if TYPE_CHECKING:
     from aipimage._core import Bitmap
@@ -216,6 +217,10 @@ class RecordWriter:
 
     Args:
         page_level: zstd level for pages, ``None`` for an image without compression.
+
+    Attributes:
+        count: records of this run. running: over all records of the stream, for checkpoints and
+            continuations (section 11); ``None`` where others append records too.
     """
 
     def __init__(
@@ -224,25 +229,31 @@ class RecordWriter:
         numbers: RecordNumbers,
         keys: ChainKeys | None,
         page_level: int | None,
+        running: Running | None = None,
     ) -> None:
         self.stream, self.numbers = stream, numbers
         self._page_level = page_level
         self.origin = numbers.origin
         self.builder = RecordBuilder(self.origin, keys.cipher(self.origin) if keys else None)
-        self.count = 0
+        self.count, self.running = 0, running
 
     def write(self, kind: RecordType, plain: BytesLike) -> Reference:
         """Build and append a page, and return the reference to it."""
         level = None if _is_digests(kind, plain) else self._page_level
         out = memoryview(bytearray(self.builder.room(len(plain))))
         record = self.builder.build_into(out, kind, plain, level, self.numbers.claim(kind))
-        return Reference(self.origin, self.append(out[: record.length], 1), *record)
+        offset = self.append(out[: record.length], record.digest)
+        return Reference(self.origin, offset, *record)
 
-    def append(self, data: memoryview, count: int) -> int:
-        """Append ``count`` records that lie one after the other; return where they begin."""
+    def append(self, data: memoryview, digests: bytes) -> int:
+        """Append records that lie one after the other, of these digests, 32 bytes each; return
+        where they begin.
+        """
         offset = self.stream.position
         self.stream.append([data])
-        self.count += count
+        self.count += len(digests) // len(c.ZERO_DIGEST)
+        if self.running is not None:
+            self.running.add(digests)
         return offset
 
 

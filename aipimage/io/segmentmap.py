@@ -16,6 +16,15 @@ class SegmentMap:
         for segment in segments or [Segment(file_id, 0, stream_size, 0)]:
             self._by_origin.setdefault(segment.origin, []).append(segment)
 
+    @property
+    def is_in_order(self) -> bool:
+        """Whether each record lies where it was written: nothing was copied from another file."""
+        return all(
+            segment.origin_start == segment.stream_start
+            for segments in self._by_origin.values()
+            for segment in segments
+        )
+
     def holds(self, origin: bytes) -> bool:
         """Whether this file holds records of an origin."""
         return origin in self._by_origin

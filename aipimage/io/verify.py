@@ -43,6 +43,7 @@ from aipimage.io.gaps import Gaps, Positions
 from aipimage.io.opening import read_key_area
 from aipimage.io.pipeline import executor_for, in_order
 from aipimage.io.progress import ProgressCallback, Reporter
+from aipimage.io.runningcheck import RecordOrder
 from aipimage.io.segmentmap import SegmentMap
 from aipimage.io.trees import split_runs
 from aipimage.io.walk import Walked, walk_records
@@ -149,6 +150,7 @@ class Verifier:
         self._is_sample, self._every, self._known = sample is not None, every, known or {}
         self._reporter = Reporter("verify", image.stored, progress)
         self._covered = Coverage()
+        self._order = RecordOrder(image)
         self._gaps = Gaps(len(image.tables), image.header.frame_sectors)
         for index, origin in self._known.items():
             self._gaps.take(index, origin.gaps)
@@ -186,6 +188,7 @@ class Verifier:
                 self._check(step, f"map of device {device.index}")
             if not self._is_sample:
                 self._check(self._check_rest, "stream")
+                self._check_order()
                 self._check_key_copies()
         finally:
             image.records.on_fetch = None
@@ -210,7 +213,9 @@ class Verifier:
 
     def _saw(self, ref: Reference) -> None:
         if self._image.segments.holds(ref.origin):
-            self._covered.add(self._image.locate(ref), ref.record_length)
+            place = self._image.locate(ref)
+            self._covered.add(place, ref.record_length)
+            self._order.add(place, ref.digest)
             self._bytes += ref.record_length
         else:
             self._foreign_pages = True
@@ -425,9 +430,24 @@ class Verifier:
             for records in walk_records(stream, start, end, image.records.tag):
                 for walked in records:
                     self._bytes += walked.data.nbytes
-                    self._check(
-                        partial(_check_dead, image, walked), f"record at byte {walked.offset}"
-                    )
+                    step = partial(self._check_dead, walked)
+                    self._check(step, f"record at byte {walked.offset}")
+
+    def _check_order(self) -> None:
+        """Checkpoints and continuations, where all records are whole."""
+        if self._damage.is_empty:
+            # The frame tables are read once more.
+            self._image.records.on_fetch = None
+            self._check(self._order.check, "stream")
+
+    def _check_dead(self, walked: Walked) -> None:
+        """A record that nothing refers to: its check, and with keys its tag."""
+        found = verified_record(walked.data)
+        if walked.header.type in set(RecordType):
+            opened = self._image.records.open_unreferenced(walked.data)
+            self._order.add_dead(walked.offset, found, walked.header, opened.plain)
+        else:
+            self._order.add(walked.offset, found)
 
     def _check_key_copies(self) -> None:
         if not self._image.header.suite:
@@ -443,13 +463,6 @@ class Verifier:
                     f"copy {copy} of the key area is damaged; change a password to write it anew"
                 )
             )
-
-
-def _check_dead(image: Image, walked: Walked) -> None:
-    """A record that nothing refers to: its check, and with keys its tag."""
-    verified_record(walked.data)
-    if walked.header.type in set(RecordType):
-        image.records.open_unreferenced(walked.data)
 
 
 def _extents_error(opened: OpenedFrame) -> AipImageError | None:

@@ -335,20 +335,21 @@ def test_class_33_forged_notes_and_frames_that_overlap() -> None:
     partial = bytes(system.files[PARTIAL])
     refused = 0
     for place, length, kind in records_of(partial):
-        if kind != RecordType.CHECKPOINT or length <= 56 + 16:
+        if kind != RecordType.CHECKPOINT or length <= 56 + 56:
             continue
         # Device, count and sector; then the place, the length and the kind of a note.
         for inside, value in (
             (48, 1),
-            (56, 0),
-            (64, 1 << 40),
-            (56, 9 << 48),
-            (72, 2),
+            (96, 0),
+            (104, 1 << 40),
+            (96, 9 << 48),
+            (112, 2),
             (48, 1 << 50),
         ):
             again = MemorySystem(system.snapshot())
             forged = resealed(partial, place, length, inside, value.to_bytes(8, "little"))
-            again.files[PARTIAL] = bytearray(forged)
+            # Without what follows nothing but the checkpoint itself tells.
+            again.files[PARTIAL] = bytearray(forged[: place + length])
             try:
                 run(again, sources, told, "digests", "plain", resume=True)
             except AipImageError:

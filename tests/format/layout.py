@@ -58,9 +58,13 @@ SEAL_DEVICE: Columns = (
 )  # fmt: skip
 SEAL_ORIGIN: Columns = (("origin", 16), ("holder", 16), ("frame_count", 8))
 SEGMENT: Columns = (("origin", 16), ("origin_start", 8), ("length", 8), ("stream_start", 8))
-CHECKPOINT: Columns = (("device", 4), ("count", 4), ("sector", 8))
+CHECKPOINT: Columns = (
+    ("device", 4), ("count", 4), ("sector", 8), ("records", 8), ("running", 32),
+)  # fmt: skip
 NOTE: Columns = (("at", 8), ("sectors", 8), ("kind", 8))
-CONTINUATION: Columns = (("previous", 16), ("length", 8), ("time", 8))
+CONTINUATION: Columns = (
+    ("previous", 16), ("length", 8), ("time", 8), ("records", 8), ("running", 32),
+)  # fmt: skip
 TRAILER: Columns = (
     ("magic", 8), ("major", 2), ("minor", 2), ("reserved", 4), ("stream_length", 8),
 )  # fmt: skip

@@ -97,8 +97,8 @@ SEGMENTS = [
     )
 ]
 NOTES = [(0, 8, Kind.UNUSED), ((1 << 48) + 5, 3, Kind.UNREADABLE)]
-CHECKPOINT = Checkpoint(1, 4096, np.array(NOTES, NOTE_DTYPE))
-CONTINUATION = Continuation(some_id(1), 70_000, 1_700_000_000_000_000)
+CHECKPOINT = Checkpoint(1, 4096, np.array(NOTES, NOTE_DTYPE), 77, digest(b"running"))
+CONTINUATION = Continuation(some_id(1), 70_000, 1_700_000_000_000_000, 78, digest(b"going on"))
 TRAILER = Trailer(
     STREAM, ref(1, STREAM - 700), some_id(1), some_id(2), digest(b"header"), ref(2, STREAM - 1100)
 )

@@ -161,7 +161,9 @@ def checkpoints(draw: Draw) -> Checkpoint:
         kind = draw(st.sampled_from((Kind.UNUSED, Kind.ZERO, Kind.UNREADABLE)))
         rows.append((device << 48 | start, sectors, kind))
     device, sector = draw(st.integers(0, c.DEVICES_MAX - 1)), draw(st.integers(0, 1 << 48))
-    return Checkpoint(device, sector, np.array(rows, NOTE_DTYPE))
+    records = draw(st.integers(1, c.STREAM_MAX))
+    running = draw(st.binary(min_size=32, max_size=32))
+    return Checkpoint(device, sector, np.array(rows, NOTE_DTYPE), records, running)
 
 
 @st.composite

@@ -215,6 +215,8 @@ BOUNDS: list[tuple[str, str, dict[str, int], list[int], list[int]]] = [
     ("checkpoint", "notes[0].sectors", {}, [1, 1 << 48], [0, (1 << 48) + 1, (1 << 64) - 1]),
     ("continuation", "length", {}, [1, (1 << 63) - 1], [0, 1 << 63, (1 << 64) - 1]),
     ("continuation", "previous", {}, [1], [0]),
+    ("checkpoint", "records", {}, [1, (1 << 63) - 1], [0, 1 << 63, (1 << 64) - 1]),
+    ("continuation", "records", {}, [1, (1 << 63) - 1], [0, 1 << 63, (1 << 64) - 1]),
     ("trailer_bare", "stream_length", {}, [1 << 20, (1 << 63) - 1], [0, 256, 1 << 63]),
     ("part_header", "number", {}, [1, 65_536], [0, 65_537]),
     ("part_header", "start", {}, [0, (1 << 63) - 1], [1 << 63]),

@@ -120,12 +120,18 @@ def test_checkpoint(checkpoint: Checkpoint) -> None:
     assert encoded == encode_checkpoint(checkpoint)
     found = decode_checkpoint(encoded)
     assert found[:2] == checkpoint[:2]
+    assert found[3:] == checkpoint[3:]
     np.testing.assert_array_equal(found.notes, checkpoint.notes)
 
 
-@given(own.ids(), st.integers(1, c.STREAM_MAX), st.integers(-(1 << 63), (1 << 63) - 1))
-def test_continuation(previous: bytes, length: int, time: int) -> None:
-    continuation = Continuation(previous, length, time)
+@given(
+    own.ids(), st.integers(1, c.STREAM_MAX), st.integers(-(1 << 63), (1 << 63) - 1),
+    st.integers(1, c.STREAM_MAX), st.binary(min_size=32, max_size=32),
+)  # fmt: skip
+def test_continuation(
+    previous: bytes, length: int, time: int, records: int, running: bytes
+) -> None:
+    continuation = Continuation(previous, length, time, records, running)
     assert decode_continuation(encode_continuation(continuation)) == continuation
 
 

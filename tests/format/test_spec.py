@@ -325,15 +325,15 @@ PROSE: list[tuple[str, Columns]] = [
 
 def test_layout_of_a_continuation() -> None:
     """Told in a sentence, too, with a signed time."""
-    assert re.search(
-        r"id `previous` origin, u64 `length`: .*?, i64 `time`", sections()["11"], re.DOTALL
-    )
+    first = r"id `previous` origin, u64 `length`: .*?, i64 `time`, "
+    last = r"u64 `records` and 32 bytes `running`"
+    assert re.search(first + last, sections()["11"], re.DOTALL)
 
 
 @pytest.mark.parametrize(("section", "columns"), PROSE)
 def test_layout_told_in_a_sentence(section: str, columns: Columns) -> None:
     """The types and names stand in this order; a digest is named by its type."""
-    types = {1: "u8", 2: "u16", 4: "u32", 8: "u64", 16: "id"}
+    types = {1: "u8", 2: "u16", 4: "u32", 8: "u64", 16: "id", 32: "32 bytes"}
     words: list[str] = []
     for name, size in columns:
         if name in ("reserved", "digest"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from blake3 import blake3
@@ -130,3 +130,66 @@ def digests_by_content(content: bytes) -> bytes:
     content += bytes(-len(content) % c.BLOCK)
     blocks = [content[at : at + c.BLOCK] for at in range(0, len(content), c.BLOCK)]
     return b"".join(blake3(each).digest(16) if any(each) else bytes(16) for each in blocks)
+
+
+def records_of(files: Mapping[str, bytes], start: int) -> list[tuple[int, int, int]]:
+    """(offset, end, type) of each record of a partial image, from stream offset ``start`` on."""
+    stream = stream_of(files)
+    found, at = [], start
+    while stream[at : at + 4] == b"AIVR":
+        end = at + 56 + int.from_bytes(stream[at + 8 : at + 12], "little")
+        if end > len(stream):
+            break
+        found.append((at, end, stream[at + 4]))
+        at = end
+    return found
+
+
+def start_of(files: Mapping[str, bytes]) -> int:
+    """Where the records begin: behind the core and the key areas."""
+    stream = stream_of(files)
+    return int.from_bytes(stream[12:16], "little") + stream[77] * 4096
+
+
+def parts_of(files: Mapping[str, bytes]) -> list[str]:
+    """The partial files of an image, in order."""
+    names = [name for name in files if name.startswith(PATH) and name.endswith(".partial")]
+    return sorted(names, key=lambda name: (name != PARTIAL, name))
+
+
+def stream_of(files: Mapping[str, bytes]) -> bytes:
+    """What lies in the partial files, without the frames of parts."""
+    names = parts_of(files)
+    if files[names[0]][:8] != b"AIVPART1":
+        return files[names[0]]
+    pieces = []
+    for name in names:
+        ends = 128 if name != names[-1] else 0
+        pieces.append(files[name][128 : len(files[name]) - ends])
+    return b"".join(pieces)
+
+
+def with_stream(files: Mapping[str, bytes], stream: bytes) -> dict[str, bytes]:
+    """The files with another stream in them; of parts the rest of those behind is removed."""
+    names = parts_of(files)
+    other = {name: data for name, data in files.items() if name not in names}
+    if files[names[0]][:8] != b"AIVPART1":
+        return {**other, names[0]: stream}
+    for name in names:
+        room = len(files[names[0]]) - 256
+        piece, stream = stream[:room], stream[room:]
+        if not piece:
+            break
+        # A part that is full has its footer.
+        footer = files[name][-128:] if len(piece) == room and name != names[-1] else b""
+        other[name] = files[name][:128] + piece + footer
+    return other
+
+
+def cuts_of(files: Mapping[str, bytes], step: int = 1) -> Iterator[int]:
+    """Stream offsets: each end of a record and places within it; all around checkpoints."""
+    for index, (at, end, kind) in enumerate(records_of(files, start_of(files))):
+        if kind in (7, 8):
+            yield from (at, at + 1, at + 40, end - 1, end, end + 1)
+        elif index % step == 0:
+            yield from (at, at + 39, (at + end) // 2, end - 1)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from aipimage.errors import AipImageError
+from aipimage.errors import AipImageError, RequestError
 from aipimage.io import passwords
 from aipimage.io.create import create_image
 from aipimage.io.splitting import join_image, split_image
@@ -176,18 +176,27 @@ def test_class_59_resume_after_a_crash_at_any_point(tmp_path: Path, name: str) -
 
 
 def test_class_59_a_crash_of_the_resuming_run(tmp_path: Path) -> None:
-    """A second run dies too: at any point of it, a third one still makes the image."""
+    """A second run dies too: at any point of it, a third one still makes the image, or says that
+    it only lacks its name.
+    """
     _interrupted(tmp_path, "plain", 2)
     recorder = RecordingSystemCalls(tmp_path)
     again = options("plain", checkpoint_bytes=1, resume=True)
     create_image(str(tmp_path / NAME), sources(CONTENTS), again, None, Storage(recorder))
-    path = f"{ROOT}/{NAME}"
+    path, finished = f"{ROOT}/{NAME}", 0
     for state, system in states(recorder):
         if path in system.files:
             assert contents_of(system, None, path) == CONTENTS, state.label
             continue
-        create_image(path, sources(CONTENTS), again, None, Storage(system))
+        left = system.snapshot()
+        try:
+            create_image(path, sources(CONTENTS), again, None, Storage(system))
+        except RequestError as error:
+            finished += "is a finished image" in str(error)
+            assert system.snapshot() == left, state.label
+            system.files[path] = system.files.pop(f"{path}.partial")
         assert_whole(system.snapshot(), CONTENTS, None, path)
+    assert finished
 
 
 def _interrupted(directory: Path, name: str, after: int) -> None:

@@ -19,7 +19,7 @@ import pytest
 from blake3 import blake3
 
 from aipimage import verify_keyless
-from aipimage.errors import AipImageError, CancelledError, PasswordError, RequestError
+from aipimage.errors import AipImageError, CancelledError, PasswordError, RequestError, TargetError
 from aipimage.format.constants import RecordType
 from aipimage.io import progress
 from aipimage.io.create import CreateOptions, CreateResult, create_image
@@ -150,12 +150,18 @@ def test_class_60_stopped_by_each_failing_write(name: str) -> None:
         try:
             resume(system, name)
         except AipImageError as error:
+            assert system.snapshot() == left
             refused.append((str(fault), str(error), left))
             continue
         assert_whole(system.snapshot(), CONTENTS, password_of(name))
-    # Parts that have their final names already are not replaced; there is no other refusal.
+    # An image that only lacks its name is never touched, and parts that have their final names
+    # already are not replaced; there is no other refusal.
     for fault, error, left in refused:
-        assert [path for path in left if not path.endswith(".partial")], f"{fault}: {error}"
+        if "is a finished image" in error:
+            named = {path.removesuffix(".partial"): data for path, data in left.items()}
+            assert_whole(named, CONTENTS, password_of(name))
+        else:
+            assert [path for path in left if not path.endswith(".partial")], f"{fault}: {error}"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -289,7 +295,7 @@ def test_class_33_a_source_that_changed_is_refused(name: str, change: dict[str, 
     system = MemorySystem(left)
     with pytest.raises(RequestError):
         run(system, begun(name, resume=True), _changed(**change))
-    assert PATH not in system.files
+    assert system.snapshot() == left
 
 
 def test_class_33_other_sources_are_refused() -> None:
@@ -308,6 +314,11 @@ def test_class_33_other_sources_are_refused() -> None:
         ("aes", {"encrypt": None, "password": None}),
         ("plain", {"encrypt": "aes-256", "password": "new"}),
         ("aes", {"split": 16_384}),
+        ("aes", {"compress": "none"}),
+        ("plain", {"compress": "zstd:3"}),
+        ("plain", {"block_digests": False}),
+        ("plain", {"frame_shift": 13}),
+        ("split", {"stripe_shift": 21}),
         ("split", {"split": 20_000}),
         ("split", {"split": None}),
     ],
@@ -315,10 +326,27 @@ def test_class_33_other_sources_are_refused() -> None:
 def test_other_options_are_refused(name: str, changes: dict[str, Any]) -> None:
     left = left_by(name)
     system = MemorySystem(left)
-    expected = PasswordError if "split" not in changes else RequestError
-    with pytest.raises(expected):
+    expected = PasswordError if {"encrypt", "password"} & set(changes) else RequestError
+    with pytest.raises(expected, match=PARTIAL if expected is RequestError else None):
         resume(system, name, **changes)
     assert system.snapshot() == left, "a refusal changes nothing"
+
+
+@pytest.mark.parametrize("changes", [{"compress": "zstd:9"}, {"comment": "x"}, {"threads": 2}])
+def test_options_that_may_differ(changes: dict[str, Any]) -> None:
+    system = MemorySystem(left_by("aes"))
+    assert resume(system, "aes", **changes).resumed
+    assert_whole(system.snapshot(), CONTENTS, password_of("aes"))
+
+
+def test_a_target_that_is_there_is_refused_at_once() -> None:
+    left = {**left_by("plain"), PATH: b"something"}
+    system = MemorySystem(left)
+    with pytest.raises(TargetError, match="already there"):
+        resume(system, "plain")
+    assert system.snapshot() == left
+    assert resume(system, "plain", overwrite=True).resumed
+    assert_whole(system.snapshot(), CONTENTS)
 
 
 # Forged state
@@ -330,7 +358,7 @@ def _outcome(files: Mapping[str, bytes], name: str) -> tuple[str, MemorySystem]:
         try:
             resume(system, name)
         except AipImageError:
-            assert PATH not in system.files
+            assert system.snapshot() == dict(files), "a refusal changes nothing"
             return "refused", system
         assert contents_of(system, password_of(name)) == CONTENTS
         # A damaged copy of the key area is kept, and told by verification.
@@ -395,8 +423,14 @@ def forgeries(data: bytes) -> Iterator[tuple[str, bytes]]:
         if kind not in chosen or seen[kind] > 2:
             continue
         inside = {
-            RecordType.CHECKPOINT: [("device", 40, 4), ("count", 44, 4), ("sector", 48, 8)],
-            RecordType.CONTINUATION: [("previous", 40, 16), ("length", 56, 8)],
+            RecordType.CHECKPOINT: [
+                ("device", 40, 4),
+                ("count", 44, 4),
+                ("sector", 48, 8),
+                ("records", 56, 8),
+                ("running", 64, 8),
+            ],
+            RecordType.CONTINUATION: [("previous", 40, 16), ("length", 56, 8), ("records", 72, 8)],
             RecordType.FRAME: [("at", length - 28, 8), ("sectors", length - 20, 4)],
             RecordType.DIGEST_LEAF: [("first", 40, 8), ("count", 48, 4)],
             RecordType.METADATA: [("text", 40, 1), ("middle", 40 + length // 2, 1)],

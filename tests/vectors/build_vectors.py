@@ -71,8 +71,8 @@ def good() -> Iterator[Vector]:
         "aes-128": {"suite": 1},
         "authenticated": {"suite": 3, "zstd": True},
         "digests": {"digests": True},
-        "resumed": {"digests": True, "resume_after": 4, "zstd": True},
-        "resumed-aes-256": {"suite": 2, "resume_after": 4},
+        "resumed": {"digests": True, "resume_after": 5, "zstd": True},
+        "resumed-aes-256": {"suite": 2, "resume_after": 5},
         "unreadable": {"unreadable": (0, 0, 8)},
     }
     for name, arguments in kinds.items():

@@ -9,9 +9,10 @@ from __future__ import annotations
 import hmac
 import json
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import groupby
 
 import zstandard
 from blake3 import blake3
@@ -78,6 +79,8 @@ class Writer:
         self.frames: dict[bytes, list[bytes]] = {self.file_id: []}
         self.origin_ids, self.starts = [self.file_id], [0]
         self.pages: list[bytes] = []
+        self.stripe, self.open_stripe = 1 << (recipe.stripe_shift - 9), -1
+        self.leaves: dict[tuple[int, int], bytes] = {}
 
     def random(self, length: int) -> bytes:
         """Bytes in place of random ones."""
@@ -121,7 +124,7 @@ class Writer:
             key = hkdf(self.chain_key, self.file_id, info)
             mac = self.changed("mac", hmac.digest(key, body, sha256))
         core = body + mac + h(body + mac)
-        self.header_digest = core[-32:]
+        self.header_digest = self.running = core[-32:]
         self.stream += core
         if sealed:
             self.stream += self.key_area() * 2
@@ -167,6 +170,7 @@ class Writer:
         offset = len(self.stream)
         self.stream += whole + h(whole)[:16]
         self.records += 1
+        self.running = h(self.running + h(whole))
         return struct.pack("<16sQII32s", self.origin, offset, len(whole) + 16, len(plain), h(whole))
 
     def sealed(self, header: bytes, inside: bytes) -> bytes:
@@ -190,14 +194,33 @@ class Writer:
         kept = [n for n in range(len(content) // 512) if any(content[512 * n : 512 * n + 512])]
         size = (1 << self.recipe.frame_shift) // 512
         positions: dict[int, tuple[bytes, int]] = {}
-        for at in range(0, len(kept), size):
-            sectors = kept[at : at + size]
+        for sectors in self.portions(kept, size):
+            if sectors[0] // self.stripe != self.open_stripe:
+                self.end_stripe(number)
+                self.open_stripe = sectors[0] // self.stripe
             if self.recipe.resume_after == sum(map(len, self.frames.values())):
                 self.resume(number, sectors[0])
             position = len(self.frames[self.origin]) * size
             self.frame(number, sectors, content)
             positions |= {s: (self.origin, position + i) for i, s in enumerate(sectors)}
+        self.end_stripe(number)
         return self.extents(number, len(content) // 512, positions)
+
+    def portions(self, kept: list[int], size: int) -> Iterator[list[int]]:
+        """The sectors of each frame; with checkpoints none has sectors of two stripes."""
+        if self.recipe.resume_after is None:
+            stripes = [kept]
+        else:
+            stripes = [list(group) for _, group in groupby(kept, lambda s: s // self.stripe)]
+        for stripe in stripes:
+            yield from (stripe[at : at + size] for at in range(0, len(stripe), size))
+
+    def end_stripe(self, device: int) -> None:
+        """With checkpoints a leaf of block digests stands behind the frames of its stripe."""
+        r, stripe, self.open_stripe = self.recipe, self.open_stripe, -1
+        if r.resume_after is not None and r.digests and stripe >= 0:
+            leaf = self.digest_leaves(device)[stripe * self.stripe // 128]
+            self.leaves[device, stripe * self.stripe // 128] = self.record(DIGESTS, leaf)
 
     def padded(self, number: int) -> bytes:
         """Whole sectors, without what could not be read."""
@@ -293,19 +316,26 @@ class Writer:
         ]
         return self.record(MAP, head + b"".join([*origins, *columns, *refs]), name=f"map {level}")
 
-    def digest_tree(self, device: int) -> bytes:
-        """Section 8."""
+    def digest_leaves(self, device: int) -> dict[int, bytes]:
+        """Section 8, by the first block."""
         content = self.padded(device)
         content += bytes(-len(content) % 65_536)
         blocks = [content[at : at + 65_536] for at in range(0, len(content), 65_536)]
         digests = [h(block)[:16] if any(block) else bytes(16) for block in blocks]
         step = 1 << (self.recipe.stripe_shift - 16)
-        leaves = []
+        leaves = {}
         for first in range(0, len(digests), step):
             leaf = b"".join(digests[first : first + step])
             if any(leaf):
-                head = struct.pack("<QII", first, len(leaf) // 16, 0)
-                leaves.append((first, self.record(DIGESTS, head + leaf)))
+                leaves[first] = struct.pack("<QII", first, len(leaf) // 16, 0) + leaf
+        return leaves
+
+    def digest_tree(self, device: int) -> bytes:
+        """Section 8."""
+        leaves = [
+            (first, self.leaves.get((device, first)) or self.record(DIGESTS, leaf))
+            for first, leaf in self.digest_leaves(device).items()
+        ]
         if len(leaves) < 2:
             return leaves[0][1] if leaves else NONE
         entries = b"".join(struct.pack("<Q", key) + ref for key, ref in leaves)
@@ -315,15 +345,18 @@ class Writer:
 
     def resume(self, device: int, sector: int) -> None:
         """A checkpoint, and the run that goes on from it."""
-        stripe = self.span(0)
-        at = sector - sector % stripe
-        self.record(CHECKPOINT, struct.pack("<IIQ", device, 0, at), name="checkpoint")
+        at = sector - sector % self.stripe
+        point = struct.pack("<IIQQ32s", device, 0, at, self.records, self.running)
+        self.record(CHECKPOINT, point, name="checkpoint")
         previous, self.origin = self.origin, self.random(16)
         self.numbers = dict.fromkeys(range(1, 11), 0)
         self.frames[self.origin] = []
         self.origin_ids.append(self.origin)
         self.starts.append(len(self.stream))
-        body = struct.pack("<16sQq", previous, len(self.stream), 1_700_000_100_000_000)
+        body = struct.pack(
+            "<16sQqQ32s", previous, len(self.stream), 1_700_000_100_000_000, self.records,
+            self.running,
+        )  # fmt: skip
         self.record(CONTINUATION, body, name="continuation")
 
     def segments(self) -> bytes:

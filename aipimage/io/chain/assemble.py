@@ -28,6 +28,7 @@ from aipimage.io.imagewriter import ImageWriter, PlaceInChain
 from aipimage.io.keys import ChainKeys
 from aipimage.io.numbering import RecordNumbers
 from aipimage.io.outstream import OutStream
+from aipimage.io.running import Running
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -101,14 +102,19 @@ class Assembly:
         self.writer.write_header(key_area)
         self._own_from = self.stream.position
 
-    def go_on(self, previous: bytes) -> None:
+    def go_on(self, previous: bytes, kept: Running) -> None:
         """Write the continuation that begins this run behind that of origin ``previous``.
 
         The earlier run may have written own records before it ended, so that its numbers must not
         be used again (sections 4.6 and 11).
+
+        Args:
+            kept: over all records that the stream has.
         """
-        body = encode_continuation(Continuation(previous, self.stream.position, entropy.now_us()))
-        self.records.write(RecordType.CONTINUATION, body)
+        record = Continuation(
+            previous, self.stream.position, entropy.now_us(), kept.records, kept.value
+        )
+        self.records.write(RecordType.CONTINUATION, encode_continuation(record))
 
     def copy(self, spans: Sequence[tuple[bytes, int, int]], data: Buffer, count: int) -> None:
         """Append ``count`` whole records as they are.

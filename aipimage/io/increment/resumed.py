@@ -7,11 +7,9 @@ they name are not in the file yet, so those blocks are read from the source agai
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise
 
 import numpy as np
 
-from aipimage.errors import FormatError
 from aipimage.extents import EXTENT_DTYPE, SECTOR, Kind
 from aipimage.format import constants as c
 from aipimage.format.layers import DIGEST_DTYPE, Digests
@@ -37,7 +35,7 @@ class Replay:
 
     def __init__(self, state: ResumedState, sources: list[BlockSource]) -> None:
         self._state, self._sources = state, sources
-        self._frames = state.frames(sources)
+        self._frames = state.frames()
         self._waiting: tuple[Walked, int, FrameExtents] | None = None
         self.changed = 0
 
@@ -47,12 +45,9 @@ class Replay:
         self.changed = 0
         rows = sorted([*self._frame_rows(number), *self._note_rows(number)])
         if number > checkpoint.device:
-            if rows:
-                raise FormatError("a partial image names sectors behind its checkpoint")
             return 0
         if rows:
-            last = checkpoint.sector if number == checkpoint.device else update.sectors
-            self._map(update, rows, last)
+            self._map(update, rows)
             self._digest_again(update, source, rows)
         return checkpoint.sector * SECTOR if number == checkpoint.device else source.size
 
@@ -75,11 +70,7 @@ class Replay:
         for sector, sectors, kind in self._state.notes_of(number):
             yield sector, sectors, 0, 0, kind
 
-    def _map(self, update: DeviceUpdate, rows: list[_Row], last: int) -> None:
-        if any(a[0] + a[1] > b[0] for a, b in pairwise(rows)):
-            raise FormatError("a partial image names a sector twice")
-        if rows[-1][0] + rows[-1][1] > last:
-            raise FormatError("a partial image names sectors behind its checkpoint")
+    def _map(self, update: DeviceUpdate, rows: list[_Row]) -> None:
         extents = np.array([(row[1], row[2], row[3], row[4]) for row in rows], EXTENT_DTYPE)
         update.replace_extents([row[0] for row in rows], extents)
         self.changed = sum(row[1] for row in rows if row[4] != Kind.UNUSED) * SECTOR

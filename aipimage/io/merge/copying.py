@@ -28,6 +28,7 @@ from aipimage.io.merge.run import Member
 from aipimage.io.partial import PartialStream
 from aipimage.io.pipeline import executor_for, in_order
 from aipimage.io.records import RecordReader
+from aipimage.io.running import Running
 from aipimage.io.walk import hop
 
 BATCH = 2 << 20
@@ -41,14 +42,19 @@ class Batch:
 
     Attributes:
         spans: (stream offset, length) of what lies in ``buffer``, one after the other.
-        length: bytes of it. count: records, once they are verified.
+        length: bytes of it. digests: of the records, 32 bytes each, once they are verified.
     """
 
     member: Member
     buffer: bytearray
     spans: list[tuple[int, int]] = field(default_factory=list)
     length: int = 0
-    count: int = 0
+    digests: bytes = b""
+
+    @property
+    def count(self) -> int:
+        """Records, once they are verified."""
+        return len(self.digests) // len(c.ZERO_DIGEST)
 
     @property
     def data(self) -> memoryview:
@@ -115,31 +121,31 @@ def _batches(member: Member, ranges: Ranges, buffers: Buffers) -> Iterator[Batch
 
 def _verified(batch: Batch) -> Batch:
     """In a worker: compare every record with its check."""
-    data, at = batch.data, 0
+    data, at, digests = batch.data, 0, []
     for start, length in batch.spans:
         end = at + length
         while at < end:
             place = start + length - (end - at)
             try:
-                at = _verified_end(data, at, end)
+                at, found = _verified_end(data, at, end)
             except IntegrityError as error:
                 raise IntegrityError(
                     f"{batch.member.path}: at byte {place}: {error}; nothing was removed"
                 ) from error
-            batch.count += 1
+            digests.append(found)
+    batch.digests = b"".join(digests)
     return batch
 
 
-def _verified_end(data: memoryview, at: int, end: int) -> int:
-    """Verify the record at ``at`` and return where it ends."""
+def _verified_end(data: memoryview, at: int, end: int) -> tuple[int, bytes]:
+    """Verify the record at ``at`` and return where it ends, and its digest."""
     if end - at < record_length(1):
         raise IntegrityError("no record stands where one must be")
     magic, body = _FRAMING.unpack_from(data, at)
     behind = at + record_length(body)
     if magic != c.RECORD_MAGIC or body > c.BODY_MAX or behind > end:
         raise IntegrityError("no record stands where one must be")
-    verified_record(data[at:behind])
-    return behind
+    return behind, verified_record(data[at:behind])
 
 
 class Kept:
@@ -149,12 +155,13 @@ class Kept:
     left anything.
 
     Attributes:
-        position: up to where the partial file is kept. placed, count: of the records in there.
+        position: up to where the partial file is kept. placed, running: of the records in there.
         previous: the last run that wrote to it.
     """
 
     def __init__(self, stream: PartialStream, header: Header, keys: ChainKeys | None) -> None:
-        self.stream, self.placed, self.count = stream, Placed(), 0
+        self.stream, self.placed = stream, Placed()
+        self.running = Running(header.header_digest)
         self.position, self.previous = header.records_start, header.file_id
         self._reader = RecordReader(_no_references, keys)
 
@@ -171,18 +178,21 @@ class Kept:
             self.placed.add(origin, address, length, at)
             at += length
         self.position = at
-        self.count += batch.count
+        self.running.add(batch.digests)
         return True
 
     def _pass_continuations(self) -> None:
         """Go over what earlier resumed runs began with."""
-        while (length := self._continuation()) is not None:
+        while (found := self._continuation()) is not None:
+            length, digest = found
             self.placed.add(self.previous, self.position, length, self.position)
             self.position += length
-            self.count += 1
+            self.running.add(digest)
 
-    def _continuation(self) -> int | None:
-        """The length of the continuation at the current position, if a valid one stands there."""
+    def _continuation(self) -> tuple[int, bytes] | None:
+        """Length and digest of the continuation at the current position, if one stands there that
+        binds what is before it.
+        """
         stream, at = self.stream, self.position
         try:
             head = bytes(stream.pread(min(c.RECORD_HEADER, stream.size - at), at))
@@ -190,14 +200,15 @@ class Kept:
             if header.type != RecordType.CONTINUATION:
                 return None
             data = memoryview(stream.pread(header.record_length, at))
-            verified_record(data)
+            digest = verified_record(data)
             found = decode_continuation(self._reader.open_unreferenced(data).plain)
+            self.running.check(found)
         except AipImageError:
             return None
         if (found.previous, found.length) != (self.previous, at):
             return None
         self.previous = header.origin
-        return header.record_length
+        return header.record_length, digest
 
 
 def _no_references(origin: bytes, offset: int, length: int) -> bytearray:

@@ -224,8 +224,8 @@ class _Merge:
             self._assembly = Assembly(
                 self._stream, header, self._run.keys, RecordNumbers(), kept.placed
             )
-            self._assembly.copied = kept.count
-            self._assembly.go_on(kept.previous)
+            self._assembly.copied = kept.running.records
+            self._assembly.go_on(kept.previous, kept.running)
         return self._assembly
 
     def _reopen(self, wanted: Header, area: KeyArea | None) -> Kept | None:

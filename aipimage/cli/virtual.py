@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -13,8 +13,6 @@ from aipimage import BlockSource
 from aipimage.cli.evidence import is_file_or_device
 from aipimage.cli.output import Report, aligned, human_size, printable
 from aipimage.cli.volumes import disk_lines, disk_values
-from aipimage.io.containers import container_in, container_warning
-from aipimage.io.sources import open_source
 
 if TYPE_CHECKING:
     from aipimage.vmdk.source import VmdkSource
@@ -52,15 +50,15 @@ def opened_sources(
     with the stack.
 
     Returns:
-        The sources, and sentences on what is not as it should be: in a virtual disk, around the
-        disks of an appliance, and with a raw disk that begins like something else.
+        The sources, and sentences on what is not as it should be: in a virtual disk, and
+        around the disks of an appliance.
 
     Raises:
         AipImageError: as opening a virtual disk does, or the target is a file of one.
     """
     virtual = source_format is None and any(path.lower().endswith(_VIRTUAL) for path in paths)
     if source_format in (None, "raw") and not virtual:
-        return list(paths), [text for path in paths for text in raw_warnings(path)]
+        return list(paths), []
     # Few images are made of virtual disks, and all would wait for the import.
     from aipimage.vmdk.converting.formats import format_of_source
     from aipimage.vmdk.converting.sources import files_of, open_appliance, open_disk, refuse_file
@@ -77,7 +75,6 @@ def opened_sources(
             continue
         if kind != "vmdk":
             found.append(path)
-            warnings += raw_warnings(path)
             continue
         disk = open_disk(
             path, by_name=source_format is None, search=search, allow_outside=allow_outside
@@ -87,20 +84,6 @@ def opened_sources(
         found.append(disk)
         warnings += disk.warnings
     return found, warnings
-
-
-def raw_warnings(path: str) -> list[str]:
-    """A sentence where a raw disk begins like a container of disks; what cannot be read is left to
-    whoever reads it all.
-    """
-    if not is_file_or_device(path):
-        return []
-    try:
-        with closing(open_source(path)) as source:
-            found = container_in(source)
-    except aipimage.AipImageError:
-        return []
-    return [] if found is None else [container_warning(path, found)]
 
 
 def is_virtual(path: str) -> bool:

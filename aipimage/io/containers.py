@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from aipimage.errors import SourceError
 from aipimage.format.constants import HEADER_MAGIC, PART_MAGIC
-from aipimage.io.sources import BlockSource
+from aipimage.io.sources import BinaryFileSource, BlockSource, DeviceSource, FileSource
 
 HEAD = 4096
 """Bytes of a file's beginning that are looked at."""
@@ -23,6 +24,7 @@ class Container:
 
     Attributes:
         name: with its article. advice: what to do, without a name of a file.
+        where: ``begins``, or ``ends`` for what is known by its last bytes.
         is_compressed: it has to be unpacked before anything can be known. is_archive: a tar.
     """
 
@@ -30,6 +32,7 @@ class Container:
     advice: str
     is_compressed: bool = False
     is_archive: bool = False
+    where: str = "begins"
 
 
 _QEMU = (
@@ -46,6 +49,10 @@ def _packed(name: str, program: str) -> Container:
 
 _QCOW = Container("a qcow2 disk", _QEMU)
 _VHD = Container("a VHD disk", _QEMU)
+_VHD_FIXED = Container(
+    "a VHD disk of fixed size", "convert it first (qemu-img convert -f vpc -O raw)", where="ends"
+)
+_DMG = Container("a DMG disk", "convert it first (dmg2img, or hdiutil convert)", where="ends")
 _E01 = Container("an E01 image (EWF)", _EWF)
 _VMDK = Container("a VMDK disk", "name it .vmdk, or say so (--source-format vmdk)")
 _EXTENT = Container("a VMDK extent", "give the small .vmdk file with its descriptor")
@@ -114,31 +121,49 @@ def container_of(head: bytes, tail: bytes) -> Container | None:
         return _AFF4 if is_aff4 else _ZIP
     if head[:3] == b"BZh" and head[4:10] in (b"1AY&SY", b"\x17rE8P\x90"):
         return _packed("a bzip2 file", "bunzip2")
-    plain = head[:512].removeprefix(b"\xef\xbb\xbf").lower().translate(None, b" \t\r\n\0\xff\xfe")
-    if plain.startswith(_FIRST_LINE):
+    plain = head[:512].removeprefix(b"\xef\xbb\xbf").translate(None, b" \t\r\n\0\xff\xfe")
+    if plain.lower().startswith(_FIRST_LINE):
         return _VMDK
     if head[257:262] == b"ustar":
-        first = head[:100].split(b"\0", 1)[0].lower()
-        return _OVA if first.endswith((b".ovf", b".ova")) else _TAR
+        return _OVA if _has_descriptor(head[:HEAD]) else _TAR
     if tail[-512:-508] == b"koly":
-        return Container("a DMG disk", "convert it first (dmg2img, or hdiutil convert)")
+        return _DMG
     if tail[-512:-504] == b"conectix" or tail[-511:-503] == b"conectix":
-        return _VHD
+        return _VHD_FIXED
     return None
 
 
+def _has_descriptor(head: bytes) -> bool:
+    """Whether one of the first headers of a tar is that of an appliance's descriptor."""
+    headers = [at for at in range(0, len(head), 512) if head[at + 257 : at + 262] == b"ustar"]
+    names = (head[at : at + 100].split(b"\0", 1)[0].lower() for at in headers)
+    return any(name.endswith(b".ovf") for name in names)
+
+
 def container_in(source: BlockSource) -> Container | None:
-    """Return what the bytes of a source begin or end like; errors are those of reading it."""
+    """Return what the bytes of a source begin or end like; ``None`` also where they cannot be read,
+    which whoever reads all of it finds out.
+    """
     head = bytearray(min(HEAD, source.size))
     tail = bytearray(min(TAIL, source.size))
-    source.read_into(head, 0)
-    source.read_into(tail, source.size - len(tail))
+    try:
+        source.read_into(head, 0)
+        source.read_into(tail, source.size - len(tail))
+    except SourceError:
+        return None
     return container_of(bytes(head), bytes(tail))
 
 
-def container_warning(name: str, found: Container) -> str:
-    """The sentence on a file that is read as a raw disk all the same."""
+def container_warning(source: BlockSource) -> str | None:
+    """Return a sentence where a file or device that is read as a raw disk begins like something
+    else; ``None`` for other sources, whose bytes are those of a disk.
+    """
+    if not isinstance(source, (FileSource, DeviceSource, BinaryFileSource)):
+        return None
+    found = container_in(source)
+    if found is None:
+        return None
     return (
-        f"{name}: begins like {found.name} and is taken as plain bytes, as its name says; if it is "
-        f"one, {found.advice}"
+        f"{source.name}: {found.where} like {found.name} and is taken as plain bytes; "
+        f"if it is one, {found.advice}"
     )

@@ -10,6 +10,7 @@ import numpy as np
 
 from aipimage.errors import FormatError, LimitError, RequestError
 from aipimage.io.changes.byteranges import difference, joined
+from aipimage.io.containers import container_warning
 from aipimage.io.freespace import FreeSpace, MappedFree, NoFreeSpace, RangesFree
 from aipimage.io.sources import BlockSource
 from aipimage.io.usedsource import UsedSource
@@ -163,7 +164,7 @@ class Preparation:
         chosen = self.volumes[number] if self.volumes is not None else None
         if chosen is not None:
             _check_chosen(source.name, found, chosen)
-        warnings = _warnings(found, chosen)
+        warnings = [*_container(source), *_warnings(found, chosen)]
         known = found.table.partitions or any(each.filesystem for each in found.volumes)
         if not known and not warnings:
             return source
@@ -219,6 +220,12 @@ def _ranges(volumes: Sequence[Volume]) -> Any:
     return joined(np.array(rows, np.uint64).reshape(-1, 2))
 
 
+def _container(source: BlockSource) -> list[str]:
+    """What a user should know first: that it may be no raw disk at all."""
+    text = container_warning(source)
+    return [] if text is None else [text]
+
+
 def _warnings(found: DiskSurvey, chosen: Sequence[int] | None) -> list[str]:
     """What a user should know: tables that are not whole, and volumes taken whole out of doubt."""
     expected = {parser.whole_because for parser in parsers()}
@@ -272,5 +279,5 @@ def disk_info(source: BlockSource) -> DiskInfo:
     volumes = tuple(volume_info(0, volume) for volume in found.volumes)
     return DiskInfo(
         found.name, found.size, found.sector_size, table.scheme, table.signature,
-        table.disk_guid, volumes, tuple(_warnings(found, None)),
+        table.disk_guid, volumes, (*_container(source), *_warnings(found, None)),
     )  # fmt: skip

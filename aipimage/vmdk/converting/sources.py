@@ -10,7 +10,7 @@ from typing import Self
 
 from aipimage.errors import AipImageError, FormatError, RequestError
 from aipimage.io.chain.members import peek_header
-from aipimage.io.containers import container_in, container_warning
+from aipimage.io.containers import container_warning
 from aipimage.io.device import Device
 from aipimage.io.image import open_image
 from aipimage.io.restore import Placed, check_ranges
@@ -179,9 +179,8 @@ def _open_bytes(opened: Opened, by_name: bool, storage: Storage) -> None:
     disk = open_source(opened.path, storage)
     opened._stack.callback(disk.close)
     opened.disks, opened.files = (disk,), (opened.path,)
-    found = container_in(disk)
-    if found is not None:
-        opened.warnings.append(container_warning(opened.path, found))
+    if (text := container_warning(disk)) is not None:
+        opened.warnings.append(text)
     if by_name and _is_image(opened.path, storage):
         raise RequestError(
             f"{opened.path}: begins like an .aiv image but is not named like one; say what it is "

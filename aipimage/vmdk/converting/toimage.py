@@ -38,5 +38,5 @@ def to_image(request: Request, opened: Opened) -> ConvertResult:
     return ConvertResult(
         opened.path, opened.format, path, "aiv", None, disks, made.size, made.data, made.stored,
         files, made.unreadable, None, made.digest, made.resumed, time.monotonic() - started, (),
-        (*opened.warnings, *made.warnings),
+        tuple(dict.fromkeys((*opened.warnings, *made.warnings))),
     )  # fmt: skip

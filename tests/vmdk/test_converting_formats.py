@@ -129,7 +129,7 @@ def test_class_37_an_image_under_another_name_is_asked_about(disk: Path, tmp_pat
         ("a.raw", {"format": "qcow2"}, "unknown format 'qcow2'"),
         ("a.raw", {"source_format": "qcow2"}, "unknown source format 'qcow2'"),
         ("a.raw", {"disk": 1}, "has no disk 1; it has 1, numbered from 0"),
-        ("a.raw", {"disk": -1}, "has no disk -1"),
+        ("a.raw", {"disk": -1}, "disk=-1 is not possible"),
         ("a.raw", {"disk": []}, "name each disk once"),
         ("a.ova", {"disk": [0, 0]}, "name each disk once"),
     ],

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, runtime_checkable
 
 from aipimage.errors import RequestError, SourceError, StorageError
+from aipimage.io.forward import Lately, reads_forward
 from aipimage.io.storage import DEFAULT, MEDIUM_ERRORS, File, Storage, StrPath, flat_view
 
 if TYPE_CHECKING:
@@ -178,6 +179,10 @@ class BinaryFileSource:
     """Any seekable binary file object; read under a lock, because it has one position for all.
 
     The object stays the caller's: it is not closed, and its position is left anywhere.
+
+    Attributes:
+        reads_forward: going back means to read again from the start, such as a compressed member of
+            an archive does.
     """
 
     sector_size = 512
@@ -195,6 +200,9 @@ class BinaryFileSource:
                 raise RequestError(f"{self.name}: opened as text; open it in binary mode")
             stream.seek(0, os.SEEK_END)
             self.size = stream.tell()
+            self.reads_forward = reads_forward(stream)
+            if self.reads_forward:
+                self._stream = Lately(stream)
         except (OSError, ValueError) as error:
             raise RequestError(f"{self.name}: not a seekable file object: {error}") from error
 

@@ -9,6 +9,7 @@ from aipimage.io.sources import BlockSource
 from aipimage.volumes.filesystems.registry import probe_volume
 from aipimage.volumes.filesystems.wholedisk import why_in_doubt
 from aipimage.volumes.model import SurveyOptions, Volume
+from aipimage.volumes.readahead import ReadAhead
 from aipimage.volumes.tables.model import Partition, PartitionTable
 from aipimage.volumes.tables.reading import read_table
 from aipimage.volumes.view import VolumeView
@@ -66,20 +67,22 @@ def survey(source: BlockSource, options: SurveyOptions = _PLAIN) -> DiskSurvey:
     Raises:
         SourceError: the source failed, not only some of its sectors.
     """
-    table, doubt = read_table(source), None
-    volumes = [_volume(source, partition, options) for partition in table.partitions]
+    disk = ReadAhead(source)
+    disk.prefetch_ends(0, disk.size)
+    table, doubt = read_table(disk), None
+    volumes = [_volume(disk, partition, options) for partition in table.partitions]
     if table.may_be_volume:
-        volumes = [_content(source, Volume(0, 0, source.size), options)]
+        volumes = [_content(disk, Volume(0, 0, disk.size), options)]
     elif table.partitions:
         # A member of an array begins with the array's table; its file systems lie otherwise.
         places = [(volume.start, volume.size) for volume in volumes]
-        doubt = why_in_doubt(VolumeView(source, 0, source.size), places)
+        doubt = why_in_doubt(VolumeView(disk, 0, disk.size), places)
         if doubt is not None:
             volumes = [volume.whole(doubt) for volume in volumes]
     return DiskSurvey(source.name, source.size, table.sector_size, table, tuple(volumes), doubt)
 
 
-def _volume(source: BlockSource, partition: Partition, options: SurveyOptions) -> Volume:
+def _volume(source: ReadAhead, partition: Partition, options: SurveyOptions) -> Volume:
     volume = Volume(
         partition.number, partition.start, partition.size, partition.type, partition.name,
         partition.guid, partition.active, partition.logical,
@@ -90,6 +93,7 @@ def _volume(source: BlockSource, partition: Partition, options: SurveyOptions) -
     return _content(source, volume, options)
 
 
-def _content(source: BlockSource, volume: Volume, options: SurveyOptions) -> Volume:
+def _content(source: ReadAhead, volume: Volume, options: SurveyOptions) -> Volume:
+    source.prefetch_ends(volume.start, volume.size)
     view = VolumeView(source, volume.start, volume.size, 0)
     return volume.with_content(*probe_volume(view, options))

@@ -127,9 +127,7 @@ class VmdkSource:
                         member.read_data(view[low : low + length], at)
         except UnreadableRangeError as error:
             # Where it lies in its file is in the message; the range is the disk's.
-            raise UnreadableRangeError(
-                str(error), offset, view.nbytes, error.errno
-            ) from error
+            raise UnreadableRangeError(str(error), offset, view.nbytes, error.errno) from error
 
     def data_ranges(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         """Yield what is kept anywhere in the chain, neighbours merged."""

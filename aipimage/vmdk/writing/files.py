@@ -7,6 +7,7 @@ beginning to the end, and gets its name last: what bears it is whole.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Sequence
 
@@ -14,6 +15,7 @@ from aipimage.errors import StorageError, TargetError
 from aipimage.io.outstream import PARTIAL
 from aipimage.io.sinks import open_in_place
 from aipimage.io.storage import File, Storage, close_all
+from aipimage.vmdk.writing.naming import note_names, remove_note, take_back_names
 
 STATE = ".state"
 NEW = ".new"
@@ -43,6 +45,8 @@ class DiskFiles:
         self._made: list[str] = []
         self._named = self.untrusted = False
         self._check_directory()
+        if self.extents:
+            take_back_names(storage, path)
         self._check_names()
 
     @property
@@ -104,6 +108,8 @@ class DiskFiles:
     def _remove_state(self) -> None:
         for path in (self.state_path, self.state_path + NEW):
             self._storage.remove(path, missing_ok=True)
+        if self.extents:
+            remove_note(self._storage, self.path)
 
     def _locked(self, file: File) -> None:
         """Lock a file that was just made; where that fails it is removed, if it is still ours."""
@@ -171,6 +177,8 @@ class DiskFiles:
                     raise TargetError(
                         f"{name}: somebody else created it meanwhile; nothing was replaced"
                     )
+        if self.extents:
+            self._note_names()
         if os.name == "nt":
             # Windows does not rename an open file; elsewhere it stays open, and so locked.
             self._close()
@@ -179,6 +187,16 @@ class DiskFiles:
         self._remove_state()
         self.sync_names()
         self._close()
+
+    def _note_names(self) -> None:
+        """Where there is no room for the note, only an interruption of the renaming needs it."""
+        try:
+            note_names(self._storage, self.path, self.extents)
+        except StorageError as error:
+            if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
+                return
+            self.untrusted = True
+            raise
 
     def _rename_all(self) -> None:
         """Where a renaming fails, those before are taken back."""

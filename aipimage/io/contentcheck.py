@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 BLOCK_SECTORS = c.BLOCK // SECTOR
 _BLOCKS_AT_ONCE = 64
-_BLOCKS_WITHOUT_DATA = 1 << 16
+_DIFFERING_MAX = 1 << 16
 _NO_DIGEST = bytes(c.BLOCK_DIGEST)
 _DEVICE_SHIFT = 48
 Frame = tuple[int, int]
@@ -120,8 +120,8 @@ def _cut(piece: Piece) -> tuple[Piece, Piece]:
     """Whole blocks from the start of a piece on, or what it has of one; and the rest."""
     inside = piece.start % BLOCK_SECTORS
     whole = 0 if inside else piece.length // BLOCK_SECTORS
-    most = _BLOCKS_AT_ONCE if piece.kind == Kind.DATA else _BLOCKS_WITHOUT_DATA
-    taken = min(whole, most) * BLOCK_SECTORS or min(piece.length, BLOCK_SECTORS - inside)
+    whole = min(whole, _BLOCKS_AT_ONCE) if piece.kind == Kind.DATA else whole
+    taken = whole * BLOCK_SECTORS or min(piece.length, BLOCK_SECTORS - inside)
     position = piece.position + taken if piece.kind == Kind.DATA else 0
     rest = Piece(piece.start + taken, piece.length - taken, piece.kind, piece.origin, position)
     return piece._replace(length=taken), rest
@@ -171,12 +171,15 @@ class ContentCheck:
 
     def _without_data(self, span: Span) -> None:
         """Its blocks are zeros, and so must be their digests."""
-        digests = self._digests(span)
-        if digests is None or any(piece.kind == Kind.LOST for piece in span.pieces):
+        if self._view is None or any(piece.kind == Kind.LOST for piece in span.pieces):
             return
-        raw = np.frombuffer(digests.tobytes(), "<u8").reshape(-1, 2)
-        rows = np.flatnonzero(raw.any(axis=1)).tolist()
-        self.found.differing += [(span.first + row, 1) for row in rows]
+        found: set[int] = set()
+        for first, count in list(self._view.told(span.first, span.blocks)):
+            raw = np.frombuffer(self._view.read(first, count).tobytes(), "<u8").reshape(-1, 2)
+            found.update((np.flatnonzero(raw.any(axis=1)) + first).tolist())
+            if len(found) > _DIFFERING_MAX:
+                break
+        self.found.differing += [(block, 1) for block in sorted(found)]
 
     def _is_wanted(self, span: Span) -> bool:
         data = [piece for piece in span.pieces if piece.kind == Kind.DATA]

@@ -154,6 +154,11 @@ def _joined(ranges: Iterable[list[Range]]) -> tuple[Range, ...]:
     return tuple(found[:RANGES_MAX])
 
 
+def is_about_digests(damage: Damage) -> bool:
+    """Whether a finding says that block digests and content differ."""
+    return damage.frame is None and any(damage.what == _digest_text(r[0]) for r in damage.ranges)
+
+
 def _digest_text(device: int) -> str:
     return (
         f"device {device}: block digests are not those of the content, so that an increment would "

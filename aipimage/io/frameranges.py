@@ -30,7 +30,18 @@ def ranges_of_frames(
     return ranges
 
 
-def ranges_of_origins(image: Image, origins: Collection[int]) -> dict[int, list[Range]]:
+def all_ranges_of_frames(image: Image, origin: int, numbers: Collection[int]) -> list[Range]:
+    """Return every range that lies in some frames of an origin."""
+    ranges: dict[tuple[int, int], list[Range]] = {}
+    for device, first, block in _blocks(image):
+        size = image.header.frame_sectors
+        _match(device, first, block, origin, numbers, size, ranges, 1 << 40)
+    return [each for found in ranges.values() for each in found]
+
+
+def ranges_of_origins(
+    image: Image, origins: Collection[int], most: int = RANGES_MAX
+) -> dict[int, list[Range]]:
     """Return the first ranges of data whose frames are of some origins."""
     ranges: dict[int, list[Range]] = {origin: [] for origin in origins}
     for device, first, block in _blocks(image):
@@ -38,7 +49,7 @@ def ranges_of_origins(image: Image, origins: Collection[int]) -> dict[int, list[
         data = block["kind"] == Kind.DATA
         for origin, found in ranges.items():
             rows = np.flatnonzero(data & (block["origin"] == origin))
-            for row in rows[: RANGES_MAX - len(found)].tolist():
+            for row in rows[: most - len(found)].tolist():
                 length = int(block["length"][row])
                 found.append((device, (int(ends[row]) - length) * SECTOR, length * SECTOR))
     return ranges
@@ -66,7 +77,7 @@ def _blocks(image: Image) -> Iterator[tuple[int, int, ExtentArray]]:
 
 def _match(
     device: int, first: int, block: ExtentArray, origin: int, numbers: Collection[int], size: int,
-    ranges: dict[tuple[int, int], list[Range]],
+    ranges: dict[tuple[int, int], list[Range]], most: int = RANGES_MAX,
 ) -> None:  # fmt: skip
     """Add the ranges of one block of extents that lie in the frames ``numbers`` of an origin."""
     starts = first + np.cumsum(block["length"]) - block["length"]
@@ -80,5 +91,5 @@ def _match(
             end = min(high, int(ends[row]))
             offset = int(at[row]) + begin - int(rows["position"][row])
             found = ranges.setdefault((origin, number), [])
-            if len(found) < RANGES_MAX:
+            if len(found) < most:
                 found.append((device, offset * SECTOR, (end - begin) * SECTOR))

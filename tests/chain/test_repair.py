@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import random
 import time
 from pathlib import Path
@@ -507,7 +508,8 @@ def test_unreadable_file(images: dict[str, bytes], tmp_path: Path) -> None:
 
     class Failing(SystemCalls):
         def preadv(self, descriptor: int, buffers: Any, offset: int) -> int:
-            if offset < part.start + 600 and offset + buffers[0].nbytes > part.start + 500:
+            hit = offset < part.start + 600 and offset + buffers[0].nbytes > part.start + 500
+            if hit and os.readlink(f"/proc/self/fd/{descriptor}").endswith("damaged.aiv"):
                 raise OSError(errno.EIO, "bad sector")
             return super().preadv(descriptor, buffers, offset)
 

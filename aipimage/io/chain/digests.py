@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
@@ -76,6 +77,18 @@ class DigestView:
         end = BLOCKS_MAX if index else self.blocks
         tree = self.layers[index].tree
         return LeafTree(self._records, tree, RecordType.LAYER_LEAF, decode_layer_leaf, end)
+
+    def told(self, first: int, count: int) -> Iterator[tuple[int, int]]:
+        """Yield (first, count) of runs among ``count`` blocks of which any leaf tells: all others
+        have zero digests. A run may come more than once.
+        """
+        end = first + count
+        for tree, _ in self._trees:
+            for leaf in tree.leaves(first, end):
+                blocks = leaf.blocks[(leaf.blocks >= first) & (leaf.blocks < end)]
+                cuts = np.flatnonzero(np.diff(blocks) != 1) + 1
+                for run in np.split(blocks, cuts) if len(blocks) else ():
+                    yield int(run[0]), len(run)
 
     def read(self, first: int, count: int) -> Digests:
         """Return the digests of ``count`` blocks from ``first`` on, of dtype ``V16``.

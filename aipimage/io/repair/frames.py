@@ -4,12 +4,33 @@ the size of the image.
 
 from __future__ import annotations
 
+import struct
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
+from blake3 import blake3
+
 from aipimage.format import constants as c
+
+_ENTRY = struct.Struct("<QII32s")
+
+
+class FramesDigest:
+    """A digest over what a frame table must say of some frames that follow each other."""
+
+    def __init__(self) -> None:
+        self._hash = blake3()
+
+    def add(self, place: int, length: int, plain_length: int, digest: bytes) -> None:
+        """Add the next frame; ``place`` in the stream."""
+        self._hash.update(_ENTRY.pack(place, length, plain_length, digest))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FramesDigest) and self._hash.digest() == other._hash.digest()
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 @dataclass(slots=True)
@@ -20,6 +41,7 @@ class FrameRun:
         place, end: where the first begins and the last ends; other records may lie between.
         at, behind: device and sector (docs/format.md, 6.1) of the first extent, and behind the
             last.
+        frames: a digest over places, lengths and digests of all, to compare table entries with.
     """
 
     origin: bytes
@@ -29,6 +51,7 @@ class FrameRun:
     end: int
     at: int
     behind: int
+    frames: FramesDigest
 
     @property
     def last(self) -> int:
@@ -45,15 +68,19 @@ class FrameRuns:
         self._open: dict[int, FrameRun] = {}
         self._firsts: list[int] = []
 
-    def add(self, number: int, place: int, end: int, at: int, behind: int) -> None:
+    def add(
+        self, number: int, place: int, end: int, at: int, behind: int, plain_length: int,
+        digest: bytes,
+    ) -> None:  # fmt: skip
         """Note a whole frame; a frame that comes again begins a run beside the first."""
         run = self._open.pop(number, None)
         if run is not None and number % c.LEAF_FRAMES:
             run.count += 1
             run.end, run.behind = end, behind
         else:
-            run = FrameRun(self.origin, number, 1, place, end, at, behind)
+            run = FrameRun(self.origin, number, 1, place, end, at, behind, FramesDigest())
             self._runs.append(run)
+        run.frames.add(place, end - place, plain_length, digest)
         other = self._open.get(number + 1)
         if other is None or other.count <= run.count:
             self._open[number + 1] = run

@@ -11,7 +11,13 @@ from typing import Any
 import numpy as np
 
 from aipimage import checks
-from aipimage.errors import AipImageError, FormatError, LimitError, RequestError
+from aipimage.errors import (
+    AipImageError,
+    FormatError,
+    IntegrityError,
+    LimitError,
+    RequestError,
+)
 from aipimage.extents import Kind
 from aipimage.format import constants as c
 from aipimage.format.constants import Compatible, ImageKind, Incompatible, RecordType
@@ -21,17 +27,19 @@ from aipimage.format.seal import Seal, SealDevice, SealOrigin
 from aipimage.io import entropy
 from aipimage.io.chain.assemble import Assembly
 from aipimage.io.chain.members import ForeignFiles, MemberFiles, peek_header, searched
+from aipimage.io.image import open_image
 from aipimage.io.imagewriter import sealed_header
 from aipimage.io.mapbuild import MapBuilder
 from aipimage.io.notices import with_notices
 from aipimage.io.numbering import RecordNumbers
-from aipimage.io.outstream import FileStream
-from aipimage.io.progress import ProgressCallback, Reporter
+from aipimage.io.outstream import PARTIAL, FileStream
+from aipimage.io.progress import Progress, ProgressCallback, Reporter
 from aipimage.io.records import RecordReader
 from aipimage.io.repair.addresses import Addresses
 from aipimage.io.repair.beginning import Beginning, read_beginning, with_shifts
 from aipimage.io.repair.copying import copy_whole
 from aipimage.io.repair.digests import whole_digest_roots
+from aipimage.io.repair.doubts import Doubts
 from aipimage.io.repair.facts import find_facts
 from aipimage.io.repair.frames import FrameRuns
 from aipimage.io.repair.mapping import DeviceMapping, Origins
@@ -42,7 +50,11 @@ from aipimage.io.repair.survey import survey
 from aipimage.io.repair.tables import TableMaker
 from aipimage.io.repair.timeline import SHIFT, Timeline
 from aipimage.io.storage import Storage, StrPath, chosen
+from aipimage.io.verify import verify_image
 from aipimage.version import __version__
+
+_ATTEMPTS = 4
+"""Each may find more that does not fit together, once what was found before is lost."""
 
 
 @with_notices
@@ -66,8 +78,11 @@ def repair_image(
         zero_lost: lost ranges become :attr:`Kind.UNREADABLE` instead, which reads as zeros, and
             which a reader can tell from zeros that were saved.
 
+    The new image is verified in full before it gets its name. What does not pass is lost too.
+
     Raises:
-        FormatError, IntegrityError: nothing tells how the records are to be read, or there is none.
+        FormatError, IntegrityError: nothing tells how the records are to be read, there is none, or
+            what is whole makes no image that verifies.
         PasswordError: missing, not wanted or wrong. TargetError: ``out`` is there already.
         StorageError: the new image cannot be written.
     """
@@ -79,9 +94,20 @@ def repair_image(
     storage = chosen(storage)
     if storage.resolve(name) == storage.resolve(target):
         raise RequestError(f"{target}: is the damaged image itself; give another name")
-    with open_salvage(storage, name) as stream:
-        files = MemberFiles(storage, [os.path.dirname(name), *searched(search)])
-        return _Repair(stream, name, target, password, files, zero_lost, progress, storage).run()
+    doubts = Doubts()
+    for _ in range(_ATTEMPTS):
+        with open_salvage(storage, name) as stream:
+            files = MemberFiles(storage, [os.path.dirname(name), *searched(search)])
+            job = _Repair(
+                stream, name, target, password, files, zero_lost, progress, storage, doubts
+            )
+            result = job.run()
+        if result is not None:
+            return result
+    raise IntegrityError(
+        f"{name}: what is whole of it makes no image that verifies ({doubts.text}); nothing was "
+        "written; restore what can be read of it instead"
+    )
 
 
 class _Repair:
@@ -90,11 +116,12 @@ class _Repair:
     def __init__(
         self, stream: SalvageStream, path: str, out: str, password: str | None,
         files: MemberFiles, zero_lost: bool, progress: ProgressCallback | None,
-        storage: Storage,
+        storage: Storage, doubts: Doubts,
     ) -> None:  # fmt: skip
+        self._doubts = doubts
         self._stream, self._path, self._out, self._storage = stream, path, out, storage
         self._files, self._zero_lost = files, zero_lost
-        self._reporter = Reporter("repair", 2 * stream.size, progress)
+        self._reporter = Reporter("repair", 3 * stream.size, progress)
         self._beginning = self._begin(password)
         self._lost = LostRanges()
 
@@ -114,8 +141,10 @@ class _Repair:
         except AipImageError:
             return None
 
-    def run(self) -> RepairResult:
-        """Survey, then build, or clean up and raise."""
+    def run(self) -> RepairResult | None:
+        """Survey, then build and verify, or clean up and raise; ``None`` where what was built does
+        not verify, and ``doubts`` say why.
+        """
         self._survey = survey(self._stream, self._beginning, lambda at: self._tick(at))
         self._facts = find_facts(self._survey)
         self._refuse_nothing()
@@ -131,6 +160,10 @@ class _Repair:
         stream = FileStream(self._storage, self._out, numbers.origin, None)
         try:
             result = self._write(stream, numbers)
+            if not self._is_sound(stream):
+                stream.abort(keep=False)
+                return None
+            self._reporter.report(3 * self._stream.size, stream.position, final=True)
             stream.finish()
         except BaseException:
             stream.abort(keep=False)
@@ -140,6 +173,20 @@ class _Repair:
             if self._parent is not None:
                 self._parent.close()
         return result
+
+    def _is_sound(self, stream: FileStream) -> bool:
+        """Verify the new image under the name that it has while it is written."""
+        keys = self._beginning.keys
+        name = stream.path + PARTIAL
+        with open_image(name, keys=keys, files=self._files, storage=self._storage) as image:
+            done, size = 2 * self._stream.size, max(1, image.stored)
+
+            def progress(found: Progress) -> None:
+                at = min(found.done, size) * self._stream.size // size
+                self._reporter.report(done + at, stream.position)
+
+            found = verify_image(image, None, None, None, progress)
+            return self._doubts.add(image, found, bool(self._zero_lost and self._lost.sectors))
 
     def _tick(self, at: int) -> None:
         self._reporter.report(at, at)
@@ -181,7 +228,6 @@ class _Repair:
         image_id, digest = assembly.finish(
             description, self._result(lost, lost_bytes), devices, place, replaced
         )
-        self._reporter.report(2 * self._stream.size, stream.position, final=True)
         total = sum(each.size for each in facts.devices)
         return RepairResult(
             self._out, image_id.hex(), digest.hex(), self._frames(), self._frames_lost,
@@ -209,7 +255,7 @@ class _Repair:
     def _old_digest_roots(self) -> dict[int, Reference] | None:
         """The roots of the block digests, if all of them are whole."""
         last = self._facts.last
-        if last is None or not self._trust_pages:
+        if last is None or not self._trust_pages or self._doubts.drop_digests:
             return None
         if not self._beginning.header.compatible & Compatible.BLOCK_DIGESTS:
             return None
@@ -275,7 +321,7 @@ class _Repair:
             assembly.records, index, facts.sectors, origins.ids, header.stripe_shift,
             header.fanout_shift,
         )  # fmt: skip
-        for rows in mapping.extents():
+        for rows in self._doubts.marked(index, mapping.extents()):
             at = builder.position
             for length, _, _, kind in rows.tolist():
                 if kind == Kind.LOST:
@@ -290,11 +336,25 @@ class _Repair:
         elif mapping.pages:
             self._facts.used.append(f"some map pages of device {index}")
         counts = np.asarray(builder.counts).tolist()
+        self._compare_counts(index, counts)
         return SealDevice(
             facts.size, facts.sector_size, builder.root_level, counts[Kind.UNUSED],
             counts[Kind.ZERO], counts[Kind.DATA], counts[Kind.UNREADABLE], counts[Kind.LOST],
             builder.finish(), digest_root,
         )  # fmt: skip
+
+    def _compare_counts(self, index: int, counts: list[int]) -> None:
+        """Where nothing is lost a map still says as much of each kind as the seal counts."""
+        entry = self._facts.devices[index].entry
+        if entry is None or counts[Kind.LOST] or self._lost.sectors:
+            return
+        sealed = (entry.unused, entry.zero, entry.data, entry.unreadable)
+        kinds = (Kind.UNUSED, Kind.ZERO, Kind.DATA, Kind.UNREADABLE)
+        if sealed != tuple(counts[kind] for kind in kinds) and not entry.lost:
+            self._facts.warnings.append(
+                f"device {index}: its map has other amounts of data and zeros than the seal "
+                "counts; compare what was saved with another copy"
+            )
 
     # Tables and origins
 
@@ -407,6 +467,11 @@ class _Repair:
             )
         if self._stream.unreadable:
             warnings.append(f"{self._stream.unreadable} bytes of the file could not be read")
+        if self._doubts.ranges:
+            warnings.append(
+                "some data was whole by itself and contradicted what the image says of it: it is "
+                f"lost ({self._doubts.text})"
+            )
         if roots is None and self._beginning.header.compatible & Compatible.BLOCK_DIGESTS:
             warnings.append("the block digests were left out")
         if not facts.result and not facts.own:

@@ -196,7 +196,10 @@ def _note_frame(found: Survey, record: Found) -> None:
     runs = found.frames.get(header.origin)
     if runs is None:
         runs = found.frames[header.origin] = FrameRuns(header.origin)
-    runs.add(header.number, record.place, record.end, at, last + sectors)
+    runs.add(
+        header.number, record.place, record.end, at, last + sectors, header.plain_length,
+        record.digest,
+    )  # fmt: skip
 
 
 def verified_extents(record: Found) -> FrameExtents:

@@ -7,6 +7,7 @@ segment covers.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +25,7 @@ from aipimage.format.tables import (
 )
 from aipimage.io.records import RecordReader, RecordWriter
 from aipimage.io.repair.addresses import SLOT, Addresses
-from aipimage.io.repair.frames import FrameRun, FrameRuns
+from aipimage.io.repair.frames import FrameRun, FrameRuns, FramesDigest
 from aipimage.io.repair.survey import Survey
 from aipimage.io.trees import FrameTable, IndexBuilder, IndexReader, LeafCache
 
@@ -93,17 +94,36 @@ class TableMaker:
         return leaves
 
     def _is_right(self, entries: FrameEntries, runs: list[FrameRun]) -> bool:
-        """Whether the frames that are whole have the addresses that a leaf says."""
-        for run in runs:
-            row = run.first % c.LEAF_FRAMES
-            last = entries[row + run.count - 1]
-            end = int(last["offset"]) + int(last["record_length"])
-            if self._addresses.of(run.place) != int(entries["offset"][row]):
-                return False
-            found = self._addresses.of(run.end - int(last["record_length"]))
-            if found is None or found + int(last["record_length"]) != end:
-                return False
+        """Whether a leaf says of each frame that is whole where it is, and which one it is; and of
+        those that are lost no place where something else is.
+        """
+        if not runs:
+            return False
+        return all(self._told(entries, run) == run.frames for run in runs) and not any(
+            self._leads_somewhere(runs[0].origin, entries[row])
+            for row in _lost_rows(len(entries), runs)
+        )
+
+    def _leads_somewhere(self, origin: bytes, entry: np.void) -> bool:
+        """Whether the entry of a lost frame has the address of something that is whole."""
+        try:
+            self._addresses.locate(origin, int(entry["offset"]), 1)
+        except AipImageError:
+            return False
         return True
+
+    def _told(self, entries: FrameEntries, run: FrameRun) -> FramesDigest:
+        """What the entries of a run say, with places of the stream for the addresses.
+
+        Raises:
+            IncompleteError: nothing whole has the address.
+        """
+        told = FramesDigest()
+        row = run.first % c.LEAF_FRAMES
+        for offset, length, plain, found in entries[row : row + run.count].tolist():
+            place = self._addresses.locate(run.origin, offset, length)
+            told.add(place, length, plain, found)
+        return told
 
     def _entries(self, frames: FrameRuns, leaf: int, count: int) -> FrameEntries:
         first = leaf * c.LEAF_FRAMES
@@ -129,6 +149,16 @@ class TableMaker:
                 rows[number] = (address, record.length, header.plain_length, record.digest)
                 number += 1
         return rows
+
+
+def _lost_rows(count: int, runs: list[FrameRun]) -> Iterator[int]:
+    """The rows of a leaf that belong to no whole frame."""
+    at = 0
+    for run in runs:
+        row = run.first % c.LEAF_FRAMES
+        yield from range(at, row)
+        at = row + run.count
+    yield from range(at, count)
 
 
 class _Filled:

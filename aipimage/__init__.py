@@ -198,7 +198,8 @@ def create(
             for emergencies.
         split: bytes of a part at most; the parts are called ``path``, ``path.002``, …
         comment: free text, kept in the metadata.
-        rate: bytes a second at most to read from the sources.
+        rate: bytes a second at most to read from the sources, from the first one on, also while
+            they are looked at.
         threads: worker threads; as many as there are processors, or one more, by default.
         block_digests: keep 16 bytes for each 64 KiB of content, so that a later image can be
             compared without this one.

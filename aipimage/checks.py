@@ -196,6 +196,14 @@ def writable(name: str, value: object) -> memoryview:
     return view.cast("B") if view.nbytes else memoryview(bytearray())
 
 
+def words(name: str, value: object) -> list[str]:
+    """Several texts; one alone is none, because it would be taken letter by letter."""
+    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
+        raise wrong_type(name, value, "a list of texts")
+    texts(**{f"{name}[{at}]": each for at, each in enumerate(value)})
+    return list(value)
+
+
 def call(name: str, value: object) -> None:
     """Something that can be called, or ``None``."""
     if value is not None and not callable(value):

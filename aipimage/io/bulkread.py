@@ -14,6 +14,7 @@ from aipimage.io.buffers import Buffers
 from aipimage.io.codec import BytesLike
 from aipimage.io.devicemap import Piece
 from aipimage.io.frames import NOWHERE, FrameRun, Places, open_frames
+from aipimage.io.located import located, range_of_frame
 
 if TYPE_CHECKING:
     from aipimage.io.device import Device
@@ -52,7 +53,9 @@ def fill_together(
         wanted.add(pieces, offset, at, length)
         parts.append((view[at : at + length], offset, pieces))
     data = [piece for _, _, pieces in parts for piece in pieces if piece.kind == Kind.DATA]
-    frames = load_frames(device.image, data, buffers, taken, view, wanted.starts)
+    frames = load_frames(
+        device.image, data, buffers, taken, view, wanted.starts, device=device.index
+    )
     for part, offset, pieces in parts:
         device.fill_from(part, offset, pieces, frames)
     for buffer in taken:
@@ -96,11 +99,13 @@ class Wanted:
 def load_frames(
     image: Image, pieces: list[Piece], buffers: Buffers, taken: list[bytearray],
     view: memoryview | None = None, starts: Mapping[tuple[int, int], int] | None = None,
+    *, device: int = 0,
 ) -> dict[tuple[int, int], BytesLike | None]:  # fmt: skip
     """Return the plain bytes of all frames that some pieces of data need, by (origin, number).
 
     They lie in buffers, which are added to ``taken``; or, where ``starts`` has an offset in
-    ``view`` for them, there, if they are full and compressed: then they are ``None``.
+    ``view`` for them, there, if they are full and compressed: then they are ``None``. ``device`` is
+    the number of the device that the pieces are of.
     """
 
     def take(length: int) -> memoryview:
@@ -123,8 +128,9 @@ def load_frames(
         places = places_of(image, origin, run, view, starts)
         for opened in open_frames(image.records, run, data, take, places):
             if opened.error is not None:
-                message = f"{image.path}: frame {opened.number}: {opened.error}"
-                raise reworded(opened.error, message) from opened.error
+                here = range_of_frame(pieces, origin, opened.number, size)
+                error = reworded(opened.error, f"frame {opened.number}: {opened.error}")
+                raise located(error, image.path, device, *here) from opened.error
             plain = None if opened.is_placed else memoryview(opened.plain)
             frames[origin, opened.number] = plain
     return frames

@@ -35,6 +35,7 @@ from aipimage.io.outstream import FileStream, OutStream, PipeStream
 from aipimage.io.packer import CLUSTER, Batch, PackedBatch, Packer, Turns
 from aipimage.io.pipeline import executor_for, in_order
 from aipimage.io.progress import ProgressCallback, RateLimit, Reporter
+from aipimage.io.ratedsource import RatedSource
 from aipimage.io.reopen import reopen_partial
 from aipimage.io.resume import ResumedState
 from aipimage.io.running import Running
@@ -164,7 +165,7 @@ def create_image(
         raise RequestError(f"{len(sources)} sources are over the limit of {c.DEVICES_MAX}")
     with ExitStack() as stack:
         opened = [
-            _opened(stack, source, number, options, storage)
+            _opened(stack, source, number, options, storage, progress)
             for number, source in enumerate(sources)
         ]
         _refuse_source_as_target(target, opened, storage)
@@ -258,8 +259,9 @@ def _check_chain_options(options: CreateOptions) -> None:
 
 
 def _opened(
-    stack: ExitStack, source: SourceLike, number: int, options: CreateOptions, storage: Storage
-) -> BlockSource:
+    stack: ExitStack, source: SourceLike, number: int, options: CreateOptions, storage: Storage,
+    progress: ProgressCallback | None,
+) -> BlockSource:  # fmt: skip
     opened = open_source(source, storage)
     if opened is not source:
         stack.callback(opened.close)
@@ -267,7 +269,14 @@ def _opened(
         raise RequestError(
             f"{opened.name}: has a size of {opened.size} bytes; there is nothing to image"
         )
-    return options.prepare(number, opened) if options.prepare is not None else opened
+    if options.prepare is None:
+        return opened
+    if options.rate is None:
+        return options.prepare(number, opened)
+    reporter = Reporter("create", opened.size, progress)
+    rated = RatedSource(opened, RateLimit(options.rate), reporter.again)
+    with rated.limited():
+        return options.prepare(number, rated)
 
 
 class CreateJob:
@@ -472,12 +481,12 @@ class CreateJob:
         stripe.
         """
         at = start
-        most = min(BATCH, stripe)
+        most = self._limit.piece(c.BLOCK, min(BATCH, stripe))
         for offset, length in source.data_ranges(start, source.size):
             at = max(at, offset - offset % c.BLOCK)
             end = min(-(-(offset + length) // c.BLOCK) * c.BLOCK, source.size)
             while at < end:
-                size = min(end, at - at % most + most) - at
+                size = min(end, at - at % most + most, at - at % stripe + stripe) - at
                 self._limit.wait(size, self._reporter.again)
                 yield Batch(self._batches, device, at, size)
                 self._batches += 1

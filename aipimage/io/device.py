@@ -14,6 +14,7 @@ from aipimage.extents import SECTOR, Extent, Kind
 from aipimage.format.seal import SealDevice
 from aipimage.io.codec import BytesLike
 from aipimage.io.devicemap import DeviceMap, Piece
+from aipimage.io.located import located
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -143,19 +144,20 @@ class Device:
         frames: Mapping[tuple[int, int], BytesLike | None] | None,
     ) -> None:  # fmt: skip
         if piece.kind == Kind.DATA:
-            self._fill_data(view, piece.origin, piece.position * SECTOR + skip, frames)
+            place = piece.position * SECTOR + skip
+            start = piece.start * SECTOR + skip
+            self._fill_data(view, piece.origin, place, start, frames)
         elif piece.kind == Kind.LOST:
-            raise IntegrityError(
-                f"{self._image.path}: device {self.index}, byte {piece.start * SECTOR}: was lost "
-                "to damage before this image was repaired"
-            )
+            error = IntegrityError("was lost to damage before this image was repaired")
+            at = piece.start * SECTOR + skip
+            raise located(error, self._image.path, self.index, at, view.nbytes)
         else:
             for at in range(0, view.nbytes, len(_ZEROS)):
                 part = view[at : at + len(_ZEROS)]
                 part[:] = _ZEROS[: part.nbytes]
 
     def _fill_data(
-        self, view: memoryview, origin: int, position: int,
+        self, view: memoryview, origin: int, position: int, start: int,
         frames: Mapping[tuple[int, int], BytesLike | None] | None,
     ) -> None:  # fmt: skip
         shift = self._image.header.frame_shift
@@ -163,8 +165,13 @@ class Device:
         at = 0
         while at < view.nbytes:
             number = position >> shift
-            frame = self._image.frame(origin, number) if frames is None else frames[origin, number]
             inside = position & mask
+            frame: BytesLike | None
+            if frames is None:
+                here = (start + at, min(mask + 1 - inside, view.nbytes - at))
+                frame = self._frame(origin, number, here)
+            else:
+                frame = frames[origin, number]
             if frame is None:
                 length = min(mask + 1 - inside, view.nbytes - at)
             else:
@@ -177,6 +184,13 @@ class Device:
                 view[at : at + length] = part
             at += length
             position += length
+
+    def _frame(self, origin: int, number: int, here: tuple[int, int]) -> memoryview:
+        """A frame; where it is damaged, ``here`` (offset, length) is what cannot be read."""
+        try:
+            return self._image.frame(origin, number)
+        except IntegrityError as error:
+            raise located(error, self._image.path, self.index, *here) from error
 
     def read_ahead(self, offset: int) -> None:
         """Begin to load the frames that hold the bytes from ``offset`` on.

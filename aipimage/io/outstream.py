@@ -266,11 +266,17 @@ class PipeStream:
 
     def _write(self, view: memoryview) -> int:
         try:
-            written = self._target.write(view)
+            written: object = self._target.write(view)
         except OSError as error:
             raise StorageError.from_os_error("write", self._name(), error) from error
+        except Exception as error:
+            raise StorageError(f"{self._name()}: cannot write to it: {error}") from error
         if written is None:
             raise StorageError(f"{self._name()}: is non-blocking and full; give a blocking object")
+        if not isinstance(written, int) or not 0 < written <= view.nbytes:
+            raise StorageError(
+                f"{self._name()}: took {written!r} of {view.nbytes} bytes, which cannot be"
+            )
         return written
 
     def _name(self) -> str:
@@ -279,9 +285,13 @@ class PipeStream:
     def sync(self) -> None:
         """Hand everything on; a pipe has no durability of its own."""
         try:
-            self._target.flush()
+            flush = getattr(self._target, "flush", None)
+            if flush is not None:
+                flush()
         except OSError as error:
             raise StorageError.from_os_error("flush", self._name(), error) from error
+        except Exception as error:
+            raise StorageError(f"{self._name()}: cannot flush it: {error}") from error
 
     def finish(self) -> None:
         """Flush; the object stays open, it belongs to the caller."""

@@ -44,6 +44,7 @@ class Progress:
 
 
 _TICK = 0.1
+_BURST = 0.25
 ProgressCallback = Callable[[Progress], object]
 """Called now and then from the calling thread; returning ``False`` cancels with
 ``CancelledError``.
@@ -83,14 +84,22 @@ class RateLimit:
         self._due = time.monotonic()
 
     def wait(self, length: int, tick: Callable[[], object]) -> None:
-        """Sleep until ``length`` more bytes are due, calling ``tick`` so that somebody can cancel.
+        """Sleep until ``length`` more bytes may have been read, calling ``tick`` so that somebody
+        can cancel. It is waited for before they are read, so that the rate holds from the first
+        byte on.
 
-        An idle time is not made up for later.
+        An idle time is not made up for later, but for a quarter of a second.
         """
         if not self._rate:
             return
-        self._due = max(self._due, time.monotonic() - 1.0)
+        self._due = max(self._due, time.monotonic() - _BURST) + length / self._rate
         while (left := self._due - time.monotonic()) > 0:
             time.sleep(min(left, _TICK))
             tick()
-        self._due += length / self._rate
+
+    def piece(self, smallest: int, most: int) -> int:
+        """Bytes to read at a time: what is due in a quarter of a second, in whole ``smallest``."""
+        if not self._rate:
+            return most
+        due = int(self._rate * _BURST)
+        return max(smallest, min(most, due - due % smallest))

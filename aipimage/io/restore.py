@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from aipimage.errors import FormatError, IntegrityError
+from aipimage.errors import AipImageError, FormatError, IntegrityError
 from aipimage.extents import DATA, SECTOR, ExtentArray, Kind
 from aipimage.io.buffers import Buffers
 from aipimage.io.bulkread import load_frames
 from aipimage.io.codec import BytesLike
 from aipimage.io.devicemap import Piece
+from aipimage.io.located import located
 from aipimage.io.notices import with_notices
 from aipimage.io.pipeline import executor_for, in_order
 from aipimage.io.progress import ProgressCallback, Reporter
@@ -186,11 +187,9 @@ def _refuse_lost(image: Image, device: int, part: Placed, first: int, block: Ext
         start += length
 
 
-def _lost(image: Image, device: int, sector: int) -> IntegrityError:
-    return IntegrityError(
-        f"{image.path}: byte {sector * SECTOR} of device {device} was lost to damage before this "
-        "image was repaired"
-    )
+def _lost(image: Image, device: int, sector: int, sectors: int = 1) -> AipImageError:
+    error = IntegrityError("was lost to damage before this image was repaired")
+    return located(error, image.path, device, sector * SECTOR, sectors * SECTOR)
 
 
 def restore_ranges(
@@ -309,7 +308,9 @@ class _Restorer:
         """In a worker: read, verify and decode the frames of some pieces."""
         size = self._image.header.frame_size
         brought = _Brought(work.end)
-        frames = load_frames(self._image, work.pieces, self._buffers, brought.buffers)
+        frames = load_frames(
+            self._image, work.pieces, self._buffers, brought.buffers, device=self._device.index
+        )
         at = -1
         for piece, (offset, left) in zip(work.pieces, work.targets, strict=True):
             position = piece.position * SECTOR

@@ -16,12 +16,13 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, runtime_checkable
 
-from aipimage.errors import RequestError, SourceError, StorageError
+from aipimage.errors import OptionTypeError, RequestError, SourceError, StorageError
+from aipimage.io.checkedsource import CheckedSource, OwnSource
 from aipimage.io.forward import Lately, reads_forward
 from aipimage.io.storage import DEFAULT, MEDIUM_ERRORS, File, Storage, StrPath, flat_view
 
 if TYPE_CHECKING:
-    from typing_extensions import Buffer
+    from typing_extensions import Buffer, TypeIs
 
 
 class UnreadableRangeError(SourceError):
@@ -40,14 +41,34 @@ class UnreadableRangeError(SourceError):
         self.length = length
 
 
+_MEMBERS = ("name", "size", "sector_size", "read_into", "data_ranges", "fingerprint", "close")
+
+
 @runtime_checkable
 class BlockSource(Protocol):
     """What an image is made from: a fixed number of bytes that can be read anywhere, by any thread.
 
+    Nothing needs to be inherited. Several threads call ``read_into`` at once; the other members
+    are called by one at a time. Requests are of any size from one byte to 4 MiB, most of them of
+    64 KiB or more and at multiples of 4096; while a file system is looked at, they are small and
+    anywhere, and go back as well. What is free or a hole is not read. Answers are compared with
+    this contract: what contradicts it is a ``SourceError``, and no image is made.
+
+    What a member raises beside :class:`SourceError` becomes one, with that as its cause:
+    ``OSError`` with ``EIO``, ``ENODATA``, ``EILSEQ`` or ``EREMOTEIO`` in ``read_into`` is an
+    unreadable range, as ``UnreadableRangeError`` is. Such ranges are tried again in smaller
+    pieces, down to sectors, and recorded as unreadable.
+
+    Whoever opened a source closes it: a source that is passed to a function of this library stays
+    open, and is not used any more when the function has returned. :mod:`aipimage.testing` has a
+    test of this contract.
+
     Attributes:
-        name: for messages.
+        name: for messages; a text.
         size: in bytes, fixed when the source was opened; need not be whole sectors.
-        sector_size: the logical sector size in bytes.
+        sector_size: the logical sector size in bytes, a power of two from 512 to 65536.
+        place: optional; a text that tells the source from others from one image to the next, where
+            its name does not.
     """
 
     @property
@@ -62,6 +83,8 @@ class BlockSource(Protocol):
     def read_into(self, buffer: Buffer, offset: int) -> None:
         """Fill all of `buffer` from `offset`, which together end within `size`; thread-safe.
 
+        Returns nothing; the number of bytes of the whole buffer will do too.
+
         Raises:
             UnreadableRangeError: the medium cannot give these bytes.
             SourceError: anything else, such as a source that has become shorter.
@@ -69,19 +92,23 @@ class BlockSource(Protocol):
         ...
 
     def data_ranges(self, start: int, end: int) -> Iterator[tuple[int, int]]:
-        """Yield ascending (offset, length) that may hold data; all else in the range is zeros."""
+        """Yield (offset, length) within [start, end) that may hold data, in bytes, ascending and
+        not overlapping; all else in the range reads as zeros. One that holds all will do.
+        """
         ...
 
     def fingerprint(self) -> dict[str, int | str]:
-        """Return what tells, before a resume, that the source is still the same as it was."""
+        """Return what tells, before a resume, that the source is still the same as it was: a
+        dictionary of texts to numbers and texts, such as size and time of the last change.
+        """
         ...
 
     def close(self) -> None:
-        """Give the source up; a second call does nothing."""
+        """Give the source up; a second call does nothing. Called by whoever opened it."""
         ...
 
 
-class FileSource:
+class FileSource(OwnSource):
     """A regular file. Its holes are seen where the file system shows them."""
 
     sector_size = 512
@@ -140,7 +167,7 @@ class FileSource:
             raise _shrank(self.name, self.size, now)
 
 
-class DeviceSource:
+class DeviceSource(OwnSource):
     """A block device. All of it may be data: what is not in use, its file systems know."""
 
     def __init__(self, file: File) -> None:
@@ -175,7 +202,7 @@ class DeviceSource:
         self._file.close()
 
 
-class BinaryFileSource:
+class BinaryFileSource(OwnSource):
     """Any seekable binary file object; read under a lock, because it has one position for all.
 
     The object stays the caller's: it is not closed, and its position is left anywhere.
@@ -203,7 +230,9 @@ class BinaryFileSource:
             self.reads_forward = reads_forward(stream)
             if self.reads_forward:
                 self._stream = Lately(stream)
-        except (OSError, ValueError) as error:
+        except RequestError:
+            raise
+        except Exception as error:
             raise RequestError(f"{self.name}: not a seekable file object: {error}") from error
 
     def read_into(self, buffer: Buffer, offset: int) -> None:
@@ -221,7 +250,9 @@ class BinaryFileSource:
                     message, offset, view.nbytes, error.errno
                 ) from error
             raise SourceError(message, error.errno) from error
-        except ValueError as error:
+        except SourceError:
+            raise
+        except Exception as error:
             raise SourceError(f"{self.name}: cannot read the file object: {error}") from error
         if done < view.nbytes:
             raise _shrank(self.name, self.size, offset + done)
@@ -236,12 +267,16 @@ class BinaryFileSource:
             else:
                 part = self._stream.read(rest.nbytes)
                 got = None if part is None else len(part)
-                if got:
+                if got and got <= rest.nbytes:
                     rest[:got] = part
             if got is None:
                 raise SourceError(f"{self.name}: a non-blocking file object; open it blocking")
             if got == 0:
                 break
+            if not isinstance(got, int) or not 0 < got <= rest.nbytes:
+                raise SourceError(
+                    f"{self.name}: the file object gave {got!r} for {rest.nbytes} bytes"
+                )
             done += got
         return done
 
@@ -271,9 +306,11 @@ def place_of(source: BlockSource) -> str:
 
 
 def open_source(obj: StrPath | BinaryIO | BlockSource, storage: Storage = DEFAULT) -> BlockSource:
-    """Return the block source for a path, a seekable binary file object, or a source as it is.
+    """Return the block source for a path, a seekable binary file object, or a block source, whose
+    answers are compared with the contract from then on.
 
     Raises:
+        OptionTypeError: an object that has some members of a block source and lacks others.
         RequestError: a directory, pipe, socket or character device, or not seekable.
         SourceError: it cannot be opened.
     """
@@ -285,9 +322,28 @@ def open_source(obj: StrPath | BinaryIO | BlockSource, storage: Storage = DEFAUL
         except BaseException:
             file.close()
             raise
-    if isinstance(obj, BlockSource):
-        return obj
+    if isinstance(obj, OwnSource):
+        return obj  # type: ignore[return-value]
+    if _is_block_source(obj):
+        return CheckedSource(obj)
     return BinaryFileSource(obj)
+
+
+def _is_block_source(obj: BinaryIO | BlockSource) -> TypeIs[BlockSource]:
+    """Whether something has the members of a block source; some of them are no file object."""
+    if not hasattr(type(obj), "read_into"):
+        return False
+    missing = sorted(name for name in _MEMBERS if not _has(obj, name))
+    if missing:
+        raise OptionTypeError(
+            f"{type(obj).__name__}: not a block source: it has no {', no '.join(missing)}"
+        )
+    return True
+
+
+def _has(obj: object, name: str) -> bool:
+    """Whether a member is there, without asking a property for its value."""
+    return hasattr(type(obj), name) or name in getattr(obj, "__dict__", {})
 
 
 def read_with_retries(

@@ -486,7 +486,8 @@ class File:
         except OSError as error:
             if error.errno in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES):
                 raise TargetError(
-                    f"{self.name}: another process is writing it; wait until it has ended"
+                    f"{self.name}: this process or another process is writing it; close it, or "
+                    "wait until it has ended"
                 ) from error
             if error.errno in _NOT_SUPPORTED or error.errno == errno.ENOLCK:
                 return False

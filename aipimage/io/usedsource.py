@@ -18,6 +18,7 @@ from blake3 import blake3
 from aipimage.extents import EXTENT_DTYPE, SECTOR, ExtentArray, Kind, coalesce
 from aipimage.format import constants as c
 from aipimage.io.changes.byteranges import ByteRanges, no_ranges
+from aipimage.io.checkedsource import OwnSource
 from aipimage.io.freespace import FreeSpace
 from aipimage.io.sources import BlockSource, place_of
 from aipimage.io.storage import flat_view
@@ -32,7 +33,7 @@ _GAP = 2 * c.BLOCK
 _UNUSED, _ZERO = int(Kind.UNUSED), int(Kind.ZERO)
 
 
-class UsedSource:
+class UsedSource(OwnSource):
     """A block source without its free space.
 
     Args:

@@ -71,8 +71,7 @@ def convert(
     hardware = checks.optional_whole("hardware", hardware)
     cid = checks.optional_whole("cid", cid, 0, 0xFFFF_FFFF)
     disk = _disks(disk)
-    if appliance is not None:
-        checks.instance("appliance", appliance, Mapping, "a dictionary of options, or None")
+    appliance = _appliance(appliance) or None
     if checks.is_path(target):
         checks.path("target", target)
     elif not callable(getattr(target, "write", None)):
@@ -126,6 +125,30 @@ def _disks(disk: object) -> int | list[int] | None:
     if disk is None or not isinstance(disk, Sequence) or isinstance(disk, (str, bytes)):
         return checks.optional_whole("disk", disk)
     return [checks.whole(f"disk[{at}]", each) for at, each in enumerate(disk)]
+
+
+_APPLIANCE = ("name", "os", "firmware", "cpus", "memory", "networks", "nic", "manifest")
+
+
+def _appliance(options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The options of an appliance, each of its type."""
+    if options is None:
+        return {}
+    checks.instance("appliance", options, Mapping, "a dictionary of options, or None")
+    found = dict(options)
+    for name, value in found.items():
+        checks.choice("appliance", name, _APPLIANCE)
+        if value is None:
+            continue
+        if name == "cpus":
+            found[name] = checks.whole("cpus", value, 1)
+        elif name == "memory":
+            found[name] = checks.size("memory", value)
+        elif name == "networks":
+            found[name] = checks.words("networks", value)
+        else:
+            checks.texts(**{name: value})
+    return _given(found)
 
 
 def _given(options: Mapping[str, Any]) -> dict[str, Any]:

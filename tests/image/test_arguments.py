@@ -104,6 +104,8 @@ TYPES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "merge resume": ("resume", merge(resume="no")),
     "merge images": ("images", lambda f: aipimage.merge(f / "new.aiv", [f / "a.aiv", 5])),  # type: ignore[list-item]
     "convert appliance": ("appliance", convert(appliance=4)),
+    "convert cpus": ("cpus", convert(format="ova", appliance={"cpus": "4"})),
+    "convert networks": ("networks", convert(format="ova", appliance={"networks": "LAN"})),
     "convert disk": ("disk", convert(disk="0")),
     "convert cid": ("cid", convert(cid="5")),
     "convert target": ("target", lambda f: aipimage.convert(f / "a.aiv", 5)),  # type: ignore[arg-type]
@@ -155,6 +157,8 @@ VALUES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "merge split": ("split", merge(split="0")),
     "convert threads": ("threads", convert(threads=0)),
     "convert cid": ("cid", convert(cid=1 << 32)),
+    "convert appliance": ("'cpu'", convert(format="ova", appliance={"cpu": 4})),
+    "convert memory": ("memory", convert(format="ova", appliance={"memory": "much"})),
     "split": ("size", lambda f: aipimage.split(f / "a.aiv", f / "new.aiv", -5)),
 }  # fmt: skip
 
@@ -249,3 +253,66 @@ def test_what_is_wrong_with_a_password(
     with pytest.raises(aipimage.PasswordError) as caught:
         aipimage.open(folder / name, password)
     assert caught.value.reason == reason
+
+
+def test_a_damaged_read_says_which_bytes_of_which_device(folder: Path, tmp_path: Path) -> None:
+    """In text and attributes, whether it goes through the cache or past it."""
+    data = np.random.default_rng(8).bytes(1_000_000)
+    path = tmp_path / "bad.aiv"
+    aipimage.create(path, [io.BytesIO(DISK), io.BytesIO(data)], compress="none")
+    stored = bytearray(path.read_bytes())
+    stored[stored.index(data[500_000:500_032])] ^= 1
+    path.write_bytes(stored)
+    frame = 500_000 // 65_536 * 65_536
+    with aipimage.open(path) as image:
+        uses: list[Callable[[], object]] = [
+            lambda: image.devices[1].read(0, len(data)),
+            lambda: image.restore(tmp_path / "out.raw", device=1),
+            lambda: image.devices[1].open().readall(),
+        ]
+        for use in uses:
+            with pytest.raises(aipimage.IntegrityError) as caught:
+                use()
+            found = caught.value
+            assert (found.path, found.device) == (str(path), 1)
+            assert (found.offset, found.length) == (frame, 65_536)
+            text = f"{path}: device 1, 65536 bytes at offset {frame}: "
+            assert str(found).startswith(text)
+            assert str(found).count(str(path)) == 1
+        with pytest.raises(aipimage.IntegrityError) as caught:
+            image.devices[1].read(frame + 1000, 24)
+        assert (caught.value.offset, caught.value.length) == (frame + 1000, 24)
+        assert image.devices[0].read(0, len(DISK)) == DISK
+
+
+def test_a_rate_holds_from_the_first_byte_on(tmp_path: Path) -> None:
+    """Also while the disk is looked at; whoever waits can cancel."""
+
+    class Counting(io.BytesIO):
+        taken = 0
+
+        def readinto(self, buffer: Any) -> int:
+            got = super().readinto(buffer)
+            self.taken += got
+            return got
+
+    data = np.random.default_rng(8).bytes(3 << 20)
+    for rate, most in ((1, 0), (20_000, 60_000), (200_000, 600_000)):
+        source = Counting(data)
+
+        def stop(progress: aipimage.Progress) -> bool:
+            return progress.seconds < 0.6
+
+        with pytest.raises(aipimage.CancelledError):
+            aipimage.create(tmp_path / "a.aiv", source, rate=rate, progress=stop)
+        assert source.taken <= most
+    assert not list(tmp_path.iterdir())
+
+
+def test_who_has_a_file_is_said_as_it_is(tmp_path: Path) -> None:
+    from aipimage.io.storage import DEFAULT
+
+    with DEFAULT.create(tmp_path / "a") as file, DEFAULT.open_update(tmp_path / "a") as second:
+        file.lock()
+        with pytest.raises(aipimage.TargetError, match="this process or another process"):
+            second.lock()

@@ -16,7 +16,7 @@ from aipimage.io.notices import with_notices
 from aipimage.io.outstream import PipeStream
 from aipimage.io.pipeline import executor_for
 from aipimage.io.progress import ProgressCallback, Reporter
-from aipimage.io.sources import BlockSource
+from aipimage.io.sources import BlockSource, open_source
 from aipimage.io.storage import Storage, StrPath, chosen
 from aipimage.vmdk.deflate import Compressor
 from aipimage.vmdk.descriptor import format_descriptor
@@ -113,6 +113,7 @@ def write_vmdk(
     checkpoint_bytes = checks.size("checkpoint_bytes", checkpoint_bytes, 0)
     checkpoint_seconds = checks.number("checkpoint_seconds", checkpoint_seconds, 0, 1e12)
     checks.instance("source", source, (BlockSource, Device), "a device of an image or BlockSource")
+    source = source if isinstance(source, Device) else open_source(source)
     options = DiskOptions(
         subformat, adapter, checks.whole("hardware", hardware),
         checks.optional_whole("cid", cid, 0, 0xFFFF_FFFF), checks.optional_size("split", split),

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from aipimage.volumes.clusters import ClusterMap
-from aipimage.volumes.filesystems.exfat import PARSER, chain, reading
+from aipimage.volumes.filesystems.exfat import PARSER, chain, reading, walk
 from aipimage.volumes.filesystems.exfat.layout import boot_checksum
 from aipimage.volumes.model import SurveyOptions
 from aipimage.volumes.view import LayoutError, VolumeView
@@ -424,3 +424,99 @@ def test_four_terabytes_take_little_time() -> None:
     used_bits = int(np.bitwise_count(bits).sum())
     assert found.free.free_clusters == clusters - used_bits
     assert took < 2, took
+
+
+def stream_entry(cluster: int, length: int, flags: int = 1) -> bytes:
+    """The stream extension of a file; flags: 1 has clusters, 2 they follow each other."""
+    return struct.pack("<BB18xIQ", 0xC0, flags, cluster, length)
+
+
+def file_set(stream: bytes, directory: bool = False, kind: int = 0x85) -> bytes:
+    """A file's entries: the file, its stream, its name."""
+    head = bytes([kind, 2, 0, 0, 0x10 if directory else 0x20]).ljust(32, b"\0")
+    return head + stream + b"\xc1\0x\0".ljust(32, b"\0")
+
+
+def with_files(*sets: bytes, **changes: object) -> ExfatVolume:
+    """A volume with clusters of a sector whose root directory, in two of them, has these files."""
+    root = (*OWN, *sets)
+    base = PLAIN.but(root=root, root_clusters=(4, 5), chains=(END, END, 5, END, 7, END, END, END))
+    return base.but(**{"used": (2, 3, 4, 5, *range(6, 12))} | changes)
+
+
+CONTIGUOUS, CHAINED = stream_entry(100, 1500, 3), stream_entry(6, 700)
+
+
+def test_what_files_lie_in_is_used() -> None:
+    """Clusters that follow each other, and those that the FAT leads to."""
+    plain = (2, 3, 4, 5, 6, 7, 100, 101, 102)
+    volume = with_files(file_set(CONTIGUOUS), file_set(CHAINED), used=plain)
+    assert used(volume) == list(plain)
+    for gone in (6, 7, 100, 101, 102):
+        bits = tuple(number for number in plain if number != gone)
+        refused(volume.but(used=bits), "the bitmap calls free what files lie in")
+
+
+def test_files_without_clusters_claim_none() -> None:
+    plain = (2, 3, 4, 5)
+    for stream in (stream_entry(0, 0), stream_entry(0, 0, 3), stream_entry(100, 1500, 0)):
+        assert used(with_files(file_set(stream), used=plain)) == list(plain)
+    deleted = bytes(byte & 0x7F if at % 32 == 0 else byte
+                    for at, byte in enumerate(file_set(CONTIGUOUS)))  # fmt: skip
+    assert used(with_files(deleted, used=plain)) == list(plain)
+
+
+def test_files_of_directories_are_looked_at() -> None:
+    """The directory's own clusters, and those of the files in it and in one below."""
+    plain = (2, 3, 4, 5, 8, 9, 100, 101, 102)
+    volume = with_files(file_set(stream_entry(8, 512, 3), directory=True), used=plain)
+    first = file_set(stream_entry(9, 512, 3), directory=True)
+    second = file_set(CONTIGUOUS)
+
+    def filled(one: ExfatVolume) -> SparseSource:
+        data = bytearray(one.head_bytes()) + bytes(512)
+        for cluster, entries in ((8, first), (9, second)):
+            at = one.heap * 512 + (cluster - 2) * 512
+            data[at : at + len(entries)] = entries
+        return SparseSource(one.size, {0: bytes(data)})
+
+    found = used_of(surveyed(PARSER, filled(volume))[1])
+    assert (np.flatnonzero(found) + 2).tolist() == list(plain)
+    for gone in (8, 9, 101):
+        bits = tuple(number for number in plain if number != gone)
+        with pytest.raises(LayoutError, match="calls free what files lie in"):
+            surveyed(PARSER, filled(volume.but(used=bits)))
+
+
+@pytest.mark.parametrize(
+    ("entries", "reason"),
+    [
+        (file_set(stream_entry(1, 100)), "begins in cluster 1"),
+        (file_set(stream_entry(202, 100)), "begins in cluster 202"),
+        (file_set(stream_entry(200, 1025, 3)), "ends behind the last cluster"),
+        (file_set(stream_entry(100, 1 << 40, 3)), "is 1,099,511,627,776 bytes long"),
+        (file_set(stream_entry(6, 5000)), "ends before its 10"),
+        (file_set(stream_entry(4, 1024), directory=True), "lead in a circle"),
+        (file_set(CONTIGUOUS, kind=0x86), "entry of the kind 0x86"),
+    ],
+)
+def test_every_doubt_about_files(entries: bytes, reason: str) -> None:
+    refused(with_files(entries, used=tuple(range(2, 202))), reason)
+
+
+def test_vendors_may_have_clusters_too() -> None:
+    vendor = struct.pack("<BB18xIQ", 0xE1, 1, 6, 700)
+    plain = (2, 3, 4, 5, 6, 7)
+    assert used(with_files(FILE + vendor, used=plain)) == list(plain)
+    refused(with_files(FILE + vendor, used=plain[:-1]), "calls free what files lie in")
+
+
+def test_the_walk_has_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    sets = [file_set(stream_entry(20 + at, 512, 3), directory=True) for at in range(5)]
+    volume = with_files(*sets, used=tuple(range(2, 60)))
+    assert surveyed(PARSER, volume.source())[1].free.total
+    monkeypatch.setattr(walk, "DIRECTORIES_MAX", 4 * 512)
+    refused(volume, "directories are larger than can be compared")
+    monkeypatch.undo()
+    monkeypatch.setattr(walk, "RUNS_MAX", 4)
+    refused(volume, "in more pieces than can be compared")

@@ -34,12 +34,15 @@ class Root(NamedTuple):
     Attributes:
         bitmaps, upcases: entries of allocation bitmaps and up-case tables, all that there are.
         label: of the volume. runs: clusters of the directory, as far as it was searched.
+        entries: all of it that was searched, in pieces. ended: whether that was all.
     """
 
     bitmaps: list[Allocated]
     upcases: list[Allocated]
     label: str
     runs: list[Run]
+    entries: list[npt.NDArray[np.uint8]]
+    ended: bool
 
 
 def read_root(view: VolumeView, boot: BootSector, most: int = SEARCH_MOST) -> Root:
@@ -50,17 +53,21 @@ def read_root(view: VolumeView, boot: BootSector, most: int = SEARCH_MOST) -> Ro
     """
     clusters = max(1, min(boot.clusters, most // boot.cluster_size))
     runs: list[Run] = []
-    found: list[bytes] = []
+    found: list[npt.NDArray[np.uint8]] = []
+    ended = False
     for run in Fat(view, boot).runs(boot.root_cluster, clusters):
         runs.append(run)
-        if _search(view, boot, run, most, found):
+        ended = _search(view, boot, run, most, found)
+        if ended:
             break
     check_disjoint(runs)
-    return _root_of(found, runs)
+    return _root_of(found, runs, ended or sum(count for _, count in runs) < clusters)
 
 
-def _search(view: VolumeView, boot: BootSector, run: Run, most: int, found: list[bytes]) -> bool:
-    """Gather the entries of a run of clusters that matter; tell whether the directory ends here."""
+def _search(
+    view: VolumeView, boot: BootSector, run: Run, most: int, found: list[npt.NDArray[np.uint8]]
+) -> bool:
+    """Gather the entries of a run of clusters; tell whether the directory ends here."""
     start, length = boot.cluster_start(run[0]), run[1] * boot.cluster_size
     length = min(length, most)
     for at in range(0, length, _PIECE):
@@ -68,8 +75,7 @@ def _search(view: VolumeView, boot: BootSector, run: Run, most: int, found: list
         view.allow(piece)
         entries = view.read_array(start + at, piece).reshape(-1, ENTRY_BYTES)
         ends = np.flatnonzero(entries[:, 0] == ENTRY_END)
-        entries = entries[: ends[0]] if len(ends) else entries
-        found.extend(_of_kinds(entries))
+        found.append(entries[: ends[0]].copy() if len(ends) else entries)
         if len(ends):
             return True
     return False
@@ -81,8 +87,9 @@ def _of_kinds(entries: npt.NDArray[np.uint8]) -> list[bytes]:
     return [row.tobytes() for row in rows[:64]]
 
 
-def _root_of(found: list[bytes], runs: list[Run]) -> Root:
+def _root_of(entries: list[npt.NDArray[np.uint8]], runs: list[Run], ended: bool) -> Root:
+    found = [row for piece in entries for row in _of_kinds(piece)]
     bitmaps = [decode_allocated(row) for row in found if row[0] == ENTRY_BITMAP]
     upcases = [decode_allocated(row) for row in found if row[0] == ENTRY_UPCASE]
     labels = [decode_label(row) for row in found if row[0] == ENTRY_LABEL]
-    return Root(bitmaps, upcases, labels[0] if labels else "", runs)
+    return Root(bitmaps, upcases, labels[0] if labels else "", runs, entries, ended)

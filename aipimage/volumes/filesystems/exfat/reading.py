@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import numpy.typing as npt
 
 from aipimage.volumes.clusters import Bits, ClusterMap
 from aipimage.volumes.filesystems.exfat.chain import Fat, Run, check_disjoint, whole_chain
@@ -23,6 +24,7 @@ from aipimage.volumes.filesystems.exfat.region import (
     verify_regions,
     verify_state,
 )
+from aipimage.volumes.filesystems.exfat.walk import Walk
 from aipimage.volumes.model import Allocation, FileSystem, SurveyOptions
 from aipimage.volumes.view import LayoutError, VolumeView
 
@@ -78,7 +80,8 @@ def allocation(view: VolumeView, filesystem: FileSystem, options: SurveyOptions)
     _fill(found, [bitmap_pieces(view, boot, runs) for runs in bitmaps])
     own = [*root.runs, *_upcase_runs(boot, root, fat), *(run for runs in bitmaps for run in runs)]
     _check_used(found, own)
-    return Allocation(found, found.used_end(), notes=_notes(boot))
+    _check_files(found, Walk(view, boot, fat).run(root.entries))
+    return Allocation(found, found.used_end(), notes=_notes(boot, root))
 
 
 def _bitmap_length(boot: BootSector) -> int:
@@ -153,7 +156,19 @@ def _check_used(found: ClusterMap, own: list[Run]) -> None:
         raise LayoutError("the bitmap calls free what the file system itself lies in")
 
 
-def _notes(boot: BootSector) -> tuple[str, ...]:
-    if boot.fats == 1:
-        return ()
-    return ("it has two allocation bitmaps: what any of them calls used is kept",)
+def _check_files(found: ClusterMap, claimed: npt.NDArray[np.uint64]) -> None:
+    """Raise ``LayoutError`` where the bitmap calls free what a file or directory lies in."""
+    claimed[:, 0] -= np.uint64(FIRST_CLUSTER)
+    before = found.free_clusters
+    found.set_used_runs(claimed)
+    if found.free_clusters != before:
+        raise LayoutError("the bitmap calls free what files lie in")
+
+
+def _notes(boot: BootSector, root: Root) -> tuple[str, ...]:
+    notes = []
+    if boot.fats != 1:
+        notes.append("it has two allocation bitmaps: what any of them calls used is kept")
+    if not root.ended:
+        notes.append("its root directory is so large that not all files were compared")
+    return tuple(notes)

@@ -23,7 +23,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from aipimage._native import ffi, lib
+try:
+    from aipimage._native import ffi, lib
+except ModuleNotFoundError as error:
+    # In a clone the source folder hides the installed package, which has the core.
+    raise ImportError(
+        f"{__file__}: the compiled core is not beside it; in a clone run: pip install -e . (with a "
+        "C compiler and Python's header files), or leave the clone to use the installed package"
+    ) from error
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

@@ -7,7 +7,9 @@ Exit status: 0 done, 1 refused or failed, 2 wrong usage, 3 verification found da
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sys
 from collections.abc import Sequence
 
@@ -21,6 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ones ignored.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None:
+        _occupy_standard_streams()
     try:
         import rich  # noqa: F401 - used where there is a terminal; asked for now, not halfway
 
@@ -33,6 +37,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("aipimage: error: interrupted", file=sys.stderr)
         return 130
     return run(given, process_ends=arguments is None)
+
+
+def _occupy_standard_streams() -> None:
+    """Lead closed standard streams to nowhere: else an image that is opened gets the number of one,
+    and whatever writes to that, a tool that is started for instance, writes into the image.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            with contextlib.suppress(OSError):
+                # The lowest free number: those below are taken.
+                os.open(os.devnull, os.O_RDWR)
 
 
 def _without_extra(module: str, as_json: bool) -> int:

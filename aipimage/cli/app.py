@@ -31,7 +31,15 @@ from aipimage.cli import (
     splitting,
 )
 from aipimage.cli.interrupts import InterruptedCommand, Interrupts
-from aipimage.cli.output import ExitCode, Report, printable, say, write_output, write_report
+from aipimage.cli.output import (
+    ExitCode,
+    Report,
+    discard_output,
+    printable,
+    say,
+    write_output,
+    write_report,
+)
 from aipimage.cli.session import Session
 
 _MIDWAY = (StorageError, SourceError, IntegrityError)
@@ -49,7 +57,7 @@ class Program(click.Group):
         **extra: Any,
     ) -> Any:
         """Run a command and end the process with its exit status."""
-        given = list(sys.argv[1:] if args is None else args)
+        given = list(sys.argv[1:] if args is None else args) or ["--help"]
         extra |= {"prog_name": "aipimage", "standalone_mode": False}
         sys.exit(self._run(given, interrupts or Interrupts(), extra))
 
@@ -88,6 +96,8 @@ def run(arguments: Sequence[str], *, process_ends: bool = False) -> int:
 
 def _failed(error: BaseException, session: Session, as_json: bool) -> int:
     """Tell about an error; return the exit status."""
+    if (of_output := _of_output(error)) is not None:
+        error = of_output
     text, kind, code = _described(error, session)
     if isinstance(error, click.UsageError) and error.ctx is not None and sys.stderr is not None:
         click.echo(error.ctx.get_usage(), err=True)
@@ -98,6 +108,19 @@ def _failed(error: BaseException, session: Session, as_json: bool) -> int:
             say("error", str(also))
     say("error", text)
     return code
+
+
+def _of_output(error: BaseException) -> StorageError | None:
+    """The error of a help page that could not be printed: click writes those itself."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if not isinstance(error, OSError) or trace is None:
+        return None
+    if trace.tb_frame.f_globals.get("__name__") != "click.utils":
+        return None
+    discard_output()
+    return StorageError.from_os_error("write", "standard output", error)
 
 
 def _described(error: BaseException, session: Session) -> tuple[str, str, int]:

@@ -111,7 +111,10 @@ def createimage(
     whole; until then it is OUT.aiv.partial.
     """
     path = _checked_request(sources, output, options)
-    password = image_password(session, options["password_file"], options["password_env"])
+    password = image_password(
+        session, options["password_file"], options["password_env"],
+        is_new=options["parent"] is None,
+    )  # fmt: skip
     if options["recovery_key"] and password is None:
         raise click.UsageError("--recovery-key needs --encrypt or --authenticate, and a password")
     if options["recovery_key"]:

@@ -148,6 +148,12 @@ def _print(text: str, stream: TextIO) -> None:
     stream.flush()
 
 
+def discard_output() -> None:
+    """Standard output takes nothing any more."""
+    if sys.stdout is not None:
+        _discard(sys.stdout)
+
+
 def _discard(stream: TextIO) -> None:
     """Lead a broken stream to nowhere: the interpreter flushes it once more when it ends."""
     with contextlib.suppress(OSError, ValueError, AttributeError):

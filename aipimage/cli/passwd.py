@@ -75,7 +75,12 @@ def _chosen_action(options: dict[str, Any]) -> str:
 
 def _done(image: str, values: dict[str, Any], password: str, options: dict[str, Any]) -> Report:
     """Carry one of the changes out."""
-    new = read_password(options["new_password_file"], options["new_password_env"], "new-") or ""
+    new = (
+        read_password(
+            options["new_password_file"], options["new_password_env"], "new-", is_new=True
+        )
+        or ""
+    )
     name = printable(image)
     if values["action"] == "add":
         values["slot"] = aipimage.add_password(image, password, new, label=options["label"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
+import unicodedata
 from typing import BinaryIO
 
 import click
@@ -19,14 +20,26 @@ from aipimage.cli.session import Session
 _LONGEST = 65_536
 
 
-def image_password(session: Session, file: str | None, variable: str | None) -> str | None:
-    """Return the password of the image, or ``None`` where none was given."""
-    password = read_password(file, variable)
+_BOM = "\ufeff"
+_WIDE = (b"\xff\xfe", b"\xfe\xff")
+
+
+def image_password(
+    session: Session, file: str | None, variable: str | None, *, is_new: bool = False
+) -> str | None:
+    """Return the password of the image, or ``None`` where none was given.
+
+    Args:
+        is_new: an image is made with it, so that a warning says what a person could not type.
+    """
+    password = read_password(file, variable, is_new=is_new)
     session.password_given = password is not None
     return password
 
 
-def read_password(file: str | None, variable: str | None, prefix: str = "") -> str | None:
+def read_password(
+    file: str | None, variable: str | None, prefix: str = "", *, is_new: bool = False
+) -> str | None:
     """Return what one of two options leads to, or ``None`` where neither was given.
 
     Raises:
@@ -36,11 +49,28 @@ def read_password(file: str | None, variable: str | None, prefix: str = "") -> s
         raise click.UsageError(
             f"--{prefix}password-file and --{prefix}password-env exclude each other"
         )
-    if file is not None:
-        return _from_file(file)
-    if variable is not None:
-        return _from_environment(variable)
-    return None
+    if file is None and variable is None:
+        return None
+    password = _from_file(file) if file is not None else _from_environment(variable or "")
+    if is_new:
+        _warn_about_text(password, file or variable or "")
+    return password
+
+
+def _warn_about_text(password: str, where: str) -> None:
+    """Editors and shells leave what nobody sees, and what must be typed later all the same."""
+    found = []
+    if password != password.strip():
+        found.append("begins or ends with a space")
+    if any(unicodedata.category(char) in ("Cc", "Cf", "Zl", "Zp") for char in password):
+        found.append("has control characters or others that cannot be seen")
+    if any(unicodedata.category(char) == "Zs" and char != " " for char in password.strip()):
+        found.append("has a space that is no ordinary one")
+    if found:
+        say(
+            "warning",
+            f"{where}: the new password {' and '.join(found)}; all of it belongs to the password",
+        )
 
 
 def _from_environment(variable: str) -> str:
@@ -55,7 +85,7 @@ def _from_file(path: str) -> str:
     name = "standard input" if path == "-" else path
     try:
         if path == "-":
-            line = sys.stdin.buffer.readline(_LONGEST)
+            line = _standard_input().readline(_LONGEST)
         else:
             with open(path, "rb") as file:
                 _warn_about_mode(file, path)
@@ -70,8 +100,19 @@ def _from_file(path: str) -> str:
     return _decoded(line, name)
 
 
+def _standard_input() -> BinaryIO:
+    if sys.stdin is None:
+        raise RequestError("standard input: is closed; there is no password to read")
+    return sys.stdin.buffer
+
+
 def _decoded(line: bytes, name: str) -> str:
-    line = line.removesuffix(b"\n").removesuffix(b"\r")
+    """Text of the first line: without what editors put around it, a mark of its encoding in front
+    and the end of the line behind.
+    """
+    if line.startswith(_WIDE) or b"\0" in line:
+        raise RequestError(f"{name}: is UTF-16 text, or no text; save the password as UTF-8")
+    line = line.removeprefix(_BOM.encode()).removesuffix(b"\n").removesuffix(b"\r")
     if not line:
         raise RequestError(f"{name}: its first line is empty; the password belongs there")
     if len(line) >= _LONGEST - 1:

@@ -191,9 +191,7 @@ def _decoded(
     done_here = _decompressed(placed, here, data, places.view)
     for frame in group:
         if frame.error is not None:
-            yield OpenedFrame(
-                frame.number, _NOTHING, _NOTHING, frame.error, begins=frame.begins
-            )
+            yield OpenedFrame(frame.number, _NOTHING, _NOTHING, frame.error, begins=frame.begins)
             continue
         opened: BytesLike | None = done_here.get(frame.number)
         is_placed = opened is not None

@@ -23,7 +23,7 @@ from aipimage.format.parts import PartFooter, PartHeader, encode_part_footer, en
 from aipimage.io.leftparts import PARTIAL as PARTIAL
 from aipimage.io.leftparts import part_path as part_path
 from aipimage.io.leftparts import remove_left_parts
-from aipimage.io.storage import File, Storage, close_all
+from aipimage.io.storage import File, Storage, absolute, close_all
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -180,7 +180,7 @@ class FileStream:
                 f"{self.path}: somebody else created it meanwhile; nothing was replaced"
             )
         self._rename_all()
-        self._storage.sync_directory(os.path.dirname(os.path.abspath(self.path)))
+        self._storage.sync_directory(os.path.dirname(absolute(self.path)))
         self._close_files()
 
     def _rename_all(self) -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, runtime_checkable
 from aipimage.errors import OptionTypeError, RequestError, SourceError, StorageError
 from aipimage.io.checkedsource import CheckedSource, OwnSource
 from aipimage.io.forward import Lately, reads_forward
-from aipimage.io.storage import DEFAULT, MEDIUM_ERRORS, File, Storage, StrPath, flat_view
+from aipimage.io.storage import DEFAULT, MEDIUM_ERRORS, File, Storage, StrPath, absolute, flat_view
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer, TypeIs
@@ -33,9 +33,7 @@ class UnreadableRangeError(SourceError):
         length: how many bytes it asked for.
     """
 
-    def __init__(
-        self, message: str, offset: int, length: int, errno: int | None = None
-    ) -> None:
+    def __init__(self, message: str, offset: int, length: int, errno: int | None = None) -> None:
         super().__init__(message, errno)
         self.offset = offset
         self.length = length
@@ -246,9 +244,7 @@ class BinaryFileSource(OwnSource):
         except OSError as error:
             message = f"{self.name}: cannot read {view.nbytes} bytes at offset {offset}: {error}"
             if error.errno in MEDIUM_ERRORS:
-                raise UnreadableRangeError(
-                    message, offset, view.nbytes, error.errno
-                ) from error
+                raise UnreadableRangeError(message, offset, view.nbytes, error.errno) from error
             raise SourceError(message, error.errno) from error
         except SourceError:
             raise
@@ -302,7 +298,7 @@ def place_of(source: BlockSource) -> str:
     if isinstance(place, str):
         return place
     is_path = isinstance(source, (FileSource, DeviceSource))
-    return os.path.abspath(source.name) if is_path else source.name
+    return absolute(source.name) if is_path else source.name
 
 
 def open_source(obj: StrPath | BinaryIO | BlockSource, storage: Storage = DEFAULT) -> BlockSource:

@@ -833,6 +833,23 @@ def _refuse_other_kinds(name: str, mode: int) -> None:
     raise RequestError(f"{name}: is {kind}; give a regular file or a block device")
 
 
+def absolute(path: StrPath) -> str:
+    """Return a path from the root on, links not followed.
+
+    Raises:
+        StorageError: it is relative, and the working directory was removed.
+    """
+    name = os.fspath(path)
+    try:
+        return os.path.abspath(name)
+    except OSError as error:
+        raise StorageError(
+            f"{name}: the working directory is not there any more; change to another one, or give "
+            "whole paths",
+            error.errno,
+        ) from error
+
+
 def close_all(files: Iterable[Closable]) -> None:
     """Close every file, also where one fails to; the first failure is raised at the end."""
     failure: StorageError | None = None

@@ -204,9 +204,7 @@ class Verifier:
     def checked(self) -> dict[bytes, CheckedOrigin]:
         """What was found of each origin that the image's own file holds."""
         return {
-            entry.origin: CheckedOrigin(
-                entry.table_root, entry.frame_count, self._gaps.of(index)
-            )
+            entry.origin: CheckedOrigin(entry.table_root, entry.frame_count, self._gaps.of(index))
             for index, entry in enumerate(self._image.seal.origins)
             if not self._foreign[index]
         }

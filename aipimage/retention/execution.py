@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from aipimage.errors import StorageError
 from aipimage.io.instream import files_of
-from aipimage.io.storage import DEFAULT
+from aipimage.io.storage import DEFAULT, absolute
 from aipimage.retention.points import Point
 from aipimage.retention.report import Merge, Plan
 
@@ -71,7 +71,7 @@ def remove_image(point: Point) -> None:
         return
     for name in reversed(names):
         DEFAULT.remove(name, missing_ok=True)
-    DEFAULT.sync_directory(os.path.dirname(os.path.abspath(point.path)))
+    DEFAULT.sync_directory(os.path.dirname(absolute(point.path)))
 
 
 def steps(plan: Plan, name: NameMerged = merged_path) -> list[Step]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ import numpy as np
 from aipimage.errors import FormatError
 from aipimage.io.closing import Gate
 from aipimage.io.sources import UnreadableRangeError
-from aipimage.io.storage import DEFAULT, Storage, close_all, flat_view
+from aipimage.io.storage import DEFAULT, Storage, absolute, close_all, flat_view
 from aipimage.vmdk.descriptor import Descriptor
 from aipimage.vmdk.extents.files import source_errors
 from aipimage.vmdk.layout import SECTOR
@@ -57,7 +56,7 @@ class VmdkSource:
     @property
     def place(self) -> str:
         """What tells the disk from others, from one image of it to the next."""
-        return os.path.abspath(self.name)
+        return absolute(self.name)
 
     @property
     def descriptor(self) -> Descriptor:

@@ -551,3 +551,16 @@ def test_what_nbdinfo_prints_of_a_real_disk(tmp_path: Path) -> None:
         else:
             with pytest.raises(RequestError, match="tells nothing about changes"):
                 changes_from(out, 8 * MIB)
+
+
+def test_a_map_with_a_byte_order_mark(tmp_path: Path) -> None:
+    """As some editors and shells write it; UTF-16 is refused by name."""
+    rows = [{"offset": 0, "length": 4096, "type": 1, "description": "dirty"}]
+    text = json.dumps(rows)
+    (tmp_path / "map").write_text(text, "utf-8-sig")
+    assert changes_from(tmp_path / "map", 4096).ranges.tolist() == [[0, 4096]]
+    (tmp_path / "map").write_text("\ufeff\r\n" + text.replace(",", ",\r\n"), "utf-8")
+    assert changes_from(tmp_path / "map", 4096).ranges.tolist() == [[0, 4096]]
+    (tmp_path / "map").write_text(text, "utf-16")
+    with pytest.raises(FormatError, match="UTF-16 text; save the map as UTF-8"):
+        changes_from(tmp_path / "map", 4096)

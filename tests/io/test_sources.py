@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import aipimage
 from aipimage.errors import RequestError, SourceError
 from aipimage.io.sources import (
     BinaryFileSource,
@@ -25,8 +26,10 @@ from aipimage.io.sources import (
     read_with_retries,
 )
 from aipimage.io.storage import Storage, SystemCalls
+from aipimage.vmdk.writing.job import write_vmdk
 from tests.support import loop_device
 from tests.support.faults import TRANSFERS, Fault, FaultySystemCalls
+from tests.support.sources import SparseSource
 
 
 def pattern(length: int) -> bytes:
@@ -364,3 +367,19 @@ def test_block_device(tmp_path: Path) -> None:
         assert fingerprint["size"] == 1 << 20
         assert fingerprint["device_number"] == os.stat(device).st_rdev
         source.close()
+
+
+@pytest.mark.parametrize("size", [500, 131_072, -512, None, 0, True, 256, "512", 512.0])
+def test_an_impossible_sector_size_is_refused_at_once(size: object, tmp_path: Path) -> None:
+    """Before anything is read or written."""
+    source = SparseSource(1 << 20, {0: b"x" * 4096})
+    source.sector_size = size  # type: ignore[assignment]
+    for job in (
+        lambda: aipimage.create(tmp_path / "a.aiv", [source]),
+        lambda: write_vmdk(tmp_path / "a.vmdk", source),
+        lambda: aipimage.survey(source),
+    ):
+        with pytest.raises(SourceError, match="sparse: .*sector_size is"):
+            job()
+    assert not list(tmp_path.iterdir())
+    assert not source.bytes_read

@@ -234,6 +234,31 @@ def test_resumed(kind: str, disk: Path, image: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize("kind", ["raw", "aiv", "vmdk"])
+@pytest.mark.parametrize("spelling", ["relative", "through a link", "with dots"])
+def test_resumed_however_the_path_is_written(
+    kind: str, spelling: str, disk: Path, image: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    source = {"raw": disk, "aiv": image, "vmdk": tmp_path / "d.vmdk"}[kind]
+    wanted = disk.read_bytes()
+    if kind == "vmdk":
+        wanted = wanted[: 16 * MIB]
+        (tmp_path / "whole.raw").write_bytes(wanted)
+        aipimage.convert(tmp_path / "whole.raw", source, format="vmdk")
+    stopped(source, tmp_path / "a.img", 2 * MIB)
+    assert (tmp_path / "a.img.partial.state").exists()
+    monkeypatch.chdir(source.parent)
+    (tmp_path / "link").symlink_to(source.parent)
+    again = {
+        "relative": source.name, "through a link": tmp_path / "link" / source.name,
+        "with dots": f"../{source.parent.name}/{source.name}",
+    }[spelling]  # fmt: skip
+    assert aipimage.convert(again, tmp_path / "a.img", resume=True).resumed
+    assert (tmp_path / "a.img").read_bytes() == wanted
+
+
+@pytest.mark.usefixtures("eager")
 def test_another_source_is_not_gone_on_with(disk: Path, image: Path, tmp_path: Path) -> None:
     target = tmp_path / "a.img"
     stopped(disk, target, 2 * MIB)

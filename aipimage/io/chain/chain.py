@@ -32,7 +32,7 @@ from aipimage.io.chain.members import MemberFiles
 from aipimage.io.chain.unlocking import chain_keys
 from aipimage.io.closing import Gate
 from aipimage.io.keys import ChainKeys
-from aipimage.io.storage import DEFAULT, Storage
+from aipimage.io.storage import DEFAULT, Storage, absolute
 
 if TYPE_CHECKING:
     from aipimage.io.image import Image
@@ -262,11 +262,11 @@ def _read_all(
     if len(candidates) > _FILES_MAX:
         raise LimitError(f"chain {chain_id.hex()}: over {_FILES_MAX} files belong to it")
     found: list[ChainFile | DamagedFile] = [own] if own else []
-    own_path = os.path.abspath(own.path) if own else None
+    own_path = absolute(own.path) if own else None
     ids = {own.identity.image_id} if own else set()
     replaced = 0
     for candidate in candidates:
-        if os.path.abspath(candidate.path) == own_path:
+        if absolute(candidate.path) == own_path:
             continue
         file = read_file(files, candidate, keys)
         found.append(file)

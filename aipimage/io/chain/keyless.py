@@ -24,7 +24,7 @@ from aipimage.io.instream import InStream, base_path, open_stream
 from aipimage.io.keyless import verify_keyless
 from aipimage.io.opening import read_header
 from aipimage.io.progress import ProgressCallback
-from aipimage.io.storage import Storage, StrPath
+from aipimage.io.storage import Storage, StrPath, absolute
 from aipimage.io.tail import Tail
 from aipimage.io.verify import MemberResult, VerifyResult
 
@@ -78,7 +78,7 @@ def _others(files: MemberFiles, own: _Job, chain_id: bytes) -> list[_Job]:
     jobs: list[_Job] = []
     assert own.path is not None
     for candidate in files.of_chain(chain_id):
-        if os.path.abspath(candidate.path) == os.path.abspath(own.path):
+        if absolute(candidate.path) == absolute(own.path):
             continue
         try:
             with open_stream(files.storage, candidate.path) as stream:

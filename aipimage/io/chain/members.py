@@ -28,7 +28,7 @@ from aipimage.io.filepool import FilePool
 from aipimage.io.instream import InStream, open_stream
 from aipimage.io.keys import ChainKeys
 from aipimage.io.segmentmap import SegmentMap
-from aipimage.io.storage import Storage, StrPath
+from aipimage.io.storage import Storage, StrPath, absolute
 from aipimage.io.tail import check_member, read_tail
 
 SUFFIXES = (".aiv", ".aii")
@@ -116,7 +116,7 @@ def _distinct(paths: Iterable[str]) -> Iterator[str]:
     """A directory that is given twice counts once."""
     seen: set[str] = set()
     for path in paths:
-        key = os.path.abspath(path)
+        key = absolute(path)
         if key not in seen:
             seen.add(key)
             yield path
@@ -216,9 +216,9 @@ class ForeignFiles:
     def _search(self, origin: bytes, offset: int = 0, length: int = 0) -> Held | None:
         """The first file that holds an origin, and ``length`` bytes at an address of it."""
         if self._candidates is None:
-            own = os.path.abspath(self._own_path)
+            own = absolute(self._own_path)
             found = self.files.of_chain(self._own.chain_id)
-            self._candidates = [each for each in found if os.path.abspath(each.path) != own]
+            self._candidates = [each for each in found if absolute(each.path) != own]
             for candidate in self._candidates:
                 self._by_file_id.setdefault(candidate.file_id, []).append(candidate)
         # A file begins with the origin that it is named by; a resumed or merged one holds more.

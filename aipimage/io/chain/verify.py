@@ -9,7 +9,6 @@ asked for reads as is compared with them, with the frames of all files, as a res
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import Executor
@@ -21,6 +20,7 @@ from aipimage.io.chain.chain import ChainMember
 from aipimage.io.findings import DAMAGE_MAX, Damage, located
 from aipimage.io.frameranges import ranges_of_origins, used_origins
 from aipimage.io.progress import Progress, ProgressCallback
+from aipimage.io.storage import absolute
 from aipimage.io.verify import (
     CheckedOrigin,
     MemberResult,
@@ -96,7 +96,7 @@ class _ChainVerification:
                 with _opened(self._image, member) as other:
                     verifier = Verifier(other, sample, self._progress.callback)
                     result = verifier.run(executor, threads)
-                    self._checked[os.path.abspath(member.path)] = verifier.checked()
+                    self._checked[absolute(member.path)] = verifier.checked()
                     found += [self._located(damage, other, member) for damage in result.damage]
                     frames, stored = result.frames, result.bytes
             except CancelledError:
@@ -153,7 +153,7 @@ class _ChainVerification:
             except AipImageError as error:
                 missing[index] = str(error)
                 continue
-            checked = self._checked.get(os.path.abspath(path), {}).get(entry.origin)
+            checked = self._checked.get(absolute(path), {}).get(entry.origin)
             if checked is not None and checked.is_of(entry):
                 known[index] = checked
             else:

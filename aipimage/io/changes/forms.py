@@ -232,7 +232,9 @@ def _read(file: File, size: int, parent: str | None) -> Changes:
         return read_changes(file)
     if begin.startswith(trackerfile.MAGIC):
         return _read_tracker(file, parent)
-    if begin.lstrip()[:1] in (b"[", b"{"):
+    if begin.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise FormatError("is UTF-16 text; save the map as UTF-8")
+    if begin.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"[", b"{"):
         return _read_map(file, size)
     raise FormatError(
         "neither a changed-bitmap file, nor the file of a change tracker, nor a map of nbdinfo in "

@@ -42,7 +42,8 @@ def read_nbd_map(file: File) -> Changes:
 def _loaded(text: bytes) -> list[dict[str, Any]]:
     """Return the rows, each with the four members of the right types."""
     try:
-        rows = json.loads(text.decode("utf-8"))
+        # A shell may have put a mark in front (utf-8-sig), or have written UTF-16.
+        rows = json.loads(text.decode("utf-8-sig"))
     except (ValueError, RecursionError):
         raise IncompleteError("not whole JSON; let nbdinfo write the map again") from None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):

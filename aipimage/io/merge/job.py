@@ -38,7 +38,7 @@ from aipimage.io.opening import read_header, read_key_area
 from aipimage.io.outstream import PARTIAL, FileStream
 from aipimage.io.partial import PartialStream, open_partial
 from aipimage.io.progress import ProgressCallback, Reporter
-from aipimage.io.storage import DEFAULT, Storage
+from aipimage.io.storage import DEFAULT, Storage, absolute
 from aipimage.version import __version__
 
 StrPath = str | os.PathLike[str]
@@ -400,7 +400,7 @@ class _Merge:
             for name in reversed([file.name for file in member.stream.files]):
                 self._storage.remove(name, missing_ok=True)
             removed.append(member.path)
-            directories.append(os.path.dirname(os.path.abspath(member.path)))
+            directories.append(os.path.dirname(absolute(member.path)))
         for directory in dict.fromkeys(directories):
             self._storage.sync_directory(directory)
         return tuple(removed)

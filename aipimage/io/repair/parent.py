@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
 from aipimage.errors import AipImageError
 from aipimage.io.chain.members import MemberFiles
 from aipimage.io.image import Image, open_image
 from aipimage.io.imagewriter import PlaceInChain
 from aipimage.io.repair.beginning import Beginning
+from aipimage.io.storage import absolute
 
 
 def find_parent_image(
@@ -17,9 +16,9 @@ def find_parent_image(
     """Open the parent, or the image that stands for it; ``None`` where there is none."""
     if not place.parent_kind or not beginning.chain_known:
         return None
-    own = os.path.abspath(own_path)
+    own = absolute(own_path)
     for candidate in files.of_chain(beginning.header.chain_id):
-        if os.path.abspath(candidate.path) == own:
+        if absolute(candidate.path) == own:
             continue
         try:
             image = open_image(candidate.path, keys=beginning.keys, files=files,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 
@@ -87,7 +88,15 @@ class _RawJob:
         self.stored = sink.stored
 
     def _identity(self) -> Mapping[str, object]:
-        return {"place": place_of(self._source), "source": self._source.fingerprint()}
+        """What tells the source from others, however its path is written. An image is known by its
+        digest, wherever it lies.
+        """
+        source, place = self._source.fingerprint(), place_of(self._source)
+        if source.get("kind") == "image":
+            return {"source": source}
+        if os.path.isabs(place):
+            place = self._request.storage.resolve(place)
+        return {"place": place, "source": source}
 
     def _refuse_resume(self, name: str) -> None:
         if self._request.resume:

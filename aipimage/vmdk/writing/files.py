@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from aipimage.errors import StorageError, TargetError
 from aipimage.io.outstream import PARTIAL
 from aipimage.io.sinks import open_in_place
-from aipimage.io.storage import File, Storage, close_all
+from aipimage.io.storage import File, Storage, absolute, close_all
 from aipimage.vmdk.writing.naming import note_names, remove_note, take_back_names
 
 STATE = ".state"
@@ -55,7 +55,7 @@ class DiskFiles:
         return self.path + PARTIAL + STATE
 
     def _check_directory(self) -> None:
-        directory = os.path.dirname(os.path.abspath(self.path))
+        directory = os.path.dirname(absolute(self.path))
         storage = self._storage
         if not (storage.exists(directory) and storage.stat(directory).is_directory):
             raise TargetError(f"{directory}: no such directory; make it first")
@@ -155,7 +155,7 @@ class DiskFiles:
     def sync_names(self) -> None:
         """Make the names of the files durable."""
         try:
-            self._storage.sync_directory(os.path.dirname(os.path.abspath(self.path)))
+            self._storage.sync_directory(os.path.dirname(absolute(self.path)))
         except StorageError:
             self.untrusted = True
             raise

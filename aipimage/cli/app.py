@@ -35,7 +35,6 @@ from aipimage.cli.output import (
     ExitCode,
     Report,
     discard_output,
-    printable,
     say,
     write_output,
     write_report,
@@ -103,7 +102,7 @@ def _failed(error: BaseException, session: Session, as_json: bool) -> int:
         click.echo(error.ctx.get_usage(), err=True)
     if as_json:
         try:
-            write_output(json.dumps({"error": printable(text), "type": kind}))
+            write_output(json.dumps({"error": text, "type": kind}))
         except StorageError as also:
             say("error", str(also))
     say("error", text)

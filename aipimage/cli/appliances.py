@@ -34,9 +34,9 @@ def appliance_report(path: str) -> Report:
                 disks.append(disk_values(found) | virtual_values(disk))
                 warnings += [*disk.warnings, *found.warnings]
         values: dict[str, Any] = {
-            "path": path, "kind": "ova", "name": printable(appliance.envelope.name),
+            "path": path, "kind": "ova", "name": appliance.envelope.name,
             "files": [
-                {"name": printable(each.name), "size": each.size} for each in appliance.members
+                {"name": each.name, "size": each.size} for each in appliance.members
             ],
             "manifest": bool(appliance.manifest), "disks": disks,
         }  # fmt: skip

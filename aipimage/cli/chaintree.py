@@ -21,7 +21,7 @@ def chain_values(chain: Chain) -> list[dict[str, Any]]:
             "created": member.created.isoformat() if member.created else None,
             "stored": member.stored, "parent_id": member.parent_id, "sequence": member.sequence,
             "digest": member.digest, "changed": member.changed, "depth": member.depth,
-            "state": member.state, "reason": printable(member.reason) if member.reason else None,
+            "state": member.state, "reason": member.reason or None,
             "replaces": list(member.replaces), "this": member is chain[-1],
         }
         for member in chain.members_of_tree

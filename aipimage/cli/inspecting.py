@@ -181,7 +181,7 @@ def _member_line(member: MemberResult) -> str:
 
 def _damage_values(damage: Damage) -> dict[str, Any]:
     return {
-        "what": printable(damage.what), "path": damage.path, "origin": damage.origin,
+        "what": damage.what, "path": damage.path, "origin": damage.origin,
         "frame": damage.frame,
         "ranges": [
             {"device": device, "offset": offset, "length": length}

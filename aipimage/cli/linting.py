@@ -56,7 +56,7 @@ def _report(result: LintResult) -> Report:
     values: dict[str, Any] = {
         "path": result.path, "mode": "vmdk", "ok": result.ok, "grains": result.grains,
         "bytes": result.bytes, "seconds": round(result.seconds, 3),
-        "files": [printable(path) for path in result.files],
+        "files": list(result.files),
         "findings": [_values(each) for each in result.findings],
     }  # fmt: skip
     counts = Counter(each.severity for each in result.findings)
@@ -75,8 +75,8 @@ def _report(result: LintResult) -> Report:
 
 def _values(finding: Finding) -> dict[str, Any]:
     return {
-        "severity": finding.severity, "code": finding.code, "message": printable(finding.message),
-        "path": printable(finding.path), "offset": finding.offset,
+        "severity": finding.severity, "code": finding.code, "message": finding.message,
+        "path": finding.path, "offset": finding.offset,
     }  # fmt: skip
 
 

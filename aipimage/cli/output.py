@@ -65,7 +65,10 @@ def ratio_of(data: int, stored: int) -> float | None:
 
 
 def printable(value: object) -> str:
-    """Text from a file or a path, on one line and without what would steer a terminal."""
+    """Text from a file or a path, on one line and without what would steer a terminal: controls,
+    marks of direction, line breaks and what is no character. All that reaches a terminal passes
+    here, at the latest in :func:`write_report` and :func:`say`.
+    """
     return "".join(
         char if char.isprintable() else ascii(char)[1:-1] for char in str(value)
     )  # lone surrogates of undecodable file names are not printable either
@@ -73,7 +76,7 @@ def printable(value: object) -> str:
 
 def aligned(rows: Iterable[tuple[str, str]]) -> list[str]:
     """Two columns, the first as wide as its longest entry."""
-    listed = list(rows)
+    listed = [(printable(name), text) for name, text in rows]
     width = max((len(name) for name, _ in listed), default=0)
     return [f"{name:<{width}}  {text}".rstrip() for name, text in listed]
 
@@ -92,7 +95,8 @@ def write_report(report: Report, as_json: bool) -> None:
 
 
 def _text_of(report: Report, as_json: bool) -> str:
-    return json.dumps(report.values) if as_json else "\n".join(report.lines)
+    # JSON is exact, and escapes everything but ASCII. Lines quote what files say of themselves.
+    return json.dumps(report.values) if as_json else "\n".join(map(printable, report.lines))
 
 
 def show_now(report: Report, as_json: bool) -> Report:

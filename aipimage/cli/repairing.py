@@ -71,7 +71,7 @@ def _values(result: RepairResult) -> dict[str, Any]:
             for device, offset, length in result.lost[:_LISTED]
         ],
         "lost_ranges": len(result.lost), "used": list(result.used),
-        "warnings": [printable(each) for each in result.warnings],
+        "warnings": list(result.warnings),
         "seconds": round(result.seconds, 3),
     }  # fmt: skip
 

@@ -111,7 +111,7 @@ def _decoded(line: bytes, name: str) -> str:
     and the end of the line behind.
     """
     if line.startswith(_WIDE) or b"\0" in line:
-        raise RequestError(f"{name}: is UTF-16 text, or no text; save the password as UTF-8")
+        raise RequestError(f"{name}: its first line is UTF-16, or no text; save it as UTF-8")
     line = line.removeprefix(_BOM.encode()).removesuffix(b"\n").removesuffix(b"\r")
     if not line:
         raise RequestError(f"{name}: its first line is empty; the password belongs there")

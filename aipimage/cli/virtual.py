@@ -11,7 +11,7 @@ import click
 import aipimage
 from aipimage import BlockSource
 from aipimage.cli.evidence import is_file_or_device
-from aipimage.cli.output import Report, aligned, human_size, printable
+from aipimage.cli.output import Report, aligned, human_size
 from aipimage.cli.volumes import disk_lines, disk_values
 
 if TYPE_CHECKING:
@@ -120,18 +120,18 @@ def virtual_values(disk: VmdkSource) -> dict[str, Any]:
     """What ``info --json`` adds to a disk that is a VMDK."""
     about = disk.descriptor
     return {
-        "kind": "vmdk", "subformat": printable(disk.subformat),
+        "kind": "vmdk", "subformat": disk.subformat,
         "cid": f"{about.cid:08x}", "parent_cid": f"{about.parent_cid:08x}",
-        "adapter": printable(about.ddb.get("adapterType", "")),
-        "hardware": printable(about.ddb.get("virtualHWVersion", "")),
+        "adapter": about.ddb.get("adapterType", ""),
+        "hardware": about.ddb.get("virtualHWVersion", ""),
         "extents": [
             {
                 "access": each.access, "sectors": each.sectors, "type": each.kind,
-                "name": printable(each.name), "offset": each.offset,
+                "name": each.name, "offset": each.offset,
             }
             for each in about.extents
         ],
-        "chain": [printable(path) for path in disk.chain],
+        "chain": list(disk.chain),
     }  # fmt: skip
 
 

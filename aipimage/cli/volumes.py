@@ -16,8 +16,6 @@ def volume_values(volume: VolumeInfo, kept: int | None) -> dict[str, Any]:
     """The object of a volume that ``info --json`` prints; ``kept_bytes`` of an image only."""
     values = asdict(volume)
     values["first_sector"] = volume.start // 512
-    for name in ("name", "label", "uuid", "whole_because"):
-        values[name] = printable(values[name])
     return values if kept is None else values | {"kept_bytes": kept}
 
 
@@ -38,8 +36,9 @@ def volume_lines(volumes: Sequence[dict[str, Any]]) -> list[str]:
 def _row(volume: dict[str, Any]) -> tuple[str, ...]:
     kept = volume.get("kept_bytes")
     return (
-        f"{volume['number']}", volume["filesystem"] or "unknown", human_size(volume["size"]),
-        human_size(volume["used"]), "" if kept is None else human_size(kept),
+        f"{volume['number']}", printable(volume["filesystem"] or "unknown"),
+        human_size(volume["size"]), human_size(volume["used"]),
+        "" if kept is None else human_size(kept),
         human_size(volume["cluster_size"]) if volume["cluster_size"] else "",
         f"{volume['first_sector']}", printable(volume["label"] or volume["name"]),
         printable(volume["uuid"]),

@@ -190,7 +190,7 @@ def test_utf_16_is_refused_in_words(content: bytes, disk: Path, tmp_path: Path) 
     out = tmp_path / "a.aiv"
     ran = invoke("createimage", "-o", out, disk, "--encrypt", "aes-128", "--password-file", path)
     assert (ran.code, ran.error) == (
-        1, f"{path}: is UTF-16 text, or no text; save the password as UTF-8"
+        1, f"{path}: its first line is UTF-16, or no text; save it as UTF-8"
     )  # fmt: skip
     assert not out.exists()
 

@@ -369,7 +369,7 @@ def test_block_device(tmp_path: Path) -> None:
         source.close()
 
 
-@pytest.mark.parametrize("size", [500, 131_072, -512, None, 0, True, 256, "512", 512.0])
+@pytest.mark.parametrize("size", [500, 131_072, -512, None, 0, True, 256, "512"])
 def test_an_impossible_sector_size_is_refused_at_once(size: object, tmp_path: Path) -> None:
     """Before anything is read or written."""
     source = SparseSource(1 << 20, {0: b"x" * 4096})
@@ -379,7 +379,7 @@ def test_an_impossible_sector_size_is_refused_at_once(size: object, tmp_path: Pa
         lambda: write_vmdk(tmp_path / "a.vmdk", source),
         lambda: aipimage.survey(source),
     ):
-        with pytest.raises(SourceError, match="sparse: .*sector_size is"):
+        with pytest.raises(SourceError, match=r"sparse: .*sector_size is"):
             job()
     assert not list(tmp_path.iterdir())
     assert not source.bytes_read

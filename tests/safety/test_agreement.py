@@ -4,6 +4,7 @@ back does not verify; whatever of a chain was changed, with every digest made an
 
 from __future__ import annotations
 
+import contextlib
 import random
 import struct
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,7 @@ import pytest
 from aipimage.errors import AipImageError
 from aipimage.format.constants import RecordType
 from aipimage.io.image import open_image
+from aipimage.io.merge.job import merge_images
 from aipimage.io.storage import Storage
 from tests.safety.chainforge import ChainForger, RecordChange
 from tests.safety.chains import Disk, at, make
@@ -371,3 +373,70 @@ def test_files_of_a_chain() -> None:
         [a, younger[1], c], [a, younger[1], younger[2]], [a, b, younger[2]], [*other.files[:2], c],
     ):  # fmt: skip
         check(chain, files, [None if each is None else len(each) for each in files])
+
+
+# Other users of a chain
+
+
+@pytest.mark.parametrize("field", ["frame_shift", "stripe_shift", "fanout_shift"])
+@pytest.mark.parametrize("file", [0, 1])
+def test_others_refuse_other_sizes_too(file: int, field: str) -> None:
+    """Merging refuses; an increment is refused, right, or as little whole as its parent."""
+    chain = chain_of("plain")
+    forger = chain.forger
+    place = next(each for each in CORE if each.name == field)
+    value = bytes([forger.files[file].core[place.at] + 1])
+    files = forger.forge(file, core=put(place.at, value))
+    system = MemorySystem({at(f"{n}.aiv"): each for n, each in zip(NAMES, files, strict=True)})
+    paths = [at(f"{name}.aiv") for name in NAMES]
+    with pytest.raises(AipImageError, match="other sizes"):
+        merge_images(at("m.aiv"), paths, storage=Storage(system))
+    assert at("m.aiv") not in system.files
+    disk = Disk(chain.content)
+    disk.write(1000, b"new")
+    try:
+        make(system, "d.aiv", [disk], "c.aiv", "plain")
+    except AipImageError:
+        assert at("d.aiv") not in system.files
+        return
+    with open_image(at("d.aiv"), storage=Storage(system)) as image:
+        if image.verify(chain=True, threads=1).ok:
+            assert image.devices[0].open().readall() == disk.content()
+            return
+        # As where a file is missing: the new image is whole in itself.
+        with pytest.raises(AipImageError, match="other sizes"):
+            image.devices[0].open().readall()
+
+
+# One file
+
+
+def test_one_file() -> None:
+    """Without its chain a full image is judged as its restore goes."""
+    chain = chain_of("plain")
+    content = _content_of_the_first(chain)
+    alone = ChainForger(chain.files[:1])
+    every = list(mutations(alone))
+    for mutation in random.Random(8).sample(every, 60):
+        [file] = mutation.apply(alone)
+        system = MemorySystem({at("a.aiv"): file})
+        storage = Storage(system)
+        try:
+            with open_image(at("a.aiv"), storage=storage) as image:
+                whole = image.verify(threads=1).ok
+                image.restore(TARGET, threads=1, storage=storage)
+        except AipImageError:
+            with (
+                contextlib.suppress(AipImageError),
+                open_image(at("a.aiv"), storage=storage) as image,
+            ):
+                assert not image.verify(threads=1).ok, mutation
+            continue
+        if whole:
+            assert system.files[TARGET] == content, mutation
+
+
+def _content_of_the_first(chain: Chain) -> bytes:
+    with opened(chain.files, chain, "a") as image:
+        found: bytes = image.devices[0].open().readall()
+        return found

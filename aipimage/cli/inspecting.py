@@ -26,8 +26,14 @@ from aipimage.cli.secret import image_password
 from aipimage.cli.session import Session
 from aipimage.cli.virtual import is_virtual, virtual_report
 from aipimage.cli.volumes import disk_lines, disk_values
+from aipimage.io.containers import not_an_image
+from aipimage.io.storage import DEFAULT
 
 _SHOWN = 20
+_UNKNOWN = (
+    "is not an .aiv image, and has no partition table or file system that is known; createimage "
+    "takes it as a raw disk, all of it"
+)
 
 
 @click.command(
@@ -68,12 +74,19 @@ def info(
 
 
 def _disk(path: str) -> DiskInfo | None:
-    """What is there, unless it is an image or nothing that is known."""
+    """What is there, unless it is an image.
+
+    Raises:
+        FormatError: nothing that is known; it says what the file is.
+    """
     if looks_like_image(path) or not is_file_or_device(path):
         return None
     disk = aipimage.survey(path)
     known = disk.scheme != "none" or any(volume.filesystem for volume in disk.volumes)
-    return disk if known or disk.warnings else None
+    if known or disk.warnings:
+        return disk
+    with DEFAULT.open_read(path) as file:
+        raise not_an_image(file, _UNKNOWN)
 
 
 @click.command(

@@ -6,11 +6,13 @@ its first sectors. So what is found here is only ever a warning, or part of a me
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
-from aipimage.errors import SourceError
+from aipimage.errors import FormatError, SourceError
 from aipimage.format.constants import HEADER_MAGIC, PART_MAGIC
 from aipimage.io.sources import BinaryFileSource, BlockSource, DeviceSource, FileSource
+from aipimage.io.storage import File
 
 HEAD = 4096
 """Bytes of a file's beginning that are looked at."""
@@ -56,8 +58,8 @@ _DMG = Container("a DMG disk", "convert it first (dmg2img, or hdiutil convert)",
 _E01 = Container("an E01 image (EWF)", _EWF)
 _VMDK = Container("a VMDK disk", "name it .vmdk, or say so (--source-format vmdk)")
 _EXTENT = Container("a VMDK extent", "give the small .vmdk file with its descriptor")
-_AIV = Container("an .aiv image", "restore or convert it; name it .aiv")
-_PART = Container("a part of a split .aiv image", "give its first part, named .aiv.001")
+_AIV = Container("an .aiv image", "restore or convert it instead")
+_PART = Container("a part of a split .aiv image", "restore or convert its image instead")
 _TAR = Container("a tar archive", "unpack it first (tar -xf)", is_archive=True)
 _OVA = Container("an appliance (OVA)", "name it .ova, or say so (--source-format ova)",
                  is_archive=True)  # fmt: skip
@@ -105,6 +107,50 @@ _HEADS: tuple[tuple[int, bytes, Container], ...] = (
     (0, b"Rar!\x1a\x07", _packed("a RAR archive", "unrar x")),
 )  # fmt: skip
 _FIRST_LINE = b"#diskdescriptorfile"
+
+_NAMES: tuple[tuple[str, str], ...] = (
+    (r"\.ovf$", "only describes an appliance; give the .vmdk files beside it, or the .ova"),
+    (r"\.mf$", "holds the digests of an appliance's files; give the .ova, or its .vmdk files"),
+    (r"\.partial\.state$", "belongs to an interrupted conversion; repeat that with resume"),
+    (r"-(flat|f\d{3}|s\d{3}|delta|sesparse|rdmp?|ctk)\.vmdk$",
+     "is a file of a virtual disk; give the small .vmdk file with its descriptor"),
+    (r"\.vmdk$", "is a virtual disk by its name; make an image of it first"),
+    (r"\.ova$", "is an appliance by its name; make an image of its disks first"),
+)  # fmt: skip
+"""What a name says that no image has, as regular expressions, and what to do."""
+
+_MAYBE_RAW = "is not an .aiv image; if it is a raw disk, make an image of it first"
+_NAMED = "is called like an .aiv image and does not begin like one: it is damaged, or another file"
+
+
+def other_than_image(name: str, size: int, head: bytes, tail: bytes) -> str | None:
+    """Return what a file is that is no image, and what to do, as the rest of a sentence after its
+    name; ``None`` where it may be a raw disk.
+    """
+    if not size:
+        return "is empty (0 bytes); get it again from where it came"
+    for pattern, text in _NAMES:
+        if re.search(pattern, name, re.IGNORECASE):
+            return f"is not an .aiv image: it {text}"
+    found = container_of(head, tail)
+    if found is None:
+        return None
+    advice = "make an image of it first" if found in (_VMDK, _OVA) else found.advice
+    return f"is not an .aiv image: it {found.where} like {found.name}; {advice}"
+
+
+def not_an_image(file: File, otherwise: str = _MAYBE_RAW) -> FormatError:
+    """Return the error for a file that was taken for an image and has no mark of one.
+
+    Args:
+        otherwise: what is said of a file that may be a raw disk.
+    """
+    size = file.size()
+    head, tail = file.pread(HEAD, 0), file.pread(TAIL, max(0, size - TAIL))
+    text = other_than_image(file.name, size, head, tail)
+    if text is None:
+        text = _NAMED if re.search(r"\.(aiv|aii)(\.\d{3,5})?$", file.name.lower()) else otherwise
+    return FormatError(f"{file.name}: {text}")
 
 
 def container_of(head: bytes, tail: bytes) -> Container | None:

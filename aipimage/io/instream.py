@@ -13,6 +13,7 @@ from aipimage.errors import FormatError, IncompleteError, IntegrityError, Storag
 from aipimage.format import constants as c
 from aipimage.format.parts import PartFooter, decode_part_footer, decode_part_header
 from aipimage.io.closing import Gate
+from aipimage.io.containers import not_an_image
 from aipimage.io.filepool import FILES_OPEN, FilePool, PooledFile
 from aipimage.io.outstream import part_path
 from aipimage.io.storage import File, Storage, StrPath, close_all
@@ -114,7 +115,7 @@ def open_stream(storage: Storage, path: StrPath, pool: FilePool | None = None) -
         if magic == c.PART_MAGIC:
             return _open_parts(storage, path, first, pool)
         if magic != c.HEADER_MAGIC:
-            raise FormatError(f"{path}: not an .aiv image: the magic bytes are missing")
+            raise not_an_image(first)
         size = first.size()
         if pool is None:
             return InStream(path, [first], [], size)
@@ -188,7 +189,7 @@ def files_of(storage: Storage, path: StrPath) -> list[str]:
         if magic == c.HEADER_MAGIC:
             return [name]
         if magic != c.PART_MAGIC:
-            raise FormatError(f"{name}: not an .aiv image: the magic bytes are missing")
+            raise not_an_image(first)
         set_id = decode_part_header(first.pread(c.PART_RECORD, 0)).set_id
     found = []
     for each in _sibling_names(storage, name):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from aipimage import checks
 from aipimage.errors import FormatError, IncompleteError, OptionTypeError, RequestError, naming
-from aipimage.format.constants import CORE_FIXED, PART_MAGIC, PART_RECORD, TRAILER
+from aipimage.format.constants import CORE_FIXED, HEADER_MAGIC, PART_MAGIC, PART_RECORD, TRAILER
 from aipimage.format.header import Header, decode_core, decode_core_length
 from aipimage.format.keyarea import (
     GENERATION_MAX,
@@ -27,6 +27,7 @@ from aipimage.format.keyarea import (
 )
 from aipimage.format.parts import decode_part_header
 from aipimage.io import keys
+from aipimage.io.containers import not_an_image
 from aipimage.io.storage import File, Storage, chosen
 
 StrPath = str | os.PathLike[str]
@@ -287,7 +288,10 @@ def _editing(path: StrPath, password: str, storage: Storage | None) -> Iterator[
 
 def _read(file: File) -> _KeyAreas:
     base, set_id = _stream_start(file)
-    core_length = decode_core_length(file.pread(CORE_FIXED, base))
+    fixed = file.pread(CORE_FIXED, base)
+    if not base and not fixed.startswith(HEADER_MAGIC):
+        raise not_an_image(file)
+    core_length = decode_core_length(fixed)
     core = file.pread(core_length, base)
     header = decode_core(core)
     if set_id not in (None, header.file_id):

@@ -105,6 +105,8 @@ def _descriptor_of(file: File, head: bytes) -> Descriptor:
             f"{file.name}: is the extent of a seSparse disk; open the descriptor, the small .vmdk "
             "file that names it"
         )
+    if not head:
+        raise FormatError(f"{file.name}: is empty (0 bytes); get it again from where it came")
     raise FormatError(
         f"{file.name}: no virtual disk begins here; if it holds the data of a flat disk, open the "
         "descriptor beside it, or read it as a raw disk"

@@ -61,7 +61,9 @@ def test_the_installed_script() -> None:
 
 GOLDEN = [
     ("info missing.aiv", 1, "missing.aiv: cannot open: No such file or directory", "StorageError"),
-    ("info disk.raw", 1, "disk.raw: not an .aiv image: the magic bytes are missing", "FormatError"),
+    ("info disk.raw", 1,
+     "disk.raw: is not an .aiv image, and has no partition table or file system that is known; "
+     "createimage takes it as a raw disk, all of it", "FormatError"),
     ("info secret.aiv", 1,
      "secret.aiv: is encrypted; give its password (--password-file FILE or --password-env VAR)",
      "PasswordError"),

@@ -18,6 +18,7 @@ from aipimage.format.constants import Incompatible, RecordType
 from aipimage.format.header import Header
 from aipimage.format.keyarea import KeyArea
 from aipimage.format.seal import Seal, decode_seal
+from aipimage.io.containers import HEAD, TAIL, other_than_image
 from aipimage.io.keys import ChainKeys
 from aipimage.io.opening import read_header, read_key_area, unlock_header
 from aipimage.io.records import RecordReader
@@ -65,6 +66,12 @@ def _reader(keys: ChainKeys | None) -> RecordReader:
     return RecordReader(_no_references, keys)
 
 
+def _other(stream: SalvageStream) -> str | None:
+    """What the file is, if it is known to be something else."""
+    head, tail = stream.pread(HEAD, 0), stream.pread(TAIL, max(0, stream.size - TAIL))
+    return other_than_image(stream.name, stream.size, bytes(head), bytes(tail))
+
+
 def _without_header(stream: SalvageStream, password: str | None, error: AipImageError) -> Beginning:
     """Of a plain image its records tell what its header said."""
     if password is not None:
@@ -76,9 +83,11 @@ def _without_header(stream: SalvageStream, password: str | None, error: AipImage
     scanner = Scanner(stream, reader, None)
     seal, counts, largest, first = _sampled(stream, scanner)
     if not counts:
-        raise FormatError(
-            f"{stream.name}: there is no header, and no record that can be read without one"
-        ) from error
+        text = _other(stream) or (
+            "is not an .aiv image, or a damaged one: there is no header, and no record that can be "
+            "read without one"
+        )
+        raise FormatError(f"{stream.name}: {text}") from error
     file_id = max(counts, key=lambda origin: counts[origin])
     frame_shift = max(12, (max(largest, 1) - 1).bit_length())
     header = Header(

@@ -85,6 +85,10 @@ class _Walk:
 
     def run(self) -> Listing:
         at = 0
+        if not self._total:
+            raise FormatError(
+                f"{self._file.name}: is empty (0 bytes); get it again from where it came"
+            )
         # Every turn goes on by a block at least, and members are bounded too: so is the loop.
         for _ in range(3 * MEMBERS_MAX):
             block = self._read(tar.BLOCK, at)

@@ -51,12 +51,18 @@ METADATA_DEPTH = 32
 DEVICES_MAX = 1024
 DEVICE_SIZE_MAX = 1 << 57
 ORIGINS_MAX = 8192
+NAMED_MAX = 65_535
+"""Origins that an image names, all pages together: a column of 16 bits numbers them."""
+NAME_MAX = 255
 REPLACED_MAX = 4096
 CHAIN_MAX = 4096
 STREAM_MAX = (1 << 63) - 1
 SEGMENTS_MAX = 65_536
 TRAILER_MAGIC = b"AIVTRAIL"
 TRAILER = 256
+SPARE_GAP = 4096
+"""Zero bytes at both ends of the spare area: more than a sector of any disk."""
+SPARE_MIN = 8803
 PART_MAGIC, PART_END_MAGIC = b"AIVPART1", b"AIVPEND1"
 PART_RECORD = 128
 PARTS_MAX = 65_536

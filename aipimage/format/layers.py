@@ -35,6 +35,7 @@ class Layer(NamedTuple):
     limit: int
     entries: int
     depth: int
+    base_name: bytes = b""
 
 
 class LayerLeaf(NamedTuple):
@@ -45,17 +46,20 @@ class LayerLeaf(NamedTuple):
 
 
 def encode_layer(layer: Layer) -> bytes:
-    """Return the 152 bytes of a layer."""
-    fields = _LAYER.pack(layer.limit, layer.entries, layer.depth, 0)
-    return encode_reference(layer.base) + encode_reference(layer.tree) + fields
+    """Return a layer: 152 bytes and the hint."""
+    fields = _LAYER.pack(layer.limit, layer.entries, layer.depth, len(layer.base_name))
+    references = encode_reference(layer.base) + encode_reference(layer.tree)
+    return references + fields + layer.base_name
 
 
 def decode_layer(data: bytes | memoryview) -> Layer:
     """Decode a layer and check all that can be checked without what it refers to."""
-    verified_length(data, _LAYER_LENGTH, "block digest layer")
+    if len(data) < _LAYER_LENGTH:
+        raise FormatError("a block digest layer is cut short")
     base, tree = decode_reference(data), decode_reference(data, c.REFERENCE)
-    limit, entries, depth, reserved = _LAYER.unpack_from(data, 2 * c.REFERENCE)
-    verified_equal(reserved, 0, "reserved field of a block digest layer")
+    limit, entries, depth, name_length = _LAYER.unpack_from(data, 2 * c.REFERENCE)
+    verified_limit(name_length, c.NAME_MAX, "name length of a block digest layer")
+    verified_length(data, _LAYER_LENGTH + name_length, "block digest layer")
     verified_range(depth, 1, c.LAYERS_MAX, "depth of a block digest layer")
     verified_limit(limit, BLOCKS_MAX, "limit of a block digest layer")
     verified_limit(entries, BLOCKS_MAX, "entries of a block digest layer")
@@ -63,7 +67,8 @@ def decode_layer(data: bytes | memoryview) -> Layer:
         raise FormatError("a block digest layer counts entries without a tree, or has one for none")
     if depth > 1 and base == NO_REFERENCE:
         raise FormatError("a block digest layer counts layers below it and refers to none")
-    return Layer(base, tree, limit, entries, depth)
+    name = bytes(data[_LAYER_LENGTH:])
+    return Layer(base, tree, limit, entries, depth, name)
 
 
 def encode_layer_leaf(leaf: LayerLeaf) -> bytes:

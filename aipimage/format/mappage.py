@@ -1,4 +1,4 @@
-"""Map pages: docs/format.md, section 7."""
+"""Map pages: docs/format.md, sections 7 and 7.1."""
 
 from __future__ import annotations
 
@@ -10,16 +10,24 @@ import numpy as np
 from aipimage.errors import FormatError
 from aipimage.extents import EXTENT_DTYPE, ExtentArray, Kind
 from aipimage.format import constants as c
-from aipimage.format.gates import verified_equal, verified_length, verified_limit
+from aipimage.format.gates import verified_equal, verified_length, verified_limit, verified_zero
+from aipimage.format.origins import (
+    OriginEntry,
+    decode_origins,
+    encode_origins,
+    verified_ascending,
+)
 from aipimage.format.record import Reference, decode_reference, encode_reference
 
-_HEADER = struct.Struct("<QQIIIHBB")
+_HEADER = struct.Struct("<QQIIIHHB3s")
 _COLUMNS = 8 + 8 + 2 + 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MapPage:
-    """One page; ``extents`` is an ``EXTENT_DTYPE`` array, its ``origin`` indexes ``origins``."""
+    """One page; ``extents`` is an ``EXTENT_DTYPE`` array, its ``origin`` indexes ``origins``;
+    ``entries`` ascend by their origins (section 7.1).
+    """
 
     device: int
     level: int
@@ -28,6 +36,7 @@ class MapPage:
     extents: ExtentArray
     origins: tuple[bytes, ...] = ()
     refs: tuple[Reference, ...] = ()
+    entries: tuple[OriginEntry, ...] = ()
 
 
 def page_sectors(level: int, stripe_shift: int, fanout_shift: int) -> int:
@@ -48,12 +57,13 @@ def encode_map_page(page: MapPage) -> bytes:
     extents = page.extents
     head = _HEADER.pack(
         page.first, page.sectors, page.device, len(extents), len(page.refs), len(page.origins),
-        page.level, 0,
+        len(page.entries), page.level, b"",
     )  # fmt: skip
     columns = (extents["length"], _steps(extents), extents["origin"], extents["kind"])
     return b"".join(
         [head, *page.origins, *(column.tobytes() for column in columns)]
         + [encode_reference(ref) for ref in page.refs]
+        + [encode_origins(page.entries)]
     )
 
 
@@ -61,14 +71,20 @@ def decode_map_page(data: bytes | memoryview, stripe_shift: int, fanout_shift: i
     """Decode a page and check all that can be checked without its device and its children."""
     if len(data) < _HEADER.size:
         raise FormatError("a map page is cut short")
-    first, sectors, device, count, refs, origins, level, reserved = _HEADER.unpack_from(data)
-    verified_equal(reserved, 0, "reserved field of a map page")
+    (first, sectors, device, count, refs, origins, entry_count, level,
+     reserved) = _HEADER.unpack_from(data)  # fmt: skip
+    verified_zero(reserved, "map page")
     verified_limit(level, c.MAP_LEVELS - 1, "level of a map page")
     verified_limit(origins, c.ORIGINS_MAX, "origins of a map page")
+    verified_limit(entry_count, c.ORIGINS_MAX, "origin entries of a map page")
     names_at = _HEADER.size
     columns_at = names_at + 16 * origins
     refs_at = columns_at + count * _COLUMNS
-    verified_length(data, refs_at + refs * c.REFERENCE, "map page")
+    entries_at = refs_at + refs * c.REFERENCE
+    if len(data) < entries_at:
+        raise FormatError("a map page is shorter than its counts say")
+    entries, end = decode_origins(data, entries_at, entry_count)
+    verified_length(data, end, "map page")
     span = page_sectors(level, stripe_shift, fanout_shift)
     if first % span or not 0 < sectors <= span:
         raise FormatError("a map page covers an impossible range")
@@ -78,7 +94,8 @@ def decode_map_page(data: bytes | memoryview, stripe_shift: int, fanout_shift: i
     page = MapPage(
         device, level, first, sectors, extents,
         tuple(bytes(data[at : at + 16]) for at in range(names_at, columns_at, 16)),
-        tuple(decode_reference(data, at) for at in range(refs_at, len(data), c.REFERENCE)),
+        tuple(decode_reference(data, at) for at in range(refs_at, entries_at, c.REFERENCE)),
+        verified_ascending(entries),
     )  # fmt: skip
     _check_extents(page, stripe_shift, fanout_shift)
     return page

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, overload
 
-import numpy as np
-import numpy.typing as npt
-
-from aipimage.errors import FormatError, LimitError
+from aipimage.errors import FormatError
 from aipimage.format import constants as c
 from aipimage.format.gates import (
     verified_equal,
@@ -20,28 +15,13 @@ from aipimage.format.gates import (
     verified_range,
     verified_zero,
 )
-from aipimage.format.record import (
-    NO_REFERENCE,
-    Reference,
-    decode_reference,
-    encode_reference,
-    record_length,
-)
+from aipimage.format.origins import OriginEntry, decode_origins, encode_origins
+from aipimage.format.record import NO_REFERENCE, Reference, decode_reference, encode_reference
 
 _HEAD = struct.Struct("<16s16s16s32sIIBBHHH32sQ")
 _DEVICE = struct.Struct("<QIB3sQQQQQQ")
-_ORIGIN = struct.Struct("<16s16sQ")
 _HEAD_LENGTH = _HEAD.size + 2 * c.REFERENCE
 _DEVICE_LENGTH = _DEVICE.size + 2 * c.REFERENCE
-_ORIGIN_LENGTH = _ORIGIN.size + c.REFERENCE + 24
-_ORIGIN_DTYPE = np.dtype(
-    [
-        ("origin", "<u8", 2), ("holder", "<u8", 2), ("frame_count", "<u8"),
-        ("table_origin", "<u8", 2), ("offset", "<u8"), ("record_length", "<u4"),
-        ("plain_length", "<u4"), ("digest", "<u8", 4), ("reserved", "<u8", 3),
-    ]
-)  # fmt: skip
-"""Section 9.1, an origin as one row, so that thousands of them are checked at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,50 +45,6 @@ class SealDevice:
         return -(-self.size // 512)
 
 
-class SealOrigin(NamedTuple):
-    """Section 9.1."""
-
-    origin: bytes
-    holder: bytes
-    frame_count: int
-    table_root: Reference
-
-
-class SealOrigins(Sequence[SealOrigin]):
-    """The origins of a seal that was read; each becomes an object when it is asked for.
-
-    A chain of a year has hundreds, and opening its newest image must not take the longer for it.
-    """
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-
-    def __len__(self) -> int:
-        return len(self._data) // _ORIGIN_LENGTH
-
-    @overload
-    def __getitem__(self, index: int) -> SealOrigin: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[SealOrigin]: ...
-    def __getitem__(self, index: int | slice) -> SealOrigin | Sequence[SealOrigin]:
-        if isinstance(index, slice):
-            return [self[each] for each in range(*index.indices(len(self)))]
-        return _decode_origin(self._data, range(len(self))[index] * _ORIGIN_LENGTH)
-
-    def __iter__(self) -> Iterator[SealOrigin]:
-        return (_decode_origin(self._data, at) for at in range(0, len(self._data), _ORIGIN_LENGTH))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and tuple(self) == tuple(other)
-
-    def __hash__(self) -> int:
-        return hash(self._data)
-
-    def ids(self) -> list[bytes]:
-        """The ids of all origins, in order."""
-        return [self._data[at : at + 16] for at in range(0, len(self._data), _ORIGIN_LENGTH)]
-
-
 @dataclass(frozen=True, slots=True)
 class Seal:
     """Field names as in section 9."""
@@ -121,7 +57,7 @@ class Seal:
     description: Reference
     result: Reference
     devices: tuple[SealDevice, ...]
-    origins: Sequence[SealOrigin]
+    origins: tuple[OriginEntry, ...]
     parent_id: bytes = c.ZERO_ID
     parent_digest: bytes = c.ZERO_DIGEST
     sequence: int = 0
@@ -139,7 +75,7 @@ def encode_seal(seal: Seal) -> bytes:
     )  # fmt: skip
     parts = [head, encode_reference(seal.description), encode_reference(seal.result)]
     parts += [_encode_device(device) for device in seal.devices]
-    parts += [_encode_origin(origin) for origin in seal.origins]
+    parts.append(encode_origins(seal.origins))
     parts += [encode_reference(ref) for ref in seal.replaced]
     return b"".join(parts)
 
@@ -154,13 +90,15 @@ def decode_seal(data: bytes | memoryview) -> Seal:
     verified_range(origins, 1, c.ORIGINS_MAX, "number of origins")
     verified_limit(replaced, c.REPLACED_MAX, "number of replaced images")
     origins_at = _HEAD_LENGTH + devices * _DEVICE_LENGTH
-    replaced_at = origins_at + origins * _ORIGIN_LENGTH
+    if len(data) < origins_at:
+        raise FormatError("the seal is cut short")
+    entries, replaced_at = decode_origins(data, origins_at, origins)
     verified_length(data, replaced_at + replaced * c.REFERENCE, "seal")
     seal = Seal(
         image_id, chain_id, kind, header_digest, record_count,
         decode_reference(data, _HEAD.size), decode_reference(data, _HEAD.size + c.REFERENCE),
         tuple(_decode_device(data, at) for at in range(_HEAD_LENGTH, origins_at, _DEVICE_LENGTH)),
-        _decode_origins(bytes(data[origins_at:replaced_at])),
+        entries,
         parent_id, parent_digest, sequence, parent_sequence, parent_kind,
         tuple(decode_reference(data, at) for at in range(replaced_at, len(data), c.REFERENCE)),
     )  # fmt: skip
@@ -196,6 +134,9 @@ def _check_members(seal: Seal) -> None:
     verified_ids((seal.image_id, seal.chain_id), "seal")
     if NO_REFERENCE in (seal.description, seal.result, *seal.replaced):
         raise FormatError("the seal has an empty reference")
+    # The seal leads to what it lists, and the entry of its own image comes first.
+    verified_equal(seal.origins[0].origin, seal.image_id, "first origin of the seal")
+    verified_equal(seal.origins[0].holder, seal.image_id, "holder of the first origin of the seal")
 
 
 def _encode_device(device: SealDevice) -> bytes:
@@ -224,54 +165,3 @@ def _decode_device(data: bytes | memoryview, at: int) -> SealDevice:
     if device.map_root == NO_REFERENCE:
         raise FormatError("a device has no map")
     return device
-
-
-def _encode_origin(origin: SealOrigin) -> bytes:
-    fixed = _ORIGIN.pack(origin.origin, origin.holder, origin.frame_count)
-    return fixed + encode_reference(origin.table_root) + bytes(24)
-
-
-def _decode_origins(data: bytes) -> SealOrigins:
-    """Check all origins, each as :func:`_decode_origin` would."""
-    rows = np.frombuffer(data, _ORIGIN_DTYPE)
-    if rows["reserved"].any():
-        raise FormatError("reserved bytes of an origin entry of the seal are not zero")
-    if not (rows["origin"].any(axis=1) & rows["holder"].any(axis=1)).all():
-        raise FormatError("an id in an origin entry of the seal is all zeros")
-    if (rows["frame_count"] > c.FRAMES_MAX).any():
-        raise LimitError(f"the number of frames of an origin is over the limit of {c.FRAMES_MAX}")
-    some = rows["frame_count"] > 0
-    _check_table_roots(rows[some])
-    if data and _root_bytes(rows[~some]).any():
-        raise FormatError("an origin without frames has a frame table")
-    origins = SealOrigins(data)
-    # Random ids differ in their first half nearly always; only where not, all of them is compared.
-    halves = np.sort(rows["origin"][:, 0])
-    if (halves[1:] == halves[:-1]).any() and len(set(origins.ids())) != len(origins):
-        raise FormatError("the seal names an origin twice")
-    return origins
-
-
-def _root_bytes(rows: npt.NDArray[np.void]) -> npt.NDArray[np.uint8]:
-    raw = np.frombuffer(rows.tobytes(), np.uint8).reshape(-1, _ORIGIN_LENGTH)
-    return raw[:, _ORIGIN.size : _ORIGIN.size + c.REFERENCE]
-
-
-def _check_table_roots(rows: npt.NDArray[np.void]) -> None:
-    """What :func:`decode_reference` checks, for all at once."""
-    if len(rows) and not _root_bytes(rows).any(axis=1).all():
-        raise FormatError("an origin with frames has no frame table")
-    length, plain = rows["record_length"], rows["plain_length"]
-    low, high = record_length(1), record_length(c.BODY_MAX)
-    if (length < low).any() or (plain < 1).any():
-        raise FormatError("a frame table of the seal has an impossible length")
-    if (length > high).any() or (plain > c.PLAIN_MAX).any():
-        raise LimitError("a frame table of the seal is over the limits of a record")
-    last = np.uint64(c.STREAM_MAX) - length
-    if (rows["offset"] < c.CORE_MIN).any() or (rows["offset"] > last).any():
-        raise FormatError("a frame table of the seal has an impossible offset")
-
-
-def _decode_origin(data: bytes, at: int) -> SealOrigin:
-    origin, holder, frames = _ORIGIN.unpack_from(data, at)
-    return SealOrigin(origin, holder, frames, decode_reference(data, at + _ORIGIN.size))

@@ -1,14 +1,15 @@
-"""The trailer: docs/format.md, section 10."""
+"""The trailer, and where the copies in the spare area lie: docs/format.md, sections 10 and 10.1."""
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aipimage.errors import FormatError, IncompleteError, IntegrityError, UnsupportedError
 from aipimage.format import constants as c
 from aipimage.format.digest import digest
-from aipimage.format.gates import verified_equal, verified_ids, verified_limit
+from aipimage.format.gates import verified_equal, verified_ids, verified_limit, verified_range
 from aipimage.format.record import NO_REFERENCE, Reference, decode_reference, encode_reference
 
 _HEAD = struct.Struct("<8sHHIQ")
@@ -27,6 +28,42 @@ class Trailer:
     header_digest: bytes
     segments: Reference = NO_REFERENCE
     minor: int = c.MINOR
+    spare_length: int = c.SPARE_MIN
+
+    @property
+    def records_end(self) -> int:
+        """Where the spare area begins."""
+        return self.stream_length - c.TRAILER - self.spare_length
+
+    @property
+    def seal_copy(self) -> int:
+        """Where the copy of the seal record begins."""
+        return trailer_copy(self.stream_length) - self.seal.record_length
+
+    @property
+    def segments_copy(self) -> int:
+        """Where the copy of the segments record begins, or would."""
+        return self.seal_copy - self.segments.record_length
+
+    @property
+    def core_copy(self) -> int:
+        """Where the copy of the header core begins."""
+        return self.records_end + c.SPARE_GAP
+
+
+def trailer_copy(stream_length: int) -> int:
+    """Where the trailer's copy begins."""
+    return stream_length - 2 * c.TRAILER - c.SPARE_GAP
+
+
+def spare_length(*copies: int) -> int:
+    """Bytes of a spare area for copies of so many bytes each, the trailer's not among them."""
+    return 2 * c.SPARE_GAP + sum(copies) + c.TRAILER
+
+
+def encode_spare(copies: Sequence[bytes | memoryview], trailer: bytes) -> bytes:
+    """Return the spare area; ``copies`` are core, description, result, segments if any, seal."""
+    return b"".join([bytes(c.SPARE_GAP), *copies, trailer, bytes(c.SPARE_GAP)])
 
 
 def encode_trailer(trailer: Trailer) -> bytes:
@@ -35,7 +72,7 @@ def encode_trailer(trailer: Trailer) -> bytes:
         _HEAD.pack(c.TRAILER_MAGIC, c.MAJOR, trailer.minor, 0, trailer.stream_length)
         + encode_reference(trailer.seal)
         + encode_reference(trailer.segments)
-        + _IDS.pack(trailer.file_id, trailer.image_id, 0, trailer.header_digest)
+        + _IDS.pack(trailer.file_id, trailer.image_id, trailer.spare_length, trailer.header_digest)
     )
     return body + digest(body)
 
@@ -52,19 +89,20 @@ def decode_trailer(data: bytes | memoryview, stream_length: int) -> Trailer:
     _, major, minor, reserved, length = _HEAD.unpack_from(data)
     if major != c.MAJOR:
         raise UnsupportedError(f"format version {major} is not known; version {c.MAJOR} is")
-    file_id, image_id, reserved2, header_digest = _IDS.unpack_from(data, _IDS_AT)
-    verified_equal((reserved, reserved2), (0, 0), "reserved field of the trailer")
+    file_id, image_id, spare, header_digest = _IDS.unpack_from(data, _IDS_AT)
+    verified_equal(reserved, 0, "reserved field of the trailer")
     verified_limit(length, c.STREAM_MAX, "stream length in the trailer")
     verified_equal(length, stream_length, "stream length in the trailer")
     verified_ids((file_id, image_id), "trailer")
+    verified_range(spare, c.SPARE_MIN, max(c.SPARE_MIN, length - c.TRAILER), "spare area's length")
     trailer = Trailer(
         length, decode_reference(data, _SEAL_AT), file_id, image_id, header_digest,
-        decode_reference(data, _SEGMENTS_AT), minor,
+        decode_reference(data, _SEGMENTS_AT), minor, spare,
     )  # fmt: skip
     if trailer.seal == NO_REFERENCE:
         raise FormatError("the trailer has no seal")
     for ref in (trailer.seal, trailer.segments):
-        if ref.offset + ref.record_length > length - c.TRAILER:
+        if ref.offset + ref.record_length > trailer.records_end:
             raise FormatError("the trailer refers to a place outside of the stream")
     low, high = sorted((trailer.seal, trailer.segments), key=lambda ref: ref.offset)
     if low.offset + low.record_length > high.offset:

@@ -15,6 +15,7 @@ from aipimage.format.seal import SealDevice
 from aipimage.io.codec import BytesLike
 from aipimage.io.devicemap import DeviceMap, Piece
 from aipimage.io.located import located
+from aipimage.io.origins import Origins
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -34,9 +35,7 @@ class Device:
         size: bytes. sector_size: logical sector size of the source, bytes.
     """
 
-    def __init__(
-        self, image: Image, index: int, entry: SealDevice, origins: Mapping[bytes, int]
-    ) -> None:
+    def __init__(self, image: Image, index: int, entry: SealDevice, origins: Origins) -> None:
         self._image, self.index, self.entry = image, index, entry
         self.size, self.sector_size = entry.size, entry.sector_size
         self.map = DeviceMap(image.records, image.header, entry, index, origins)

@@ -8,7 +8,7 @@ import threading
 from array import array
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,8 +18,10 @@ from aipimage.extents import ExtentArray, Kind
 from aipimage.format.constants import RecordType
 from aipimage.format.header import Header
 from aipimage.format.mappage import MapPage, decode_map_page
+from aipimage.format.origins import OriginEntry
 from aipimage.format.record import Reference
 from aipimage.format.seal import SealDevice
+from aipimage.io.origins import Origins
 from aipimage.io.records import RecordReader
 
 _PAGES_KEPT_BYTES = 16 << 20
@@ -40,29 +42,43 @@ class Piece(NamedTuple):
 class LoadedPage:
     """A page with what looking up needs: first sectors of its extents, and origins of the whole
     image.
+
+    Args:
+        image_id: the image that wrote the page. runs: entries of that image's runs, from what led
+            to the page (section 7.1).
     """
 
-    __slots__ = ("extents", "nbytes", "page", "refs", "starts")
+    __slots__ = ("_image_id", "_runs", "extents", "nbytes", "page", "refs", "starts")
 
-    def __init__(self, page: MapPage, origins: Mapping[bytes, int]) -> None:
-        self.page = page
+    def __init__(
+        self, page: MapPage, image_id: bytes, runs: Sequence[OriginEntry], origins: Origins
+    ) -> None:
+        self.page, self._image_id, self._runs = page, image_id, runs
         length = page.extents["length"]
         starts = np.cumsum(length) - length + np.uint64(page.first)
         # Searched one at a time, where bisect on an array is several times as fast as numpy.
         self.starts = array("Q", starts.tobytes())
         self.extents = page.extents
         data = page.extents["kind"] == Kind.DATA
+        origins.learn(page.entries)
+        told = {entry.origin for entry in (*page.entries, *runs)}
         if data.any():
-            try:
-                table = np.array([origins[origin] for origin in page.origins], np.uint16)
-            except KeyError:
-                raise FormatError(
-                    "a map page names an origin that the seal does not list"
-                ) from None
+            if not told.issuperset(page.origins):
+                raise FormatError("a map page names an origin, and nothing that leads to it does")
+            table = np.array([origins[origin] for origin in page.origins], np.uint16)
             self.extents["origin"][data] = table[page.extents["origin"][data]]
         below = np.flatnonzero(page.extents["kind"] == Kind.PAGE)
         self.refs = dict(zip(below.tolist(), page.refs, strict=True))
+        if any(ref.origin != image_id and ref.origin not in told for ref in page.refs):
+            raise FormatError("a map page refers to one of another image that it does not list")
         self.nbytes = self.extents.nbytes + 8 * len(self.starts) + 512 + 200 * len(self.refs)
+        self.nbytes += 400 * len(page.entries)
+
+    def runs_below(self, ref: Reference) -> Sequence[OriginEntry]:
+        """The runs of the image of a page below this one."""
+        if ref.origin == self._image_id:
+            return self._runs
+        return [entry for entry in self.page.entries if entry.holder == ref.origin]
 
 
 class DeviceMap:
@@ -70,10 +86,12 @@ class DeviceMap:
 
     def __init__(
         self, records: RecordReader, header: Header, device: SealDevice, index: int,
-        origins: Mapping[bytes, int],
+        origins: Origins,
     ) -> None:  # fmt: skip
         self._records, self._header, self._device, self._index = records, header, device, index
         self._origins = origins
+        # Only the seal was read by now: what else tells of these runs is not asked.
+        self._runs = origins.runs_of(device.map_root.origin)
         self._pages: OrderedDict[bytes, LoadedPage] = OrderedDict()
         self._used = 0
         self._lock = threading.Lock()
@@ -114,7 +132,9 @@ class DeviceMap:
 
     def root(self) -> LoadedPage:
         """The root, which must cover the whole device."""
-        root = self._load(self._device.map_root)
+        if not self._runs:
+            raise FormatError("the seal does not list the image that the root of a map belongs to")
+        root = self._load(self._device.map_root, self._runs)
         page = root.page
         if (page.first, page.sectors, page.level) != (
             0,
@@ -126,14 +146,15 @@ class DeviceMap:
 
     def child(self, page: LoadedPage, row: int) -> LoadedPage:
         """The page below an extent of kind page."""
-        child = self._load(page.refs[row])
+        ref = page.refs[row]
+        child = self._load(ref, page.runs_below(ref))
         found = (child.page.first, child.page.sectors)
         wanted = (page.starts[row], int(page.extents["length"][row]))
         if found != wanted or child.page.level >= page.page.level:
             raise FormatError("a map page is not the one that its place needs")
         return child
 
-    def _load(self, ref: Reference) -> LoadedPage:
+    def _load(self, ref: Reference, runs: Sequence[OriginEntry]) -> LoadedPage:
         with self._lock:
             page = self._pages.get(ref.digest)
             if page is not None:
@@ -144,7 +165,7 @@ class DeviceMap:
         decoded = decode_map_page(plain, header.stripe_shift, header.fanout_shift)
         if decoded.device != self._index:
             raise FormatError("a map page belongs to another device")
-        page = LoadedPage(decoded, self._origins)
+        page = LoadedPage(decoded, ref.origin, runs, self._origins)
         with self._lock:
             if ref.digest not in self._pages:
                 self._pages[ref.digest] = page

@@ -54,6 +54,15 @@ class FilePool:
         if self._is_closed:
             raise ClosedError(f"{name}: the image that read it is closed")
 
+    def add(self, file: File) -> None:
+        """Take over a file that is open already; its name is that by which it is read."""
+        with self._lock:
+            before = self._files.get(file.name)
+            if before is None:
+                self._files[file.name] = _Opened(file)
+            idle = [file] if before is not None else self._surplus()
+        close_all(idle)
+
     def pread_into(self, name: str, buffer: Buffer, offset: int) -> int:
         """Like :meth:`File.pread_into` of the file ``name``."""
         with self._lock:

@@ -4,6 +4,8 @@ No map may point there (docs/format.md, sections 6 and 9.5).
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 import numpy as np
 import numpy.typing as npt
 
@@ -18,10 +20,10 @@ Positions = npt.NDArray[np.uint64]
 class Gaps:
     """The gaps of every origin; 16 bytes for each short or dropped frame."""
 
-    def __init__(self, origins: int, frame_sectors: int) -> None:
+    def __init__(self, frame_sectors: int) -> None:
         self._size = np.uint64(frame_sectors)
-        self._starts: list[list[Positions]] = [[] for _ in range(origins)]
-        self._ends: list[list[Positions]] = [[] for _ in range(origins)]
+        self._starts: defaultdict[int, list[Positions]] = defaultdict(list)
+        self._ends: defaultdict[int, list[Positions]] = defaultdict(list)
 
     def add(
         self, origin: int, first: int, entries: FrameEntries, dropped: npt.NDArray[np.bool_]
@@ -38,7 +40,7 @@ class Gaps:
 
     def of(self, origin: int) -> tuple[Positions, Positions]:
         """Where the gaps of an origin begin and end, ascending."""
-        starts, ends = self._starts[origin], self._ends[origin]
+        starts, ends = self._starts.get(origin, []), self._ends.get(origin, [])
         return np.concatenate([_NONE, *starts]), np.concatenate([_NONE, *ends])
 
     def take(self, origin: int, gaps: tuple[Positions, Positions]) -> None:
@@ -48,11 +50,12 @@ class Gaps:
 
     def check(self, device_map: DeviceMap) -> None:
         """Walk a map; ``IntegrityError`` where an extent of data touches a gap."""
-        joined = [self.of(origin) for origin in range(len(self._starts))]
+        joined = {origin: self.of(origin) for origin in self._starts}
         for first, block in device_map.walk():
             data = block[block["kind"] == Kind.DATA]
             for origin in np.unique(data["origin"]).tolist():
-                if _touches(data[data["origin"] == origin], *joined[origin]):
+                gaps = joined.get(origin, (_NONE, _NONE))
+                if _touches(data[data["origin"] == origin], *gaps):
                     raise IntegrityError(
                         f"an extent at or behind sector {first} points behind the end of a frame, "
                         "or to one that is not kept"

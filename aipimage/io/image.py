@@ -15,11 +15,18 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from aipimage import checks
-from aipimage.errors import AipImageError, IntegrityError, RequestError, naming
+from aipimage.errors import (
+    AipImageError,
+    FormatError,
+    IntegrityError,
+    RequestError,
+    naming,
+)
 from aipimage.extents import SECTOR, Extent, Kind
 from aipimage.format.constants import ImageKind, RecordType
 from aipimage.format.header import Header
 from aipimage.format.metadata import decode_metadata
+from aipimage.format.origins import OriginEntry
 from aipimage.format.record import Reference
 from aipimage.format.seal import Seal
 from aipimage.format.trailer import Trailer
@@ -29,9 +36,11 @@ from aipimage.io.device import Device
 from aipimage.io.instream import InStream, open_stream
 from aipimage.io.keys import ChainKeys, Suite
 from aipimage.io.opening import read_header, unlock_header
+from aipimage.io.origins import Origins
 from aipimage.io.pipeline import default_threads
 from aipimage.io.records import RecordReader
 from aipimage.io.segmentmap import SegmentMap
+from aipimage.io.spare import heal_record, metadata_copies
 from aipimage.io.storage import DEFAULT, Storage, chosen
 from aipimage.io.tail import Tail, check_header_keys, check_twins
 from aipimage.io.trees import FrameTables
@@ -53,6 +62,8 @@ class Image:
     Attributes:
         path: of the file, of the first part where it is split.
         devices: the imaged disks and volumes, in order.
+        warnings: sentences about what could not be read of :attr:`metadata`, once that was asked
+            for; what is stored of the devices is not concerned.
     """
 
     def __init__(
@@ -73,15 +84,17 @@ class Image:
         # Not a reference to the image: what a dropped image held open is given up by itself.
         self.foreign.explain = partial(_explained, weakref.ref(self))
         self.records = RecordReader(self._read, keys)
+        self.records.hint, self.records.name_of = self.foreign.hint, self._held_in
         self.cache = FrameCache(cache_bytes)
         self._held = _Held(stream, self.foreign)
         self._lock = threading.Lock()
         self._metadata: dict[str, Any] | None = None
+        self.warnings: tuple[str, ...] = ()
         self._chain: Chain | None = None
-        self.tables = FrameTables(self.records, seal.origins, header.frame_size)
+        self.origins = Origins(seal.origins, self.foreign.hint)
+        self.tables = FrameTables(self.records, self.origins, header.frame_size)
         self.devices: tuple[Device, ...] = tuple(
-            Device(self, index, entry, self.tables.index_of)
-            for index, entry in enumerate(seal.devices)
+            Device(self, index, entry, self.origins) for index, entry in enumerate(seal.devices)
         )
         self._dropped = weakref.finalize(self, self._held.give_up)
         self._dropped.atexit = False
@@ -180,20 +193,63 @@ class Image:
         """
         self.check_open()
         if self._metadata is None:
+            told: list[str] = []
+            places = zip(("description", "result"), self._metadata_places(), strict=True)
             self._metadata = {
-                "description": self._read_metadata(self.seal.description),
-                "result": self._read_metadata(self.seal.result),
+                name: self._metadata_or_none(name, *place, told) for name, place in places
             }
+            self.warnings = tuple(told)
         return self._metadata
+
+    def metadata_references(self) -> tuple[Reference, Reference]:
+        """To description and result."""
+        return self.seal.description, self.seal.result
+
+    def _metadata_places(self) -> list[tuple[Reference, int]]:
+        """Reference and place of the copy, of description and result."""
+        references = self.metadata_references()
+        return list(zip(references, metadata_copies(self.trailer, *references), strict=True))
+
+    def _metadata_or_none(
+        self, name: str, ref: Reference, copy: int, told: list[str]
+    ) -> dict[str, Any]:
+        """What a metadata record says; nothing, and a warning, where it cannot be read: no
+        restore needs it (section 9.2).
+        """
+        try:
+            return self._small_metadata(ref, copy)
+        except (FormatError, IntegrityError) as error:
+            text = str(error).removeprefix(f"{self.path}: ")
+            told.append(
+                f"{self.path}: its {name} cannot be read, the data is not concerned: {text}; "
+                "repair the image to get a whole one"
+            )
+        return {}
+
+    def _small_metadata(self, ref: Reference, copy: int) -> dict[str, Any]:
+        """A metadata record, or its copy in the spare area where it is damaged."""
+        try:
+            return self._read_metadata(ref)
+        except IntegrityError:
+            kind, tag = RecordType.METADATA, self.records.tag
+            if not self.segments.holds(ref.origin) or not heal_record(
+                self.stream, ref, kind, self.locate(ref), copy, tag
+            ):
+                raise
+        return self._read_metadata(ref)
 
     def _read_metadata(self, ref: Reference) -> dict[str, Any]:
         with naming(self.path):
             return decode_metadata(self.records.fetch(ref, RecordType.METADATA).plain)
 
     def reload_metadata(self) -> None:
-        """Read the metadata again."""
-        self._metadata = None
-        _ = self.metadata
+        """Read the metadata again.
+
+        Raises:
+            IntegrityError, FormatError: it is damaged in both its places, or never was valid.
+        """
+        for ref, copy in self._metadata_places():
+            self._small_metadata(ref, copy)
 
     @property
     def chain(self) -> Chain:
@@ -244,8 +300,7 @@ class Image:
         if other.seal.chain_id != self.seal.chain_id:
             raise RequestError(f"{self.path} and {other.path}: are not of the same chain")
         new, old = self._device(device), other._device(device)
-        names, old_names = list(self.tables.index_of), list(other.tables.index_of)
-        runs = diff_maps(new.map, new.entry, names, old.map, old.entry, old_names)
+        runs = diff_maps(new.map, new.entry, self.origins, old.map, old.entry, other.origins)
         return self._while_open(other, new.size, runs)
 
     def _while_open(
@@ -291,6 +346,15 @@ class Image:
             else:
                 self.foreign.read_into(origin, offset, buffer)
         return buffer
+
+    def file_name(self, entry: OriginEntry) -> str:
+        """The base name of the file that is known to hold an origin, else what its entry says."""
+        return self._held_in(entry.origin) or entry.file_name
+
+    def _held_in(self, origin: bytes) -> str:
+        if self.segments.holds(origin):
+            return os.path.basename(self.path)
+        return self.foreign.name_of(origin)
 
     def locate(self, ref: Reference) -> int:
         """Where a record lies in this stream."""

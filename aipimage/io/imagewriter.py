@@ -1,11 +1,11 @@
-"""One image being written: header, records in order, tables, maps, seal, trailer (docs/format.md,
-sections 1 to 11).
+"""One image being written: header, records in order, tables, maps, seal, spare area, trailer
+(docs/format.md, sections 1 to 11).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,15 +16,17 @@ from aipimage.format.constants import ImageKind, RecordType
 from aipimage.format.header import Header, encode_core, encode_core_body
 from aipimage.format.keyarea import KeyArea, encode_key_area
 from aipimage.format.metadata import encode_metadata
+from aipimage.format.origins import OriginEntry
 from aipimage.format.record import NO_REFERENCE, Reference
-from aipimage.format.seal import Seal, SealDevice, SealOrigin, encode_seal
+from aipimage.format.seal import Seal, SealDevice, encode_seal
 from aipimage.format.segments import Segment, encode_segments
 from aipimage.format.tables import FrameEntries, IndexEntry, encode_digest_leaf
-from aipimage.format.trailer import Trailer, encode_trailer
+from aipimage.format.trailer import Trailer, encode_spare, encode_trailer, spare_length
 from aipimage.io.codec import PAGE_LEVEL
 from aipimage.io.keys import ChainKeys
 from aipimage.io.mapbuild import MapBuilder
 from aipimage.io.numbering import RecordNumbers
+from aipimage.io.origins import NamedOrigins
 from aipimage.io.outstream import OutStream
 from aipimage.io.records import RecordWriter
 from aipimage.io.running import Running
@@ -64,7 +66,6 @@ class PlaceInChain:
     parent_kind: int = 0
     sequence: int = 0
     parent_sequence: int = 0
-    origins: list[SealOrigin] = field(default_factory=list)
 
 
 class ImageWriter:
@@ -74,7 +75,8 @@ class ImageWriter:
         running: over what the stream has already, or its beginning; checkpoints need it.
 
     Attributes:
-        origins: ids that map extents index: this run first, then earlier ones.
+        origins: what map extents number: this run first, then earlier ones, then the parent's.
+        core: the header core as it stands in the stream.
     """
 
     def __init__(
@@ -86,7 +88,9 @@ class ImageWriter:
         self.records = RecordWriter(
             stream, numbers, keys, PAGE_LEVEL if compressed else None, running
         )
-        self.origins: list[bytes] = [self.records.origin]
+        self.origins = NamedOrigins(self.records.origin)
+        self.core = encode_core(header, header.header_mac)
+        self._small: dict[Reference, memoryview] = {}
         self.earlier: list[EarlierOrigin] = []
         self.records_before = 0
         self._table = TableBuilder(self.records)
@@ -99,13 +103,18 @@ class ImageWriter:
 
     def write_header(self, key_area: KeyArea | None) -> None:
         """Write the header core and, with a suite, both copies of the key area."""
-        core = encode_core(self.header, self.header.header_mac)
         areas = [encode_key_area(key_area)] * c.KEY_COPIES if key_area else []
-        self.stream.append([core, *areas])
+        self.stream.append([self.core, *areas])
 
     def write_metadata(self, values: Mapping[str, Any]) -> Reference:
         """Write a metadata record (section 9.2)."""
-        return self.records.write(RecordType.METADATA, encode_metadata(values))
+        ref, data = self.records.write_whole(RecordType.METADATA, encode_metadata(values))
+        self.keep_small(ref, data)
+        return ref
+
+    def keep_small(self, ref: Reference, data: memoryview) -> None:
+        """Keep a record that is to be in the spare area too."""
+        self._small[ref] = data
 
     # Devices
 
@@ -198,7 +207,7 @@ class ImageWriter:
         image_id: bytes,
     ) -> bytes:
         """Write tables, result, segments, seal and trailer; return the image digest."""
-        origins = self._finish_tables(image_id) + place.origins
+        origins = [*self._finish_tables(image_id), *self.origins.behind(self._roots())]
         result_ref = self.write_metadata(result)
         segments = self._write_segments()
         seal = Seal(
@@ -208,19 +217,40 @@ class ImageWriter:
             place.parent_id, place.parent_digest, place.sequence, place.parent_sequence,
             place.parent_kind,
         )  # fmt: skip
-        ref = self.records.write(RecordType.SEAL, encode_seal(seal))
-        length = self.stream.position + c.TRAILER
-        trailer = Trailer(
-            length, ref, self.header.file_id, image_id, self.header.header_digest, segments
-        )
-        self.stream.append([encode_trailer(trailer)])
+        return self.write_end(seal, segments)
+
+    def _roots(self) -> Iterator[Reference]:
+        for device in self._devices:
+            yield from (device.map_root, device.digest_root)
+
+    def write_end(self, seal: Seal, segments: Reference) -> bytes:
+        """Write seal, spare area and trailer; return the image digest."""
+        ref, record = self.records.write_whole(RecordType.SEAL, encode_seal(seal))
+        names = [seal.description, seal.result, *([segments] if segments != NO_REFERENCE else [])]
+        copies: list[bytes | memoryview] = [self.core]
+        copies += [*(self._small[name] for name in names), record]
+        spare = spare_length(*map(len, copies))
+        trailer = encode_trailer(
+            Trailer(
+                self.stream.position + spare + c.TRAILER, ref, self.header.file_id,
+                seal.image_id, self.header.header_digest, segments, spare_length=spare,
+            )
+        )  # fmt: skip
+        self.stream.append([encode_spare(copies, trailer), trailer])
         return ref.digest
 
-    def _finish_tables(self, holder: bytes) -> list[SealOrigin]:
+    def write_segments(self, segments: Sequence[Segment]) -> Reference:
+        """Write the segments record (section 9.3)."""
+        body = encode_segments(list(segments))
+        ref, data = self.records.write_whole(RecordType.SEGMENTS, body)
+        self.keep_small(ref, data)
+        return ref
+
+    def _finish_tables(self, holder: bytes) -> list[OriginEntry]:
         tables = [(self.records.origin, self._table)]
         tables += [(earlier.origin, earlier.table) for earlier in self.earlier]
         return [
-            SealOrigin(origin, holder, table.frame_count, table.finish())
+            OriginEntry(origin, holder, table.frame_count, table.finish())
             for origin, table in tables
         ]
 
@@ -237,7 +267,7 @@ class ImageWriter:
             start = earlier.length
         here = self.stream.position
         rows.append(Segment(self.records.origin, start, here - start, start))
-        return self.records.write(RecordType.SEGMENTS, encode_segments(sorted(rows)))
+        return self.write_segments(sorted(rows))
 
 
 class DigestBuilder:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from aipimage.errors import FormatError, IncompleteError, IntegrityError, StorageError, naming
 from aipimage.format import constants as c
 from aipimage.format.parts import PartFooter, decode_part_footer, decode_part_header
+from aipimage.format.trailer import trailer_copy
 from aipimage.io.closing import Gate
 from aipimage.io.containers import not_an_image
 from aipimage.io.filepool import FILES_OPEN, FilePool, PooledFile
@@ -50,6 +51,7 @@ class InStream:
         self.name, self.files, self.footers, self.size = name, files, footers, size
         self._starts = [footer.start for footer in footers]
         self.gate = Gate(name)
+        self._healed: list[tuple[int, bytes]] = []
 
     def __enter__(self) -> InStream:
         return self
@@ -62,6 +64,28 @@ class InStream:
         view = memoryview(buffer).cast("B")
         with self.gate:
             self._pread_into(view, offset)
+        for start, data in self._healed:
+            low, high = max(offset, start), min(offset + view.nbytes, start + len(data))
+            if low < high:
+                view[low - offset : high - offset] = data[low - start : high - start]
+
+    def heal(self, offset: int, data: bytes) -> None:
+        """Give ``data`` to whoever reads at ``offset`` from now on: the file is damaged there, and
+        has a whole copy elsewhere (docs/format.md, section 10.1).
+        """
+        self._healed.append((offset, data))
+
+    @property
+    def is_healed(self) -> bool:
+        """Whether anything is given otherwise than it is in the file."""
+        return bool(self._healed)
+
+    def pread_raw(self, length: int, offset: int) -> bytearray:
+        """Like :meth:`pread`, but as it is in the file."""
+        buffer = bytearray(max(0, min(length, self.size - offset)))
+        with self.gate:
+            self._pread_into(memoryview(buffer), offset)
+        return buffer
 
     def _pread_into(self, view: memoryview, offset: int) -> None:
         if offset < 0 or offset + view.nbytes > self.size:
@@ -114,17 +138,29 @@ def open_stream(storage: Storage, path: StrPath, pool: FilePool | None = None) -
         magic = first.pread(8, 0)
         if magic == c.PART_MAGIC:
             return _open_parts(storage, path, first, pool)
-        if magic != c.HEADER_MAGIC:
-            raise not_an_image(first)
         size = first.size()
+        if magic != c.HEADER_MAGIC and not _ends_like_an_image(first, size):
+            raise not_an_image(first)
         if pool is None:
             return InStream(path, [first], [], size)
-        first.close()
+        pool.add(first)
         return InStream(path, [PooledFile(pool, path)], [], size)
     except BaseException:
         with contextlib.suppress(StorageError):
             first.close()
         raise
+
+
+def _ends_like_an_image(file: File, size: int) -> bool:
+    """Whether a trailer, or the copy of one, says so where the first bytes do not (docs/format.md,
+    section 10.1).
+    """
+    stated = c.TRAILER_MAGIC, size.to_bytes(8, "little")
+    for at in (size - c.TRAILER, trailer_copy(size)):
+        head = file.pread(24, at) if at > 0 else b""
+        if (head[:8], head[16:24]) == stated:
+            return True
+    return False
 
 
 def _refuse_without_first_part(storage: Storage, path: str) -> None:

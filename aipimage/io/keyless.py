@@ -14,7 +14,6 @@ from aipimage.format import constants as c
 from aipimage.format.constants import RecordType
 from aipimage.format.digest import digest
 from aipimage.format.record import decode_record_header
-from aipimage.format.trailer import decode_trailer
 from aipimage.io.buffers import Buffers
 from aipimage.io.findings import DAMAGE_MAX, Damage, told_as_damage
 from aipimage.io.instream import InStream, open_stream
@@ -23,6 +22,7 @@ from aipimage.io.pipeline import executor_for, in_order
 from aipimage.io.progress import ProgressCallback, Reporter
 from aipimage.io.records import open_record
 from aipimage.io.runningcheck import MARKS, Follower
+from aipimage.io.spare import read_trailer, spare_damage
 from aipimage.io.storage import Storage, StrPath, chosen
 from aipimage.io.verify import VerifyResult
 from aipimage.io.walk import Piece, hop
@@ -77,8 +77,7 @@ def _keyless(
     damage: list[Damage] = []
     header = read_header(stream)
     with naming(stream.name):
-        tail = stream.pread(min(c.TRAILER, stream.size), max(0, stream.size - c.TRAILER))
-        trailer = decode_trailer(memoryview(tail), stream.size)
+        trailer = read_trailer(stream)
         if trailer.header_digest != header.header_digest:
             damage.append(Damage("header and trailer belong to different images"))
         if expected_digest not in (None, trailer.seal.digest.hex()):
@@ -86,21 +85,22 @@ def _keyless(
         if header.suite:
             _, damaged = read_key_area(stream, header)
             damage += [Damage(f"copy {copy} of the key area is damaged") for copy in damaged]
+        damage += [Damage(text) for text in spare_damage(stream, trailer, None)]
     frames, done = 0, header.records_start
     follower = Follower(header)
     buffers = Buffers()
     last = b""
-    end = stream.size - c.TRAILER
+    end = trailer.records_end
     try:
         with executor_for(executor, threads, "verify") as (pool, in_flight):
             pieces = hop(stream, done, end, buffers)
-            for checked in in_order(pool, partial(_check_piece, buffers), pieces, in_flight):
-                frames += checked.frames
-                done += checked.length
-                damage += [Damage(f"record at byte {offset} is damaged") for offset in checked.bad]
+            for piece in in_order(pool, partial(_check_piece, buffers), pieces, in_flight):
+                frames += piece.frames
+                done += piece.length
+                damage += [Damage(f"record at byte {offset} is damaged") for offset in piece.bad]
                 if not header.suite and not damage:
-                    _follow(follower, checked)
-                last = checked.digests[-_DIGEST:]
+                    _follow(follower, piece)
+                last = piece.digests[-_DIGEST:]
                 reporter.report(done, done)
     except AipImageError as error:
         damage.append(Damage(told_as_damage(error)))
@@ -108,7 +108,8 @@ def _keyless(
         damage.append(Damage("the last record is not the seal that the trailer names"))
     reporter.report(stream.size, done, final=True)
     seconds = time.monotonic() - reporter.started
-    return VerifyResult("keyless", frames, done + c.TRAILER, seconds, tuple(damage[:DAMAGE_MAX]))
+    checked = done + trailer.spare_length + c.TRAILER
+    return VerifyResult("keyless", frames, checked, seconds, tuple(damage[:DAMAGE_MAX]))
 
 
 def _follow(follower: Follower, checked: _Checked) -> None:

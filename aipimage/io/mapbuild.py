@@ -20,6 +20,7 @@ from aipimage.format import constants as c
 from aipimage.format.constants import RecordType
 from aipimage.format.mappage import MapPage, encode_map_page, page_sectors, root_level
 from aipimage.format.record import Reference
+from aipimage.io.origins import NamedOrigins
 from aipimage.io.records import RecordWriter
 
 
@@ -30,7 +31,7 @@ class MapBuilder:
     each page of the levels above.
 
     Args:
-        origins: ids that the extents' ``origin`` column indexes; the list may grow meanwhile.
+        origins: what the extents' ``origin`` column numbers.
 
     Attributes:
         sectors: of the device. position: sectors that were added.
@@ -40,7 +41,7 @@ class MapBuilder:
     """
 
     def __init__(
-        self, writer: RecordWriter, device: int, sectors: int, origins: list[bytes],
+        self, writer: RecordWriter, device: int, sectors: int, origins: NamedOrigins,
         stripe_shift: int, fanout_shift: int,
     ) -> None:  # fmt: skip
         self._writer, self._device, self.sectors, self._origins = writer, device, sectors, origins
@@ -161,9 +162,10 @@ class MapBuilder:
         used, local = np.unique(stored["origin"][data], return_inverse=True)
         stored["origin"][data] = local
         length = int(stored["length"].sum())
+        names = tuple(self._origins.id_of(int(number)) for number in used)
         page = MapPage(
-            self._device, level, self.position - length, length, stored,
-            tuple(self._origins[int(index)] for index in used), refs,
+            self._device, level, self.position - length, length, stored, names, refs,
+            self._origins.listed(names, refs),
         )  # fmt: skip
         return self._writer.write(RecordType.MAP, encode_map_page(page))
 

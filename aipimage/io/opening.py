@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
-from aipimage.errors import PasswordError, naming
+from aipimage.errors import FormatError, IntegrityError, PasswordError, UnsupportedError, naming
 from aipimage.format import constants as c
 from aipimage.format.header import Header, decode_core, decode_core_length
 from aipimage.format.keyarea import KeyArea, choose_copy
 from aipimage.io.keys import ChainKeys, unlock
+from aipimage.io.spare import Healable, healed_core
 
 
-class Stream(Protocol):
-    """What is read here."""
-
-    name: str
-    size: int
-
-    def pread(self, length: int, offset: int) -> bytearray:
-        """Return exactly ``length`` bytes."""
-
-
-def read_header(stream: Stream) -> Header:
-    """Read and check the header core, without its MAC."""
+def read_header(stream: Healable) -> Header:
+    """Read and check the header core, without its MAC; where it is damaged, its copy."""
     with naming(stream.name):
         head = bytes(stream.pread(min(stream.size, 4096), 0))
-        length = decode_core_length(head)
-        core = head[:length] if length <= len(head) else bytes(stream.pread(length, 0))
-        return decode_core(core)
+        try:
+            length = decode_core_length(head)
+            core = head[:length] if length <= len(head) else bytes(stream.pread(length, 0))
+            return decode_core(core)
+        except UnsupportedError:
+            raise
+        except (FormatError, IntegrityError):
+            header = healed_core(stream)
+            if header is None:
+                raise
+            return header
 
 
-def read_key_area(stream: Stream, header: Header) -> tuple[KeyArea, tuple[int, ...]]:
+def read_key_area(stream: Healable, header: Header) -> tuple[KeyArea, tuple[int, ...]]:
     """Return the key area in force, and the numbers of damaged copies (section 4.2)."""
     length = header.key_area_length
     with naming(stream.name):
@@ -38,7 +35,7 @@ def read_key_area(stream: Stream, header: Header) -> tuple[KeyArea, tuple[int, .
         return choose_copy(both[:length], both[length:], header.chain_id)
 
 
-def unlock_header(stream: Stream, header: Header, password: str | None) -> ChainKeys | None:
+def unlock_header(stream: Healable, header: Header, password: str | None) -> ChainKeys | None:
     """Return the keys, after checking commitment and header MAC; ``None`` for a plain image
     (section 4.7).
 

@@ -239,11 +239,16 @@ class RecordWriter:
 
     def write(self, kind: RecordType, plain: BytesLike) -> Reference:
         """Build and append a page, and return the reference to it."""
+        return self.write_whole(kind, plain)[0]
+
+    def write_whole(self, kind: RecordType, plain: BytesLike) -> tuple[Reference, memoryview]:
+        """Like :meth:`write`; also return the record as it is stored."""
         level = None if _is_digests(kind, plain) else self._page_level
         out = memoryview(bytearray(self.builder.room(len(plain))))
         record = self.builder.build_into(out, kind, plain, level, self.numbers.claim(kind))
-        offset = self.append(out[: record.length], record.digest)
-        return Reference(self.origin, offset, *record)
+        data = out[: record.length]
+        offset = self.append(data, record.digest)
+        return Reference(self.origin, offset, *record), data
 
     def append(self, data: memoryview, digests: bytes) -> int:
         """Append records that lie one after the other, of these digests, 32 bytes each; return
@@ -267,6 +272,8 @@ class RecordReader:
 
     Attributes:
         on_fetch: told of every reference that was followed, for verification.
+        hint: is told (origin, name) where a record names the file that holds another one.
+        name_of: the name of the file that is known to hold an origin, else nothing.
     """
 
     def __init__(
@@ -275,6 +282,8 @@ class RecordReader:
         self.read, self.keys = read, keys
         self.tag = c.TAG if keys else 0
         self.on_fetch: Callable[[Reference], None] | None = None
+        self.hint: Callable[[bytes, str], object] = lambda origin, name: None
+        self.name_of: Callable[[bytes], str] = lambda origin: ""
 
     def cipher(self, origin: bytes) -> RecordCipher | None:
         """The cipher of an origin's records."""

@@ -212,9 +212,13 @@ def _continue(
     running = survey.running
     writer = ImageWriter(out, header, keys, RecordNumbers(), running)
     writer.records_before = running.records
+    writer.core = bytes(stream.pread(header.core_length, 0))
+    if (described := survey.description) is not None:
+        data = stream.pread(described.record_length, described.offset)
+        writer.keep_small(described, memoryview(data))
     ends = [start for _, start in survey.origins[1:]] + [survey.end]
     for (origin, _), end in zip(survey.origins, ends, strict=True):
-        writer.origins.append(origin)
+        writer.origins.add_run(origin)
         writer.earlier.append(EarlierOrigin(origin, TableBuilder(writer.records), end))
     previous = survey.origins[-1][0]
     record = Continuation(previous, survey.end, entropy.now_us(), running.records, running.value)

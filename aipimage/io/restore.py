@@ -172,7 +172,7 @@ def check_ranges(image: Image, device: int, placed: Sequence[Placed]) -> None:
             if (block["kind"] == LOST).any():
                 _refuse_lost(image, device, part, first, block)
     for index in needed:
-        origin = image.seal.origins[index].origin
+        origin = image.origins.entry(index).origin
         if not image.segments.holds(origin):
             image.foreign.holder(origin)
 

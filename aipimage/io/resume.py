@@ -108,7 +108,7 @@ class ResumedState:
         """Put a frame into the new table of its origin; return that origin's index and the packed
         sector where the frame begins.
         """
-        index = self.writer.origins.index(walked.header.origin)
+        index = self.writer.origins.number(walked.header.origin)
         table = self.writer.earlier[index - 1].table
         if walked.header.number != table.frame_count:
             raise FormatError("the frames of a partial image are not in order")

@@ -11,9 +11,9 @@ from aipimage.format.segments import Segment
 class SegmentMap:
     """Translates addresses; without segments the file's own origin lies at its own offsets."""
 
-    def __init__(self, segments: list[Segment], file_id: bytes, stream_size: int) -> None:
+    def __init__(self, segments: list[Segment], file_id: bytes, records_end: int) -> None:
         self._by_origin: dict[bytes, list[Segment]] = {}
-        for segment in segments or [Segment(file_id, 0, stream_size, 0)]:
+        for segment in segments or [Segment(file_id, 0, records_end, 0)]:
             self._by_origin.setdefault(segment.origin, []).append(segment)
 
     @property

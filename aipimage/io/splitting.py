@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from aipimage import checks
 from aipimage.checks import Size
 from aipimage.errors import RequestError, naming
-from aipimage.format import constants as c
-from aipimage.format.trailer import decode_trailer
 from aipimage.io.instream import InStream, base_path, open_stream
 from aipimage.io.notices import with_notices
 from aipimage.io.opening import read_header
 from aipimage.io.outstream import FileStream
 from aipimage.io.progress import ProgressCallback, Reporter
+from aipimage.io.spare import read_trailer
 from aipimage.io.storage import Storage, StrPath, chosen
 
 _COPY = 4 << 20
@@ -91,8 +90,7 @@ def _check_whole(stream: InStream) -> bytes:
     """Refuse a stream without header or trailer before anything is written; return its file id."""
     header = read_header(stream)
     with naming(stream.name):
-        tail = stream.pread(min(c.TRAILER, stream.size), max(0, stream.size - c.TRAILER))
-        decode_trailer(memoryview(tail), stream.size)
+        read_trailer(stream)
     return header.file_id
 
 

@@ -1,22 +1,28 @@
-"""The end of a stream: trailer, seal, segments (docs/format.md, sections 2, 9.3 and 10)."""
+"""The end of a stream: trailer, seal, segments (docs/format.md, sections 2, 9.3, 10 and 10.1)."""
 
 from __future__ import annotations
 
 import hmac
 
-from aipimage.errors import FormatError, PasswordError, naming
+from aipimage.errors import (
+    FormatError,
+    IntegrityError,
+    PasswordError,
+    naming,
+    reworded,
+)
 from aipimage.format import constants as c
 from aipimage.format.constants import RecordType
 from aipimage.format.header import Header
-from aipimage.format.record import NO_REFERENCE
+from aipimage.format.record import NO_REFERENCE, Reference
 from aipimage.format.seal import Seal, decode_seal
 from aipimage.format.segments import Segment, decode_segments
-from aipimage.format.trailer import Trailer, decode_trailer
+from aipimage.format.trailer import Trailer
 from aipimage.io.instream import InStream
 from aipimage.io.keys import ChainKeys
-from aipimage.io.opening import Stream, read_header
-from aipimage.io.records import RecordReader
+from aipimage.io.records import OpenedRecord, RecordReader
 from aipimage.io.segmentmap import SegmentMap
+from aipimage.io.spare import Healable, heal_record, read_trailer
 
 _TAIL = 65_536
 
@@ -32,15 +38,32 @@ class Tail:
     def read(self, offset: int, length: int) -> bytearray:
         """Return exactly ``length`` bytes."""
         inside = offset - self._start
-        if inside >= 0 and inside + length <= len(self._data):
+        kept = inside >= 0 and inside + length <= len(self._data)
+        if kept and not self._stream.is_healed:
             return self._data[inside : inside + length]
         return self._stream.pread(length, offset)
 
     def trailer(self) -> Trailer:
-        """The trailer, checked against itself and the length of the stream."""
-        size = self._stream.size
-        end = self.read(max(0, size - c.TRAILER), min(c.TRAILER, size))
-        return decode_trailer(memoryview(end), size)
+        """The trailer or its copy, checked against itself and the length of the stream."""
+        return read_trailer(self)
+
+    @property
+    def name(self) -> str:
+        """Of the stream."""
+        return self._stream.name
+
+    @property
+    def size(self) -> int:
+        """Of the stream."""
+        return self._stream.size
+
+    def pread(self, length: int, offset: int) -> bytearray:
+        """See :meth:`read`."""
+        return self.read(offset, length)
+
+    def heal(self, offset: int, data: bytes) -> None:
+        """See :meth:`InStream.heal`."""
+        self._stream.heal(offset, data)
 
     def records(self, keys: ChainKeys | None) -> RecordReader:
         """Records by their place in the stream, as the trailer refers to them."""
@@ -48,15 +71,34 @@ class Tail:
 
     def segments(self, header: Header, trailer: Trailer, keys: ChainKeys | None) -> SegmentMap:
         """Where addresses lie in the stream."""
-        found: list[Segment] = []
-        if trailer.segments != NO_REFERENCE:
-            plain = self.records(keys).fetch(trailer.segments, RecordType.SEGMENTS).plain
-            found = decode_segments(memoryview(plain), trailer.stream_length)
-        return SegmentMap(found, header.file_id, self._stream.size)
+        return SegmentMap(self.segment_list(trailer, keys), header.file_id, trailer.records_end)
+
+    def segment_list(self, trailer: Trailer, keys: ChainKeys | None) -> list[Segment]:
+        """What the segments record says; nothing where there is none."""
+        if trailer.segments == NO_REFERENCE:
+            return []
+        where = trailer.segments, RecordType.SEGMENTS, trailer.segments_copy
+        plain = self._small(*where, keys).plain
+        return decode_segments(memoryview(plain), trailer.records_end)
+
+    def _small(
+        self, ref: Reference, kind: RecordType, copy: int, keys: ChainKeys | None
+    ) -> OpenedRecord:
+        """A record that the trailer names, or its copy where it is damaged."""
+        records = self.records(keys)
+        try:
+            return records.fetch(ref, kind)
+        except (FormatError, IntegrityError) as error:
+            if not heal_record(self, ref, kind, ref.offset, copy, records.tag):
+                what = kind.name.lower()
+                text = f"{error}; the {what} is damaged in both its places: repair the image"
+                raise reworded(error, text) from error
+        return records.fetch(ref, kind)
 
     def seal(self, header: Header, trailer: Trailer, keys: ChainKeys | None) -> Seal:
         """The seal, which must be the one of this header and trailer."""
-        seal = decode_seal(self.records(keys).fetch(trailer.seal, RecordType.SEAL).plain)
+        opened = self._small(trailer.seal, RecordType.SEAL, trailer.seal_copy, keys)
+        seal = decode_seal(opened.plain)
         found = (seal.image_id, seal.chain_id, seal.header_digest)
         if found != (trailer.image_id, header.chain_id, header.header_digest):
             raise FormatError("the seal belongs to another image")
@@ -65,25 +107,24 @@ class Tail:
         return seal
 
 
-def read_tail(stream: InStream, keys: ChainKeys | None) -> tuple[Header, Trailer, SegmentMap]:
-    """What is needed to read records of a file by their addresses."""
-    header = read_header(stream)
+def read_segments(stream: InStream, header: Header, keys: ChainKeys | None) -> SegmentMap:
+    """Where the addresses lie that a file holds."""
     with naming(stream.name):
         tail = Tail(stream, c.TRAILER)
         trailer = tail.trailer()
         check_twins(header, trailer)
-        return header, trailer, tail.segments(header, trailer, keys)
+        return tail.segments(header, trailer, keys)
 
 
 def check_twins(header: Header, trailer: Trailer) -> None:
-    """Header and trailer must belong together, and the seal lie before the trailer."""
+    """Header and trailer must belong together, and the seal lie before the spare area."""
     if (header.file_id, header.header_digest) != (trailer.file_id, trailer.header_digest):
         raise FormatError("header and trailer belong to different images")
-    if trailer.seal.offset + trailer.seal.record_length != trailer.stream_length - c.TRAILER:
-        raise FormatError("the seal is not the last record before the trailer")
+    if trailer.seal.offset + trailer.seal.record_length != trailer.records_end:
+        raise FormatError("the seal is not the last record before the spare area")
 
 
-def check_member(stream: Stream, header: Header, own: Header, keys: ChainKeys | None) -> None:
+def check_member(stream: Healable, header: Header, own: Header, keys: ChainKeys | None) -> None:
     """Check that a file may hold records that the image of header ``own`` refers to: it is of the
     same chain, protected by the same keys, and its frames and pages have the same sizes (sections
     3, 4.5 and 9.4). Whoever follows references from one file into another asks this first.
@@ -107,7 +148,7 @@ def check_sizes(name: str, shifts: tuple[int, int, int], others: tuple[int, int,
         )
 
 
-def check_header_keys(stream: Stream, header: Header, keys: ChainKeys | None) -> None:
+def check_header_keys(stream: Healable, header: Header, keys: ChainKeys | None) -> None:
     """Check that a file of a chain is protected by the keys of the chain (section 4.5).
 
     Raises:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -17,7 +17,6 @@ from aipimage.errors import FormatError, IntegrityError
 from aipimage.format import constants as c
 from aipimage.format.constants import RecordType
 from aipimage.format.record import NO_REFERENCE, Reference
-from aipimage.format.seal import SealOrigin, SealOrigins
 from aipimage.format.tables import (
     FRAME_ENTRY_DTYPE,
     FrameEntries,
@@ -28,6 +27,7 @@ from aipimage.format.tables import (
     encode_table_leaf,
 )
 from aipimage.io.frames import FrameRun
+from aipimage.io.origins import Origins
 from aipimage.io.records import RecordReader, RecordWriter
 
 _PAGES_KEPT = 256
@@ -274,17 +274,14 @@ class FrameTable:
 
 
 class FrameTables:
-    """The frame tables of all origins of an image, made when they are asked for."""
+    """The frame tables of the origins that an image is known to name, made when they are asked
+    for.
+    """
 
-    def __init__(
-        self, records: RecordReader, origins: Sequence[SealOrigin], frame_size: int
-    ) -> None:
+    def __init__(self, records: RecordReader, origins: Origins, frame_size: int) -> None:
         self._records, self._origins, self._frame_size = records, origins, frame_size
         self._leaves = LeafCache()
         self._tables: dict[int, FrameTable] = {}
-        # Many tables are small ones; only those of large images use what they may keep.
-        self._kept = max(4, _PAGES_KEPT // len(origins))
-        self.index_of: Mapping[bytes, int] = OriginIndex(origins)
 
     def __len__(self) -> int:
         return len(self._origins)
@@ -292,41 +289,17 @@ class FrameTables:
     def __getitem__(self, index: int) -> FrameTable:
         table = self._tables.get(index)
         if table is None:
-            entry = self._origins[index]
+            entry = self._origins.entry(index)
+            # Many tables are small ones; only those of large images use what they may keep.
+            kept = max(4, _PAGES_KEPT // len(self._origins))
             table = self._tables[index] = FrameTable(
                 self._records, entry.origin, entry.table_root, entry.frame_count,
-                self._frame_size, self._leaves, self._kept,
+                self._frame_size, self._leaves, kept,
             )  # fmt: skip
         return table
 
     def __iter__(self) -> Iterator[FrameTable]:
         return (self[index] for index in range(len(self)))
-
-
-class OriginIndex(Mapping[bytes, int]):
-    """Which place in the seal an origin has; made when it is first asked for."""
-
-    def __init__(self, origins: Sequence[SealOrigin]) -> None:
-        self._origins, self._places = origins, dict[bytes, int]()
-
-    def _all(self) -> dict[bytes, int]:
-        if not self._places:
-            ids = (
-                self._origins.ids()
-                if isinstance(self._origins, SealOrigins)
-                else [each.origin for each in self._origins]
-            )
-            self._places = {origin: index for index, origin in enumerate(ids)}
-        return self._places
-
-    def __getitem__(self, origin: bytes) -> int:
-        return self._all()[origin]
-
-    def __len__(self) -> int:
-        return len(self._origins)
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self._all())
 
 
 def split_runs(

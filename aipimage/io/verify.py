@@ -29,8 +29,8 @@ from aipimage.errors import (
 from aipimage.extents import SECTOR, Kind
 from aipimage.format import constants as c
 from aipimage.format.constants import Compatible, ImageKind, RecordType
+from aipimage.format.origins import OriginEntry
 from aipimage.format.record import NO_REFERENCE, Reference, verified_record
-from aipimage.format.seal import SealOrigin
 from aipimage.format.tables import FrameEntries, decode_frame_extents
 from aipimage.io.buffers import thread_buffer
 from aipimage.io.chain.digests import DigestView, check_digests
@@ -45,6 +45,7 @@ from aipimage.io.pipeline import executor_for, in_order
 from aipimage.io.progress import ProgressCallback, Reporter
 from aipimage.io.runningcheck import RecordOrder
 from aipimage.io.segmentmap import SegmentMap
+from aipimage.io.spare import spare_damage
 from aipimage.io.trees import split_runs
 from aipimage.io.walk import Walked, walk_records
 
@@ -118,7 +119,7 @@ class CheckedOrigin(NamedTuple):
     frame_count: int
     gaps: tuple[Positions, Positions]
 
-    def is_of(self, entry: SealOrigin) -> bool:
+    def is_of(self, entry: OriginEntry) -> bool:
         """Whether a seal says the same of the origin."""
         return (self.table_root, self.frame_count) == (entry.table_root, entry.frame_count)
 
@@ -151,13 +152,13 @@ class Verifier:
         self._reporter = Reporter("verify", image.stored, progress)
         self._covered = Coverage()
         self._order = RecordOrder(image)
-        self._gaps = Gaps(len(image.tables), image.header.frame_sectors)
+        self._gaps = Gaps(image.header.frame_sectors)
         for index, origin in self._known.items():
             self._gaps.take(index, origin.gaps)
-        self._foreign = np.array(
-            [not image.segments.holds(origin) for origin in image.tables.index_of], np.bool_
-        )
-        self._used = np.zeros(len(image.tables), np.bool_)
+        self._limits = np.empty(0, np.uint64)
+        self._foreign = np.empty(0, np.bool_)
+        self._know_origins()
+        self._used: set[int] = set()
         self._foreign_pages = False
         self._damage = Findings()
         self._frames_done = FrameMarks()
@@ -190,6 +191,7 @@ class Verifier:
                 self._check(self._check_rest, "stream")
                 self._check_order()
                 self._check_key_copies()
+            self._check(self._check_spare, "stream")
         finally:
             image.records.on_fetch = None
             # What failed because the image was closed meanwhile is no damage.
@@ -203,11 +205,22 @@ class Verifier:
 
     def checked(self) -> dict[bytes, CheckedOrigin]:
         """What was found of each origin that the image's own file holds."""
+        self._know_origins()
         return {
             entry.origin: CheckedOrigin(entry.table_root, entry.frame_count, self._gaps.of(index))
-            for index, entry in enumerate(self._image.seal.origins)
+            for index, entry in enumerate(self._image.origins.entries())
             if not self._foreign[index]
         }
+
+    def _know_origins(self) -> None:
+        """Note which origins other files hold, and where each ends; pages tell of more of them."""
+        image = self._image
+        more = image.origins.entries()[len(self._foreign) :]
+        if more:
+            foreign = [not image.segments.holds(entry.origin) for entry in more]
+            ends = [entry.frame_count * image.header.frame_sectors for entry in more]
+            self._foreign = np.concatenate([self._foreign, np.array(foreign, np.bool_)])
+            self._limits = np.concatenate([self._limits, np.array(ends, np.uint64)])
 
     def _saw(self, ref: Reference) -> None:
         if self._image.segments.holds(ref.origin):
@@ -232,23 +245,23 @@ class Verifier:
     def _check_replaced(self, ref: Reference) -> None:
         """The seal of an image that this one stands for, and its metadata (section 9.5)."""
         seal = replaced_seal(self._image, ref)
-        for metadata in (seal.description, seal.result):
-            self._image.records.fetch(metadata, RecordType.METADATA)
+        for ref in (seal.description, seal.result):
+            # What was damaged when the image was merged is not there.
+            if self._image.segments.covers(ref.origin, ref.offset, ref.record_length):
+                self._image.records.fetch(ref, RecordType.METADATA)
 
     def _check_device(self, index: int) -> None:
         """Every map page, the sums of the seal, and every block digest page."""
-        device, tables = self._image.devices[index], self._image.tables
+        device = self._image.devices[index]
         counts = np.zeros(len(Kind), np.uint64)
-        limits = np.array([t.frame_count for t in tables], np.uint64) * np.uint64(
-            self._image.header.frame_sectors
-        )
         is_full = self._image.seal.kind == ImageKind.FULL
         device.map.forget()
         for _, block in device.map.walk():
             np.add.at(counts, block["kind"], block["length"])
             data = block[block["kind"] == Kind.DATA]
-            self._used[data["origin"]] = True
-            if (data["position"] + data["length"] > limits[data["origin"]]).any():
+            self._know_origins()
+            self._used.update(np.unique(data["origin"]).tolist())
+            if (data["position"] + data["length"] > self._limits[data["origin"]]).any():
                 raise IntegrityError("an extent points behind the last frame")
             if is_full and self._foreign[data["origin"]].any():
                 raise IntegrityError("a full image names frames of another file")
@@ -284,7 +297,8 @@ class Verifier:
             self._take_differing(device, check.found.differing)
 
     def _scope(self) -> Scope:
-        origins, foreign = self._image.seal.origins, self._foreign
+        self._know_origins()
+        origins, foreign = self._image.origins.entries(), self._foreign
         written = [each.holder == self._image.seal.image_id for each in origins]
         # What cannot be compared without frames of others is compared where these are verified.
         others = self._known.keys() | set(self._direct)
@@ -347,11 +361,11 @@ class Verifier:
     # Frame tables of other files
 
     def _check_foreign_tables(self) -> None:
-        """What the seal says of origins that the maps name and other files hold (section 9.1): the
+        """What pages say of origins that the maps name and other files hold (section 7.1): the
         reader of a frame believes it.
         """
-        for index in np.flatnonzero(self._used & self._foreign).tolist():
-            if index in self._known or index in self._direct:
+        for index in sorted(self._used):
+            if not self._foreign[index] or index in self._known or index in self._direct:
                 continue
             table = self._image.tables[index]
             try:
@@ -366,6 +380,7 @@ class Verifier:
     # Frames that no map names
 
     def _runs(self) -> Iterator[tuple[int, FrameRun]]:
+        self._know_origins()
         for index, table in enumerate(self._image.tables):
             if self._foreign[index] and index not in self._direct:
                 continue
@@ -424,7 +439,7 @@ class Verifier:
         self._covered.add(image.trailer.seal.offset, image.trailer.seal.record_length)
         if image.trailer.segments != NO_REFERENCE:
             self._covered.add(image.trailer.segments.offset, image.trailer.segments.record_length)
-        for start, end in self._covered.gaps(header.records_start, stream.size - c.TRAILER):
+        for start, end in self._covered.gaps(header.records_start, image.trailer.records_end):
             for records in walk_records(stream, start, end, image.records.tag):
                 for walked in records:
                     self._bytes += walked.data.nbytes
@@ -446,6 +461,15 @@ class Verifier:
             self._order.add_dead(walked.offset, found, walked.header, opened.plain)
         else:
             self._order.add(walked.offset, found)
+
+    def _check_spare(self) -> None:
+        """Originals and copies of what has any (section 10.1), as they are in the file."""
+        image = self._image
+        named = zip(("description", "result"), image.metadata_references(), strict=True)
+        places = [(name, ref, image.locate(ref)) for name, ref in named]
+        for text in spare_damage(image.stream, image.trailer, places):
+            self._damage.add(Damage(text))
+        self._bytes += image.trailer.spare_length
 
     def _check_key_copies(self) -> None:
         if not self._image.header.suite:

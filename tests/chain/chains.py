@@ -111,7 +111,7 @@ def copy_of(made: Series) -> Series:
 def records_of(system: SystemCalls, name: object, password: str | None) -> dict[Any, bytes]:
     """All records of an image: (origin, type, number) to bytes."""
     with open_image(path_of(name), password, storage=Storage(system)) as image:
-        end = image.stream.size - 256
+        end = image.trailer.records_end
         walk = walk_records(image.stream, image.header.records_start, end, image.records.tag)
         found: dict[Any, bytes] = {}
         for records in walk:
@@ -127,7 +127,7 @@ def frames_named(system: SystemCalls, name: object, password: str | None) -> set
     with open_image(path_of(name), password, storage=Storage(system)) as image:
         size = image.header.frame_sectors
         return {
-            (image.seal.origins[piece.origin].origin, position // size)
+            (image.origins.entry(piece.origin).origin, position // size)
             for device in image.devices
             for piece in device.map.pieces(0, device.entry.sectors)
             if piece.kind == 2

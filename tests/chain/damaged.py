@@ -20,6 +20,7 @@ from aipimage.format.tables import decode_frame_extents
 from aipimage.io.create import CreateOptions, create_image
 from aipimage.io.keys import Argon2Parameters
 from aipimage.io.repair import repair_image
+from tests.support.ends import records_end
 
 PASSWORD = "a password of tests"
 CHEAP = Argon2Parameters(memory=8192, passes=1, lanes=1)
@@ -97,7 +98,7 @@ def parts_of(data: bytes, form: str) -> list[Part]:
         start = header.core_length + copy * 4096
         parts.append(Part(0, start, start + 4096))
     at = header.records_start
-    while at < len(data) - 256:
+    while at < records_end(data):
         record = decode_record_header(data[at:], tag)
         end = at + record.record_length
         low = high = 0

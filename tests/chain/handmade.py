@@ -14,11 +14,11 @@ from aipimage.format import constants as c
 from aipimage.format.constants import ImageKind, RecordType
 from aipimage.format.header import Header
 from aipimage.format.keyarea import SLOTS, KeyArea
+from aipimage.format.origins import OriginEntry
 from aipimage.format.record import NO_REFERENCE, Reference
-from aipimage.format.seal import Seal, encode_seal
-from aipimage.format.segments import Segment, encode_segments
+from aipimage.format.seal import Seal
+from aipimage.format.segments import Segment
 from aipimage.format.tables import FRAME_ENTRY_DTYPE, encode_frame_extents
-from aipimage.format.trailer import Trailer, encode_trailer
 from aipimage.io import keys as keyring
 from aipimage.io.image import Image, open_image
 from aipimage.io.imagewriter import DeviceResult, ImageWriter, PlaceInChain, sealed_header
@@ -26,6 +26,7 @@ from aipimage.io.increment.mapupdate import MapUpdate
 from aipimage.io.keys import ChainKeys, Suite
 from aipimage.io.mapbuild import MapBuilder
 from aipimage.io.numbering import RecordNumbers
+from aipimage.io.origins import Renumbering
 from aipimage.io.outstream import PipeStream
 from aipimage.io.storage import Storage
 from aipimage.io.walk import walk_records
@@ -138,8 +139,7 @@ class Maker:
         chosen = _place(kind, parent)
         if base is not None:
             with self.open(base) as image:
-                chosen.origins = list(image.seal.origins)
-                writer.origins += [each.origin for each in chosen.origins]
+                writer.origins.inherit(image.origins, image.file_name)
                 writer.add_device(_updated(writer, image, changes, size))
         else:
             _write_whole(writer, changes[0])
@@ -161,7 +161,8 @@ class Maker:
             place: other values for fields of all their seals.
         """
         with self.open(below) as image:
-            entry, origins = image.devices[0].entry, list(image.seal.origins)
+            entry, origins = image.devices[0].entry, image.origins
+            name = image.file_name
         counts = [entry.unused, entry.zero, entry.data, entry.unreadable, 0, entry.lost]
         device = DeviceResult(
             entry.size, 512, entry.map_level, counts, entry.map_root, NO_REFERENCE
@@ -173,7 +174,7 @@ class Maker:
             description = writer.write_metadata({"created": "2023-11-15T00:00:00Z"})
             writer.add_device(device)
             chosen = _place(ImageKind.INCREMENTAL, made[-1])
-            chosen.origins = origins
+            writer.origins.inherit(origins, name)
             chosen, own = replace(chosen, **(place or {})), writer.records.origin
             digest = writer.finish(description, {}, chosen, own)
             path = self.path(f"thin{number:05}")
@@ -224,23 +225,19 @@ class Maker:
         first, last = seals[0], seals[-1]
         result = writer.write_metadata({"finished": "now"})
         segments += _around(own, writer.stream.position, segments)
-        segment_ref = writer.records.write(RecordType.SEGMENTS, encode_segments(sorted(segments)))
+        segment_ref = writer.write_segments(sorted(segments))
         fields: dict[str, Any] = {
             "image_id": own, "kind": first.kind, "header_digest": writer.header.header_digest,
             "description": description, "result": result, "parent_id": first.parent_id,
             "parent_digest": first.parent_digest, "parent_kind": first.parent_kind,
             "parent_sequence": first.parent_sequence, "replaced": tuple(replaced),
         }  # fmt: skip
-        seal: Seal = replace(last, **(fields | dict(place or {})))
-        ref = writer.records.write(RecordType.SEAL, encode_seal(seal))
-        trailer = Trailer(
-            writer.stream.position + c.TRAILER, ref, writer.header.file_id, own,
-            writer.header.header_digest, segment_ref,
-        )  # fmt: skip
-        writer.stream.append([encode_trailer(trailer)])
+        origins = (OriginEntry(own, own, 0, NO_REFERENCE), *last.origins)
+        seal: Seal = replace(last, origins=origins, **(fields | dict(place or {})))
+        digest = writer.write_end(seal, segment_ref)
         self.files[self.path(name)] = bytearray(target.getvalue())
         kind = ImageKind(seal.kind)
-        return Made(self.path(name), own, ref.digest, kind, seal.sequence, run[-1].content)
+        return Made(self.path(name), own, digest, kind, seal.sequence, run[-1].content)
 
 
 def _place(kind: ImageKind, parent: Made | None) -> PlaceInChain:
@@ -270,8 +267,8 @@ def _updated(writer: ImageWriter, image: Image, changes: Changes, size: int) -> 
     """The device of a parent with changes."""
     old = image.devices[0]
     builder = MapBuilder(writer.records, 0, -(-size // 512), writer.origins, 20, 2)
-    places = np.arange(len(image.tables), dtype=np.uint16) + np.uint16(1)
-    update = MapUpdate(old.map, old.entry, builder, places)
+    numbers = Renumbering(image.origins, writer.origins.number)
+    update = MapUpdate(old.map, old.entry, builder, numbers)
     for at in sorted(changes):
         _keep_to(update, at // 512, old.entry.sectors)
         for start in range(0, len(changes[at]), FRAME):
@@ -315,7 +312,7 @@ def _row(sectors: int, position: int, kind: Kind) -> np.ndarray:
 def _copied(writer: ImageWriter, image: Image, keep: Callable[[int], bool]) -> list[Segment]:
     """Copy the records of a file with their addresses; return where they lie now."""
     segments: list[Segment] = []
-    stream, end = image.stream, image.stream.size - c.TRAILER
+    stream, end = image.stream, image.trailer.records_end
     for records in walk_records(stream, image.header.records_start, end, image.records.tag):
         for walked in records:
             kind, number = walked.header.type, walked.header.number

@@ -13,12 +13,14 @@ from aipimage.extents import EXTENT_DTYPE, ExtentArray, Kind, extent_array
 from aipimage.format.constants import CORE_MIN
 from aipimage.format.header import Header
 from aipimage.format.mappage import MapPage, page_sectors
-from aipimage.format.record import Reference
+from aipimage.format.origins import OriginEntry
+from aipimage.format.record import NO_REFERENCE, Reference
 from aipimage.format.seal import SealDevice
 from aipimage.io.devicemap import DeviceMap, LoadedPage
 from aipimage.io.increment.mapupdate import MapUpdate
 from aipimage.io.mapbuild import MapBuilder
 from aipimage.io.numbering import RecordNumbers
+from aipimage.io.origins import NamedOrigins, Origins, Renumbering
 from aipimage.io.outstream import PipeStream
 from aipimage.io.records import RecordReader, RecordWriter
 
@@ -63,8 +65,10 @@ class World:
         self._streams[numbers.origin] = target
         self.runs.append(numbers.origin)
         self.names = [numbers.origin, *inherited]
+        self.numbered = NamedOrigins(numbers.origin)
+        self.numbered.inherit(told(inherited), lambda entry: "")
         shifts = self.header.stripe_shift, self.header.fanout_shift
-        return MapBuilder(self.writer, 0, sectors, self.names, *shifts)
+        return MapBuilder(self.writer, 0, sectors, self.numbered, *shifts)
 
     def point(self, builder: MapBuilder, root: Reference, counts: Sequence[int]) -> Point:
         """What can be read once a builder is done."""
@@ -74,8 +78,7 @@ class World:
 
     def opened(self, entry: SealDevice, names: list[bytes]) -> DeviceMap:
         """A device's map with nothing read yet."""
-        origins = {name: index for index, name in enumerate(names)}
-        return DeviceMap(self._reader, self.header, entry, 0, origins)
+        return DeviceMap(self._reader, self.header, entry, 0, told(names))
 
     def full(self, sectors: int, extents: ExtentArray) -> Point:
         """A map made from nothing."""
@@ -89,8 +92,8 @@ class World:
         The new list of origins is in another order than the parent's.
         """
         builder = self.builder(sectors, old.names[::-1])
-        index = np.array([self.names.index(name) for name in old.names], np.uint16)
-        return MapUpdate(self.opened(old.entry, old.names), old.entry, builder, index)
+        numbers = Renumbering(told(old.names), self.numbered.number)
+        return MapUpdate(self.opened(old.entry, old.names), old.entry, builder, numbers)
 
     def finished(self, update: MapUpdate) -> Point:
         """End an increment."""
@@ -131,6 +134,11 @@ class World:
                 for block in range(-(-page.sectors // int(below))):
                     inside = (starts // below <= block) & (ends // below >= block)
                     assert np.count_nonzero(inside) <= 16
+
+
+def told(names: Sequence[bytes]) -> Origins:
+    """The origins of these names, each an image's only run."""
+    return Origins(OriginEntry(name, name, 0, NO_REFERENCE) for name in names)
 
 
 def expanded(extents: ExtentArray, runs: Sequence[int]) -> np.ndarray:

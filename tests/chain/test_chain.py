@@ -28,6 +28,7 @@ from aipimage.retention import KeepRules, plan, points_of
 from tests.chain.handmade import FRAME, Made, Maker
 from tests.safety.images import remember_derivations
 from tests.safety.memory import ROOT
+from tests.support.ends import damage_trailers
 
 DIFFERENTIAL = ImageKind.DIFFERENTIAL
 CHANCE = random.Random(7)
@@ -223,13 +224,12 @@ def test_find_chain_passes_over_what_cannot_be_read(maker: Maker) -> None:
     if maker.password:
         with pytest.raises(PasswordError):
             find_chain(ROOT, storage=maker.storage)
-    maker.files[d.path][-1] ^= 1
+    damage_trailers(maker.files[d.path])
     found = find_chain(ROOT, password=maker.password, storage=maker.storage)
     assert [member.image_id for member in found] == [a.hex, b.hex, c.hex]
     assert tree(found)["d"] == (None, "damaged")
-    for path in maker.files:
-        maker.files[path][-1] |= 1
-        maker.files[path][-2] ^= 1
+    for path in set(maker.files) - {d.path}:
+        damage_trailers(maker.files[path])
     with pytest.raises(IntegrityError, match="trailer is damaged"):
         find_chain(ROOT, password=maker.password, storage=maker.storage)
 
@@ -284,7 +284,9 @@ def test_missing(maker: Maker) -> None:
 def test_damaged_members_are_named(maker: Maker) -> None:
     a, b, c, d = four(maker)
     whole = bytes(maker.files[b.path])
-    for damage in (whole[:-1], whole[:-100], whole[:-2] + b"xx", whole[:-300] + whole[-299:]):
+    flipped = bytearray(whole)
+    damage_trailers(flipped)
+    for damage in (whole[:-1], whole[:-100], flipped, whole[:-300] + whole[-299:]):
         maker.files[b.path] = bytearray(damage)
         with maker.open(d) as image:
             assert states(image.chain) == [("b", 0, "damaged"), ("c", 1, "orphan"),
@@ -295,7 +297,7 @@ def test_damaged_members_are_named(maker: Maker) -> None:
             with pytest.raises(IntegrityError, match="cannot be opened"):
                 image.chain.open(b.hex)
     # Without its header nobody knows what it was, but for its name.
-    maker.files[b.path] = bytearray(b"x" + whole[1:])
+    maker.files[b.path] = bytearray(b"x" + whole[1:-1])
     with maker.open(d) as image:
         assert states(image.chain)[0] == ("-", 0, "missing")
         assert [path for path, _ in image.chain.unreadable] == [b.path]
@@ -472,7 +474,7 @@ def test_points(maker: Maker) -> None:
         assert point.replaces == (b.hex, c.hex)
         assert point.created == points[0].created + timedelta(seconds=2)
         assert not plan(points, KeepRules.parse("last=1")).refused
-    maker.files[a.path][-1] ^= 1
+    damage_trailers(maker.files[a.path])
     with maker.open(d) as image, pytest.raises(RequestError, match="nothing is planned"):
         points_of(image.chain)
 

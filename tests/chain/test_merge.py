@@ -272,7 +272,7 @@ def test_a_dry_run_writes_nothing_and_tells_the_same(eight: Series) -> None:
     real = made.merge("m", range(1, 7))
     for name in ("bytes_copied", "bytes_dropped", "frames_copied", "frames_dropped", "replaced"):
         assert getattr(told, name) == getattr(real, name)
-    assert told.bytes_copied > told.bytes_dropped > 0
+    assert told.bytes_copied > 0 < told.bytes_dropped
 
 
 @pytest.mark.parametrize("aim", [1, 5, 9])
@@ -337,7 +337,8 @@ def test_a_child_that_lists_dead_origins_verifies() -> None:
         made.add(k, contents, k - 1 if k else None)
     made.merge("m", range(4), remove=True)
     with open_image(path_of("m"), storage=Storage(made.system)) as image:
-        assert len(image.seal.origins) == 2
+        # Its own, that of the last image, and of the first, which wrote the other disk's map.
+        assert len(image.seal.origins) == 3
     made.check(4)
 
 

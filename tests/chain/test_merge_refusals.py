@@ -33,6 +33,7 @@ from tests.chain.chains import (
     series,
 )
 from tests.safety.memory import MemorySystem
+from tests.support.ends import damage_trailers
 
 
 @pytest.fixture(scope="module", params=["zstd", "aes"])
@@ -176,7 +177,7 @@ def test_an_exchanged_parent(five: Series) -> None:
 
 def test_unreadable_files_of_the_chain_stop_a_removal_only(five: Series) -> None:
     made = copy_of(five)
-    made.system.files[path_of(4)][-1] ^= 1
+    damage_trailers(made.system.files[path_of(4)])
     refused(made, (1, 2, 3), f"{path_of(4)}: cannot be read", remove=True)
     made.merge("m", (1, 2, 3))
     made.check("m", made.contents["3"])
@@ -210,11 +211,25 @@ def test_damage_of_what_is_dropped_does_no_harm(five: Series) -> None:
     made.check(4)
 
 
-@pytest.mark.parametrize("kind", [RecordType.MAP, RecordType.TABLE_LEAF, RecordType.METADATA])
+@pytest.mark.parametrize("kind", [RecordType.MAP, RecordType.TABLE_LEAF])
 def test_damaged_pages(five: Series, kind: RecordType) -> None:
     made = copy_of(five)
     spoiled(made, 3, lambda key: key[1] == kind)
     refused(made, (1, 2, 3), "digest", IntegrityError, remove=True)
+
+
+@pytest.mark.parametrize("also_the_copy", [False, True])
+def test_damaged_metadata_is_no_loss(five: Series, also_the_copy: bool) -> None:
+    made = copy_of(five)
+    data = made.system.files[path_of(3)]
+    for key, record in records_of(made.system, 3, made.password).items():
+        if key[1] == RecordType.METADATA:
+            data[data.index(record) + 50] ^= 1
+            if also_the_copy:
+                data[data.index(record) + 50] ^= 1
+    made.merge("m", (1, 2, 3), remove=True)
+    made.check("m", made.contents["3"])
+    made.check(4)
 
 
 def test_any_flipped_byte_gives_a_right_image_or_an_error(five: Series) -> None:

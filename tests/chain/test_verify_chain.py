@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import random
-import struct
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,7 +14,6 @@ import aipimage
 from aipimage import Damage, Progress, VerifyResult, verify_keyless
 from aipimage.errors import AipImageError, CancelledError, IncompleteError
 from aipimage.extents import EXTENT_DTYPE, Kind
-from aipimage.format import constants as c
 from aipimage.format.constants import ImageKind, RecordType
 from aipimage.io.create import create_image
 from aipimage.io.increment import mapupdate
@@ -51,7 +49,7 @@ def verified(maker: Maker, made: Made, **more: Any) -> VerifyResult:
 def frame_at(maker: Maker, made: Made, number: int) -> int:
     """Where a frame of an image's own lies in its file."""
     with maker.open(made) as image:
-        table = image.tables[image.tables.index_of[made.image_id]]
+        table = image.tables[image.origins[made.image_id]]
         return image.locate(table.frame(number))
 
 
@@ -133,7 +131,7 @@ def test_damage_in_an_older_image(maker: Maker) -> None:
     assert named(result.damage) == unreadable(maker, cc) == {0, 5 * FRAME}
     assert [member.ok for member in result.members] == [False, False, True]
     with maker.open(cc) as image:
-        origins = image.tables.index_of
+        origins = image.origins
         assert [each.origin for each in result.damage] == [
             origins[a.image_id], origins[b.image_id], origins[b.image_id]
         ]  # fmt: skip
@@ -453,15 +451,3 @@ def test_keyless_with_an_expected_digest(maker: Maker) -> None:
             storage=maker.storage,
         )  # fmt: skip
         assert result.ok is expected
-
-
-def test_a_seal_that_lists_8192_origins_of_others() -> None:
-    """As many as there may be, none of which is used: verification reads none of their tables."""
-    maker = Maker()
-    a = maker.full("a", clusters())
-    with maker.open(a) as image:
-        [origin] = image.seal.origins
-    ids = [struct.pack("<QQ", 1 + number, 7) for number in range(c.ORIGINS_MAX - 2)]
-    place = {"origins": [origin, *[origin._replace(origin=each) for each in ids]]}
-    b = maker.increment("b", a, {0: clusters()}, place=place)
-    assert verified(maker, b, chain=True).ok

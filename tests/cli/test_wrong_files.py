@@ -91,9 +91,7 @@ def run(command: str, name: str, made: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("command", READS_IMAGES)
 @pytest.mark.parametrize("name", SAID)
-def test_no_image(
-    command: str, name: str, made: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_image(command: str, name: str, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ran = run(command, name, made, monkeypatch)
     virtual = name.endswith((".vmdk", ".ova")) and name != "missing.vmdk"
     if command in ("info", "verify", "keyless") and (virtual or name in ("c.img", "z.gz", "v.img")):
@@ -117,9 +115,7 @@ def test_no_image(
 
 
 @pytest.mark.parametrize("name", ["flat.vmdk", "m.ova", "c.img", "z.gz", "disk.raw"])
-def test_info_and_verify_of_disks(
-    name: str, made: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_info_and_verify_of_disks(name: str, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told, checked = (run(each, name, made, monkeypatch) for each in ("info", "verify"))
     assert told.code == (1 if name == "disk.raw" else 0)
     assert checked.code == (0 if name in ("flat.vmdk", "m.ova") else 1)
@@ -130,9 +126,7 @@ def test_info_and_verify_of_disks(
 
 @pytest.mark.parametrize("command", ["createimage", "convert", "info", "verify"])
 @pytest.mark.parametrize("name", ["empty.vmdk", "empty.ova", "empty.img"])
-def test_empty_files(
-    command: str, name: str, made: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_empty_files(command: str, name: str, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ran = run(command, name, made, monkeypatch)
     assert ran.code in (1, 3)
     text = ran.err + ran.out
@@ -141,9 +135,7 @@ def test_empty_files(
 
 @pytest.mark.parametrize("command", [each for each in COMMANDS if each != "passwd"])
 @pytest.mark.parametrize("name", IMAGES)
-def test_images(
-    command: str, name: str, made: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_images(command: str, name: str, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Under whatever name; but for who goes by names."""
     ran = run(command, name, made, monkeypatch)
     if command == "createimage":

@@ -42,10 +42,10 @@ FRAME_ENTRY: Columns = (
     ("offset", 8), ("record_length", 4), ("plain_length", 4), ("digest", 32),
 )  # fmt: skip
 INDEX: Columns = (("level", 4), ("count", 4))
-LAYER_TAIL: Columns = (("limit", 8), ("entries", 8), ("depth", 4), ("reserved", 4))
+LAYER_TAIL: Columns = (("limit", 8), ("entries", 8), ("depth", 4), ("name_length", 4))
 MAP_PAGE: Columns = (
     ("first", 8), ("sectors", 8), ("device", 4), ("extent_count", 4), ("ref_count", 4),
-    ("origin_count", 2), ("level", 1), ("reserved", 1),
+    ("origin_count", 2), ("entry_count", 2), ("level", 1), ("reserved", 3),
 )  # fmt: skip
 SEAL: Columns = (
     ("image_id", 16), ("chain_id", 16), ("parent_id", 16), ("parent_digest", 32), ("sequence", 4),
@@ -56,7 +56,7 @@ SEAL_DEVICE: Columns = (
     ("size", 8), ("sector_size", 4), ("map_level", 1), ("reserved", 3), ("unused", 8), ("zero", 8),
     ("data", 8), ("unreadable", 8), ("lost", 8), ("reserved", 8),
 )  # fmt: skip
-SEAL_ORIGIN: Columns = (("origin", 16), ("holder", 16), ("frame_count", 8))
+ORIGIN_ENTRY: Columns = (("origin", 16), ("holder", 16), ("frame_count", 8))
 SEGMENT: Columns = (("origin", 16), ("origin_start", 8), ("length", 8), ("stream_start", 8))
 CHECKPOINT: Columns = (
     ("device", 4), ("count", 4), ("sector", 8), ("records", 8), ("running", 32),
@@ -69,7 +69,7 @@ TRAILER: Columns = (
     ("magic", 8), ("major", 2), ("minor", 2), ("reserved", 4), ("stream_length", 8),
 )  # fmt: skip
 TRAILER_TAIL: Columns = (
-    ("file_id", 16), ("image_id", 16), ("reserved", 8), ("header_digest", 32),
+    ("file_id", 16), ("image_id", 16), ("spare_length", 8), ("header_digest", 32),
     ("trailer_digest", 32),
 )  # fmt: skip
 PART: Columns = (
@@ -86,6 +86,17 @@ def under(prefix: str, columns: Columns) -> Columns:
 def reference(name: str) -> Columns:
     """Return the columns of the reference ``name``."""
     return under(name, REFERENCE)
+
+
+def origin_entry(name: str, file_name: bytes) -> Columns:
+    """Return the columns of an origin entry with a hint."""
+    return under(
+        name,
+        (
+            *ORIGIN_ENTRY, *reference("table_root"), ("name_length", 1),
+            *((("name", len(file_name)),) if file_name else ()),
+        ),
+    )  # fmt: skip
 
 
 def placed(*groups: Columns) -> tuple[Field, ...]:

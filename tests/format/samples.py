@@ -12,9 +12,15 @@ from aipimage.format.header import Header
 from aipimage.format.keyarea import STATE_PASSWORD, Slot
 from aipimage.format.layers import Layer, LayerLeaf
 from aipimage.format.mappage import MapPage, page_sectors
+from aipimage.format.origins import OriginEntry
 from aipimage.format.parts import PartFooter, PartHeader
-from aipimage.format.record import RecordHeader, Reference, encode_record_header
-from aipimage.format.seal import Seal, SealDevice, SealOrigin
+from aipimage.format.record import (
+    NO_REFERENCE,
+    RecordHeader,
+    Reference,
+    encode_record_header,
+)
+from aipimage.format.seal import Seal, SealDevice
 from aipimage.format.segments import Segment
 from aipimage.format.tables import IndexEntry, encode_frame_entry, encode_frame_extents
 from aipimage.format.trailer import Trailer
@@ -58,7 +64,7 @@ FRAME_ENTRIES = [
 ]  # fmt: skip
 LEAF_ENTRIES = b"".join(encode_frame_entry(*entry) for entry in FRAME_ENTRIES)
 INDEX = [IndexEntry(0, ref(1)), IndexEntry(1024, ref(2, 9000))]
-LAYER = Layer(ref(1), ref(2), limit=70, entries=4097, depth=2)
+LAYER = Layer(ref(1), ref(2), limit=70, entries=4097, depth=2, base_name=b"0.aiv")
 LAYER_LEAF = LayerLeaf(
     np.array([16, 17, 1 << 40], np.uint64), np.frombuffer(bytes(range(32)) + bytes(16), "V16")
 )
@@ -70,13 +76,18 @@ MAP_PAGE = MapPage(
         (11, 0, 0, Kind.PAGE),
     ]),
     origins=(some_id(1), some_id(2)), refs=(ref(1), ref(2)),
+    entries=tuple(
+        OriginEntry(each, some_id(3), 0, NO_REFERENCE, b"0.aiv")
+        for each in sorted((some_id(1), some_id(3)))
+    ),
 )  # fmt: skip
 DEVICES = (
     SealDevice(1_000_000, 512, 0, 1000, 500, 400, 50, 4, ref(3), ref(4)),
     SealDevice(4096, 4096, 1, 0, 8, 0, 0, 0, ref(5)),
 )
 ORIGINS = (
-    SealOrigin(some_id(1), some_id(1), 2, ref(6)), SealOrigin(some_id(2), some_id(3), 1, ref(7)),
+    OriginEntry(some_id(1), some_id(1), 2, ref(6)),
+    OriginEntry(some_id(2), some_id(3), 1, ref(7), "größer.aiv".encode()),
 )  # fmt: skip
 FULL_SEAL = Seal(
     some_id(1), some_id(2), c.ImageKind.FULL, digest(b"header"), 9, ref(8), ref(9), DEVICES,
@@ -100,8 +111,9 @@ NOTES = [(0, 8, Kind.UNUSED), ((1 << 48) + 5, 3, Kind.UNREADABLE)]
 CHECKPOINT = Checkpoint(1, 4096, np.array(NOTES, NOTE_DTYPE), 77, digest(b"running"))
 CONTINUATION = Continuation(some_id(1), 70_000, 1_700_000_000_000_000, 78, digest(b"going on"))
 TRAILER = Trailer(
-    STREAM, ref(1, STREAM - 700), some_id(1), some_id(2), digest(b"header"), ref(2, STREAM - 1100)
-)
+    STREAM, ref(1, STREAM - 12_000), some_id(1), some_id(2), digest(b"header"),
+    ref(2, STREAM - 13_000), spare_length=9000,
+)  # fmt: skip
 PART_HEADER = PartHeader(some_id(1), 2, 1 << 30)
 PART_FOOTER = PartFooter(some_id(1), 2, 1 << 30, 4096, True)
 SLOT = Slot(STATE_PASSWORD, 65_536, 3, 4, some_id(5), 1_700_000_000_000_000, "größer")

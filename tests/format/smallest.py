@@ -12,8 +12,11 @@ from unittest import mock
 
 from aipimage.format import constants as c
 from aipimage.format.record import decode_record_header, payload_length
+from aipimage.format.seal import decode_seal
+from aipimage.format.trailer import Trailer, decode_trailer, trailer_copy
 from aipimage.io import create
 from aipimage.io.create import CreateOptions, create_image
+from aipimage.io.spare import metadata_copies
 from aipimage.io.walk import walk_records
 from tests.support.deterministic import deterministic
 
@@ -52,11 +55,27 @@ def pieces(data: bytes) -> Iterator[tuple[str, int, int]]:
     yield "header core: fixed fields (3)", 0, c.CORE_FIXED
     yield "header core: sections (3)", c.CORE_FIXED, length - c.CORE_TAIL
     yield "header core: `header_mac`, `header_digest`", length - c.CORE_TAIL, length
-    end = len(data) - c.TRAILER
+    trailer = decode_trailer(data[-c.TRAILER :], len(data))
+    end = trailer.records_end
     for records in walk_records(_Stream(data), length, end, 0):
         for walked in records:
             yield from _record_pieces(walked.offset, bytes(walked.data))
-    yield "trailer (10)", end, len(data)
+    yield from _spare_pieces(data, trailer)
+    yield "trailer (10)", len(data) - c.TRAILER, len(data)
+
+
+def _spare_pieces(data: bytes, trailer: Trailer) -> Iterator[tuple[str, int, int]]:
+    seal = decode_seal(data[trailer.seal.offset + c.RECORD_HEADER : trailer.records_end - c.CHECK])
+    start, copies = trailer.records_end, metadata_copies(trailer, seal.description, seal.result)
+    places = [
+        ("4096 zero bytes", start), ("copy of the header core", trailer.core_copy),
+        ("copy of metadata 0", copies[0]), ("copy of metadata 1", copies[1]),
+        ("copy of seal 0", trailer.seal_copy), ("copy of the trailer", trailer_copy(len(data))),
+        ("4096 zero bytes", len(data) - c.TRAILER - c.SPARE_GAP),
+    ]  # fmt: skip
+    ends = [*(at for _, at in places[1:]), len(data) - c.TRAILER]
+    for (name, at), end in zip(places, ends, strict=True):
+        yield f"spare area: {name} (10.1)", at, end
 
 
 def _record_pieces(at: int, data: bytes) -> Iterator[tuple[str, int, int]]:

@@ -11,8 +11,9 @@ from aipimage.format.checkpoint import NOTE_DTYPE, Checkpoint
 from aipimage.format.header import Header
 from aipimage.format.layers import BLOCKS_MAX, DIGEST_DTYPE, Layer, LayerLeaf
 from aipimage.format.mappage import MapPage, page_sectors
+from aipimage.format.origins import OriginEntry
 from aipimage.format.record import NO_REFERENCE, RecordHeader, Reference, record_length
-from aipimage.format.seal import Seal, SealDevice, SealOrigin
+from aipimage.format.seal import Seal, SealDevice
 from aipimage.format.segments import Segment
 from aipimage.format.trailer import Trailer
 from tests.format.samples import FANOUT_SHIFT, FRAME_SIZE, STRIPE_SHIFT
@@ -75,13 +76,15 @@ def record_headers(draw: Draw) -> RecordHeader:
 @st.composite
 def trailers(draw: Draw) -> Trailer:
     """Trailers whose two records lie one after the other, in either order."""
-    length = draw(st.integers(1024, c.STREAM_MAX))
-    middle = draw(st.integers(512, length - c.TRAILER - 128))
+    length = draw(st.integers(c.SPARE_MIN + 2048, c.STREAM_MAX))
+    spare = draw(st.integers(c.SPARE_MIN, length - c.TRAILER - 1024))
+    end = length - c.TRAILER - spare
+    middle = draw(st.integers(512, end - 128))
     below = draw(references(c.CORE_MIN, middle))
-    above = draw(references(middle, length - c.TRAILER))
+    above = draw(references(middle, end))
     seal, segments = draw(st.sampled_from(((above, below), (below, above), (above, NO_REFERENCE))))
     return Trailer(
-        length, seal, draw(ids()), draw(ids()), draw(sized(32)), segments, draw(counts(16))
+        length, seal, draw(ids()), draw(ids()), draw(sized(32)), segments, draw(counts(16)), spare
     )
 
 
@@ -99,23 +102,31 @@ def seal_devices(draw: Draw) -> SealDevice:
 
 
 @st.composite
-def seal_origins(draw: Draw) -> SealOrigin:
-    """Origins with and without frames."""
+def origin_entries(draw: Draw) -> OriginEntry:
+    """Origins with and without frames, and with names of any length."""
     frames = draw(st.integers(0, c.FRAMES_MAX))
-    return SealOrigin(
-        draw(ids()), draw(ids()), frames, draw(references()) if frames else NO_REFERENCE
-    )
+    return OriginEntry(
+        draw(ids()), draw(ids()), frames, draw(references()) if frames else NO_REFERENCE,
+        draw(file_names()),
+    )  # fmt: skip
+
+
+def file_names() -> st.SearchStrategy[bytes]:
+    """Hints of any content: a reader may only ignore them."""
+    return st.binary(max_size=c.NAME_MAX)
 
 
 @st.composite
 def seals(draw: Draw) -> Seal:
     """Seals of full images and of increments."""
     own, chain, parent = draw(st.lists(ids(), min_size=3, max_size=3, unique=True))
-    origins = st.lists(seal_origins(), min_size=1, max_size=4, unique_by=lambda item: item.origin)
+    others = st.lists(origin_entries(), max_size=3, unique_by=lambda item: item.origin)
+    first = draw(origin_entries())._replace(origin=own, holder=own)
+    origins = (first, *(each for each in draw(others) if each.origin != own))
     full = Seal(
         own, chain, c.ImageKind.FULL, draw(sized(32)), draw(counts(64)), draw(references()),
         draw(references()), tuple(draw(st.lists(seal_devices(), min_size=1, max_size=3))),
-        tuple(draw(origins)), replaced=tuple(draw(st.lists(references(), max_size=3))),
+        origins, replaced=tuple(draw(st.lists(references(), max_size=3))),
     )  # fmt: skip
     if draw(st.booleans()):
         return full
@@ -185,7 +196,8 @@ def layers(draw: Draw) -> Layer:
     entries, depth = draw(st.integers(0, BLOCKS_MAX)), draw(st.integers(1, c.LAYERS_MAX))
     base = draw(references() if depth > 1 else references() | st.just(NO_REFERENCE))
     tree = draw(references()) if entries else NO_REFERENCE
-    return Layer(base, tree, draw(st.integers(0, BLOCKS_MAX)), entries, depth)
+    limit = draw(st.integers(0, BLOCKS_MAX))
+    return Layer(base, tree, limit, entries, depth, draw(file_names()))
 
 
 @st.composite
@@ -214,7 +226,11 @@ def map_pages(draw: Draw) -> MapPage:
     refs = [draw(references()) for row in rows if row[3] == Kind.PAGE]
     sectors = sum(row[0] for row in rows)
     device = draw(st.integers(0, c.DEVICES_MAX - 1))
-    return MapPage(device, level, first, sectors, extent_array(rows), tuple(origins), tuple(refs))
+    entries = draw(st.lists(origin_entries(), max_size=3, unique_by=lambda item: item.origin))
+    return MapPage(
+        device, level, first, sectors, extent_array(rows), tuple(origins), tuple(refs),
+        tuple(sorted(entries, key=lambda entry: entry.origin)),
+    )  # fmt: skip
 
 
 def _leaf_extent(length: int, origins: int) -> st.SearchStrategy[tuple[int, int, int, int]]:

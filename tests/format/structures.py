@@ -7,7 +7,7 @@ recomputes the digests after a change, ``decode`` decodes, ``reencode`` gives th
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from aipimage.format.layers import (
     encode_layer_leaf,
 )
 from aipimage.format.mappage import decode_map_page, encode_map_page
+from aipimage.format.origins import OriginEntry
 from aipimage.format.seal import Seal, decode_seal, encode_seal
 from aipimage.format.segments import decode_segments, encode_segments
 from aipimage.format.trailer import Trailer, decode_trailer, encode_trailer
@@ -151,7 +152,10 @@ def _layers() -> list[Structure]:
     return [
         Structure(
             "digest_layer", encode_layer(samples.LAYER),
-            placed(reference("base"), reference("tree"), layout.LAYER_TAIL),
+            placed(
+                reference("base"), reference("tree"), layout.LAYER_TAIL,
+                (("base_name", len(samples.LAYER.base_name)),),
+            ),
             decode_layer, lambda value, _: encode_layer(value),
         ),
         Structure(
@@ -159,6 +163,10 @@ def _layers() -> list[Structure]:
             decode_layer_leaf, lambda value, _: encode_layer_leaf(value),
         ),
     ]  # fmt: skip
+
+
+def _entries(name: str, entries: Sequence[OriginEntry]) -> list[Columns]:
+    return [layout.origin_entry(f"{name}[{n}]", each.name) for n, each in enumerate(entries)]
 
 
 def _map_page() -> Structure:
@@ -171,7 +179,8 @@ def _map_page() -> Structure:
     origins: Columns = tuple((f"origins[{n}]", 16) for n in range(len(page.origins)))
     refs = [reference(f"refs[{n}]") for n in range(len(page.refs))]
     return Structure(
-        "map_page", encode_map_page(page), placed(layout.MAP_PAGE, origins, *columns, *refs),
+        "map_page", encode_map_page(page),
+        placed(layout.MAP_PAGE, origins, *columns, *refs, *_entries("entries", page.entries)),
         lambda data: decode_map_page(data, samples.STRIPE_SHIFT, samples.FANOUT_SHIFT),
         lambda value, _: encode_map_page(value),
     )  # fmt: skip
@@ -179,11 +188,10 @@ def _map_page() -> Structure:
 
 def _seal(name: str, seal: Seal) -> Structure:
     device = (*layout.SEAL_DEVICE, *reference("map_root"), *reference("digest_root"))
-    origin = (*layout.SEAL_ORIGIN, *reference("table_root"), ("reserved", 24))
     fields = placed(
         layout.SEAL, reference("description"), reference("result"),
         *_indexed("devices", len(seal.devices), device),
-        *_indexed("origins", len(seal.origins), origin),
+        *_entries("origins", seal.origins),
         *_indexed("replaced", len(seal.replaced), layout.REFERENCE),
     )  # fmt: skip
     return Structure(

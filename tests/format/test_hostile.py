@@ -179,6 +179,7 @@ LARGEST: list[tuple[str, Callable[[], Any]]] = [
     ("map page of pages", lambda: map_page(_stuffed_map_page(Kind.PAGE))),
     ("segments", lambda: decode_segments(_stuffed_segments(c.SEGMENTS_MAX), c.STREAM_MAX)),
     ("seal", lambda: decode_seal(_stuffed_seal())),
+    ("map page of entries", lambda: map_page(_page_of_entries())),
 ]
 
 
@@ -209,11 +210,19 @@ def _stuffed_segments(count: int) -> bytes:
 
 
 def _stuffed_seal() -> bytes:
-    origins = [samples.ORIGINS[0]._replace(origin=struct.pack("<QQ", 1, n)) for n in range(8192)]
+    other = samples.ORIGINS[1]
+    origins = [other._replace(origin=struct.pack("<QQ", 1, n)) for n in range(8191)]
+    origins.insert(0, samples.ORIGINS[0])
     return encode_seal(
         replace(samples.INCREMENT_SEAL, devices=samples.DEVICES[:1] * 1024,
                 origins=tuple(origins), replaced=(ref(1),) * 4096)
     )  # fmt: skip
+
+
+def _page_of_entries() -> bytes:
+    entry = samples.ORIGINS[1]._replace(name=b"n" * c.NAME_MAX)
+    origins = [entry._replace(origin=struct.pack(">QQ", 1, n)) for n in range(c.ORIGINS_MAX)]
+    return encode_map_page(replace(samples.MAP_PAGE, entries=tuple(origins)))
 
 
 @pytest.mark.parametrize("decode", [row[1] for row in LARGEST], ids=[row[0] for row in LARGEST])
@@ -283,9 +292,9 @@ def test_class_06_record_in_the_header(offset: int) -> None:
 
 
 def test_class_06_record_past_the_end() -> None:
-    """A record reaches at most to where the trailer begins."""
+    """A record reaches at most to where the spare area begins."""
     seal = samples.TRAILER.seal
-    last = samples.STREAM - c.TRAILER - seal.record_length
+    last = samples.TRAILER.records_end - seal.record_length
     decode_trailer(
         encode_trailer(replace(samples.TRAILER, seal=seal._replace(offset=last))), samples.STREAM
     )
@@ -338,6 +347,23 @@ def test_class_08_origin_named_twice() -> None:
     refused("seal_full", {"origins[1].origin": int.from_bytes(some_id(1), "little")})
 
 
+def test_class_08_origin_entries_of_a_page() -> None:
+    """They ascend, and a name that could lead anywhere else is no name."""
+    refused("map_page", {"entries[1].origin": 1})
+    refused("map_page", {"entries[0].holder": 0})
+    refused("map_page", {"entries[0].frame_count": 1})
+    refused("map_page", {"entry_count": 8193}, LimitError)
+    for name in (b"", b".", b"..", b"/etc/passwd", b"a/b", b"a\\b", b"a\0b", b"\xff.aiv"):
+        assert samples.ORIGINS[1]._replace(name=name).file_name == ""
+    assert samples.ORIGINS[1].file_name == "größer.aiv"
+
+
+def test_class_08_the_seal_lists_itself_first() -> None:
+    """What its own image wrote cannot be read without."""
+    refused("seal_full", {"origins[0].origin": int.from_bytes(some_id(9), "little")})
+    refused("seal_full", {"origins[0].holder": int.from_bytes(some_id(9), "little")})
+
+
 def test_class_08_frames_ascend() -> None:
     """Frames are numbered in the order in which they were written."""
     refused("table_leaf", {"frames[0].offset": 1 << 40})
@@ -357,7 +383,7 @@ def test_class_09_tiny_seal_declares_a_petabyte() -> None:
 def test_class_09_tiny_map_page_covers_a_petabyte() -> None:
     """One extent of zeros over 2^41 sectors, in a page of under a hundred bytes."""
     sectors = 1 << 41
-    page = replace(samples.MAP_PAGE, level=4, sectors=sectors, origins=(), refs=(),
+    page = replace(samples.MAP_PAGE, level=4, sectors=sectors, origins=(), refs=(), entries=(),
                    extents=extent_array([(sectors, 0, 0, Kind.ZERO)]))  # fmt: skip
     data = encode_map_page(page)
     assert len(data) < 100

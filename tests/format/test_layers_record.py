@@ -27,7 +27,7 @@ from tests.format.markdown import TIMES, sections
 @given(own.layers())
 def test_layer(layer: Layer) -> None:
     encoded = encode_layer(layer)
-    assert len(encoded) == 152
+    assert len(encoded) == 152 + len(layer.base_name)
     assert decode_layer(encoded) == layer
 
 

@@ -13,6 +13,7 @@ from aipimage.format import (
     header,
     layers,
     mappage,
+    origins,
     parts,
     record,
     seal,
@@ -79,7 +80,9 @@ LIMITS = {
     "index levels": c.INDEX_LEVELS,
     "devices": c.DEVICES_MAX,
     "device size": c.DEVICE_SIZE_MAX,
-    "origins": c.ORIGINS_MAX,
+    "entries of a page or seal": c.ORIGINS_MAX,
+    "origins that an image names": c.NAMED_MAX,
+    "file name, hint": c.NAME_MAX,
     "chain": c.CHAIN_MAX,
     "parts": c.PARTS_MAX,
     "segments": c.SEGMENTS_MAX,
@@ -204,7 +207,12 @@ PHRASES = [
     ("8.1", f"`count` {TIMES} {{}} bytes digests", (layers.DIGEST_DTYPE.itemsize,)),
     ("9", "{} full, {} incremental, {} differential", tuple(c.ImageKind)),
     ("9", "1 to {}", (c.DEVICES_MAX,)),
+    ("7", "at most {}", (c.ORIGINS_MAX,)),
+    ("8.1", "at most {}", (c.NAME_MAX,)),
     ("9", "1 to {}", (c.ORIGINS_MAX,)),
+    ("10", "at least {:,}", (c.SPARE_MIN,)),
+    ("10.1", "{} zero bytes | header core", (c.SPARE_GAP,)),
+    ("10.1", "begins {:,} bytes before the end of the stream", (2 * c.TRAILER + c.SPARE_GAP,)),
     ("9", "at most {}", (c.REPLACED_MAX,)),
     ("9.1", "bytes, 1 to 2^{}", (c.DEVICE_SIZE_MAX.bit_length() - 1,)),
     ("9.2", "at most {} MiB, nested at most {} deep", (c.METADATA_MAX >> 20, c.METADATA_DEPTH)),
@@ -257,6 +265,7 @@ TABLES: list[tuple[str, list[tuple[int, int, str]]]] = [
     ("3", laid(layout.HEADER)),
     ("5", laid(layout.RECORD_HEADER)),
     ("7", laid(layout.MAP_PAGE)),
+    ("7.1", laid(layout.ORIGIN_ENTRY, (("table_root", 64), ("name_length", 1)))),
     ("8.1", laid((("base", 64), ("tree", 64)), layout.LAYER_TAIL)),
     ("9", laid(layout.SEAL, (("description", 64), ("result", 64)))),
     ("10", laid(layout.TRAILER, (("seal", 64), ("segments", 64)), layout.TRAILER_TAIL)),
@@ -294,7 +303,6 @@ def test_layout_of_the_header_tail() -> None:
 
 SEAL_TABLES: list[tuple[str, Columns]] = [
     ("device field", (*layout.SEAL_DEVICE, ("map_root", 64), ("digest_root", 64))),
-    ("origin field", (*layout.SEAL_ORIGIN, ("table_root", 64), ("reserved", 24))),
 ]
 
 
@@ -310,7 +318,7 @@ def test_layout_of_seal_entries(first: str, columns: Columns) -> None:
         if "three reserved bytes follow" in row[2]:
             said.append(("reserved", 3))
     assert tuple(said) == columns
-    stated = "192" if first == "device field" else "128"
+    stated = "192"
     assert sum(size for _, size in said) == int(stated)
     assert f"{stated} bytes {TIMES} " in sections()["9"]
 
@@ -365,7 +373,7 @@ STRUCTS: list[tuple[struct.Struct, Columns]] = [
     (mappage._HEADER, layout.MAP_PAGE),
     (seal._HEAD, layout.SEAL),
     (seal._DEVICE, layout.SEAL_DEVICE),
-    (seal._ORIGIN, layout.SEAL_ORIGIN),
+    (origins._FIXED, layout.ORIGIN_ENTRY),
     (segments._SEGMENT, layout.SEGMENT),
     (checkpoint._HEAD, layout.CHECKPOINT),
     (checkpoint._CONTINUATION, layout.CONTINUATION),

@@ -15,13 +15,13 @@ from aipimage.io.keys import ChainKeys
 from tests.safety.forge import (
     FRAME_ENTRY,
     REFERENCE,
-    TRAILER,
     Change,
     Forger,
     Record,
     digest,
     reference_places,
 )
+from tests.support.ends import GAP, TRAILER
 
 Place = tuple[bytes, int]
 Built = tuple[int, bytes, int]
@@ -80,7 +80,7 @@ class _Writer:
             if record.type == RecordType.SEAL:
                 self._seals[record.origin] = digest(built[:-16])
             out += built
-        return bytes(out) + self._trailer(len(out) + TRAILER, core_bytes[-32:], trailer)
+        return bytes(out) + self._end(len(out), core_bytes, trailer)
 
     def _plain(self, record: Record, header_digest: bytes) -> bytes:
         """The plain content with every reference to a moved record put right."""
@@ -107,11 +107,24 @@ class _Writer:
         place, built, length = self._moved[origin, offset]
         return self._forger.reference(built, place, length)
 
-    def _trailer(self, length: int, header_digest: bytes, change: Change | None) -> bytes:
+    def _end(self, at: int, core: bytes, change: Change | None) -> bytes:
+        """Spare area and trailer behind records that end at ``at`` (sections 10 and 10.1)."""
+        last = self._forger.records[-1]
+        places = [REFERENCE.unpack_from(last.plain, each)[:2] for each in (136, 200)]
+        records = [self._moved[each][1] for each in (*places, (last.origin, last.offset))]
+        copies = b"".join([core, *records])
+        spare = 2 * GAP + len(copies) + TRAILER
+        trailer = self._trailer(at + spare + TRAILER, spare, core[-32:], change)
+        return bytes(GAP) + copies + trailer + bytes(GAP) + trailer
+
+    def _trailer(
+        self, length: int, spare: int, header_digest: bytes, change: Change | None
+    ) -> bytes:
         body = bytearray(self._forger.data[-TRAILER:-32])
         last = self._forger.records[-1]
         body[16:24] = struct.pack("<Q", length)
         body[24:88] = self._reference(last.origin, last.offset)
+        body[184:192] = struct.pack("<Q", spare)
         body[192:224] = header_digest
         if change is not None:
             body = bytearray(change(bytes(body)))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from aipimage.format.constants import RecordType
-from tests.safety.forge import Record
+from tests.safety.forge import Record, origin_places
 
 
 class Field(NamedTuple):
@@ -40,7 +40,7 @@ TRAILER = (
     _fields(0, "magic:8 major:2 minor:2 reserved1:4 stream_length:8")
     + _fields(24, REFERENCE, "seal.")
     + _fields(88, REFERENCE, "segments.")
-    + _fields(152, "file_id:16 image_id:16 reserved2:8 header_digest:32")
+    + _fields(152, "file_id:16 image_id:16 spare_length:8 header_digest:32")
 )
 _SEAL = (
     "image_id:16 chain_id:16 parent_id:16 parent_digest:32 sequence:4 parent_sequence:4 kind:1 "
@@ -51,7 +51,10 @@ _DEVICE = (
     "reserved2:8"
 )
 _ORIGIN = "origin:16 holder:16 frame_count:8"
-_MAP = "first:8 sectors:8 device:4 extent_count:4 ref_count:4 origin_count:2 level:1 reserved:1"
+_MAP = (
+    "first:8 sectors:8 device:4 extent_count:4 ref_count:4 origin_count:2 entry_count:2 level:1 "
+    "reserved:3"
+)
 
 
 def fields_of(record: Record) -> list[Field]:
@@ -79,17 +82,18 @@ def _seal_fields(plain: bytes) -> Iterator[Field]:
         yield from _fields(at, _DEVICE, f"device{n}.")
         yield from _fields(at + 64, REFERENCE, f"device{n}.map_root.")
         yield from _fields(at + 128, REFERENCE, f"device{n}.digest_root.")
+    places = origin_places(plain, 264 + 192 * devices, origins)
     for n in _ends(origins):
-        at = 264 + 192 * devices + 128 * n
+        at = places[n]
         yield from _fields(at, _ORIGIN, f"origin{n}.")
         yield from _fields(at + 40, REFERENCE, f"origin{n}.table_root.")
-        yield from _fields(at + 104, "reserved:24", f"origin{n}.")
+        yield from _fields(at + 104, "name_length:1", f"origin{n}.")
 
 
 def _map_fields(plain: bytes) -> Iterator[Field]:
     yield from _fields(0, _MAP)
     count, refs = struct.unpack_from("<II", plain, 20)
-    at = 32
+    at = 36
     for n in range(struct.unpack_from("<H", plain, 28)[0]):
         yield Field("origins", at + 16 * n, 16)
         at += 16

@@ -30,6 +30,7 @@ from aipimage.io.instream import InStream, open_stream
 from aipimage.io.keys import ChainKeys
 from aipimage.io.opening import read_header, read_key_area, unlock_header
 from aipimage.io.records import RecordReader
+from aipimage.io.spare import read_trailer, spare_damage
 from aipimage.io.storage import Storage
 from tests.safety.images import (
     PATH,
@@ -69,6 +70,7 @@ class Subject:
         self.area = read_key_area(self.stream, self.header)[0] if self.header.suite else None
         self.keys: ChainKeys | None = unlock_header(self.stream, self.header, self.password)
         self.records = RecordReader(lambda _, at, length: self.stream.pread(length, at), self.keys)
+        self.trailer = read_trailer(self.stream)
         self.references = trace(self)
         self.numbers = {each.offset: each.header.number for each in self.walked()}
 
@@ -79,7 +81,7 @@ class Subject:
 
     def walked(self) -> Iterator[walk.Walked]:
         """Every record of the stream."""
-        end = self.stream.size - c.TRAILER
+        end = self.trailer.records_end
         for found in walk.walk_records(self.stream, self.header.records_start, end, self.tag):
             yield from found
 
@@ -91,6 +93,7 @@ class Subject:
             found += self._pieces(f"key area {copy}", at, c.KEY_AREA_LENGTH)
         for record in self.walked():
             found += self._pieces("record", record.offset, record.data.nbytes)
+        found += self._pieces("spare", self.trailer.records_end, self.trailer.spare_length)
         found += self._pieces("trailer", self.stream.size - c.TRAILER, c.TRAILER)
         for footer, file in zip(self.stream.footers, self.stream.files, strict=False):
             found.append(Region(PART, file.name, 0, c.PART_RECORD))
@@ -126,6 +129,8 @@ def trace(subject: Subject) -> dict[int, tuple[Reference, int]]:
         open_image(PATH, subject.password, storage=subject.storage) as image,
     ):
         _read_and_verify(image)
+        names = zip(("description", "result"), image.metadata_references(), strict=True)
+        subject.metadata = [(name, ref, image.locate(ref)) for name, ref in names]
     return followed
 
 
@@ -165,12 +170,22 @@ def _opened_stream(subject: Subject) -> None:
 
 
 def _check_ends(subject: Subject, region: Region, bit: int) -> list[str]:
-    missed = []
-    if not fails(lambda: open_image(PATH, subject.password, storage=subject.storage).close()):
-        missed.append("opens")
+    """The copy of header or trailer opens the same image, and verification tells."""
+    missed = _check_spare(subject, region, bit)
+    with open_image(PATH, subject.password, storage=subject.storage) as image:
+        if image.trailer != subject.trailer or image.header != subject.header:
+            missed.append("opens as another image")
     if not keyless_finds(subject.system):
         missed.append("keyless verification")
     return missed
+
+
+def _check_spare(subject: Subject, region: Region, bit: int) -> list[str]:
+    """What both verifications compare; each of all bits with a whole verification is too much."""
+    if not any(spare_damage(subject.stream, subject.trailer, subject.metadata)):
+        return ["verification"]
+    keyless = any(spare_damage(subject.stream, subject.trailer, None))
+    return [] if keyless else ["keyless verification"]
 
 
 def _check_key_area(subject: Subject, region: Region, bit: int) -> list[str]:
@@ -193,7 +208,7 @@ def _check_record(subject: Subject, region: Region, bit: int) -> list[str]:
     # Only a changed record header can make a walk see another length.
     inside = (bit >> 3) - region.start
     whole = inside >= c.RECORD_HEADER and region.length == length
-    end = offset + length if whole else subject.stream.size - c.TRAILER
+    end = offset + length if whole else subject.trailer.records_end
     if not fails(lambda: _walk_first(subject, offset, end)):
         missed.append("walking")
     return missed
@@ -216,6 +231,7 @@ def _walk_first(subject: Subject, offset: int, end: int) -> None:
 _CHECKS = {
     PART: _check_part,
     "core": _check_ends,
+    "spare": _check_spare,
     "trailer": _check_ends,
     "key area 0": _check_key_area,
     "key area 1": _check_key_area,

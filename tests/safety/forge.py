@@ -17,12 +17,12 @@ from blake3 import blake3
 from aipimage.format.constants import RecordType
 from aipimage.io.keys import ChainKeys
 from tests.safety.memory import MemorySystem
+from tests.support.ends import GAP, TRAILER, records_end
 
 Change = Callable[[bytes], bytes]
 HEADER = struct.Struct("<4sBBHII16sQ")
 REFERENCE = struct.Struct("<16sQII32s")
 FRAME_ENTRY = struct.Struct("<QII32s")
-TRAILER = 256
 
 
 def digest(data: bytes) -> bytes:
@@ -59,7 +59,7 @@ class Forger:
         areas = struct.unpack_from("<I", data, 80)[0] * data[77]
         self.core, self.areas = data[:length], data[length : length + areas]
         self.suite = data[72]
-        self.records = list(self._walk(length + areas, len(data) - TRAILER))
+        self.records = list(self._walk(length + areas, records_end(data)))
 
     def _walk(self, at: int, end: int) -> Iterator[Record]:
         while at < end:
@@ -104,7 +104,7 @@ class Forger:
             built = self.build(fixed)
             moved[record.offset] = (len(out), built, len(fixed.plain))
             out += built
-        return bytes(out) + self._trailer(moved, len(out) + TRAILER, head, trailer)
+        return bytes(out) + self._end(moved, len(out), head, trailer)
 
     def _core(self, change: Change | None) -> bytes:
         if change is None:
@@ -157,18 +157,32 @@ class Forger:
             plain[96:128] = head[: len(head) - len(self.areas)][-32:]
         return bytes(plain)
 
-    def _trailer(
+    def _end(
         self,
         moved: dict[int, tuple[int, bytes, int]],
-        length: int,
+        at: int,
         head: bytes,
         change: Change | None,
     ) -> bytes:
+        """Spare area and trailer behind records that end at ``at`` (sections 10 and 10.1)."""
+        seal = self.records[-1]
+        named = [moved[REFERENCE.unpack_from(seal.plain, each)[1]][1] for each in (136, 200)]
+        core = head[: len(head) - len(self.areas)]
+        copies = b"".join([core, *named, moved[seal.offset][1]])
+        spare = 2 * GAP + len(copies) + TRAILER
+        trailer = self._trailer(moved, at + spare + TRAILER, spare, core, change)
+        return bytes(GAP) + copies + trailer + bytes(GAP) + trailer
+
+    def _trailer(
+        self, moved: dict[int, tuple[int, bytes, int]], length: int, spare: int, core: bytes,
+        change: Change | None,
+    ) -> bytes:  # fmt: skip
         body = bytearray(self.data[-TRAILER:-32])
         offset, built, plain_length = moved[self.records[-1].offset]
         body[16:24] = struct.pack("<Q", length)
         body[24:88] = self.reference(built, offset, plain_length)
-        body[192:224] = head[: len(head) - len(self.areas)][-32:]
+        body[184:192] = struct.pack("<Q", spare)
+        body[192:224] = core[-32:]
         if change is not None:
             body = bytearray(change(bytes(body)))
         return bytes(body) + digest(bytes(body))
@@ -185,17 +199,28 @@ def reference_places(record: Record) -> list[int]:
         return [at + 8 for at in range(8, len(plain), 72)]
     if record.type == RecordType.MAP:
         count, refs = struct.unpack_from("<II", plain, 20)
-        first = 32 + 16 * struct.unpack_from("<H", plain, 28)[0] + 19 * count
-        return [first + 64 * n for n in range(refs)]
+        first = 36 + 16 * struct.unpack_from("<H", plain, 28)[0] + 19 * count
+        entries = struct.unpack_from("<H", plain, 30)[0]
+        places = origin_places(plain, first + 64 * refs, entries)
+        return [first + 64 * n for n in range(refs)] + [at + 40 for at in places]
     if record.type == RecordType.SEAL:
         devices, origins = struct.unpack_from("<HH", plain, 90)
         first = 264 + 192 * devices
         return (
             [136, 200]
             + [264 + 192 * n + at for n in range(devices) for at in (64, 128)]
-            + [first + 128 * n + 40 for n in range(origins)]
+            + [at + 40 for at in origin_places(plain, first, origins)]
         )
     return []
+
+
+def origin_places(plain: bytes, first: int, count: int) -> list[int]:
+    """Where the entries of origins begin (section 7.1)."""
+    places = []
+    for _ in range(count):
+        places.append(first)
+        first += 105 + plain[first + 104]
+    return places
 
 
 def put(offset: int, data: bytes) -> Change:

@@ -216,13 +216,13 @@ def _part_sets() -> Iterator[Vector]:
     """Sets of parts that are not whole."""
     writer = _write("parts", SMALL, {})
     data = bytes(writer.stream)
-    parts = in_parts(data, writer.file_id, 900)
+    parts = in_parts(data, writer.file_id, 3000)
     whole = {"" if n == 1 else f".{n:03d}": part for n, part in enumerate(parts, 1)}
     missing = {suffix: part for suffix, part in whole.items() if suffix != ".002"}
     yield _refused("class-20-missing", missing, "IncompleteError", "open", {})
     doubled = {**whole, ".009": whole[".002"]}
     yield _refused("class-20-doubled", doubled, "FormatError", "open", {})
-    foreign = in_parts(data, h(b"foreign")[:16], 900)
+    foreign = in_parts(data, h(b"foreign")[:16], 3000)
     yield _refused("class-20-foreign", {**whole, ".002": foreign[1]}, "FormatError", "open", {})
 
 

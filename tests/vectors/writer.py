@@ -81,6 +81,8 @@ class Writer:
         self.pages: list[bytes] = []
         self.stripe, self.open_stripe = 1 << (recipe.stripe_shift - 9), -1
         self.leaves: dict[tuple[int, int], bytes] = {}
+        self.spare: dict[str, bytes] = {}
+        """Section 10.1: what is kept twice, by its name."""
 
     def random(self, length: int) -> bytes:
         """Bytes in place of random ones."""
@@ -123,7 +125,7 @@ class Writer:
             info = b"aiv1 header" + bytes([r.suite])
             key = hkdf(self.chain_key, self.file_id, info)
             mac = self.changed("mac", hmac.digest(key, body, sha256))
-        core = body + mac + h(body + mac)
+        core = self.spare["core"] = body + mac + h(body + mac)
         self.header_digest = self.running = core[-32:]
         self.stream += core
         if sealed:
@@ -169,6 +171,7 @@ class Writer:
         whole = header + self.sealed(header, inside)
         offset = len(self.stream)
         self.stream += whole + h(whole)[:16]
+        self.spare[name] = bytes(whole) + h(whole)[:16]
         self.records += 1
         self.running = h(self.running + h(whole))
         return struct.pack("<16sQII32s", self.origin, offset, len(whole) + 16, len(plain), h(whole))
@@ -304,7 +307,7 @@ class Writer:
             expected = position + length if kind == DATA else expected
         refs = [self.pages[row[1]] for row in rows if row[2] == PAGE]
         head = struct.pack(
-            "<QQIIIHBB", first, sectors, device, len(rows), len(refs), len(origins), level, 0
+            "<QQIIIHHB3s", first, sectors, device, len(rows), len(refs), len(origins), 0, level, b""
         )
         columns = [
             b"".join(struct.pack("<Q", row[0]) for row in rows),
@@ -392,7 +395,7 @@ class Writer:
         image_id = self.origin
         tables = [
             struct.pack("<16s16sQ", origin, image_id, len(self.frames[origin])) + self.table(origin)
-            + bytes(24)
+            + bytes(1)
             for origin in reversed(self.origin_ids)
         ]  # fmt: skip
         result = self.metadata({"finished": "2023-11-14T22:15:00Z", "unreadable": []}, "result")
@@ -416,12 +419,16 @@ class Writer:
         return struct.pack("<QIB3s5QQ", size, 512, level, b"", *counts, 0) + root + digests
 
     def trailer(self, seal: bytes, segments: bytes, image_id: bytes) -> None:
-        """Section 10."""
-        body = struct.pack("<8sHHIQ", b"AIVTRAIL", 1, 0, 0, len(self.stream) + 256)
+        """Sections 10 and 10.1."""
+        names = ["core", "description", "result", *(["segments"] if any(segments) else []), "seal"]
+        copies = b"".join(self.spare[name] for name in names)
+        spare = 4096 + len(copies) + 256 + 4096
+        body = struct.pack("<8sHHIQ", b"AIVTRAIL", 1, 0, 0, len(self.stream) + spare + 256)
         body += seal + segments
-        body += struct.pack("<16s16sQ32s", self.file_id, image_id, 0, self.header_digest)
+        body += struct.pack("<16s16sQ32s", self.file_id, image_id, spare, self.header_digest)
         body = self.changed("trailer", body)
-        self.stream += body + h(body)
+        trailer = body + h(body)
+        self.stream += bytes(4096) + copies + trailer + bytes(4096) + trailer
 
 
 def joined(rows: list[Extent]) -> list[Extent]:

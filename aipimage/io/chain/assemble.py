@@ -19,10 +19,10 @@ from aipimage.format.checkpoint import Continuation, encode_continuation
 from aipimage.format.constants import RecordType
 from aipimage.format.header import Header
 from aipimage.format.keyarea import KeyArea
+from aipimage.format.origins import OriginEntry
 from aipimage.format.record import Reference
-from aipimage.format.seal import Seal, SealDevice, encode_seal
-from aipimage.format.segments import Segment, encode_segments
-from aipimage.format.trailer import Trailer, encode_trailer
+from aipimage.format.seal import Seal, SealDevice
+from aipimage.format.segments import Segment
 from aipimage.io import entropy
 from aipimage.io.imagewriter import ImageWriter, PlaceInChain
 from aipimage.io.keys import ChainKeys
@@ -143,16 +143,17 @@ class Assembly:
 
     def finish(
         self, description: Mapping[str, Any] | Reference, result: Mapping[str, Any],
-        devices: Sequence[SealDevice], place: PlaceInChain, replaced: Sequence[Reference] = (),
+        devices: Sequence[SealDevice], place: PlaceInChain, origins: Sequence[OriginEntry],
+        replaced: Sequence[Reference] = (),
     ) -> tuple[bytes, bytes]:  # fmt: skip
-        """Write metadata, segments, seal and trailer; return image id and image digest.
+        """Write metadata and all that ends an image; return image id and image digest.
 
         The stream is not finished by this: whoever began it gives it its name.
 
         Args:
             description: the values of section 9.2, or a reference to the record where that was
                 written or copied already.
-            place: with all origins of the seal as its ``origins``.
+            origins: of the seal.
             replaced: seals of the images that this one stands for, oldest first (section 9.5).
 
         Raises:
@@ -162,18 +163,12 @@ class Assembly:
             description = self.writer.write_metadata(description)
         result_ref = self.writer.write_metadata(result)
         self._place_own()
-        body = encode_segments(self.placed.segments())
-        segments = self.records.write(RecordType.SEGMENTS, body)
+        segments = self.writer.write_segments(self.placed.segments())
         image_id = self.records.origin
         seal = Seal(
             image_id, self.header.chain_id, place.kind, self.header.header_digest,
             self.copied + self.records.count, description, result_ref, tuple(devices),
-            tuple(place.origins), place.parent_id, place.parent_digest, place.sequence,
+            tuple(origins), place.parent_id, place.parent_digest, place.sequence,
             place.parent_sequence, place.parent_kind, tuple(replaced),
         )  # fmt: skip
-        ref = self.records.write(RecordType.SEAL, encode_seal(seal))
-        length = self.stream.position + c.TRAILER
-        self.stream.append([encode_trailer(Trailer(
-            length, ref, self.header.file_id, image_id, self.header.header_digest, segments
-        ))])  # fmt: skip
-        return image_id, ref.digest
+        return image_id, self.writer.write_end(seal, segments)

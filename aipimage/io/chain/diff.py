@@ -13,15 +13,14 @@ from aipimage.extents import ExtentArray, Kind
 from aipimage.format.seal import SealDevice
 from aipimage.io.chain.mapcursor import MapCursor
 from aipimage.io.devicemap import DeviceMap
+from aipimage.io.origins import Origins, Renumbering
 
 Run = tuple[int, int, int]
 
-_NO_ORIGIN = 0xFFFF  # no image has that many origins (section 15)
-
 
 def diff_maps(
-    new: DeviceMap, new_entry: SealDevice, new_names: list[bytes],
-    old: DeviceMap, old_entry: SealDevice, old_names: list[bytes],
+    new: DeviceMap, new_entry: SealDevice, new_origins: Origins,
+    old: DeviceMap, old_entry: SealDevice, old_origins: Origins,
 ) -> Iterator[Run]:  # fmt: skip
     """Yield (start sector, sectors, kind in the new map) where the new content may differ.
 
@@ -31,13 +30,15 @@ def diff_maps(
     Pages that both maps share are not read.
 
     Args:
-        new_names: ids of the origins, in the order of the seal that ``new`` indexes; ``old_names``
-            likewise.
+        new_origins: those that ``new`` numbers; ``old_origins`` likewise.
     """
-    index = {name: number for number, name in enumerate(new_names)}
-    same = np.arange(len(new_names), dtype=np.uint16)
-    known = np.array([index.get(name, _NO_ORIGIN) for name in old_names], np.uint16)
-    after, before = MapCursor(new, new_entry, same), MapCursor(old, old_entry, known)
+    numbers: dict[bytes, int] = {}
+
+    def common_number(origin: bytes) -> int:
+        return numbers.setdefault(origin, len(numbers))
+
+    after = MapCursor(new, new_entry, Renumbering(new_origins, common_number))
+    before = MapCursor(old, old_entry, Renumbering(old_origins, common_number))
     common = min(new_entry.sectors, old_entry.sectors)
     yield from _joined(_differences(after, before, common, new_entry.sectors))
 

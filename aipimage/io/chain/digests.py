@@ -21,6 +21,7 @@ from aipimage.format.layers import (
     decode_layer,
     decode_layer_leaf,
 )
+from aipimage.format.origins import decode_name
 from aipimage.format.record import NO_REFERENCE, Reference
 from aipimage.format.tables import decode_digest_leaf
 from aipimage.io.chain.digesttree import LeafTree, record_type
@@ -90,6 +91,10 @@ class DigestView:
                 for run in np.split(blocks, cuts) if len(blocks) else ():
                     yield int(run[0]), len(run)
 
+    def file_of(self, ref: Reference) -> str:
+        """The name of the file that holds one of the records here, for a hint (section 8.1)."""
+        return self._records.name_of(ref.origin) if ref != NO_REFERENCE else ""
+
     def read(self, first: int, count: int) -> Digests:
         """Return the digests of ``count`` blocks from ``first`` on, of dtype ``V16``.
 
@@ -117,6 +122,7 @@ def _layers_below(
         if found and layer.depth != found[-1][1].depth - 1:
             raise FormatError("the depths of block digest layers do not descend by one")
         found.append((root, layer))
+        records.hint(layer.base.origin, decode_name(layer.base_name))
         root = layer.base
     if found and found[-1][1].depth != 1:
         raise FormatError("a block digest layer counts layers below it that are not there")

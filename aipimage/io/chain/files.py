@@ -196,7 +196,7 @@ def _changed(image: Image) -> int:
     data = sum(device.data for device in seal.devices) * SECTOR
     if seal.kind == ImageKind.FULL:
         return data
-    held = [each.frame_count for each in seal.origins if image.segments.holds(each.origin)]
+    held = [each.frame_count for each in seal.origins if each.holder == seal.image_id]
     return min(data, sum(held) * image.header.frame_size)
 
 

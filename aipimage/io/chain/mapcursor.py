@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +15,10 @@ from aipimage.format.mappage import MapPage
 from aipimage.format.record import Reference
 from aipimage.format.seal import SealDevice
 from aipimage.io.devicemap import DeviceMap, LoadedPage
+from aipimage.io.origins import Origins
 
-Origins = npt.NDArray[np.uint16]
+Renumbered = Callable[[npt.NDArray[np.uint16]], npt.NDArray[np.uint16]]
+"""New numbers of origins for those of an image, such as a `Renumbering`."""
 
 
 class CursorPage:
@@ -27,14 +30,14 @@ class CursorPage:
 
     __slots__ = ("_below", "_extents", "_starts", "end", "level", "loaded")
 
-    def __init__(self, loaded: LoadedPage, origin_index: Origins) -> None:
+    def __init__(self, loaded: LoadedPage, renumbered: Renumbered) -> None:
         page = loaded.page
         self.loaded, self.level, self.end = loaded, page.level, page.first + page.sectors
         self._starts, self._below = loaded.starts, list(loaded.refs)
         # Decoded pages are shared with every reader of the map, so that only a copy may change.
         self._extents = loaded.extents.copy()
         data = self._extents["kind"] == DATA
-        self._extents["origin"][data] = origin_index[self._extents["origin"][data]]
+        self._extents["origin"][data] = renumbered(self._extents["origin"][data])
 
     def row_at(self, sector: int) -> int:
         """The row that describes ``sector``."""
@@ -81,14 +84,15 @@ class MapCursor:
     can be compared, or taken over whole, like any other page.
 
     Args:
-        origin_index: what the rows' ``origin`` is to be instead, by the origin's index in the seal.
+        renumbered: what the rows' ``origin`` is to be instead.
     """
 
-    def __init__(self, pages: DeviceMap, entry: SealDevice, origin_index: Origins) -> None:
-        self._pages, self._origin_index = pages, origin_index
+    def __init__(self, pages: DeviceMap, entry: SealDevice, renumbered: Renumbered) -> None:
+        self._pages, self._renumbered = pages, renumbered
         row = np.array([(entry.sectors, 0, 0, PAGE)], EXTENT_DTYPE)
         top = MapPage(0, entry.map_level + 1, 0, entry.sectors, row, (), (entry.map_root,))
-        self._stack = [CursorPage(LoadedPage(top, {}), origin_index)]
+        loaded = LoadedPage(top, entry.map_root.origin, (), Origins())
+        self._stack = [CursorPage(loaded, renumbered)]
 
     def seek(self, sector: int) -> CursorPage:
         """Leave pages that end before ``sector``; return the lowest of those gone down to."""
@@ -104,7 +108,7 @@ class MapCursor:
 
     def descend(self, row: int) -> CursorPage:
         """Go down to the page that a row of kind page refers to."""
-        self._stack.append(CursorPage(self.below(row), self._origin_index))
+        self._stack.append(CursorPage(self.below(row), self._renumbered))
         return self._stack[-1]
 
     def leaf(self, sector: int) -> CursorPage:

@@ -8,6 +8,7 @@ messages.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,23 +18,29 @@ from aipimage.errors import (
     AipImageError,
     FormatError,
     IncompleteError,
+    IntegrityError,
     LimitError,
     StorageError,
+    UnsupportedError,
     reworded,
 )
 from aipimage.format import constants as c
 from aipimage.format.header import Header, decode_core, decode_core_length
+from aipimage.format.origins import OriginEntry
 from aipimage.format.parts import decode_part_header
 from aipimage.io.filepool import FilePool
 from aipimage.io.instream import InStream, open_stream
 from aipimage.io.keys import ChainKeys
+from aipimage.io.opening import read_header
 from aipimage.io.segmentmap import SegmentMap
 from aipimage.io.storage import Storage, StrPath, absolute
-from aipimage.io.tail import check_member, read_tail
+from aipimage.io.tail import check_member, read_segments
 
 SUFFIXES = (".aiv", ".aii")
 _HEAD = 4096
 _FILES_MAX = 100_000
+_HINTS_MAX = 8
+"""Names that are tried for an origin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +103,18 @@ class MemberFiles:
 
 def peek_header(storage: Storage, path: str) -> Header:
     """Read the header core of a file, of part 1 where it is split, and nothing else."""
+    try:
+        return _peeked(storage, path)
+    except UnsupportedError:
+        raise
+    except (FormatError, IntegrityError):
+        # A damaged header has a copy, which only the end of the stream leads to.
+        with contextlib.suppress(AipImageError), open_stream(storage, path) as stream:
+            return read_header(stream)
+        raise
+
+
+def _peeked(storage: Storage, path: str) -> Header:
     with storage.open_read(path) as file:
         head = file.pread(_HEAD, 0)
         start = _header_start(path, head)
@@ -157,6 +176,7 @@ class ForeignFiles:
         self._by_origin: dict[bytes, Held] = {}
         self.explain: Callable[[], str | None] = lambda: None
         self._opened: dict[str, Held | None] = {}
+        self._hints: dict[bytes, dict[str, None]] = {}
         self._candidates: list[Candidate] | None = None
         self._by_file_id: dict[bytes, list[Candidate]] = {}
         self.refused: list[tuple[str, str]] = []
@@ -187,6 +207,25 @@ class ForeignFiles:
             )
             raise reworded(error, message) from error
 
+    def hint(self, origin: bytes, name: str) -> None:
+        """Note that a file of this name is said to hold an origin, which is only looked at."""
+        if name:
+            names = self._hints.setdefault(origin, {})
+            if len(names) < _HINTS_MAX:
+                names[name] = None
+
+    def has_named(self, entry: OriginEntry) -> bool:
+        """Whether a file of the name that an entry has is there; nobody looks into it."""
+        directories = self.files.directories if entry.file_name else ()
+        return any(
+            self.files.storage.exists(os.path.join(each, entry.file_name)) for each in directories
+        )
+
+    def name_of(self, origin: bytes) -> str:
+        """The base name of the file that was found to hold an origin; empty before."""
+        held = self._by_origin.get(origin)
+        return os.path.basename(held.stream.name) if held is not None else ""
+
     def _covering(self, origin: bytes, offset: int, length: int) -> Held | None:
         with self._lock:
             return self._search(origin, offset, length)
@@ -214,7 +253,12 @@ class ForeignFiles:
         self._pool.close()
 
     def _search(self, origin: bytes, offset: int = 0, length: int = 0) -> Held | None:
-        """The first file that holds an origin, and ``length`` bytes at an address of it."""
+        """The first file that holds an origin, and ``length`` bytes at an address of it: of those
+        that are open, those that hints name, and all that the directories have.
+        """
+        for held in (*self._opened.values(), *self._hinted(origin)):
+            if held is not None and _has(held, origin, offset, length):
+                return held
         if self._candidates is None:
             own = absolute(self._own_path)
             found = self.files.of_chain(self._own.chain_id)
@@ -225,11 +269,22 @@ class ForeignFiles:
         named = self._by_file_id.get(origin, [])
         for candidate in (*named, *self._candidates):
             held = self._open(candidate)
-            if held is None or not held.segments.holds(origin):
-                continue
-            if not length or held.segments.covers(origin, offset, length):
+            if held is not None and _has(held, origin, offset, length):
                 return held
         return None
+
+    def _hinted(self, origin: bytes) -> Iterator[Held]:
+        """Files of the names that were told for an origin, as far as they are of the chain."""
+        own = absolute(self._own_path)
+        for name in self._hints.get(origin, {}):
+            for directory in self.files.directories:
+                path = os.path.join(directory, name)
+                if path in self._opened or absolute(path) == own:
+                    continue
+                # Whatever is wrong with it, a search would find it again, and say so.
+                with contextlib.suppress(AipImageError):
+                    self._opened[path] = held = self._opened_file(path)
+                    yield held
 
     def _open(self, candidate: Candidate) -> Held | None:
         path = candidate.path
@@ -243,9 +298,9 @@ class ForeignFiles:
 
     def _opened_file(self, path: str) -> Held:
         stream = open_stream(self.files.storage, path, self._pool)
-        header, _, segments = read_tail(stream, self._keys)
+        header = read_header(stream)
         check_member(stream, header, self._own, self._keys)
-        return Held(stream, segments)
+        return Held(stream, read_segments(stream, header, self._keys))
 
     def _missing(self, origin: bytes) -> str:
         where = ", ".join(self.files.directories)
@@ -255,6 +310,12 @@ class ForeignFiles:
         )
         also = self.refused or self.files.unreadable
         return text + (f"; {also[0][1]}" if also else "")
+
+
+def _has(held: Held, origin: bytes, offset: int, length: int) -> bool:
+    if not length:
+        return held.segments.holds(origin)
+    return held.segments.covers(origin, offset, length)
 
 
 def stat_is_directory(storage: Storage, path: StrPath) -> bool:

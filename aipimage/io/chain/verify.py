@@ -75,6 +75,8 @@ def verify_with_chain(
 class _ChainVerification:
     def __init__(self, image: Image, progress: ProgressCallback | None) -> None:
         self._image, self._chain = image, image.chain
+        # Walks the maps, so that all origins that they name are known from now on.
+        self._used = used_origins(image)
         total = sum(member.stored for member in self._chain.needed)
         self._progress = JoinedProgress(total, progress)
         self._damage: list[Damage] = []
@@ -111,8 +113,8 @@ class _ChainVerification:
         """A finding of another image as one of this: the same origin has another index here."""
         origin = None
         if damage.origin is not None:
-            name = other.seal.origins[damage.origin].origin
-            origin = self._image.tables.index_of.get(name)
+            name = other.origins.entry(damage.origin).origin
+            origin = self._image.origins.get(name)
         return damage._replace(origin=origin, ranges=(), path=member.path)
 
     # The image itself
@@ -143,8 +145,8 @@ class _ChainVerification:
         known: dict[int, CheckedOrigin] = {}
         direct: set[int] = set()
         missing: dict[int, str] = {}
-        for index in sorted(used_origins(image)):
-            entry = image.seal.origins[index]
+        for index in sorted(self._used):
+            entry = image.origins.entry(index)
             if image.segments.holds(entry.origin):
                 continue
             image.check_open()

@@ -21,7 +21,7 @@ from aipimage.format.header import Header
 from aipimage.io.chain.files import replaced_seal
 from aipimage.io.chain.members import peek_header
 from aipimage.io.create import CreateJob, CreateOptions, CreateResult, DeviceChanges
-from aipimage.io.imagewriter import DeviceResult, ImageWriter, PlaceInChain
+from aipimage.io.imagewriter import DeviceResult, ImageWriter
 from aipimage.io.increment.devicework import DeviceWork
 from aipimage.io.increment.grouping import FrameMaker
 from aipimage.io.increment.parent import Parent, ParentUnusableError, find_parent
@@ -127,11 +127,6 @@ class IncrementJob(CreateJob):
             compatible |= Compatible.BLOCK_DIGESTS
         return replace(header, incompatible=int(incompatible), compatible=int(compatible))
 
-    def _place(self) -> PlaceInChain:
-        place = super()._place()
-        place.origins = list(self._base.image.seal.origins)
-        return place
-
     def _changes(self, results: list[DeviceResult]) -> list[DeviceChanges]:
         return self._found
 
@@ -141,16 +136,16 @@ class IncrementJob(CreateJob):
     # The devices
 
     def _write(self, writer: ImageWriter, resumed: ResumedState | None) -> CreateResult:
-        first_origin = len(writer.origins)
-        writer.origins += [entry.origin for entry in self._base.image.seal.origins]
+        parent = self._base.image
+        writer.origins.inherit(parent.origins, parent.file_name)
         self.maker = FrameMaker(writer.records.builder, self._level, writer.header.frame_size)
         replay = Replay(resumed, self._sources) if resumed is not None else None
         results: list[DeviceResult] = []
         with executor_for(None, self._options.threads, "create") as (executor, in_flight):
             for number, source in enumerate(self._sources):
                 update = DeviceUpdate(
-                    writer, number, source.size, source.sector_size, self._base.image,
-                    self.old(number), first_origin, self._digests,
+                    writer, number, source.size, source.sector_size, parent,
+                    self.old(number), self._digests,
                 )  # fmt: skip
                 start = replay.device(update, number) if replay is not None else 0
                 work = DeviceWork(self, writer, update, number, source)
@@ -213,10 +208,16 @@ class IncrementJob(CreateJob):
         return changed[number]
 
     def check_parent_files(self) -> None:
-        """``IncompleteError`` unless all files that hold the parent's data are there."""
+        """``IncompleteError`` where a file that holds the parent's data is not there, as far as the
+        roots of its maps tell: an increment must not take longer in a long chain. A file of the
+        right name is not opened.
+        """
         image = self._base.image
-        for entry in image.seal.origins:
-            if not image.segments.holds(entry.origin):
+        for device in self._base.devices:
+            if device is not None:
+                device.map.root()
+        for entry in image.origins.entries():
+            if not image.segments.holds(entry.origin) and not image.foreign.has_named(entry):
                 image.foreign.holder(entry.origin)
 
     def warn(self, text: str) -> None:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from aipimage.format import constants as c
 from aipimage.format.constants import RecordType
 from aipimage.format.layers import DIGEST_DTYPE, Layer, LayerLeaf, encode_layer, encode_layer_leaf
+from aipimage.format.origins import encode_name
 from aipimage.format.record import NO_REFERENCE, Reference
 from aipimage.format.tables import IndexEntry
 from aipimage.io.chain.digests import DigestView
@@ -146,7 +147,8 @@ class _JoinedLayers:
         if not entries and below == NO_REFERENCE:
             return NO_REFERENCE
         depth = len(base.layers) - count + 1
-        layer = Layer(below, tree, self._limit, entries, depth)
+        name = base.file_of(below)
+        layer = Layer(below, tree, self._limit, entries, depth, encode_name(name))
         return self._writer.write(RecordType.DIGEST_LAYER, encode_layer(layer))
 
 

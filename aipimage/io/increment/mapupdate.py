@@ -13,7 +13,7 @@ from aipimage.errors import FormatError
 from aipimage.extents import DATA, ExtentArray, Kind, sectors_by_kind
 from aipimage.format.record import Reference
 from aipimage.format.seal import SealDevice
-from aipimage.io.chain.mapcursor import CursorPage, MapCursor
+from aipimage.io.chain.mapcursor import CursorPage, MapCursor, Renumbered
 from aipimage.io.devicemap import DeviceMap
 from aipimage.io.mapbuild import MapBuilder
 
@@ -30,8 +30,8 @@ class MapUpdate:
     built anew. Memory is bounded by a page a level of the old map, and the builder's.
 
     Args:
-        origin_index: index in the new image's list of origins (the builder's) of each origin of the
-            parent's seal.
+        origin_numbers: gives the numbers that the new image (the builder's) has for origins of the
+            parent.
         renumbered: the device had another number in the parent, which every page states: none is
             taken over.
 
@@ -43,9 +43,9 @@ class MapUpdate:
 
     def __init__(
         self, old: DeviceMap, old_entry: SealDevice, builder: MapBuilder,
-        origin_index: npt.NDArray[np.uint16], renumbered: bool = False,
+        origin_numbers: Renumbered, renumbered: bool = False,
     ) -> None:  # fmt: skip
-        self._cursor, self._builder = MapCursor(old, old_entry, origin_index), builder
+        self._cursor, self._builder = MapCursor(old, old_entry, origin_numbers), builder
         self._old_root, self._old_end = old_entry.map_root, old_entry.sectors
         self._resized = old_entry.sectors != builder.sectors
         self._renumbered = renumbered

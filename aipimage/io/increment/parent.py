@@ -132,8 +132,6 @@ def _check_place(image: Image, kind: ImageKind) -> None:
         raise RequestError(
             f"{image.path}: its chain has {c.CHAIN_MAX} images; merge some, or begin a new chain"
         )
-    if len(image.seal.origins) >= c.ORIGINS_MAX - 64:
-        raise RequestError(f"{image.path}: its chain has too many origins; merge some images")
 
 
 def _matched(

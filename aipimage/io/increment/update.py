@@ -18,6 +18,7 @@ from aipimage.io.increment.layerbuild import LayerBuilder
 from aipimage.io.increment.mapupdate import MapUpdate
 from aipimage.io.increment.parent import reading_parent
 from aipimage.io.mapbuild import MapBuilder
+from aipimage.io.origins import Renumbering
 
 if TYPE_CHECKING:
     from aipimage.io.device import Device
@@ -54,14 +55,13 @@ class DeviceUpdate:
 
     Args:
         number: of the device in the new image. old: its device in the parent, or ``None``.
-        parent: the image that ``old`` belongs to. first_origin: index of the parent's first origin
-            among those of the writer.
+        parent: the image that ``old`` belongs to.
         digests: whether block digests are kept.
     """
 
     def __init__(
         self, writer: ImageWriter, number: int, size: int, sector_size: int, parent: Image,
-        old: Device | None, first_origin: int, digests: bool,
+        old: Device | None, digests: bool,
     ) -> None:  # fmt: skip
         self._size, self._sector_size, self._old = size, sector_size, old
         self.sectors = -(-size // SECTOR)
@@ -73,8 +73,8 @@ class DeviceUpdate:
         self._map: MapUpdate | _NewMap = _NewMap(self._builder)
         root, blocks = NO_REFERENCE, 0
         if old is not None:
-            places = np.arange(len(parent.tables), dtype=np.uint16) + np.uint16(first_origin)
-            self._map = MapUpdate(old.map, old.entry, self._builder, places, old.index != number)
+            numbers = Renumbering(parent.origins, writer.origins.number)
+            self._map = MapUpdate(old.map, old.entry, self._builder, numbers, old.index != number)
             root, blocks = old.entry.digest_root, -(-old.size // c.BLOCK)
         self.digest_view = self._layers = None
         if digests:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 from aipimage.errors import AipImageError, RequestError
-from aipimage.format.seal import Seal, SealOrigins
+from aipimage.format.seal import Seal
+from aipimage.io.image import open_image
 from aipimage.io.instream import open_stream
 from aipimage.io.merge.run import Run
 from aipimage.io.opening import read_header
@@ -17,11 +19,9 @@ class Outside:
     """What the other images of the chain say.
 
     Attributes:
-        listed: origins that their seals list.
         unreadable: (path, why) of files of the chain that could not be looked at.
     """
 
-    listed: set[bytes]
     unreadable: list[tuple[str, str]]
 
 
@@ -38,8 +38,8 @@ def look_outside(run: Run, is_removing: bool) -> Outside:
     inside = {each for member in run.members for each in member.names}
     ends = set(run.ends(run.last))
     members = {member.image_id for member in run.members}
-    found = Outside(set(), [])
-    given_up: list[tuple[str, set[bytes]]] = []
+    found = Outside([])
+    given_up: list[str] = []
     staying: set[bytes] = set()
     for candidate in run.files.of_chain(run.last.header.chain_id):
         try:
@@ -51,31 +51,38 @@ def look_outside(run: Run, is_removing: bool) -> Outside:
             staying.add(candidate.file_id)
         if seal.image_id in inside:
             if seal.image_id not in members | ends:
-                given_up.append((candidate.path, _needed_of_others(seal)))
+                given_up.append(candidate.path)
             continue
         if _builds_within(seal, inside, ends):
             raise RequestError(
                 f"{candidate.path}: builds on image {seal.parent_id.hex()}, which would be merged "
                 "with newer ones; merge up to that image only, or remove this one first"
             )
-        origins = seal.origins
-        found.listed.update(origins.ids() if isinstance(origins, SealOrigins) else ())
     if is_removing:
         _refuse_loss(run, given_up, staying)
     return found
 
 
-def _needed_of_others(seal: Seal) -> set[bytes]:
-    return {each.origin for each in seal.origins if each.holder != seal.image_id}
+def _needed_of_others(run: Run, path: str) -> set[bytes]:
+    """Origins of other images that the map of one names, as far as it can be read: what it lacks
+    already it does not lose.
+    """
+    with open_image(path, keys=run.keys, files=run.files, storage=run.storage) as image:
+        for device in image.devices:
+            with contextlib.suppress(AipImageError):
+                for _ in device.map.walk():
+                    pass
+        own = image.seal.image_id
+        return {each.origin for each in image.origins.entries() if each.holder != own}
 
 
-def _refuse_loss(run: Run, given_up: list[tuple[str, set[bytes]]], staying: set[bytes]) -> None:
+def _refuse_loss(run: Run, given_up: list[str], staying: set[bytes]) -> None:
     """Refuse where an image that an earlier merge gave up still lies there, readable, and needs
     what only the files of the run hold whole.
     """
     held = {segment.origin for member in run.members for segment in member.segments} - staying
-    for path, needed in given_up:
-        if needed & held:
+    for path in given_up:
+        if _needed_of_others(run, path) & held:
             raise RequestError(
                 f"{path}: was merged before and its file was kept; it needs data of the images "
                 "that would be removed; remove it first, or merge without removing"

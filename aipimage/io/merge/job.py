@@ -20,8 +20,9 @@ from aipimage.format.constants import Compatible, ImageKind, Incompatible
 from aipimage.format.header import Header
 from aipimage.format.keyarea import KeyArea
 from aipimage.format.metadata import encode_json
+from aipimage.format.origins import OriginEntry
 from aipimage.format.record import NO_REFERENCE, Reference, verified_record
-from aipimage.format.seal import Seal, SealOrigin
+from aipimage.format.seal import Seal
 from aipimage.io import entropy
 from aipimage.io.chain.assemble import Assembly
 from aipimage.io.chain.members import MemberFiles, searched
@@ -35,6 +36,7 @@ from aipimage.io.merge.run import Run
 from aipimage.io.notices import with_notices
 from aipimage.io.numbering import RecordNumbers
 from aipimage.io.opening import read_header, read_key_area
+from aipimage.io.origins import NamedOrigins, Origins
 from aipimage.io.outstream import PARTIAL, FileStream
 from aipimage.io.partial import PartialStream, open_partial
 from aipimage.io.progress import ProgressCallback, Reporter
@@ -137,7 +139,7 @@ class _Merge:
             _refuse_unreadable(outside)
         self._seal, self._metadata = self._read_last()
         tick = Reporter("plan", 0, self._progress).again
-        self._plan = make_plan(self._run, self._seal, outside.listed, tick)
+        self._plan = make_plan(self._run, self._seal, tick)
         if dry_run:
             return self._result(None, None, sum(len(each) for each in self._plan.ranges))
         self._reporter = Reporter("merge", self._plan.length, self._progress)
@@ -187,7 +189,7 @@ class _Merge:
         assembly = self._going_on()
         ids = assembly.finish(
             self._description(), self._result_values(), self._seal.devices,
-            self._place(assembly.records.origin), self._plan.replaced,
+            self._place(), self._origins(assembly.records.origin), self._plan.replaced,
         )  # fmt: skip
         assert self._stream is not None
         self._stream.finish()
@@ -225,6 +227,7 @@ class _Merge:
                 self._stream, header, self._run.keys, RecordNumbers(), kept.placed
             )
             self._assembly.copied = kept.running.records
+            self._assembly.writer.core = bytes(kept.stream.pread(header.core_length, 0))
             self._assembly.go_on(kept.previous, kept.running)
         return self._assembly
 
@@ -357,14 +360,24 @@ class _Merge:
     def _result_values(self) -> dict[str, Any]:
         return {**self._metadata["result"], "finished": entropy.time_text(entropy.now_us())}
 
-    def _place(self, own: bytes) -> PlaceInChain:
+    def _place(self) -> PlaceInChain:
         parent_id, parent = self._run.first.place
-        # A seal lists at least one origin, also where all content is zeros.
-        origins = self._plan.origins or [SealOrigin(own, own, 0, NO_REFERENCE)]
         return PlaceInChain(
             self._run.kind, parent_id, parent.digest, parent.kind, self._seal.sequence,
-            parent.sequence, origins,
+            parent.sequence,
         )  # fmt: skip
+
+    def _origins(self, own: bytes) -> list[OriginEntry]:
+        """The new image's own, and those of the images that wrote the roots of its maps."""
+        names = NamedOrigins(own)
+        names.inherit(Origins(self._seal.origins), self._file_name)
+        roots = [ref for each in self._seal.devices for ref in (each.map_root, each.digest_root)]
+        return [OriginEntry(own, own, 0, NO_REFERENCE), *names.behind(roots)]
+
+    def _file_name(self, entry: OriginEntry) -> str:
+        if self._run.holder(entry.origin) is not None:
+            return os.path.basename(self._out)
+        return self._run.foreign.name_of(entry.origin) or entry.file_name
 
     def _result(self, image_id: bytes | None, digest: bytes | None, segments: int) -> MergeResult:
         plan = self._plan

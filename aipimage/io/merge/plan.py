@@ -21,14 +21,16 @@ from aipimage.format.constants import ImageKind, RecordType
 from aipimage.format.gates import verified_limit
 from aipimage.format.layers import decode_layer
 from aipimage.format.metadata import decode_metadata
+from aipimage.format.origins import OriginEntry
 from aipimage.format.record import NO_REFERENCE, Reference, record_length
-from aipimage.format.seal import Seal, SealOrigin
+from aipimage.format.seal import Seal
 from aipimage.format.tables import FrameEntries, decode_index
 from aipimage.io.chain.digesttree import record_type
 from aipimage.io.devicemap import DeviceMap, LoadedPage
 from aipimage.io.merge.ranges import U64, FrameSet, Ranges, bridge_to
 from aipimage.io.merge.run import Member, Run
-from aipimage.io.trees import FrameTable, LeafCache, OriginIndex
+from aipimage.io.origins import Origins
+from aipimage.io.trees import FrameTable, LeafCache
 
 SEGMENTS_AIM = c.SEGMENTS_MAX // 2
 """Segments down to which gaps are bridged. Half of the limit: what lies in different segments of a
@@ -44,13 +46,12 @@ class Plan:
 
     Attributes:
         ranges: of the stream of each member, in the order of the members.
-        origins: of the new seal. replaced: likewise, with one line of each for the description.
+        replaced: of the new seal, with one line of each for the description.
         bridged: whether records that are not needed are copied, to have fewer segments.
         frames: that are copied. frames_held: that the members hold.
     """
 
     ranges: list[Ranges]
-    origins: list[SealOrigin] = field(default_factory=list)
     replaced: list[Reference] = field(default_factory=list)
     merged: list[dict[str, str]] = field(default_factory=list)
     bridged: bool = False
@@ -63,13 +64,11 @@ class Plan:
         return sum(ranges.length for ranges in self.ranges)
 
 
-def make_plan(run: Run, seal: Seal, spared: set[bytes], tick: Callable[[], object]) -> Plan:
+def make_plan(run: Run, seal: Seal, tick: Callable[[], object]) -> Plan:
     """Find all that the new image needs.
 
     Args:
-        seal: of the last member. spared: origins whose tables are kept although nothing in the maps
-            names them, because the seal of a child lists them.
-        tick: called now and then, so that somebody can cancel.
+        seal: of the last member. tick: called now and then, so that somebody can cancel.
 
     Raises:
         FormatError, IntegrityError: a page is damaged, or contradicts another one.
@@ -80,7 +79,7 @@ def make_plan(run: Run, seal: Seal, spared: set[bytes], tick: Callable[[], objec
         planner.keep_seals()
         planner.keep_maps()
         planner.keep_digests()
-        planner.keep_frames(spared)
+        planner.keep_frames()
         planner.count_frames()
         return planner.finish()
 
@@ -91,7 +90,8 @@ class _Planner:
         self._records = run.records
         self._ranges = {member.path: Ranges(member.segments) for member in run.members}
         self.plan = Plan([self._ranges[member.path] for member in run.members])
-        self._live = _LiveFrames(run, seal)
+        self._origins = Origins(seal.origins)
+        self._live = _LiveFrames(run, self._origins)
 
     def _keep(self, ref: Reference) -> bool:
         """Copy a record; whether a member holds it."""
@@ -109,19 +109,28 @@ class _Planner:
         for member in self._run.members:
             for ref in (*member.replaced, member.seal):
                 seal = self._run.read_seal(ref)
-                for each in (ref, seal.description, seal.result):
-                    self._keep(each)
+                self._keep(ref)
+                for each in (seal.description, seal.result):
+                    if self._is_whole(each):
+                        self._keep(each)
                 self.plan.replaced.append(ref)
                 self.plan.merged.append(self._line(seal))
                 self._tick()
         # The oldest are of no more use: no child of theirs is outside of the run.
         del self.plan.replaced[: -c.REPLACED_MAX]
 
+    def _is_whole(self, ref: Reference) -> bool:
+        """Whether a metadata record can be copied: nothing that a reader needs is in one."""
+        with contextlib.suppress(FormatError, IntegrityError):
+            self._records.fetch(ref, RecordType.METADATA)
+            return True
+        return False
+
     def _line(self, seal: Seal) -> dict[str, str]:
-        plain = self._records.fetch(seal.description, RecordType.METADATA).plain
         created = None
         # What an image says of itself is not needed to merge it.
-        with contextlib.suppress(FormatError):
+        with contextlib.suppress(FormatError, IntegrityError):
+            plain = self._records.fetch(seal.description, RecordType.METADATA).plain
             created = decode_metadata(plain).get("created")
         return {
             "image_id": seal.image_id.hex(),
@@ -134,10 +143,9 @@ class _Planner:
     def keep_maps(self) -> None:
         """All map pages that members hold; what they say of frames is noted."""
         seal, header = self._seal, self._run.last.header
-        places = OriginIndex(seal.origins)
         for index, entry in enumerate(seal.devices):
             if self._keep(entry.map_root):
-                pages = DeviceMap(self._records, header, entry, index, places)
+                pages = DeviceMap(self._records, header, entry, index, self._origins)
                 self._keep_pages(pages)
 
     def _keep_pages(self, pages: DeviceMap) -> None:
@@ -196,31 +204,21 @@ class _Planner:
 
     # Frames
 
-    def keep_frames(self, spared: set[bytes]) -> None:
-        """The frames that are named, and the tables of their origins."""
+    def keep_frames(self) -> None:
+        """The frames that are named, and the tables of all origins that pages or the seal have
+        entries of: a child takes pages over with their entries.
+        """
         leaves = LeafCache()
-        for index, origin in enumerate(self._seal.origins):
+        for index, origin in enumerate(self._origins.entries()):
             frames = self._live.frames.get(index)
             if frames is not None:
                 self._keep_named(_table(self._run, origin, leaves), frames)
-            kept = self._stays(index, origin)
-            if kept:
-                self.plan.origins.append(origin)
-            if kept or origin.origin in spared:
-                self._keep_tree(origin.table_root, RecordType.TABLE_LEAF)
-
-    def _stays(self, index: int, origin: SealOrigin) -> bool:
-        """Whether the seal lists an origin; pages that others hold may name some of others."""
-        if self._run.holder(origin.origin) is not None:
-            return index in self._live.frames
-        if self._run.kind != ImageKind.FULL:
-            return True
-        if self._live.foreign[index]:
-            raise FormatError(
-                f"its map leads to origin {origin.origin.hex()}, which no image of the run holds, "
-                "although the first one is full"
-            )
-        return False
+            if self._run.kind == ImageKind.FULL and index in self._live.foreign:
+                raise FormatError(
+                    f"its map leads to origin {origin.origin.hex()}, which no image of the run "
+                    "holds, although the first one is full"
+                )
+            self._keep_tree(origin.table_root, RecordType.TABLE_LEAF)
 
     def _keep_named(self, table: FrameTable, frames: FrameSet) -> None:
         member = self._run.holder(table.origin)
@@ -243,7 +241,7 @@ class _Planner:
         """How many frames the members hold, those that nothing needs among them."""
         leaves = LeafCache()
         for member in self._run.members:
-            for origin in member.frames:
+            for origin in self._told_of(member):
                 if not member.replaced:
                     self.plan.frames_held += origin.frame_count
                     continue
@@ -252,6 +250,17 @@ class _Planner:
                 for leaf in range(table.leaf_count()):
                     self.plan.frames_held += int(placed.locate(table.leaf(leaf))[1].sum())
                     self._tick()
+
+    def _told_of(self, member: Member) -> list[OriginEntry]:
+        """The origins of which a member holds frames; one that was merged has them in its map."""
+        origins = Origins(member.origins)
+        if member.replaced:
+            seal = self._run.read_seal(member.seal)
+            for index, entry in enumerate(seal.devices):
+                for _ in DeviceMap(self._records, member.header, entry, index, origins).walk():
+                    self._tick()
+        held = [each for each in origins.entries() if member.held.holds(each.origin)]
+        return [each for each in held if each.frame_count]
 
     def finish(self) -> Plan:
         """Bound the number of segments."""
@@ -267,17 +276,17 @@ class _Planner:
 
 
 class _LiveFrames:
-    """Which frames the maps name, by the index of their origin in the seal.
+    """Which frames the maps name, by the number of their origin.
 
     Attributes:
-        foreign: whether an origin is named that no member holds.
+        foreign: origins that are named and that no member holds.
     """
 
-    def __init__(self, run: Run, seal: Seal) -> None:
-        self._run, self._origins = run, seal.origins
+    def __init__(self, run: Run, origins: Origins) -> None:
+        self._run, self._origins = run, origins
         self._size = np.uint64(run.last.header.frame_sectors)
         self.frames: dict[int, FrameSet] = {}
-        self.foreign: npt.NDArray[np.bool_] = np.zeros(len(seal.origins), np.bool_)
+        self.foreign: set[int] = set()
 
     def add(self, data: ExtentArray) -> None:
         """Note the extents of one page, all of data."""
@@ -287,9 +296,9 @@ class _LiveFrames:
             last = ((rows["position"] + rows["length"] - np.uint64(1)) // self._size).astype(
                 np.int64
             )
-            entry = self._origins[index]
+            entry = self._origins.entry(index)
             if self._run.holder(entry.origin) is None:
-                self.foreign[index] = True
+                self.foreign.add(index)
                 continue
             if last.max() >= entry.frame_count:
                 raise IntegrityError("the map points behind the last frame")
@@ -297,7 +306,7 @@ class _LiveFrames:
                 self.frames[index] = FrameSet(self._verified_frames(entry))
             self.frames[index].add(first, last)
 
-    def _verified_frames(self, entry: SealOrigin) -> int:
+    def _verified_frames(self, entry: OriginEntry) -> int:
         """A table names at most 1024 frames with each of its records, which some file has."""
         member = self._run.holder(entry.table_root.origin) or self._run.holder(entry.origin)
         assert member is not None
@@ -323,7 +332,7 @@ class _Places:
         return self._to[index] + inside, here
 
 
-def _table(run: Run, origin: SealOrigin, leaves: LeafCache) -> FrameTable:
+def _table(run: Run, origin: OriginEntry, leaves: LeafCache) -> FrameTable:
     size = run.last.header.frame_size
     return FrameTable(
         run.records, origin.origin, origin.table_root, origin.frame_count, size, leaves

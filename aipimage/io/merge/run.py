@@ -24,9 +24,10 @@ from aipimage.errors import (
 from aipimage.format import constants as c
 from aipimage.format.constants import ImageKind, RecordType
 from aipimage.format.header import Header
-from aipimage.format.record import NO_REFERENCE, Reference
-from aipimage.format.seal import Seal, SealOrigin, decode_seal
-from aipimage.format.segments import Segment, decode_segments
+from aipimage.format.origins import OriginEntry
+from aipimage.format.record import NO_REFERENCE, Reference, verified_record
+from aipimage.format.seal import Seal, decode_seal
+from aipimage.format.segments import Segment
 from aipimage.io.chain.members import ForeignFiles, MemberFiles, peek_header
 from aipimage.io.filepool import FilePool
 from aipimage.io.instream import InStream, open_stream
@@ -34,6 +35,7 @@ from aipimage.io.keys import ChainKeys
 from aipimage.io.opening import read_header, unlock_header
 from aipimage.io.records import OpenedRecord, RecordReader
 from aipimage.io.segmentmap import SegmentMap
+from aipimage.io.spare import heal_record, metadata_copies
 from aipimage.io.storage import Storage
 from aipimage.io.tail import Tail, check_header_keys, check_sizes, check_twins
 
@@ -52,7 +54,7 @@ class Member:
 
     Attributes:
         seal: reference to it. segments: in the order of the stream, the seal among them.
-        frames: the origins whose frames it holds.
+        origins: of its seal.
         place: (parent_id, what the seal says of the parent).
     """
 
@@ -65,7 +67,7 @@ class Member:
     replaced: tuple[Reference, ...]
     segments: list[Segment]
     held: SegmentMap
-    frames: list[SealOrigin]
+    origins: tuple[OriginEntry, ...]
 
     @property
     def image_id(self) -> bytes:
@@ -309,22 +311,36 @@ def _read_member(stream: InStream, header: Header, keys: ChainKeys | None) -> Me
     trailer = tail.trailer()
     check_twins(header, trailer)
     seal, ref = tail.seal(header, trailer, keys), trailer.seal
-    segments = [Segment(header.file_id, 0, stream.size, 0)]
-    if trailer.segments != NO_REFERENCE:
-        plain = tail.records(keys).fetch(trailer.segments, RecordType.SEGMENTS).plain
-        segments = decode_segments(memoryview(plain), trailer.stream_length)
-    held = SegmentMap(segments, header.file_id, stream.size)
+    end = trailer.records_end
+    segments = tail.segment_list(trailer, keys) or [Segment(header.file_id, 0, end, 0)]
+    held = SegmentMap(segments, header.file_id, end)
     if not held.covers(ref.origin, ref.offset, ref.record_length):
         # The trailer alone leads to a seal; in the merged file its address must lead there too.
         segments.append(Segment(ref.origin, ref.offset, ref.record_length, ref.offset))
-        held = SegmentMap(sorted(segments), header.file_id, stream.size)
+        held = SegmentMap(sorted(segments), header.file_id, end)
+    for metadata, copy in zip(
+        (seal.description, seal.result),
+        metadata_copies(trailer, seal.description, seal.result), strict=True,
+    ):  # fmt: skip
+        _heal_metadata(stream, held, metadata, copy, keys)
     parent = Link(seal.parent_digest, seal.parent_sequence, seal.parent_kind)
     return Member(
         stream.name, stream, header, ref, Link(ref.digest, seal.sequence, seal.kind),
         (seal.parent_id, parent), seal.replaced,
         sorted(segments, key=lambda each: each.stream_start), held,
-        [each for each in seal.origins if each.frame_count and held.holds(each.origin)],
+        seal.origins,
     )  # fmt: skip
+
+
+def _heal_metadata(
+    stream: InStream, held: SegmentMap, ref: Reference, copy: int, keys: ChainKeys | None
+) -> None:
+    """Records are copied as they stand in the stream: one that is damaged, from its copy."""
+    place = held.locate(ref.origin, ref.offset, ref.record_length)
+    with contextlib.suppress(IntegrityError):
+        verified_record(memoryview(stream.pread(ref.record_length, place)))
+        return
+    heal_record(stream, ref, RecordType.METADATA, place, copy, c.TAG if keys else 0)
 
 
 def _holders(members: Sequence[Member]) -> dict[bytes, Member]:

@@ -4,7 +4,7 @@ sections 6.1, 7, 9.4 and 11).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +13,9 @@ from aipimage.errors import AipImageError
 from aipimage.extents import EXTENT_DTYPE, ExtentArray, Kind
 from aipimage.format.constants import ImageKind, RecordType
 from aipimage.format.mappage import MapPage, decode_map_page, root_level
+from aipimage.format.origins import OriginEntry
 from aipimage.format.record import Reference
+from aipimage.io.origins import NamedOrigins, Origins
 from aipimage.io.records import RecordReader
 from aipimage.io.repair.facts import Facts
 from aipimage.io.repair.survey import Survey
@@ -25,25 +27,52 @@ if TYPE_CHECKING:
 _SECTOR = (1 << SHIFT) - 1
 
 
-class Origins:
+class MapOrigins:
     """The origins that the new map names, numbered as they come; the new image's own is 0.
 
     Args:
-        foreign: those that other files of the chain hold and that may be named.
+        held: origins of the damaged file. foreign: whether those of other files may be named.
+        make: gives the new entry of an origin that the file holds, by what is known of it.
+
+    Attributes:
+        names: the same for whoever writes pages.
     """
 
-    def __init__(self, own: bytes, survey: Survey, held: set[bytes], foreign: set[bytes]) -> None:
-        self.ids = [own]
-        self._places = {own: 0}
-        self._survey, self._held, self._foreign = survey, held, foreign - held
+    def __init__(
+        self, own: bytes, survey: Survey, held: set[bytes], foreign: bool,
+        make: Callable[[bytes, OriginEntry | None], OriginEntry],
+    ) -> None:  # fmt: skip
+        self._survey, self._held, self._may_be_foreign, self._make = survey, held, foreign, make
         self._size = survey.beginning.header.frame_sectors
+        self._known: dict[bytes, OriginEntry] = {}
+        self._placed = Origins()
+        self.names = NamedOrigins(own)
+        self.names.inherit(self._placed, lambda entry: entry.file_name)
+
+    def learn(self, entries: Iterable[OriginEntry]) -> None:
+        """Note what a seal or a page tells."""
+        self._known |= {entry.origin: entry for entry in entries}
 
     def place_of(self, origin: bytes) -> int:
-        """The number of an origin."""
-        if origin not in self._places:
-            self._places[origin] = len(self.ids)
-            self.ids.append(origin)
-        return self._places[origin]
+        """The number of an origin, which may be named from now on."""
+        if origin != self.names.image_id and origin not in self._placed:
+            known = self._known.get(origin)
+            entry = self._make(origin, known) if origin in self._held else known
+            assert entry is not None
+            self._placed.learn([entry])
+        return self.names.number(origin)
+
+    def place_runs(self, origin: bytes) -> None:
+        """Let all runs of the image be listed whose run an origin is."""
+        known = self._known.get(origin)
+        if known is not None or origin in self._held:
+            self.place_of(origin)
+        for entry in list(self._known.values()):
+            if known is not None and entry.holder == known.holder:
+                self.place_of(entry.origin)
+
+    def _is_foreign(self, origin: bytes) -> bool:
+        return self._may_be_foreign and origin not in self._held and origin in self._known
 
     def checked(self, names: list[bytes], rows: ExtentArray) -> Iterator[ExtentArray]:
         """Yield the rows with the numbers of their origins, and lost where a frame is.
@@ -74,7 +103,7 @@ class Origins:
 
     def _ranges(self, origin: bytes, first: int, end: int) -> list[tuple[int, int]]:
         """Which frames of ``first`` to ``end`` can be read."""
-        if origin in self._foreign:
+        if self._is_foreign(origin):
             return [(first, end)]
         frames = self._survey.frames.get(origin)
         return frames.within(first, end) if frames and origin in self._held else []
@@ -108,7 +137,7 @@ class DeviceMapping:
     """
 
     def __init__(
-        self, survey: Survey, facts: Facts, records: RecordReader, origins: Origins,
+        self, survey: Survey, facts: Facts, records: RecordReader, origins: MapOrigins,
         timeline: Timeline | None, parent: Image | None, device: int, trust_pages: bool,
     ) -> None:  # fmt: skip
         self._survey, self._facts, self._records = survey, facts, records
@@ -180,6 +209,7 @@ class DeviceMapping:
     def _rows(self, page: MapPage) -> Iterator[ExtentArray]:
         self.pages += 1
         names = list(page.origins)
+        self._origins.learn(page.entries)
         below = np.flatnonzero(page.extents["kind"] == Kind.PAGE).tolist()
         starts = np.cumsum(page.extents["length"]) - page.extents["length"]
         row = 0
@@ -227,12 +257,13 @@ class DeviceMapping:
             return
         device = parent.devices[self._device]
         at, old_end = first, min(end, max(first, device.entry.sectors))
-        names = [origin.origin for origin in parent.seal.origins]
         try:
             for start, block in device.map.walk(first, old_end) if at < old_end else ():
                 rows = clipped(block, max(0, first - start), max(0, old_end - start))
                 if len(rows):
                     at += int(rows["length"].sum())
+                    names = list(parent.origins)
+                    self._origins.learn(parent.origins.entries())
                     # The timeline's caller counts runs; these are named here already.
                     yield from self._named(names, rows)
         except AipImageError:

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,15 +16,15 @@ from aipimage.errors import (
     AipImageError,
     FormatError,
     IntegrityError,
-    LimitError,
     RequestError,
 )
 from aipimage.extents import Kind
 from aipimage.format import constants as c
-from aipimage.format.constants import Compatible, ImageKind, Incompatible, RecordType
+from aipimage.format.constants import Compatible, ImageKind, Incompatible
 from aipimage.format.header import Header
+from aipimage.format.origins import OriginEntry, encode_name
 from aipimage.format.record import NO_REFERENCE, Reference
-from aipimage.format.seal import Seal, SealDevice, SealOrigin
+from aipimage.format.seal import SealDevice
 from aipimage.io import entropy
 from aipimage.io.chain.assemble import Assembly
 from aipimage.io.chain.members import ForeignFiles, MemberFiles, peek_header, searched
@@ -42,7 +43,7 @@ from aipimage.io.repair.digests import whole_digest_roots
 from aipimage.io.repair.doubts import Doubts
 from aipimage.io.repair.facts import find_facts
 from aipimage.io.repair.frames import FrameRuns
-from aipimage.io.repair.mapping import DeviceMapping, Origins
+from aipimage.io.repair.mapping import DeviceMapping, MapOrigins
 from aipimage.io.repair.parent import find_parent_image
 from aipimage.io.repair.report import LostRanges, RepairResult
 from aipimage.io.repair.stream import SalvageStream, open_salvage
@@ -124,6 +125,9 @@ class _Repair:
         self._reporter = Reporter("repair", 3 * stream.size, progress)
         self._beginning = self._begin(password)
         self._lost = LostRanges()
+        self._out_name = encode_name(os.path.basename(out))
+        self._kept: list[bool] = []
+        self._frames_lost = 0
 
     def _begin(self, password: str | None) -> Beginning:
         beginning = read_beginning(self._stream, password)
@@ -215,18 +219,23 @@ class _Repair:
         assembly.begin(self._beginning.key_area)
         description = assembly.writer.write_metadata(self._description())
         copy_whole(survey, self._addresses, assembly, self._reporter)
-        origins = Origins(numbers.origin, survey, self._held(), self._foreign_origins())
+        maker = TableMaker(survey, self._addresses, self._records, assembly.records)
+        self._kept, self._frames_lost = [], 0
+        origins = MapOrigins(
+            numbers.origin, survey, facts.origins, self._may_be_foreign(),
+            partial(self._entry, maker),
+        )  # fmt: skip
+        origins.learn(facts.last.seal.origins if facts.last else ())
         devices = [
             self._device(index, origins, assembly, (old_roots or {}).get(index, NO_REFERENCE))
             for index in range(len(facts.devices))
         ]
-        place = facts.place
-        place.origins = self._tables(origins, assembly)
+        rows = self._seal_origins(origins, devices)
         lost, lost_bytes = self._lost.in_bytes([each.size for each in facts.devices])
         replaced = self._replaced()
         self._warn(lost_bytes, old_roots, replaced)
         image_id, digest = assembly.finish(
-            description, self._result(lost, lost_bytes), devices, place, replaced
+            description, self._result(lost, lost_bytes), devices, facts.place, rows, replaced
         )
         total = sum(each.size for each in facts.devices)
         return RepairResult(
@@ -239,7 +248,7 @@ class _Repair:
     def _header(self, file_id: bytes, roots: dict[int, Reference] | None) -> Header:
         old = self._beginning.header
         incompatible = Incompatible(old.incompatible)
-        if self._foreign_origins():
+        if self._may_be_foreign():
             incompatible |= Incompatible.FOREIGN_ORIGINS
         # What is not known here was not rebuilt either.
         compatible = old.compatible & int(Compatible.CHECKPOINTS)
@@ -261,17 +270,9 @@ class _Repair:
             return None
         return whole_digest_roots(self._records, last.seal, self._beginning.header.stripe_shift)
 
-    def _held(self) -> set[bytes]:
-        return self._facts.origins
-
-    def _foreign_origins(self) -> set[bytes]:
-        """Origins that other files hold and the map may name."""
-        seals = [self._facts.last.seal] if self._facts.last else []
-        if self._parent is not None:
-            seals.append(self._parent.seal)
-        if self._facts.place.kind == ImageKind.FULL or not self._beginning.chain_known:
-            return set()
-        return {each.origin for seal in seals for each in seal.origins} - self._facts.origins
+    def _may_be_foreign(self) -> bool:
+        """Whether the map may name origins that other files hold."""
+        return self._facts.place.kind != ImageKind.FULL and self._beginning.chain_known
 
     def _timeline(self) -> Timeline | None:
         if not self._facts.in_order:
@@ -308,7 +309,7 @@ class _Repair:
         return found
 
     def _device(
-        self, index: int, origins: Origins, assembly: Assembly, digest_root: Reference
+        self, index: int, origins: MapOrigins, assembly: Assembly, digest_root: Reference
     ) -> SealDevice:
         if index == 0:
             self._line = self._timeline()
@@ -318,7 +319,7 @@ class _Repair:
             self._trust_pages,
         )  # fmt: skip
         builder = MapBuilder(
-            assembly.records, index, facts.sectors, origins.ids, header.stripe_shift,
+            assembly.records, index, facts.sectors, origins.names, header.stripe_shift,
             header.fanout_shift,
         )  # fmt: skip
         for rows in self._doubts.marked(index, mapping.extents()):
@@ -358,39 +359,27 @@ class _Repair:
 
     # Tables and origins
 
-    def _tables(self, origins: Origins, assembly: Assembly) -> list[SealOrigin]:
-        """The origins that the maps name: those of this file first, then foreign ones."""
-        maker = TableMaker(self._survey, self._addresses, self._records, assembly.records)
-        own, image_id = origins.ids[0], assembly.records.origin
-        known = self._known_origins()
-        rows = [SealOrigin(own, image_id, 0, NO_REFERENCE)]
-        self._frames_lost = 0
-        kept = True
-        for origin in origins.ids[1:]:
-            old = known.get(origin)
-            if origin not in self._facts.origins:
-                assert old is not None
-                rows.append(old)
-                continue
-            table = maker.make(origin, old)
-            kept = kept and table.kept
-            holder = old.holder if old else self._holder()
-            rows.append(SealOrigin(origin, holder, table.frame_count, table.root))
-            frames = self._survey.frames.get(origin) or FrameRuns(origin)
-            self._frames_lost += table.frame_count - frames.count
-        if kept and len(rows) > 1:
-            self._facts.used.append("frame tables")
-        if len(rows) > c.ORIGINS_MAX:
-            raise LimitError(f"{self._path}: names over {c.ORIGINS_MAX} origins")
-        return rows
+    def _entry(self, maker: TableMaker, origin: bytes, old: OriginEntry | None) -> OriginEntry:
+        """The entry of an origin that the file holds, with a table that names what is whole."""
+        table = maker.make(origin, old)
+        self._kept.append(table.kept)
+        frames = self._survey.frames.get(origin) or FrameRuns(origin)
+        self._frames_lost += table.frame_count - frames.count
+        holder = old.holder if old else self._holder()
+        return OriginEntry(origin, holder, table.frame_count, table.root, self._out_name)
 
-    def _known_origins(self) -> dict[bytes, SealOrigin]:
-        known: dict[bytes, SealOrigin] = {}
-        if self._parent is not None:
-            known |= {each.origin: each for each in self._parent.seal.origins}
-        if self._facts.last is not None:
-            known |= {each.origin: each for each in self._facts.last.seal.origins}
-        return known
+    def _seal_origins(
+        self, origins: MapOrigins, devices: Sequence[SealDevice]
+    ) -> list[OriginEntry]:
+        """The new image's own, and those of the images whose block digests it keeps."""
+        own = origins.names.image_id
+        if self._kept and all(self._kept):
+            self._facts.used.append("frame tables")
+        roots = [each.digest_root for each in devices]
+        for root in roots:
+            if root != NO_REFERENCE:
+                origins.place_runs(root.origin)
+        return [OriginEntry(own, own, 0, NO_REFERENCE), *origins.names.behind(roots)]
 
     def _holder(self) -> bytes:
         """The image that held the frames first: it would have borne the id of its last run."""
@@ -406,21 +395,13 @@ class _Repair:
     # The end
 
     def _replaced(self) -> list[Reference]:
-        """Seals of images that the new one stands for; their metadata must be whole too."""
+        """Seals of images that the new one stands for."""
         found: list[Reference] = []
         for each in self._facts.replaced:
             address = self._addresses.of(each.ref.offset)
-            if address is not None and self._has_metadata(each.seal):
+            if address is not None:
                 found.append(each.ref._replace(offset=address))
         return found[-c.REPLACED_MAX :]
-
-    def _has_metadata(self, seal: Seal) -> bool:
-        try:
-            for ref in (seal.description, seal.result):
-                self._records.fetch(ref, RecordType.METADATA)
-        except AipImageError:
-            return False
-        return True
 
     def _description(self) -> dict[str, Any]:
         values = dict(self._facts.description)
@@ -457,8 +438,7 @@ class _Repair:
             warnings.append("which chain the image belonged to is not known; it begins a new one")
         if facts.own is None or facts.own.ref.digest not in {ref.digest for ref in replaced}:
             warnings.append(
-                "the seal or its metadata is lost: images that build on this one do not recognise "
-                "the new one"
+                "the seal is lost: images that build on this one do not recognise the new one"
             )
         if lost_bytes and facts.place.parent_kind and self._parent is None:
             warnings.append(

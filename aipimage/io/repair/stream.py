@@ -56,6 +56,7 @@ class SalvageStream:
             # A damaged footer was taken for a bit of the stream.
             piece.length = max(0, min(piece.length, after.start - piece.start))
         self._starts = [piece.start for piece in self._pieces]
+        self._healed: list[tuple[int, bytes]] = []
         self.size = max((piece.start + piece.length for piece in self._pieces), default=0)
 
     def __enter__(self) -> SalvageStream:
@@ -86,6 +87,16 @@ class SalvageStream:
             if low < high:
                 at = piece.inside + low - piece.start
                 self._read(piece.file, view[low - offset : high - offset], at)
+        for start, data in self._healed:
+            low, high = max(offset, start), min(end, start + len(data))
+            if low < high:
+                view[low - offset : high - offset] = data[low - start : high - start]
+
+    def heal(self, offset: int, data: bytes) -> None:
+        """Give ``data`` to whoever reads at ``offset`` from now on (docs/format.md, section
+        10.1).
+        """
+        self._healed.append((offset, data))
 
     def data_from(self, offset: int) -> int:
         """The first byte at or behind ``offset`` that is in no hole, or the size."""

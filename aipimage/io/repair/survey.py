@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,15 +21,18 @@ from aipimage.format.trailer import Trailer, decode_trailer
 from aipimage.io.codec import BytesLike
 from aipimage.io.repair.beginning import Beginning
 from aipimage.io.repair.frames import FrameRuns
+from aipimage.io.repair.healing import heal_small_records
 from aipimage.io.repair.pages import LooseMaps, PageIndex
 from aipimage.io.repair.scan import Found, Scanner
 from aipimage.io.repair.stream import SalvageStream
+from aipimage.io.spare import read_trailer
 
 _TAIL = 65_536
 _INDEX = {
     RecordType.TABLE_LEAF, RecordType.INDEX, RecordType.MAP, RecordType.DIGEST_LEAF,
     RecordType.METADATA, RecordType.SEAL, RecordType.DIGEST_LAYER, RecordType.LAYER_LEAF,
 }  # fmt: skip
+_SMALL = {RecordType.METADATA, RecordType.SEGMENTS, RecordType.SEAL}
 
 
 class Whole(NamedTuple):
@@ -66,7 +70,7 @@ class Survey:
         frames: by origin. pages, maps: index records. seals: in the order of the stream.
         metadata: (origin, number) to reference and values.
         holes: (start, end) of the stream where no whole record stands.
-        whole: all whole records.
+        whole: all whole records. small: digests of those that have copies in the spare area.
     """
 
     stream: SalvageStream
@@ -85,6 +89,7 @@ class Survey:
     whole: list[Whole] = field(default_factory=list)
     trailer: Trailer | None = None
     segments: list[Segment] = field(default_factory=list)
+    small: set[bytes] = field(default_factory=set)
 
     def is_solid(self, start: int, end: int) -> bool:
         """Whether whole records fill the stream from ``start`` to ``end``."""
@@ -100,6 +105,8 @@ def survey(
     """Walk the whole stream once; nothing is kept of a record that does not pass every check."""
     header = beginning.header
     trailer, end = find_trailer(stream)
+    if trailer is not None:
+        heal_small_records(stream, trailer, header.file_id, beginning.reader)
     scanner = Scanner(stream, beginning.reader, header.frame_size)
     found = Survey(stream, beginning, scanner, LooseMaps(header), trailer=trailer)
     found.runs[header.file_id] = header.records_start
@@ -120,15 +127,21 @@ def survey(
 
 
 def find_trailer(stream: SalvageStream) -> tuple[Trailer | None, int]:
-    """The trailer, and where the records end: foreign bytes may follow on a trailer."""
+    """The trailer or its copy, and where the records end: foreign bytes may follow on a trailer."""
+    with contextlib.suppress(AipImageError):
+        trailer = read_trailer(stream)
+        return trailer, trailer.records_end
     start = max(0, stream.size - _TAIL)
     data = bytes(stream.pread(stream.size - start, start))
     at = data.rfind(c.TRAILER_MAGIC)
     while at >= 0:
         raw = data[at : at + c.TRAILER]
         try:
-            length = int.from_bytes(raw[16:24], "little")
-            return decode_trailer(raw, length), start + at
+            trailer = decode_trailer(raw, int.from_bytes(raw[16:24], "little"))
+            # Zeros lie before the trailer, and the seal before its copy.
+            is_copy = any(data[max(0, at - c.SPARE_GAP) : at])
+            last = start + at + (c.TRAILER + c.SPARE_GAP if is_copy else 0)
+            return trailer, max(0, last - trailer.spare_length)
         except AipImageError:
             at = data.rfind(c.TRAILER_MAGIC, 0, at)
     return None, stream.size
@@ -136,11 +149,15 @@ def find_trailer(stream: SalvageStream) -> tuple[Trailer | None, int]:
 
 def _take(found: Survey, record: Found) -> bool:
     """Note a whole record; ``False`` where its content is none."""
+    header = record.header
+    if header.type in _SMALL:
+        if record.digest in found.small:
+            return True  # It is the copy in the spare area of one that is whole.
+        found.small.add(record.digest)
     try:
         _note(found, record)
     except AipImageError:
         return False
-    header = record.header
     last = found.whole[-1] if found.whole else None
     if last is not None and (last.origin, last.place + last.length) == (
         header.origin,

@@ -15,8 +15,8 @@ import numpy as np
 from aipimage.errors import AipImageError, FormatError
 from aipimage.format import constants as c
 from aipimage.format.constants import RecordType
+from aipimage.format.origins import OriginEntry
 from aipimage.format.record import NO_REFERENCE, Reference
-from aipimage.format.seal import SealOrigin
 from aipimage.format.tables import (
     FRAME_ENTRY_DTYPE,
     FrameEntries,
@@ -55,8 +55,8 @@ class TableMaker:
         self._records, self._writer = records, writer
         self._size = survey.beginning.header.frame_size
 
-    def make(self, origin: bytes, old: SealOrigin | None) -> MadeTable:
-        """Return the table of an origin; ``old`` is what a whole seal says of it."""
+    def make(self, origin: bytes, old: OriginEntry | None) -> MadeTable:
+        """Return the table of an origin; ``old`` is what a whole seal or page says of it."""
         frames = self._survey.frames.get(origin) or FrameRuns(origin)
         count = max(frames.end, old.frame_count if old else 0)
         if not count:
@@ -76,7 +76,7 @@ class TableMaker:
             index.add(IndexEntry(first, ref))
         return MadeTable(index.finish(), count, False)
 
-    def _old_leaves(self, old: SealOrigin, frames: FrameRuns) -> list[Reference | None]:
+    def _old_leaves(self, old: OriginEntry, frames: FrameRuns) -> list[Reference | None]:
         """The leaves of the old table, ``None`` for each that is lost or not right any more."""
         table = FrameTable(
             self._records, old.origin, old.table_root, old.frame_count, self._size, LeafCache()

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from aipimage.io.freespace import FreeSpace, MappedFree
 from aipimage.io.sources import BlockSource
+from aipimage.volumes.filesystems.ntfs.paging import HIBERNATED
 from aipimage.volumes.filesystems.registry import probe_volume
+from aipimage.volumes.filesystems.swap import SUSPENDED
 from aipimage.volumes.filesystems.wholedisk import why_in_doubt
 from aipimage.volumes.model import SurveyOptions, Volume
 from aipimage.volumes.readahead import ReadAhead
@@ -56,6 +58,21 @@ class DiskSurvey:
 
 
 _PLAIN = SurveyOptions()
+_DYNAMIC = "it belongs to dynamic disks of Windows, whose volumes may lie on several of them"
+_SPACES = "it belongs to a storage pool of Windows"
+ELSEWHERE_TYPES = {
+    "0x42": _DYNAMIC,
+    "5808c8aa-7e8f-42e0-85d2-e1e90434cfb3": _DYNAMIC,
+    "af9b60a0-1431-4f62-bc68-3311714a69ad": _DYNAMIC,
+    "e75caf8f-f680-4cee-afa3-b001e56efc2d": _SPACES,
+    "52414944-0000-11aa-aa11-00306543ecac": "it belongs to an array of macOS",
+    "52414944-5f4f-11aa-aa11-00306543ecac": "it belongs to an array of macOS",
+    "53746f72-6167-11aa-aa11-00306543ecac": "it belongs to Core Storage of macOS",
+    "516e7cb8-6ecf-11d6-8ff8-00022d09712b": "it belongs to a volume manager (vinum)",
+}
+"""Types of partitions whose content somebody else spreads: what begins there like a file system
+may go on elsewhere, and what that calls free may be another volume's.
+"""
 
 
 def survey(source: BlockSource, options: SurveyOptions = _PLAIN) -> DiskSurvey:
@@ -79,6 +96,7 @@ def survey(source: BlockSource, options: SurveyOptions = _PLAIN) -> DiskSurvey:
         doubt = why_in_doubt(VolumeView(disk, 0, disk.size), places)
         if doubt is not None:
             volumes = [volume.whole(doubt) for volume in volumes]
+    volumes = _awake(volumes)
     return DiskSurvey(source.name, source.size, table.sector_size, table, tuple(volumes), doubt)
 
 
@@ -90,7 +108,27 @@ def _volume(source: ReadAhead, partition: Partition, options: SurveyOptions) -> 
     if partition.doubt is not None:
         # Not looked at: a thousand entries that overlap would be a thousand looks at one place.
         return volume.whole(partition.doubt)
-    return _content(source, volume, options)
+    looked_at = _content(source, volume, options)
+    elsewhere = ELSEWHERE_TYPES.get(partition.type)
+    if elsewhere is not None and looked_at.whole_because is None:
+        return looked_at.whole(elsewhere)
+    return looked_at
+
+
+def _awake(volumes: list[Volume]) -> list[Volume]:
+    """Take all of a disk whole where a suspended system lies on it: it goes on with what it had of
+    any volume in its memory, which need not be what lies on the disk.
+    """
+    asleep = next((each.number for each in volumes if _is_asleep(each)), None)
+    if asleep is None:
+        return volumes
+    because = f"a suspended system, in volume {asleep}, may have it in use"
+    return [each.whole(because) if each.whole_because is None else each for each in volumes]
+
+
+def _is_asleep(volume: Volume) -> bool:
+    said = (volume.whole_because or "", *volume.allocation.notes)
+    return any(mark in text for text in said for mark in (SUSPENDED, HIBERNATED))
 
 
 def _content(source: ReadAhead, volume: Volume, options: SurveyOptions) -> Volume:

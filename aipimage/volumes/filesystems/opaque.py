@@ -24,6 +24,8 @@ FROM_START = (
     Signature("DM_verity_hash", 0, b"verity\0\0"),
     Signature("DM_integrity", 0, b"integrt\0"),
     Signature("vdo", 0, b"dmvdo001"),
+    Signature("DM_snapshot_cow", 0, b"SnAp"),
+    Signature("storage_spaces", 0, b"SPACEDB "),
     Signature("ReFS", 0, b"\0\0\0ReFS\0"),
     Signature("hpfs", 0x2000, bytes.fromhex("49e895f9")),
     Signature("f2fs", 0x400, bytes.fromhex("1020f5f2")),
@@ -53,6 +55,15 @@ FROM_END = (
     Signature("isw_raid_member", 1024, b"Intel Raid ISM Cfg Sig. "),
     Signature("ddf_raid_member", 512, bytes.fromhex("de11de11")),
     Signature("ddf_raid_member", 512, bytes.fromhex("11de11de")),
+    Signature("nvidia_raid_member", 1024, b"NVIDIA"),
+    Signature("lsi_mega_raid_member", 512, b"$XIDE$"),
+    Signature("adaptec_raid_member", 512, bytes.fromhex("37fc4d1e")),
+    Signature("hpt45x_raid_member", 11 * 512, bytes.fromhex("f316785a")),
+    Signature("hpt45x_raid_member", 11 * 512, bytes.fromhex("fd16785a")),
+    *(
+        Signature("promise_fasttrack_raid_member", sectors * 512, b"Promise Technology, Inc.")
+        for sectors in (16, 63, 255, 256, 399, 591, 675, 735, 911, 951, 974, 991, 3087)
+    ),
 )
 _ZFS_LABEL, _ZFS_UBERBLOCKS, _ZFS_LENGTH, _ZFS_SLOT = 0x4000, 0x20000, 0x20000, 1024
 _ZFS_MAGIC, _ZFS_ENOUGH = 0x00BAB10C, 4
@@ -69,6 +80,7 @@ def probe(view: VolumeView) -> FileSystem | None:
 
 
 def _placed(size: int) -> tuple[Signature, ...]:
+    size -= size % 512
     return tuple(
         Signature(kind, size - back, magic) for kind, back, magic in FROM_END if back <= size
     )

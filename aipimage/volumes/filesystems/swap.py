@@ -15,6 +15,7 @@ from aipimage.io.freespace import RangesFree
 from aipimage.volumes.model import Allocation, FileSystem, Parser, SurveyOptions
 from aipimage.volumes.view import LayoutError, VolumeView
 
+SUSPENDED = "a suspended system lies in it"
 PAGE_SIZES = (4096, 8192, 16384, 32768, 65536)
 _SIGNATURE, _OLD = b"SWAPSPACE2", b"SWAP-SPACE"
 _SUSPENDED = (b"S1SUSPEND\0", b"S2SUSPEND\0", b"ULSUSPEND\0", b"LINHIB0001")
@@ -65,7 +66,7 @@ def allocation(view: VolumeView, filesystem: FileSystem, options: SurveyOptions)
     if header.signature == _OLD:
         raise LayoutError("it is swap space of version 0")
     if header.signature != _SIGNATURE:
-        raise LayoutError("a suspended system lies in it")
+        raise LayoutError(SUSPENDED)
     data = view.read(0, header.page)
     # Room for a boot sector or a disk's label: another content may lie there.
     if any(data[:_INFO_AT]):

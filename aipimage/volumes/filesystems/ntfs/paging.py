@@ -16,6 +16,7 @@ from aipimage.volumes.filesystems.ntfs.streams import Mft
 from aipimage.volumes.view import LayoutError
 
 HIBERNATION = "hiberfil.sys"
+HIBERNATED = "Windows is hibernated in it"
 PAGING = ("pagefile.sys", HIBERNATION, "swapfile.sys")
 _HEADER = 4096
 _KEPT = 65_536
@@ -38,7 +39,7 @@ def verify_awake(mft: Mft, root: Directory) -> None:
             raise LayoutError(f"{HIBERNATION} is compressed or encrypted")
         mft.view.allow(4)
         if stream.read(0, 4) in _ASLEEP:
-            raise LayoutError("Windows is hibernated in it")
+            raise LayoutError(HIBERNATED)
 
 
 class PagingFile(NamedTuple):

@@ -20,8 +20,9 @@ PACKAGE = Path(aipimage.__file__).parent
 BASE = {"checks", "extents", "errors", "version"}
 MIDDLE = {"vmdk", "volumes", "io", "format"} | BASE
 ALLOWED = {
-    "cli": {"cli", "public", "retention"} | MIDDLE,
-    "public": MIDDLE - {"format"},
+    "cli": {"cli", "public", "retention", "version"} | MIDDLE,
+    "public": {"surface", "version"} | MIDDLE - {"format"},
+    "surface": MIDDLE - {"format"},
     "tracking": {"tracking", "io"} | BASE,
     "retention": {"retention", "io"} | BASE,
     "vmdk": {"vmdk", "volumes", "io", "_core"} | BASE,

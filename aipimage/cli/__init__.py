@@ -13,6 +13,8 @@ import os
 import sys
 from collections.abc import Sequence
 
+from aipimage.version import __version__
+
 _EXTRA = ("click", "rich")
 
 
@@ -25,6 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if arguments is None:
         _occupy_standard_streams()
+    if given == ["--version"] and sys.stdout is not None and _printed_version():
+        return 0
     try:
         import rich  # noqa: F401 - used where there is a terminal; asked for now, not halfway
 
@@ -37,6 +41,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("aipimage: error: interrupted", file=sys.stderr)
         return 130
     return run(given, process_ends=arguments is None)
+
+
+def _printed_version() -> bool:
+    """Print the version without loading anything; where that fails, let the command tell why."""
+    try:
+        sys.stdout.write(f"aipimage {__version__}\n")
+        sys.stdout.flush()
+    except OSError:
+        return False
+    return True
 
 
 def _occupy_standard_streams() -> None:

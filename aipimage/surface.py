@@ -1,0 +1,477 @@
+"""What ``aipimage`` shows, loaded with the first name that is asked for there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from aipimage import checks
+from aipimage.checks import Size
+from aipimage.errors import (
+    AipImageError,
+    CancelledError,
+    ClosedError,
+    FormatError,
+    IncompleteError,
+    IntegrityError,
+    LimitError,
+    MissingExtraError,
+    OptionError,
+    OptionTypeError,
+    PasswordError,
+    RequestError,
+    SourceError,
+    StorageError,
+    TargetError,
+    UnsupportedError,
+)
+from aipimage.extents import Extent, Kind
+from aipimage.io.chain.chain import Chain, ChainMember
+from aipimage.io.chain.chain import find_chain as _find_chain
+from aipimage.io.changes.forms import ChangedBitmap, ChangedLike, Changes
+from aipimage.io.create import (
+    DEFAULT_FRAME_SHIFT,
+    CreateOptions,
+    CreateResult,
+    DeviceChanges,
+    SourceLike,
+    create_image,
+)
+from aipimage.io.device import Device, DeviceFile
+from aipimage.io.findings import Damage
+from aipimage.io.image import DEFAULT_CACHE, open_image
+from aipimage.io.keyless import verify_keyless
+from aipimage.io.merge.job import MergeResult, merge_images
+from aipimage.io.passwords import (
+    SlotInfo,
+    add_password,
+    add_recovery_key,
+    change_password,
+    list_slots,
+    remove_password,
+)
+from aipimage.io.progress import Progress, ProgressCallback
+from aipimage.io.repair import RepairResult
+from aipimage.io.repair import repair_image as repair
+from aipimage.io.restore import PartitionChange, RestoreResult
+from aipimage.io.sources import BlockSource, open_source
+from aipimage.io.splitting import CopyResult
+from aipimage.io.splitting import join_image as join
+from aipimage.io.splitting import split_image as split
+from aipimage.io.verify import MemberResult, VerifyResult
+from aipimage.version import __version__
+from aipimage.volumes.image import Image
+from aipimage.volumes.layout import DiskInfo, Preparation, VolumeInfo, disk_info
+
+if TYPE_CHECKING:
+    from aipimage.vmdk.convert import ConvertResult
+
+__all__ = [
+    "AipImageError",
+    "BlockSource",
+    "CancelledError",
+    "Chain",
+    "ChainMember",
+    "ChangedBitmap",
+    "Changes",
+    "ClosedError",
+    "ConvertResult",
+    "CopyResult",
+    "CreateResult",
+    "Damage",
+    "Device",
+    "DeviceChanges",
+    "DeviceFile",
+    "DiskInfo",
+    "Extent",
+    "FormatError",
+    "Image",
+    "IncompleteError",
+    "IntegrityError",
+    "Kind",
+    "LimitError",
+    "MemberResult",
+    "MergeResult",
+    "MissingExtraError",
+    "OptionError",
+    "OptionTypeError",
+    "PartitionChange",
+    "PasswordError",
+    "Progress",
+    "ProgressCallback",
+    "RepairResult",
+    "RequestError",
+    "RestoreResult",
+    "SlotInfo",
+    "SourceError",
+    "StorageError",
+    "TargetError",
+    "UnsupportedError",
+    "VerifyResult",
+    "VolumeInfo",
+    "__version__",
+    "add_password",
+    "add_recovery_key",
+    "change_password",
+    "convert",
+    "create",
+    "find_chain",
+    "join",
+    "list_slots",
+    "merge",
+    "open",
+    "remove_password",
+    "repair",
+    "split",
+    "survey",
+    "verify_keyless",
+]
+
+
+def create(
+    path: str | os.PathLike[str] | BinaryIO,
+    sources: Sequence[SourceLike] | SourceLike,
+    *,
+    compress: str = "zstd",
+    encrypt: str | None = None,
+    password: str | None = None,
+    recovery_key: str | None = None,
+    split: Size | None = None,
+    comment: str = "",
+    rate: Size | None = None,
+    threads: int | None = None,
+    block_digests: bool = True,
+    stop_on_error: bool = False,
+    overwrite: bool = False,
+    resume: bool = False,
+    checkpoint_bytes: Size = 1 << 30,
+    checkpoint_seconds: float = 30.0,
+    kind: str | None = None,
+    parent: str | os.PathLike[str] | None = None,
+    changed: ChangedLike | Sequence[ChangedLike | None] | None = None,
+    compare: str = "auto",
+    grain: int = 4096,
+    search: Sequence[str | os.PathLike[str]] | None = None,
+    include_free: bool = False,
+    volumes: Sequence[int] | Sequence[Sequence[int] | None] | None = None,
+    leave_out_paging: bool = False,
+    frame_size: Size = 1 << DEFAULT_FRAME_SHIFT,
+    progress: ProgressCallback | None = None,
+) -> CreateResult:
+    """Create an image of one or more disks or volumes: a full one, or one of what changed.
+
+    Of volumes whose file systems are known only the used clusters are kept. Where there is any
+    doubt about an allocation map (a journal that was not replayed, structures that disagree) the
+    whole volume is, and the result's ``warnings`` say why. The image is written as
+    ``path.partial`` and bears its name only once it is whole and durable.
+
+    Args:
+        path: of the new image, or a binary file object (a pipe, say) that it is written to in one
+            pass.
+        sources: paths of files or block devices, which are read as they are; seekable binary file
+            objects; or :class:`BlockSource` objects, such as what ``aipimage.vmdk.open`` gives.
+        compress: ``"none"``, ``"zstd"`` or ``"zstd:LEVEL"``. Frames that do not become smaller are
+            stored as they are.
+        encrypt: ``"aes-128"``, ``"aes-256"``, ``"authenticate"`` (not encrypted, but tampering is
+            found), or ``None``.
+        password: needed with ``encrypt``, refused without. recovery_key: a second password, kept
+            for emergencies.
+        split: bytes of a part at most; the parts are called ``path``, ``path.002``, …
+        comment: free text, kept in the metadata.
+        rate: bytes a second at most to read from the sources, from the first one on, also while
+            they are looked at.
+        threads: worker threads; as many as there are processors, or one more, by default.
+        block_digests: keep 16 bytes for each 64 KiB of content, so that a later image can be
+            compared without this one.
+        stop_on_error: fail at the first unreadable sector instead of recording it as unreadable.
+        overwrite: replace an existing image, once the new one is whole.
+        resume: resume an interrupted creation from its last checkpoint, or begin where there is
+            none. Sources, parent, protection, ``split``, ``frame_size``, ``block_digests``, and
+            whether there is compression must be the same; the level may differ, and ``comment``
+            stays the first one. What cannot be resumed is left as it is.
+        kind: ``"full"``, ``"incremental"`` or ``"differential"``; full by default, incremental
+            with a parent. A full image with a parent stands inside its chain.
+        parent: the image that the new one builds on, or a directory: then the newest image there of
+            these sources. Where nothing can be compared a full image is made, and the result's
+            ``changes`` say why.
+        changed: what changed since the parent, as a change tracker knows it: ranges in bytes, a
+            bitmap, a tracker's generation, or a file (:mod:`aipimage.tracking`); a list of such
+            where there are several sources. Without it, or where a random sample shows that it is
+            wrong, everything is compared.
+        compare: ``"digests"``: with the block digests in the parent, whose data may then be far
+            away; ``"data"``: with the parent's data; ``"auto"``: digests where there are some.
+        grain: bytes of a cluster, the smallest change that is told apart: 512 to 4096.
+        search: directories in which the other images of the chain lie, besides the parent's own.
+        include_free: keep free clusters too.
+        volumes: numbers of the volumes to keep, as the system numbers partitions, from 1; a list of
+            such lists, or ``None`` for all, where there are several sources. What lies outside of
+            volumes (boot code, the partition table) is kept in any case.
+        frame_size: bytes that are compressed together, a power of two from 4096 to 1 MiB: with
+            more the image is smaller and made faster, and a small read in it takes longer. An image
+            with a parent has its parent's.
+        leave_out_paging: leave out the content of pagefile.sys, hiberfil.sys and swapfile.sys.
+        checkpoint_bytes, checkpoint_seconds: write a checkpoint after so many stored bytes or so
+            long, whichever is first.
+        progress: called about ten times a second with a :class:`Progress`; returning ``False``
+            cancels.
+
+    Raises:
+        RequestError, PasswordError, TargetError: the request cannot be carried out; nothing was
+            written.
+        SourceError: a source cannot be read or shrank. StorageError: the target cannot be written.
+        CancelledError: the callback said so.
+    """
+    checks.flags(include_free=include_free, leave_out_paging=leave_out_paging)
+    several = isinstance(sources, Sequence) and not isinstance(sources, (str, bytes))
+    given: list[SourceLike] = list(sources) if several else [sources]  # type: ignore[list-item, arg-type]
+    options = CreateOptions(
+        compress, encrypt, password, recovery_key, checks.optional_size("split", split), comment,
+        checks.optional_size("rate", rate), threads, block_digests, stop_on_error, overwrite,
+        resume, checks.size("checkpoint_bytes", checkpoint_bytes, 0), checkpoint_seconds,
+        _frame_shift(frame_size), kind=kind,
+        parent=parent, changed=changed, compare=compare, grain=grain, search=search,
+        prepare=Preparation(include_free, _for_each(volumes, len(given)), leave_out_paging),
+    )  # fmt: skip
+    return create_image(path, given, options, progress)
+
+
+def _frame_shift(frame_size: Size) -> int:
+    size = checks.size("frame_size", frame_size, 4096, 1 << 20)
+    if size & (size - 1):
+        raise OptionError(
+            f"frames of {size} bytes are not possible: give a power of two, 4096 to 1 MiB"
+        )
+    return size.bit_length() - 1
+
+
+def _for_each(volumes: Any, count: int) -> Sequence[Sequence[int] | None] | None:
+    """What :func:`create` was told of volumes, as one entry for each source."""
+    if volumes is None:
+        return None
+    if isinstance(volumes, (str, bytes)) or not isinstance(volumes, Sequence):
+        raise checks.wrong_type("volumes", volumes, "a list of numbers of volumes, or None")
+    numbers = [each for each in volumes if isinstance(each, int)]
+    lists = [numbers] if numbers else [each for each in volumes if not isinstance(each, int)]
+    for each in lists:
+        if each is not None and (isinstance(each, str) or not isinstance(each, Sequence)):
+            raise checks.wrong_type("volumes", volumes, "a list of numbers for each source")
+        for number in each or ():
+            checks.whole("volumes", number)
+    if len(lists) != count or (numbers and len(numbers) != len(volumes)):
+        raise RequestError("give the volumes as a list of numbers for each source")
+    return lists
+
+
+def open(
+    path: str | os.PathLike[str],
+    password: str | None = None,
+    *,
+    expected_digest: str | None = None,
+    cache_bytes: Size = DEFAULT_CACHE,
+    search: Sequence[str | os.PathLike[str]] | None = None,
+) -> Image:
+    """Open an image, or any part of a split one, for reading. Only its tail and header are read
+    now.
+
+    Args:
+        password: needed for an encrypted or authenticated image, refused for a plain one.
+        expected_digest: the image digest that :func:`create` gave, 64 hexadecimal digits; refuses
+            every other image.
+        cache_bytes: bound of the cache of decoded frames.
+        search: directories in which the other images of its chain lie, besides the image's own.
+
+    Raises:
+        FormatError: not an image. IncompleteError: cut short, still being written, or a part is
+            missing.
+        PasswordError: missing, not wanted or wrong. IntegrityError: damaged, or not the image
+            expected.
+        StorageError: it cannot be read.
+    """
+    image = open_image(
+        path, password, expected_digest=expected_digest,
+        cache_bytes=checks.size("cache_bytes", cache_bytes, 0), search=search, make=Image,
+    )  # fmt: skip
+    assert isinstance(image, Image)
+    return image
+
+
+def find_chain(
+    search: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    chain_id: str | None = None,
+    password: str | None = None,
+) -> Chain:
+    """Find a chain in some directories, up to its newest image.
+
+    Args:
+        search: a directory, or several.
+        chain_id: 32 hexadecimal digits; may be left out where the directories have one chain only.
+        password: of any of its images, where they are encrypted.
+
+    Raises:
+        RequestError: there is no such chain, or which one is meant is not clear.
+        PasswordError: missing, not wanted or wrong. LimitError: it has over 4096 images.
+        StorageError: a directory cannot be listed. And what opening an image raises where none of
+            the chain can be opened.
+    """
+    checks.optional_texts(chain_id=chain_id)
+    checks.secrets(password=password)
+    return _find_chain(checks.paths("search", search), chain_id, password, make=Image)
+
+
+def merge(
+    path: str | os.PathLike[str],
+    images: Sequence[str | os.PathLike[str]],
+    *,
+    password: str | None = None,
+    split: Size | None = None,
+    overwrite: bool = False,
+    resume: bool = True,
+    dry_run: bool = False,
+    remove: bool = False,
+    search: Sequence[str | os.PathLike[str]] | None = None,
+    threads: int | None = None,
+    progress: ProgressCallback | None = None,
+) -> MergeResult:
+    """Make one image of a run of images of a chain, each the parent of the next.
+
+    The new image is the point in time of the last one: a full image, a *synthetic full*, where the
+    run begins with one. Images that build on the last one, or on the new one, stay valid. What is
+    stored is copied as it is, neither decrypted nor compressed again; only what the last image
+    does not need is left out. ``path`` is called ``path.partial`` until it is whole and durable.
+
+    Args:
+        images: at least two, in any order.
+        password: of the newest of them; its key slots become those of the new image.
+        split: bytes of a part at most.
+        overwrite: replace a file ``path``, once the new image is whole.
+        resume: go on where an interrupted merge of the same images ended.
+        dry_run: only tell what would be copied and dropped.
+        remove: remove ``images``, newest first, once the new image is durable and was looked at.
+        search: directories where other images of the chain lie, besides those of ``images`` and
+            ``path``; those that build on an inner image of the run are not to lose its records.
+        threads: worker threads. progress: as for :func:`create`.
+
+    Raises:
+        RequestError: the images are no run, another image builds on an inner one of them, or with
+            ``remove`` the kept file of an image that was merged before still needs one.
+        PasswordError, TargetError: nothing was written.
+        IntegrityError, FormatError: an image is damaged; nothing was removed.
+        IncompleteError: a part is missing. LimitError: too many segments.
+        StorageError: something could not be read or written. CancelledError: the callback said so.
+    """
+    return merge_images(
+        path, images, password=password, split=split, overwrite=overwrite, resume=resume,
+        dry_run=dry_run, remove=remove, search=search, threads=threads, progress=progress,
+    )  # fmt: skip
+
+
+def convert(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str] | BinaryIO,
+    *,
+    format: str | None = None,
+    disk: int | Sequence[int] | None = None,
+    password: str | None = None,
+    search: Sequence[str | os.PathLike[str]] = (),
+    source_format: str | None = None,
+    allow_outside: bool = False,
+    subformat: str | None = None,
+    adapter: str | None = None,
+    hardware: int | None = None,
+    cid: int | None = None,
+    split: Size | None = None,
+    level: str | None = None,
+    compress: str | None = None,
+    encrypt: str | None = None,
+    comment: str = "",
+    include_free: bool = False,
+    appliance: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    threads: int | None = None,
+    executor: Executor | None = None,
+    progress: ProgressCallback | None = None,
+) -> ConvertResult:
+    """Convert a point in time of a chain to a virtual disk, a virtual disk to an image, and either
+    to plain bytes, in one pass and without a copy in between.
+
+    A file that is written is called ``target.partial`` until it is whole and durable.
+
+    Args:
+        source: an ``.aiv`` image, any part or member of a chain; a ``.vmdk``; an ``.ova``; or a raw
+            disk. Its name says which it is, never its content: everything that is not called
+            ``.aiv``, ``.aii``, ``.vmdk`` or ``.ova`` is raw, whatever it begins with.
+        target: a path, a block device (raw only), or a binary file object that is written in one
+            pass: raw, ``streamOptimized``, ``.aiv`` or ``.ova``, the last of these in two passes
+            over the source.
+        format: ``"vmdk"``, ``"raw"``, ``"aiv"``, ``"ova"`` or ``"ovf"``; as the target's name ends
+            where not given (``.raw`` and ``.img`` are raw).
+        disk: number of a disk of an image or appliance, from 0. An ``.aiv``, ``.ova`` or ``.ovf``
+            takes a list of them, all by default; else it is 0, with a warning if there are others.
+        password: of an encrypted ``.aiv``, whether it is the source or the target.
+        search: directories where other images of the chain lie, or the parents of a ``.vmdk``,
+            besides the source's own.
+        source_format: ``"aiv"``, ``"vmdk"``, ``"ova"`` or ``"raw"``, against what the name says.
+        allow_outside: let a ``.vmdk`` name files outside of its directory and of ``search``.
+        subformat: of a VMDK: ``"monolithicSparse"``, the default; ``"monolithicFlat"``,
+            ``"twoGbMaxExtentSparse"``, ``"twoGbMaxExtentFlat"``, ``"streamOptimized"``, the default
+            for a file object; ``"vmfs"``.
+        adapter: ``"lsilogic"`` by default, ``"buslogic"`` or ``"ide"``; in an appliance also
+            ``"lsilogicsas"``, ``"pvscsi"`` or ``"sata"``. hardware: version of the virtual
+            hardware. cid: content ID of the VMDK, 32 bits; random where not given.
+        split: bytes of an extent of a ``twoGbMaxExtent`` disk at most, or of a part of an ``.aiv``.
+        level: of a ``streamOptimized`` disk: ``"fast"``, the default, or ``"dense"``.
+        compress, encrypt, comment, include_free: of an ``.aiv``; see :func:`create`.
+        appliance: of an ``.ova`` or ``.ovf``: ``name``, ``os``, ``firmware`` (``"bios"``,
+            ``"efi"``), ``cpus``, ``memory`` (bytes), ``networks`` (names), ``nic``, ``manifest``
+            (``"sha256"``, ``"sha1"``, ``"none"``). What is not given is seen from the disks, or has
+            a sensible default.
+        overwrite: replace what is there, once the new target is whole.
+        resume: go on with an interrupted conversion of the same source, where a file has got so
+            far that there is something to go on from; else begin anew.
+        threads: worker threads; as many as there are processors, or one more, by default.
+        executor: does the work instead of threads of our own, except for an ``.aiv``.
+        progress: called about ten times a second with a :class:`Progress`; returning ``False``
+            cancels.
+
+    Returns:
+        what was made, what the new machine needs, and what to look at.
+
+    Raises:
+        RequestError, PasswordError, TargetError: the request cannot be carried out; nothing was
+            written.
+        FormatError, IntegrityError, IncompleteError: the source is damaged, or files of it are
+            missing. SourceError: it cannot be read. StorageError: the target cannot be written.
+        CancelledError: the callback said so.
+    """
+    # Importing the package is to stay light: few who make images convert them.
+    from aipimage.vmdk.convert import convert as converted
+
+    return converted(
+        source, target, format=format, subformat=subformat, disk=disk, password=password,
+        search=search, source_format=source_format, allow_outside=allow_outside, adapter=adapter,
+        hardware=hardware, cid=cid, split=split, level=level, compress=compress, encrypt=encrypt,
+        comment=comment, include_free=include_free, appliance=appliance, overwrite=overwrite,
+        resume=resume, threads=threads, executor=executor, progress=progress,
+    )  # fmt: skip
+
+
+def survey(source: SourceLike) -> DiskInfo:
+    """Look at a disk, or at a volume without a partition table: what is on it, what is in use.
+
+    Args:
+        source: a path of a file or block device, a seekable binary file object, or a
+            :class:`BlockSource`. It is only read.
+
+    Raises:
+        SourceError, RequestError: it cannot be read. What lies on it is never an error: what cannot
+            be trusted counts as in use, and ``warnings`` and the volumes say why.
+    """
+    opened = open_source(source)
+    try:
+        return disk_info(opened)
+    finally:
+        if opened is not source:
+            opened.close()

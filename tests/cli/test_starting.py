@@ -1,0 +1,40 @@
+"""What starting the command loads: asserted by modules, since times depend on the machine."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import aipimage
+
+HEAVY = ("numpy", "cryptography", "zstandard", "blake3", "click", "rich", "aipimage.io.create")
+
+
+def loaded_by(code: str) -> set[str]:
+    script = f"import json, sys\n{code}\nsys.stderr.write(json.dumps(sorted(sys.modules)))"
+    ended = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True
+    )
+    return set(json.loads(ended.stderr))
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["import aipimage", "import aipimage.cli", "from aipimage import __version__",
+     "import aipimage.cli; assert aipimage.cli.main(['--version']) == 0"],
+)  # fmt: skip
+def test_what_needs_nothing_loads_nothing(code: str) -> None:
+    assert not loaded_by(code) & set(HEAVY)
+
+
+def test_public_names_are_there_when_they_are_asked_for() -> None:
+    assert set(aipimage.__all__) <= set(dir(aipimage))
+    for name in aipimage.__all__:
+        assert getattr(aipimage, name) is getattr(aipimage, name)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = aipimage.nothing  # type: ignore[attr-defined]
+    assert not hasattr(aipimage, "__nothing__")
+    assert "aipimage.io.create" in loaded_by("import aipimage\naipimage.create")

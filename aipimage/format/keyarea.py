@@ -25,8 +25,9 @@ KDF_ARGON2ID = 1
 MEMORY_MIN, MEMORY_MAX = 8192, 1_048_576
 PASSES_MIN, PASSES_MAX = 1, 10
 LANES_MIN, LANES_MAX = 1, 16
-WORK_MAX = 16_777_216
+WORK_MAX = 6_291_456
 """Cap of the sum of ``memory`` times ``passes`` over the used slots (docs/format.md, 4.3)."""
+WORK_RECOMMENDED = 65_536 * 3
 
 LABEL_LENGTH = 24
 GENERATION_MAX = (1 << 64) - 1
@@ -245,8 +246,9 @@ def _verified_work(slots: tuple[Slot | None, ...]) -> None:
     work = sum(slot.memory * slot.passes for slot in slots if slot is not None)
     if work > WORK_MAX:
         raise LimitError(
-            f"key area: its slots ask for {work} KiB x passes of key derivation, "
-            f"at most {WORK_MAX} are allowed"
+            f"key area: to try all its slots costs {work} KiB x passes of key derivation, "
+            f"{work // WORK_RECOMMENDED} times the recommended cost of one; at most {WORK_MAX} are "
+            "allowed, and nothing was derived"
         )
 
 

@@ -190,7 +190,7 @@ def wrap_chain_key(
 def open_slot(
     key_area: KeyArea, password: str, chain_id: bytes, key_commitment: bytes
 ) -> OpenedSlot:
-    """Return the first slot that ``password`` opens (docs/format.md, 4.3).
+    """Return the cheapest slot that ``password`` opens (docs/format.md, 4.3).
 
     Raises:
         PasswordError: no slot opens; a wrong password and a tampered slot look alike.
@@ -205,7 +205,7 @@ def slots_opened_by(
 ) -> list[int]:
     """Return the index of each slot that ``password`` opens."""
     found = _openings(slots, password, chain_id, key_commitment)
-    return [index for index, _ in found]
+    return sorted(index for index, _ in found)
 
 
 def unlock(
@@ -249,10 +249,12 @@ def normalised(password: str) -> bytes:
 def _openings(
     slots: Iterable[Slot | None], password: str, chain_id: bytes, key_commitment: bytes
 ) -> Iterator[tuple[int, bytes]]:
-    """Yield (index, chain key) of each slot that opens."""
+    """Yield (index, chain key) of each slot that opens, the cheapest to try first."""
     secret = normalised(password)
-    for index, slot in enumerate(slots):
-        chain_key = None if slot is None else _unwrap(slot, secret, chain_id)
+    used = [(index, slot) for index, slot in enumerate(slots) if slot is not None]
+    # The cheapest first: whoever knows a password does not wait for a slot that asks for much.
+    for index, slot in sorted(used, key=lambda each: each[1].memory * each[1].passes):
+        chain_key = _unwrap(slot, secret, chain_id)
         if chain_key is None:
             continue
         # The same commitment in every image of the chain: no file opens under two keys.

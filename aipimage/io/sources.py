@@ -301,6 +301,13 @@ def place_of(source: BlockSource) -> str:
     return absolute(source.name) if is_path else source.name
 
 
+def is_name(text: str) -> bool:
+    """Whether a text tells one source from others: what has no name is called ``<file object>``,
+    ``<stdin>`` and the like, as any other is.
+    """
+    return bool(text) and not (text.startswith("<") and text.endswith(">"))
+
+
 def open_source(obj: StrPath | BinaryIO | BlockSource, storage: Storage = DEFAULT) -> BlockSource:
     """Return the block source for a path, a seekable binary file object, or a block source, whose
     answers are compared with the contract from then on.

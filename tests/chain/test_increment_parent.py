@@ -410,3 +410,62 @@ def test_a_tracker_of_another_disk_of_the_same_name_is_not_believed(tmp_path: Pa
         images / "2.aiv", there / "disk.raw", parent=images / "1.aiv", changed=[]
     )
     assert named.changes[0].method == "tracked"
+
+
+class _Named(io.BytesIO):
+    """A file object that says which disk it is."""
+
+    def __init__(self, content: bytes, name: str) -> None:
+        super().__init__(content)
+        self.name = name
+
+
+@pytest.mark.parametrize("name", [None, "", "<fdopen>"])
+def test_a_source_without_a_name_is_not_looked_for_in_a_directory(
+    tmp_path: Path, name: str | None
+) -> None:
+    """Another disk's image would be taken for its parent."""
+    one, other = (random.Random(seed).randbytes(MIB) for seed in (1, 2))
+
+    def source(content: bytes) -> io.BytesIO:
+        return io.BytesIO(content) if name is None else _Named(content, name)
+
+    aipimage.create(tmp_path / "one.aiv", source(one))
+    before = sorted(tmp_path.iterdir())
+    for kind in ("incremental", "differential", "full"):
+        with pytest.raises(RequestError, match=r"has no name; give parent= the path"):
+            aipimage.create(tmp_path / "x.aiv", source(other), parent=tmp_path, kind=kind)
+    assert sorted(tmp_path.iterdir()) == before
+    # An empty directory would be no better: the next night would find nothing again.
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RequestError, match=r"has no name"):
+        aipimage.create(tmp_path / "x.aiv", source(other), parent=tmp_path / "empty")
+    made = aipimage.create(tmp_path / "x.aiv", source(other), parent=tmp_path / "one.aiv")
+    assert made.sequence == 1
+    with aipimage.open(tmp_path / "x.aiv") as image:
+        assert image.devices[0].open().readall() == other
+
+
+def test_names_of_file_objects_tell_them_apart(tmp_path: Path) -> None:
+    one, other = (random.Random(seed).randbytes(MIB) for seed in (1, 2))
+    first = aipimage.create(tmp_path / "one.aiv", _Named(one, "one"), parent=tmp_path)
+    second = aipimage.create(tmp_path / "other.aiv", _Named(other, "other"), parent=tmp_path)
+    assert first.sequence == second.sequence == 0
+    third = aipimage.create(tmp_path / "2.aiv", _Named(one, "one"), parent=tmp_path)
+    assert third.parent_id == first.image_id
+
+
+def test_sources_without_names_are_told_apart_by_their_places(tmp_path: Path) -> None:
+    """Named ones keep to their names, in whatever order they are given."""
+    contents = [random.Random(seed).randbytes(MIB) for seed in range(4)]
+    sources = [
+        _Named(contents[0], "a"), io.BytesIO(contents[1]), _Named(contents[2], "c"),
+        io.BytesIO(contents[3]),
+    ]  # fmt: skip
+    aipimage.create(tmp_path / "0.aiv", sources)
+    swapped = [sources[2], sources[1], sources[0], sources[3]]
+    made = aipimage.create(tmp_path / "1.aiv", swapped, parent=tmp_path / "0.aiv")
+    assert [each.changed for each in made.changes] == [0, 0, 0, 0]
+    with aipimage.open(tmp_path / "1.aiv") as image:
+        found = [device.open().readall() for device in image.devices]
+    assert found == [contents[2], contents[1], contents[0], contents[3]]

@@ -30,7 +30,7 @@ from aipimage.io.chain.members import (
 from aipimage.io.chain.unlocking import chain_keys
 from aipimage.io.image import Image, open_image
 from aipimage.io.keys import ChainKeys
-from aipimage.io.sources import BlockSource, place_of
+from aipimage.io.sources import BlockSource, is_name, place_of
 from aipimage.io.storage import Storage
 
 if TYPE_CHECKING:
@@ -103,10 +103,12 @@ def find_parent(
     """Open the parent; in a directory, the newest image of these sources, or ``None`` for none.
 
     Raises:
-        RequestError: the image named cannot be the parent of one of this kind.
+        RequestError: the image named cannot be the parent of one of this kind; or a source without
+            a name is to be looked for in a directory.
     """
     path = os.fspath(where)
     if stat_is_directory(storage, path):
+        _check_named(path, sources)
         image = _newest_in(storage, path, kind, sources, password, search)
         named = False
     else:
@@ -121,6 +123,17 @@ def find_parent(
     except BaseException:
         image.close()
         raise
+
+
+def _check_named(directory: str, sources: Sequence[BlockSource]) -> None:
+    """Any two sources without a name would be taken for the same disk."""
+    for number, source in enumerate(sources):
+        if not is_name(_name_of(source)) and not is_name(place_of(source)):
+            raise RequestError(
+                f"{directory}: source {number} ({source.name or 'without a name'}) cannot be found "
+                "in a directory, because it has no name; give parent= the path of an image, or "
+                "give the source a name"
+            )
 
 
 def _check_place(image: Image, kind: ImageKind) -> None:
@@ -138,7 +151,8 @@ def _matched(
     image: Image, sources: Sequence[BlockSource], named: bool
 ) -> tuple[list[Device | None], list[bool]]:
     """Which device each source continues, and whether that is sure: by where it lies, else by its
-    name, else, in an image that the caller ``named``, by its place among the sources.
+    name, else, in an image that the caller ``named``, by its place among the sources: where none
+    fits all of them, else those without a name.
     """
     free = list(image.devices)
     found: list[Device | None] = [None] * len(sources)
@@ -150,17 +164,27 @@ def _matched(
                 found[index] = fitting[0]
                 sure[index] = named or same is _same_place
                 free.remove(fitting[0])
-    if named and not any(found) and len(sources) == len(image.devices):
-        found = list(image.devices)
+    if named and len(sources) == len(image.devices):
+        none_fits = not any(found)
+        for index, device in enumerate(image.devices):
+            unnamed = not is_name(_name_of(sources[index])) and not is_name(device.name)
+            if found[index] is None and device in free and (none_fits or unnamed):
+                found[index] = device
     return found, sure
 
 
 def _same_place(device: Device, source: BlockSource) -> bool:
-    return device.metadata.get("source") == place_of(source)
+    place = place_of(source)
+    return is_name(place) and device.metadata.get("source") == place
 
 
 def _same_name(device: Device, source: BlockSource) -> bool:
-    return device.name == (os.path.basename(source.name) or source.name)
+    name = _name_of(source)
+    return is_name(name) and device.name == name
+
+
+def _name_of(source: BlockSource) -> str:
+    return os.path.basename(source.name) or source.name
 
 
 def _newest_in(

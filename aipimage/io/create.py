@@ -94,6 +94,12 @@ class CreateOptions:
     argon2: keyring.Argon2Parameters = keyring.DEFAULT_PARAMETERS
 
 
+class FullBegunError(RequestError):
+    """What is to be resumed is a full image that was begun in place of the one asked for, because
+    the parent could not be read.
+    """
+
+
 class DeviceChanges(NamedTuple):
     """How an increment found out what changed on one device.
 
@@ -415,7 +421,13 @@ class CreateJob:
             "kind": self.kind.name.lower(),
             "devices": fitting_devices(devices),
             **(self._parent.describe() if self._parent else {}),
+            **({"instead_of": self._instead_of} if self._parent and self._reason else {}),
         }
+
+    @property
+    def _instead_of(self) -> str:
+        """The kind that was asked for, where a full image is made all the same."""
+        return self._options.kind or "incremental"
 
     # Resuming
 
@@ -436,7 +448,10 @@ class CreateJob:
             "parent_digest": None,
         }
         wanted |= self._parent.describe() if self._parent else {}
-        if {name: described.get(name) for name in wanted} != wanted:
+        found = {name: described.get(name) for name in wanted}
+        if found | {"kind": described.get("instead_of")} == wanted:
+            raise FullBegunError(f"{path}.partial: was begun as a full image in place of this one")
+        if found != wanted:
             raise RequestError(
                 f"{path}.partial: was begun as another kind of image or on another parent; remove "
                 "it, or create without resuming"

@@ -293,8 +293,8 @@ def _groups(
                 group.append(walked)
                 size += walked.header.plain_length
             yield group
-    except AipImageError as error:
-        # What stands there was not durable.
+    except (FormatError, IntegrityError) as error:
+        # What stands there was not durable. A file that cannot be read is another matter.
         ended.append(error)
 
 
@@ -367,6 +367,6 @@ def _is_checkpoint(stream: PartialStream, at: int, origin: bytes) -> bool:
         if length > c.RECORD_HEADER + c.BODY_MAX + c.CHECK:
             return False
         verified_record(memoryview(stream.pread(length, at)))
-    except AipImageError:
+    except (FormatError, IntegrityError):
         return False
     return True

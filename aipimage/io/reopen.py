@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from aipimage.errors import (
-    AipImageError,
     FormatError,
     IncompleteError,
     IntegrityError,
@@ -146,7 +145,7 @@ def _is_finished(stream: PartialStream, header: Header) -> bool:
         if stream.footers:
             decode_part_footer(bytes(stream.pread(c.PART_RECORD, length)))
         trailer = decode_trailer(bytes(stream.pread(c.TRAILER, length - c.TRAILER)), length)
-    except AipImageError:
+    except (FormatError, IntegrityError):
         return False
     return trailer.header_digest == header.header_digest
 

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from aipimage import split, verify_keyless
+from aipimage.errors import RequestError, StorageError
 from aipimage.io.create import CreateOptions
 from aipimage.io.image import open_image
 from aipimage.io.increment import grouping, plan
 from aipimage.io.merge.job import merge_images
-from aipimage.io.storage import Storage
+from aipimage.io.storage import Storage, SystemCalls
 from tests.safety.images import PATH
 from tests.safety.memory import ROOT, MemorySystem
 from tests.safety.resuming import (
@@ -34,6 +35,7 @@ from tests.safety.resuming import (
     stream_of,
     with_stream,
 )
+from tests.support.faults import Fault, FaultySystemCalls, each_fault
 from tests.support.realistic import STRIPE, RealisticDisk, changed, corpus_disk, mixed_disk
 
 FIRST, THIRD, MERGED = f"{ROOT}/first.aiv", f"{ROOT}/third.aiv", f"{ROOT}/merged.aiv"
@@ -233,3 +235,90 @@ def test_a_resumed_image_in_its_chain(tmp_path: Path) -> None:
     with open_image(parts, password) as image:
         assert image.verify().ok
         assert image.devices[0].open().readall() == disk.content().tobytes()
+
+
+@pytest.mark.parametrize("kind", ["full", "differential"])
+@pytest.mark.parametrize("name", ["plain", "aes"])
+def test_class_60_other_kinds_in_a_chain(
+    name: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full image inside a chain has leaves of its own; a differential one has not."""
+    monkeypatch.setattr(grouping, "GROUP", 50_000)
+    monkeypatch.setattr(plan, "PIECE", STRIPE)
+    base, disks, options, _ = chain_of(name, "digests")
+    options = replace(options, kind=kind, compare="auto")
+    total = reads_of(base, disks, options)
+    whole = MemorySystem(base.snapshot())
+    run(whole, disks, options)
+    expected = facts_of(whole, options.password)
+    assert expected.contents == [disk.content().tobytes() for disk in disks]
+    assert interrupted(base, disks, options, total - 1)
+    left, resumed = base.snapshot(), 0
+    cuts = sorted(set(cuts_of(left, 20)))
+    for length in cuts[:: max(1, len(cuts) // 10)]:
+        system = MemorySystem(with_stream(left, stream_of(left)[:length]))
+        resumed += run(system, disks, replace(options, resume=True)).resumed
+        assert facts_of(system, options.password) == expected, length
+    assert resumed
+
+
+def test_a_full_image_in_place_of_an_increment_is_resumed() -> None:
+    """Whoever gives the same command again asks for an increment again."""
+    disk, system = mixed_disk(14, 80), MemorySystem()
+    run(system, [disk], chosen(), FIRST)
+    step = chosen(parent=FIRST, checkpoint_bytes=1)
+    run(system, [disk], step, THIRD)
+    away = system.files.pop(FIRST)
+    later, _ = changed(disk, 8)
+    step = replace(step, parent=THIRD)
+    total = reads_of(system, [later], step)
+    assert interrupted(system, [later], step, total - 1)
+    left = system.snapshot()
+    made = run(system, [later], replace(step, resume=True))
+    assert (made.kind, made.resumed, made.sequence) == ("full", True, 2)
+    assert "could not be read" in str(made.changes[0].reason)
+    assert facts_of(system).contents == [later.content().tobytes()]
+    # Also where the parent can be read again; an increment of another kind is another image.
+    system = MemorySystem({**left, FIRST: bytes(away)})
+    assert run(system, [later], replace(step, resume=True)).kind == "full"
+    system = MemorySystem({**left, FIRST: bytes(away)})
+    with pytest.raises(RequestError):
+        run(system, [later], replace(step, resume=True, kind="differential", parent=FIRST))
+    assert system.snapshot() == {**left, FIRST: bytes(away)}
+
+
+@pytest.mark.parametrize("name", ["plain", "aes"])
+def test_class_57_the_partial_image_cannot_be_read(name: str) -> None:
+    """A disk that fails is no torn end: nothing is cut because of it."""
+    disks = [mixed_disk(7, 81)]
+    left, _ = left_near_the_end(disks, chosen(name, checkpoint_bytes=1))
+    again = chosen(name, checkpoint_bytes=1, resume=True)
+
+    def scenario(inner: SystemCalls) -> None:
+        assert isinstance(inner, FaultySystemCalls)
+        inner.inner = MemorySystem(left)
+        run(inner, disks, again)
+
+    refused = 0
+    for fault in each_fault(scenario, kinds=("preadv",)):
+        system = MemorySystem(left)
+        try:
+            run(FaultySystemCalls(fault, inner=system), disks, again)
+        except StorageError:
+            refused += 1
+            assert PATH not in system.files
+            run(system, disks, again)
+        assert facts_of(system, again.password).contents == [disks[0].content().tobytes()]
+    assert refused
+
+
+def test_class_57_what_cannot_be_read_is_not_cut() -> None:
+    disks = [mixed_disk(7, 82)]
+    left, _ = left_near_the_end(disks, chosen(checkpoint_bytes=1))
+    again = chosen(checkpoint_bytes=1, resume=True)
+    for at in range(4):
+        system = MemorySystem(left)
+        fault = Fault(at, kinds=("preadv",), permanent=True)
+        with pytest.raises(StorageError):
+            run(FaultySystemCalls(fault, inner=system), disks, again)
+        assert system.snapshot() == left

@@ -20,7 +20,13 @@ from aipimage.format.constants import Compatible, ImageKind, Incompatible
 from aipimage.format.header import Header
 from aipimage.io.chain.files import replaced_seal
 from aipimage.io.chain.members import peek_header
-from aipimage.io.create import CreateJob, CreateOptions, CreateResult, DeviceChanges
+from aipimage.io.create import (
+    CreateJob,
+    CreateOptions,
+    CreateResult,
+    DeviceChanges,
+    FullBegunError,
+)
 from aipimage.io.imagewriter import DeviceResult, ImageWriter
 from aipimage.io.increment.devicework import DeviceWork
 from aipimage.io.increment.grouping import FrameMaker
@@ -63,6 +69,9 @@ def create_in_chain(
             if any(parent.devices):
                 try:
                     return IncrementJob(target, sources, options, progress, storage, parent).run()
+                except FullBegunError:
+                    reason = "a full image had been begun, because the parent could not be read"
+                    options = replace(options, changed=None)
                 except ParentUnusableError as error:
                     if not isinstance(target, (str, os.PathLike)):
                         raise  # The beginning of an increment went down the pipe already.

@@ -29,7 +29,7 @@ METHODS: dict[str, dict[str, Any]] = {
 NAMES = ["plain", "aes", "split"]
 
 
-class StoppedError(Exception):
+class StoppedError(BaseException):
     """What a test stops a creation with."""
 
 

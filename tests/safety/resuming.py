@@ -25,7 +25,7 @@ PROTECTED: dict[str, dict[str, Any]] = {
 }
 
 
-class StoppedError(Exception):
+class StoppedError(BaseException):
     """What a test stops a creation with."""
 
 

@@ -45,7 +45,7 @@ SEEDS = st.integers(0, 1 << 16)
 METHODS = ("tracked", "digests", "data", "auto", "told")
 
 
-class StoppedError(Exception):
+class StoppedError(BaseException):
     """What the machine stops a creation with."""
 
 

@@ -46,7 +46,7 @@ CONTENTS = [mixed(9000), sparse(3 * MIB + 4096, 300_000), mixed(5000, 3)]
 PARTIAL = PATH + ".partial"
 
 
-class StoppedError(Exception):
+class StoppedError(BaseException):
     """What a test stops a creation with."""
 
 

@@ -236,7 +236,11 @@ class ImageWriter:
                 seal.image_id, self.header.header_digest, segments, spare_length=spare,
             )
         )  # fmt: skip
-        self.stream.append([encode_spare(copies, trailer), trailer])
+        self.stream.append([encode_spare(copies, trailer)])
+        # A trailer says that the image is finished, also to who resumes a partial file: where a
+        # power cut leaves one, all before it is there.
+        self.stream.sync()
+        self.stream.append([trailer])
         return ref.digest
 
     def write_segments(self, segments: Sequence[Segment]) -> Reference:

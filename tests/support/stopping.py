@@ -28,7 +28,7 @@ from unittest import mock
 
 from blake3 import blake3
 
-from aipimage.errors import AipImageError, CancelledError
+from aipimage.errors import AipImageError, CancelledError, RequestError
 from aipimage.io import progress as progressing
 from aipimage.io.storage import Storage, SystemCalls
 from tests.safety.memory import ROOT, MemorySystem
@@ -262,3 +262,11 @@ def _with_fast_clock(operation: Operation, system: SystemCalls, callback: Any) -
     clock = iter(range(10**9))
     with mock.patch.object(progressing, "time", mock.Mock(monotonic=lambda: next(clock))):
         operation(Storage(system), callback)
+
+
+def renamed_as_told(system: MemorySystem, path: str, error: RequestError) -> None:
+    """Do what the refusal of a whole image asks for, which ended before it was renamed."""
+    assert "is a finished image and was left as it is; rename it" in str(error), error
+    for name in [each for each in system.files if each.endswith(".partial")]:
+        assert name.startswith(path)
+        system.files[name.removesuffix(".partial")] = system.files.pop(name)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from blake3 import blake3
 
+from aipimage.errors import RequestError
 from aipimage.io.create import create_image
 from aipimage.io.increment import grouping
 from aipimage.io.increment import plan as planning
@@ -21,7 +22,7 @@ from aipimage.vmdk.convert import convert
 from tests.safety.chains import at
 from tests.support.aged import KINDS, aged, differing, used_content, used_of
 from tests.support.realistic_chains import check_chain, chosen, facts_of
-from tests.support.stopping import SharedMemory, stops
+from tests.support.stopping import SharedMemory, renamed_as_told, stops
 
 Run = Callable[[Storage, Any], Any]
 
@@ -43,7 +44,10 @@ def at_many_steps(run: Run, path: str, base: SharedMemory, content: np.ndarray) 
     for stop in stops(run, files, most=8, ways=("killed", "power", "error")):
         if path not in stop.files:
             system = stop.system()
-            resumed += run(Storage(system), None).resumed
+            try:
+                resumed += run(Storage(system), None).resumed
+            except RequestError as error:
+                renamed_as_told(system, path, error)
             assert facts_of(system, path, None) == wanted, stop.label
             for name, data in files.items():
                 assert system.files[name] == data, f"{stop}: {name} was changed"

@@ -23,6 +23,7 @@ from tests.safety.forge import (
 )
 from tests.support.ends import GAP, TRAILER
 
+_EVERY = -1
 Place = tuple[bytes, int]
 Built = tuple[int, bytes, int]
 RecordChange = Callable[[Record], Record]
@@ -42,15 +43,18 @@ class ChainForger:
         self, file: int, index: int | None = None, change: RecordChange | None = None, *,
         core: Change | None = None, trailer: Change | None = None,
     ) -> list[bytes]:  # fmt: skip
-        """All images, with another record, core or trailer of one of them."""
+        """All images, with another record, core or trailer of one of them; without an index each of
+        its records is changed.
+        """
         moved: dict[Place, Built] = {}
         seals: dict[bytes, bytes] = {}
         found = []
         for number, each in enumerate(self.files):
             here = number == file
             writer = _Writer(each, moved, seals)
+            wanted = _EVERY if index is None else index
             found.append(writer.write(
-                index if here else None, change or _same, core if here else None,
+                wanted if here else None, change or _same, core if here else None,
                 trailer if here else None,
             ))  # fmt: skip
         return found
@@ -74,7 +78,7 @@ class _Writer:
         out = bytearray(core_bytes + forger.areas)
         for at, record in enumerate(forger.records):
             fixed = replace(record, plain=self._plain(record, core_bytes[-32:]))
-            fixed = change(fixed) if at == index else fixed
+            fixed = change(fixed) if index in (at, _EVERY) else fixed
             built = forger.build(fixed)
             self._moved[record.origin, record.offset] = (len(out), built, len(fixed.plain))
             if record.type == RecordType.SEAL:

@@ -16,13 +16,15 @@ import pytest
 
 from aipimage.errors import AipImageError
 from aipimage.format.constants import RecordType
+from aipimage.format.origins import OriginEntry
+from aipimage.format.record import encode_reference
 from aipimage.io.image import open_image
 from aipimage.io.merge.job import merge_images
 from aipimage.io.storage import Storage
 from tests.safety.chainforge import ChainForger, RecordChange
 from tests.safety.chains import Disk, at, make
 from tests.safety.fields import CORE, TRAILER, Field, boundary_values, fields_of
-from tests.safety.forge import Change, Record, put
+from tests.safety.forge import Change, Record, origin_places, put
 from tests.safety.images import password_of, remember_derivations
 from tests.safety.memory import ROOT, MemorySystem
 
@@ -321,41 +323,74 @@ def test_samples_compare_what_they_look_at() -> None:
 # What the seal says of origins of others
 
 
+def _entries(record: Record) -> list[int]:
+    """Where a page or the seal tells of origins (section 7.1)."""
+    plain = record.plain
+    if record.type == RecordType.MAP:
+        extents, refs, names, entries = struct.unpack_from("<IIHH", plain, 20)
+        return origin_places(plain, 36 + 16 * names + 19 * extents + 64 * refs, entries)
+    if record.type == RecordType.SEAL:
+        devices, entries = struct.unpack_from("<HH", plain, 90)
+        return origin_places(plain, 264 + 192 * devices, entries)
+    return []
+
+
+def _origins_of_others(forger: ChainForger, file: int) -> set[bytes]:
+    own = forger.files[file].records[-1].origin
+    found = {
+        record.plain[place : place + 16]
+        for record in forger.files[file].records
+        for place in _entries(record)
+    }
+    return found - {own}
+
+
+def _told(chain: Chain) -> dict[bytes, OriginEntry]:
+    """What the last image says of all origins that its map names."""
+    with opened(chain.files, chain, "c") as image:
+        for _ in image.devices[0].map.walk():
+            pass
+        return {each.origin: each for each in image.origins.entries()}
+
+
+def _retold(origin: bytes, at: int, new: bytes) -> RecordChange:
+    """Whatever tells of an origin says something else of it, all alike."""
+
+    def change(record: Record) -> Record:
+        plain = bytearray(record.plain)
+        for place in _entries(record):
+            if plain[place : place + 16] == origin:
+                plain[place + at : place + at + len(new)] = new
+        return replace(record, plain=bytes(plain))
+
+    return change
+
+
 @pytest.mark.parametrize("chained", [False, True])
 @pytest.mark.parametrize("change", [-1, 1, 1024, 1 << 30])
 def test_frame_counts_of_others(change: int, chained: bool) -> None:
-    """The reader believes the count; so somebody must have compared it (section 9.1)."""
+    """The reader believes the count; so somebody must have compared it (section 7.1)."""
     chain = chain_of("plain")
     forger = chain.forger
-    seal = forger.files[2].records[-1]
-    devices = struct.unpack_from("<H", seal.plain, 90)[0]
-    for origin in (1, 2):
-        place = 264 + 192 * devices + 128 * origin + 32
-        count = struct.unpack_from("<Q", seal.plain, place)[0] + change
-        last = len(forger.files[2].records) - 1
-        files = forger.forge(2, last, _on_plain(put(place, struct.pack("<Q", count))))
+    origins = _origins_of_others(forger, 2)
+    assert len(origins) == 2
+    for origin in sorted(origins):
+        count = _told(chain)[origin].frame_count + change
+        files = forger.forge(2, None, _retold(origin, 32, struct.pack("<Q", count)))
         assert not check(chain, files, (origin, change))
         with opened(files, chain, "c") as image:
             assert not image.verify(threads=1, chain=chained).ok
 
 
-@pytest.mark.parametrize("other", [1, 2])
-def test_frame_tables_exchanged(other: int) -> None:
-    """The seal of the last image gives the table of one origin to another."""
+def test_frame_tables_exchanged() -> None:
+    """The last image gives the table of one origin to another."""
     chain = chain_of("plain")
     forger = chain.forger
-    seal = forger.files[2].records[-1].plain
-    devices = struct.unpack_from("<H", seal, 90)[0]
-    places = [264 + 192 * devices + 128 * n + 32 for n in (0, other)]
-    last = len(forger.files[2].records) - 1
-
-    def exchanged(record: Record) -> Record:
-        plain = bytearray(record.plain)
-        first, second = (bytes(plain[p : p + 72]) for p in places)
-        plain[places[0] : places[0] + 72], plain[places[1] : places[1] + 72] = second, first
-        return replace(record, plain=bytes(plain))
-
-    assert not check(chain, forger.forge(2, last, exchanged), other)
+    for origin in _origins_of_others(forger, 2):
+        entries = _told(chain).values()
+        other = next(each for each in entries if each.origin != origin and each.frame_count)
+        new = struct.pack("<Q", other.frame_count) + encode_reference(other.table_root)
+        assert not check(chain, forger.forge(2, None, _retold(origin, 32, new)), origin)
 
 
 # Files

@@ -44,6 +44,7 @@ from aipimage.io.findings import Damage
 from aipimage.io.image import DEFAULT_CACHE, open_image
 from aipimage.io.keyless import verify_keyless
 from aipimage.io.merge.job import MergeResult, merge_images
+from aipimage.io.openers import FileObjects, FunctionOpener, Input, Opener, RandomAccess, folders_of
 from aipimage.io.passwords import (
     SlotInfo,
     add_password,
@@ -56,10 +57,11 @@ from aipimage.io.progress import Progress, ProgressCallback
 from aipimage.io.repair import RepairResult
 from aipimage.io.repair import repair_image as repair
 from aipimage.io.restore import PartitionChange, RestoreResult
-from aipimage.io.sources import BlockSource, open_source
+from aipimage.io.sources import BlockSource, UnreadableRangeError, open_source
 from aipimage.io.splitting import CopyResult
 from aipimage.io.splitting import join_image as join
 from aipimage.io.splitting import split_image as split
+from aipimage.io.storage import StrPath
 from aipimage.io.verify import MemberResult, VerifyResult
 from aipimage.version import __version__
 from aipimage.volumes.image import Image
@@ -75,6 +77,7 @@ __all__ = [
     "Chain",
     "ChainMember",
     "ChangedBitmap",
+    "ChangedLike",
     "Changes",
     "ClosedError",
     "ConvertResult",
@@ -86,7 +89,9 @@ __all__ = [
     "DeviceFile",
     "DiskInfo",
     "Extent",
+    "FileObjects",
     "FormatError",
+    "FunctionOpener",
     "Image",
     "IncompleteError",
     "IntegrityError",
@@ -95,19 +100,24 @@ __all__ = [
     "MemberResult",
     "MergeResult",
     "MissingExtraError",
+    "Opener",
     "OptionError",
     "OptionTypeError",
     "PartitionChange",
     "PasswordError",
     "Progress",
     "ProgressCallback",
+    "RandomAccess",
     "RepairResult",
     "RequestError",
     "RestoreResult",
     "SlotInfo",
     "SourceError",
+    "SourceLike",
     "StorageError",
+    "StrPath",
     "TargetError",
+    "UnreadableRangeError",
     "UnsupportedError",
     "VerifyResult",
     "VolumeInfo",
@@ -265,22 +275,26 @@ def _for_each(volumes: Any, count: int) -> Sequence[Sequence[int] | None] | None
 
 
 def open(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | BinaryIO | Sequence[BinaryIO],
     password: str | None = None,
     *,
     expected_digest: str | None = None,
     cache_bytes: Size = DEFAULT_CACHE,
     search: Sequence[str | os.PathLike[str]] | None = None,
+    storage: Opener | None = None,
 ) -> Image:
     """Open an image, or any part of a split one, for reading. Only its tail and header are read
     now.
 
     Args:
+        path: of the image; or a seekable binary file object with it, or a list of those of all of
+            its parts in any order. File objects stay open, and the caller's.
         password: needed for an encrypted or authenticated image, refused for a plain one.
         expected_digest: the image digest that :func:`create` gave, 64 hexadecimal digits; refuses
             every other image.
         cache_bytes: bound of the cache of decoded frames.
         search: directories in which the other images of its chain lie, besides the image's own.
+        storage: opens the image, ``path`` being one of its names, and the others of its chain.
 
     Raises:
         FormatError: not an image. IncompleteError: cut short, still being written, or a part is
@@ -289,8 +303,9 @@ def open(
             expected.
         StorageError: it cannot be read.
     """
+    found = Input("path", path, storage)
     image = open_image(
-        path, password, expected_digest=expected_digest,
+        found.path, password, storage=found.storage, expected_digest=expected_digest,
         cache_bytes=checks.size("cache_bytes", cache_bytes, 0), search=search, make=Image,
     )  # fmt: skip
     assert isinstance(image, Image)
@@ -301,6 +316,8 @@ def find_chain(
     search: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     chain_id: str | None = None,
     password: str | None = None,
+    *,
+    storage: Opener | None = None,
 ) -> Chain:
     """Find a chain in some directories, up to its newest image.
 
@@ -308,6 +325,7 @@ def find_chain(
         search: a directory, or several.
         chain_id: 32 hexadecimal digits; may be left out where the directories have one chain only.
         password: of any of its images, where they are encrypted.
+        storage: opens the images; ``search`` names folders of it, ``""`` all of it.
 
     Raises:
         RequestError: there is no such chain, or which one is meant is not clear.
@@ -317,12 +335,13 @@ def find_chain(
     """
     checks.optional_texts(chain_id=chain_id)
     checks.secrets(password=password)
-    return _find_chain(checks.paths("search", search), chain_id, password, make=Image)
+    found, folders = folders_of(search, storage)
+    return _find_chain(folders, chain_id, password, storage=found, make=Image)
 
 
 def merge(
     path: str | os.PathLike[str],
-    images: Sequence[str | os.PathLike[str]],
+    images: Sequence[str | os.PathLike[str] | BinaryIO],
     *,
     password: str | None = None,
     split: Size | None = None,
@@ -333,6 +352,7 @@ def merge(
     search: Sequence[str | os.PathLike[str]] | None = None,
     threads: int | None = None,
     progress: ProgressCallback | None = None,
+    storage: Opener | None = None,
 ) -> MergeResult:
     """Make one image of a run of images of a chain, each the parent of the next.
 
@@ -342,7 +362,7 @@ def merge(
     does not need is left out. ``path`` is called ``path.partial`` until it is whole and durable.
 
     Args:
-        images: at least two, in any order.
+        images: at least two, in any order; seekable binary file objects with them will do.
         password: of the newest of them; its key slots become those of the new image.
         split: bytes of a part at most.
         overwrite: replace a file ``path``, once the new image is whole.
@@ -352,6 +372,7 @@ def merge(
         search: directories where other images of the chain lie, besides those of ``images`` and
             ``path``; those that build on an inner image of the run are not to lose its records.
         threads: worker threads. progress: as for :func:`create`.
+        storage: opens the images, which are names of it; ``path`` is a file of the system.
 
     Raises:
         RequestError: the images are no run, another image builds on an inner one of them, or with
@@ -364,17 +385,18 @@ def merge(
     return merge_images(
         path, images, password=password, split=split, overwrite=overwrite, resume=resume,
         dry_run=dry_run, remove=remove, search=search, threads=threads, progress=progress,
+        storage=storage,
     )  # fmt: skip
 
 
 def convert(
-    source: str | os.PathLike[str],
+    source: str | os.PathLike[str] | BinaryIO | Sequence[BinaryIO],
     target: str | os.PathLike[str] | BinaryIO,
     *,
     format: str | None = None,
     disk: int | Sequence[int] | None = None,
     password: str | None = None,
-    search: Sequence[str | os.PathLike[str]] = (),
+    search: Sequence[str | os.PathLike[str]] | None = None,
     source_format: str | None = None,
     allow_outside: bool = False,
     subformat: str | None = None,
@@ -393,6 +415,7 @@ def convert(
     threads: int | None = None,
     executor: Executor | None = None,
     progress: ProgressCallback | None = None,
+    storage: Opener | None = None,
 ) -> ConvertResult:
     """Convert a point in time of a chain to a virtual disk, a virtual disk to an image, and either
     to plain bytes, in one pass and without a copy in between.
@@ -402,7 +425,9 @@ def convert(
     Args:
         source: an ``.aiv`` image, any part or member of a chain; a ``.vmdk``; an ``.ova``; or a raw
             disk. Its name says which it is, never its content: everything that is not called
-            ``.aiv``, ``.aii``, ``.vmdk`` or ``.ova`` is raw, whatever it begins with.
+            ``.aiv``, ``.aii``, ``.vmdk`` or ``.ova`` is raw, whatever it begins with. Or a seekable
+            binary file object, or a list of those of all parts of an image; one without a name
+            is an image.
         target: a path, a block device (raw only), or a binary file object that is written in one
             pass: raw, ``streamOptimized``, ``.aiv`` or ``.ova``, the last of these in two passes
             over the source.
@@ -433,6 +458,7 @@ def convert(
             far that there is something to go on from; else begin anew.
         threads: worker threads; as many as there are processors, or one more, by default.
         executor: does the work instead of threads of our own, except for an ``.aiv``.
+        storage: opens the source, which is one of its names; the target is a file of the system.
         progress: called about ten times a second with a :class:`Progress`; returning ``False``
             cancels.
 
@@ -454,7 +480,7 @@ def convert(
         search=search, source_format=source_format, allow_outside=allow_outside, adapter=adapter,
         hardware=hardware, cid=cid, split=split, level=level, compress=compress, encrypt=encrypt,
         comment=comment, include_free=include_free, appliance=appliance, overwrite=overwrite,
-        resume=resume, threads=threads, executor=executor, progress=progress,
+        resume=resume, threads=threads, executor=executor, progress=progress, storage=storage,
     )  # fmt: skip
 
 

@@ -31,6 +31,7 @@ ALLOWED = {
     "format": {"format", "extents", "errors"},
     "_core": {"_native"},
     "checks": {"checks", "errors"},
+    "testing": {"testing", "io"} | BASE,
     "extents": set(),
     "errors": set(),
     "version": set(),

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from functools import partial
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from aipimage import checks
 from aipimage.errors import AipImageError, naming
@@ -17,13 +17,14 @@ from aipimage.format.record import decode_record_header
 from aipimage.io.buffers import Buffers
 from aipimage.io.findings import DAMAGE_MAX, Damage, told_as_damage
 from aipimage.io.instream import InStream, open_stream
+from aipimage.io.openers import Input, Opener
 from aipimage.io.opening import read_header, read_key_area
 from aipimage.io.pipeline import executor_for, in_order
 from aipimage.io.progress import ProgressCallback, Reporter
 from aipimage.io.records import open_record
 from aipimage.io.runningcheck import MARKS, Follower
 from aipimage.io.spare import read_trailer, spare_damage
-from aipimage.io.storage import Storage, StrPath, chosen
+from aipimage.io.storage import Storage, StrPath
 from aipimage.io.verify import VerifyResult
 from aipimage.io.walk import Piece, hop
 
@@ -31,10 +32,11 @@ _DIGEST = len(c.ZERO_DIGEST)
 
 
 def verify_keyless(
-    path: StrPath, *, chain: bool = False, search: Sequence[StrPath] | None = None,
+    path: StrPath | BinaryIO | Sequence[BinaryIO], *, chain: bool = False,
+    search: Sequence[StrPath] | None = None,
     expected_digest: str | None = None, executor: Executor | None = None,
     threads: int | None = None, progress: ProgressCallback | None = None,
-    storage: Storage | None = None,
+    storage: Opener | Storage | None = None,
 ) -> VerifyResult:  # fmt: skip
     """Check every stored byte against the digests beside it, without any key (section 13).
 
@@ -44,13 +46,16 @@ def verify_keyless(
         chain: also check the images that this one needs; of an encrypted chain, where nobody can
             tell without its key which these are, all of its chain.
         search: directories to find them in, besides the image's own.
+        path: of the image; or a seekable binary file object, or those of all of its parts.
+        storage: opens ``path``, which is one of its names, and the images of its chain.
         expected_digest: the image digest that was kept elsewhere; another one is damage.
 
     Raises:
         FormatError, IncompleteError: it is no whole image. IntegrityError: header or trailer are
             damaged.
     """
-    path, storage = checks.path("path", path), chosen(storage)
+    found = Input("path", path, storage)
+    path, storage = found.path, found.storage
     expected_digest = checks.hex_digest("expected_digest", expected_digest)
     checks.flags(chain=chain)
     checks.paths("search", search)

@@ -13,8 +13,9 @@ from aipimage import checks
 from aipimage.checks import Size
 from aipimage.errors import PasswordError
 from aipimage.io.notices import with_notices
+from aipimage.io.openers import Input, Opener
 from aipimage.io.progress import ProgressCallback
-from aipimage.io.storage import Storage, StrPath, chosen
+from aipimage.io.storage import Storage, StrPath
 from aipimage.vmdk.converting.formats import check_options, format_of_source, format_of_target
 from aipimage.vmdk.converting.request import Request
 from aipimage.vmdk.converting.result import ConvertResult
@@ -27,7 +28,7 @@ __all__ = ["ConvertResult", "convert"]
 
 @with_notices
 def convert(
-    source: StrPath,
+    source: StrPath | BinaryIO | Sequence[BinaryIO],
     target: StrPath | BinaryIO,
     *,
     format: str | None = None,
@@ -52,7 +53,7 @@ def convert(
     threads: int | None = None,
     executor: Executor | None = None,
     progress: ProgressCallback | None = None,
-    storage: Storage | None = None,
+    storage: Opener | Storage | None = None,
 ) -> ConvertResult:
     """Convert a disk; the public form, with what each argument means, is
     :func:`aipimage.convert`. ``storage``: how files are reached.
@@ -76,7 +77,8 @@ def convert(
         checks.path("target", target)
     elif not callable(getattr(target, "write", None)):
         raise checks.wrong_type("target", target, "a path, or a binary file object to write to")
-    source, storage = checks.path("source", source), chosen(storage)
+    found = Input("source", source, storage)
+    source, storage = found.path, found.storage
     stream = not isinstance(target, (str, os.PathLike))
     name = None if stream else target
     kind = format_of_target(name, format, storage)  # type: ignore[arg-type]

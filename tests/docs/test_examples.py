@@ -77,6 +77,12 @@ def test_quickstart_examples(tmp_path: Path, number: int) -> None:
     run("\n".join(blocks(QUICKSTART, "python")[: number + 1]), tmp_path)
 
 
+def test_storage_example(tmp_path: Path) -> None:
+    (code,) = blocks((ROOT / "docs/storage.md").read_text("utf-8"), "python")
+    small_disk(tmp_path / "disk.raw")
+    assert run(code, tmp_path) == "True 2 55aa\n"
+
+
 def test_chains_examples(tmp_path: Path) -> None:
     """One after the other, as they stand there; what they print is told there too."""
     small_disk(tmp_path / "disk.raw")

@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, BinaryIO
 
 from aipimage import checks
 from aipimage.checks import Size
@@ -35,12 +35,13 @@ from aipimage.io.merge.plan import make_plan
 from aipimage.io.merge.run import Run
 from aipimage.io.notices import with_notices
 from aipimage.io.numbering import RecordNumbers
+from aipimage.io.openers import Opener, readable_inputs, refuse_to_remove
 from aipimage.io.opening import read_header, read_key_area
 from aipimage.io.origins import NamedOrigins, Origins
 from aipimage.io.outstream import PARTIAL, FileStream
 from aipimage.io.partial import PartialStream, open_partial
 from aipimage.io.progress import ProgressCallback, Reporter
-from aipimage.io.storage import DEFAULT, Storage, absolute
+from aipimage.io.storage import Storage, absolute
 from aipimage.version import __version__
 
 StrPath = str | os.PathLike[str]
@@ -86,10 +87,10 @@ class MergeResult:
 
 @with_notices
 def merge_images(
-    out: StrPath, paths: Sequence[StrPath], *, password: str | None = None,
+    out: StrPath, paths: Sequence[StrPath | BinaryIO], *, password: str | None = None,
     split: Size | None = None, overwrite: bool = False, resume: bool = True, dry_run: bool = False,
     remove: bool = False, search: Sequence[StrPath] | None = None, threads: int | None = None,
-    progress: ProgressCallback | None = None, storage: Storage = DEFAULT,
+    progress: ProgressCallback | None = None, storage: Opener | Storage | None = None,
 ) -> MergeResult:  # fmt: skip
     """Merge a run of images into ``out``; the public form is :func:`aipimage.merge`.
 
@@ -105,7 +106,9 @@ def merge_images(
     checks.paths("search", search)
     if isinstance(paths, (str, os.PathLike)):
         raise RequestError("give the images to merge as a list of at least two")
-    names = checks.paths("images", paths)
+    storage, names = readable_inputs("images", paths, storage)
+    if remove:
+        refuse_to_remove(storage)
     directories = [os.path.dirname(each) for each in (*names, target)]
     files = MemberFiles(storage, list(dict.fromkeys([*directories, *searched(search)])))
     with Run(storage, names, password, files) as run:

@@ -174,7 +174,9 @@ if not TYPE_CHECKING:
 
         if name in _PACKAGES:
             return importlib.import_module(f"aipimage.{name}")
-        if name.startswith("__"):
+        # What is not public may be a module of the package that is about to be imported: `from
+        # aipimage import checks` asks here first, and must not load everything that needs it.
+        if name not in __all__:
             raise AttributeError(f"module 'aipimage' has no attribute {name!r}")
         if name == "ConvertResult":
             value = importlib.import_module("aipimage.vmdk.convert").ConvertResult

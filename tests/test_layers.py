@@ -183,3 +183,13 @@ def test_public_names_exist() -> None:
     """``__all__`` is explicit, sorted enough to find things in, and true."""
     assert len(set(aipimage.__all__)) == len(aipimage.__all__)
     assert all(hasattr(aipimage, name) for name in aipimage.__all__)
+
+
+@pytest.mark.parametrize(
+    "module", ["checks", "_core", "io.storage", "io.records", "volumes.image", "vmdk.convert"]
+)
+def test_each_module_can_be_the_first(module: str) -> None:
+    """Public names are loaded late, which must not make a circle of what a module needs."""
+    command = [sys.executable, "-c", f"import aipimage.{module}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

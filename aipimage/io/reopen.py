@@ -23,7 +23,7 @@ from aipimage.format.constants import Compatible, Incompatible, RecordType
 from aipimage.format.header import Header
 from aipimage.format.parts import decode_part_footer
 from aipimage.format.tables import FrameExtents
-from aipimage.format.trailer import decode_trailer
+from aipimage.format.trailer import decode_trailer, trailer_copy
 from aipimage.io import entropy
 from aipimage.io.codec import parse_compression
 from aipimage.io.imagewriter import EarlierOrigin, ImageWriter
@@ -136,7 +136,7 @@ def _refuse_finished(path: str, stream: PartialStream, header: Header) -> None:
 
 
 def _is_finished(stream: PartialStream, header: Header) -> bool:
-    """Whether this image ends in its trailer, and in parts in its last footer."""
+    """Whether this image ends in its trailer or has its copy, and in parts its last footer."""
     # The footer of the last part counts as content in a partial stream.
     length = stream.size - c.PART_RECORD * bool(stream.footers)
     if length < header.records_start + c.TRAILER:
@@ -144,7 +144,18 @@ def _is_finished(stream: PartialStream, header: Header) -> bool:
     try:
         if stream.footers:
             decode_part_footer(bytes(stream.pread(c.PART_RECORD, length)))
-        trailer = decode_trailer(bytes(stream.pread(c.TRAILER, length - c.TRAILER)), length)
+    except (FormatError, IntegrityError):
+        return False
+    places = (length - c.TRAILER, trailer_copy(length))
+    return any(_is_trailer(stream, header, place, length) for place in places)
+
+
+def _is_trailer(stream: PartialStream, header: Header, place: int, length: int) -> bool:
+    """Whether the trailer of this image, or its copy, stands at a place of the stream."""
+    if place < header.records_start:
+        return False
+    try:
+        trailer = decode_trailer(bytes(stream.pread(c.TRAILER, place)), length)
     except (FormatError, IntegrityError):
         return False
     return trailer.header_digest == header.header_digest

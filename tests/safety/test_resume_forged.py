@@ -260,6 +260,14 @@ def test_a_finished_image_is_never_resumed(name: str, split: int | None) -> None
     with pytest.raises(RequestError, match=r"is a finished image.*rename it to"):
         run(left, disks, replace(options, resume=True))
     assert left.snapshot() == named
+    # Where the trailer is damaged its copy tells (docs/format.md, section 10).
+    hurt = MemorySystem(named)
+    last = max(named, key=lambda path: (path != PARTIAL, path))
+    hurt.files[last][-200 if split is None else -328] ^= 1
+    before = hurt.snapshot()
+    with pytest.raises(RequestError, match=r"is a finished image"):
+        run(hurt, disks, replace(options, resume=True))
+    assert hurt.snapshot() == before
     back = MemorySystem({path.removesuffix(".partial"): data for path, data in named.items()})
     assert facts_of(back, options.password, PATH).contents == [disks[0].content().tobytes()]
 
@@ -297,13 +305,14 @@ def test_verification_compares_checkpoints_with_what_is_before_them() -> None:
     data = bytes(system.files[PATH])
     head, records = pieces_of(data)
     facts_of(system)
+    behind = data[len(head) + sum(map(len, records)) :]
     wrong = 0
     for index, record in enumerate(records):
         place = {RecordType.CHECKPOINT: 56, RecordType.CONTINUATION: 72}.get(record[4])
         for at in (place, place + 8) if place is not None else ():
             changed = checked(record[:at] + bytes([record[at] ^ 1]) + record[at + 1 :])
             forged = head + b"".join([*records[:index], changed, *records[index + 1 :]])
-            files = MemorySystem({PATH: forged + data[-256:]})
+            files = MemorySystem({PATH: forged + behind})
             keyless = verify_keyless(PATH, threads=1, storage=Storage(files))
             assert [each.what for each in keyless.damage if "before" in each.what]
             with open_image(PATH, storage=Storage(files)) as image:

@@ -2,18 +2,20 @@
 
 The bitmap alone says what is free (section 7.1.5), and a driver that lost a write of it leaves
 files whose clusters look free. Files say by themselves where they lie: one by one after their first
-cluster, or along the FAT (section 6.3.4).
+cluster, or along the FAT (section 6.3.4). Damage of a file is no doubt about the bitmap: what can
+be found of it is compared.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from aipimage.volumes.filesystems.exfat.chain import Fat, Run, whole_chain
+from aipimage.volumes.filesystems.exfat.chain import Fat, Run
 from aipimage.volumes.filesystems.exfat.layout import (
     ATTRIBUTE_DIRECTORY,
     ENTRY_BITMAP,
@@ -64,8 +66,8 @@ class Walk:
         claimed, as rows of (first cluster, clusters), ascending and disjoint.
 
         Raises:
-            LayoutError: something leads out of the volume or in a circle, is of a kind that is not
-                known, or there is more than can be looked at.
+            LayoutError: an entry is of a kind that is not known, or there is more than can be
+                looked at.
         """
         todo = self._look_at(root)
         while todo:
@@ -80,10 +82,9 @@ class Walk:
             if not attributes & ATTRIBUTE_DIRECTORY or not place.runs:
                 continue
             first = place.runs[0][0]
-            if first in self._entered:
-                raise LayoutError("its directories lead in a circle")
-            self._entered.add(first)
-            found.append(place)
+            if first not in self._entered:  # else its directories lead in a circle
+                self._entered.add(first)
+                found.append(place)
         return found
 
     def _place_of(self, entry: bytes) -> _Place:
@@ -92,20 +93,30 @@ class Walk:
         if not flags & FLAG_ALLOCATION or not length:
             return _Place([], 0)
         clusters = -(-length // self._boot.cluster_size)
-        if first < FIRST_CLUSTER or first + 1 > self._boot.clusters + FIRST_CLUSTER:
-            raise LayoutError(f"a file begins in cluster {first:,}")
-        if clusters > self._boot.clusters:
-            raise LayoutError(f"a file is {length:,} bytes long")
+        end = self._boot.clusters + FIRST_CLUSTER
+        if not FIRST_CLUSTER <= first < end:
+            # No driver opens such a file, and there is nothing of it that could be left out.
+            return _Place([], 0)
         if flags & FLAG_NO_FAT_CHAIN:
-            if first + clusters > self._boot.clusters + FIRST_CLUSTER:
-                raise LayoutError("a file ends behind the last cluster")
-            runs = [(first, clusters)]
+            runs = [(first, min(clusters, end - first))]
         else:
-            runs = whole_chain(self._fat, first, clusters)
+            runs = self._followed(first, min(clusters, self._boot.clusters))
         self.claimed += runs
         if len(self.claimed) > RUNS_MAX:
             raise LayoutError("its files are in more pieces than can be compared with its bitmap")
-        return _Place(runs, length)
+        return _Place(runs, min(length, sum(n for _, n in runs) * self._boot.cluster_size))
+
+    def _followed(self, first: int, clusters: int) -> list[Run]:
+        """The runs of a chain, as far as it can be followed: what a damaged one leads to is kept,
+        and there is no more of it.
+        """
+        runs: list[Run] = []
+        with contextlib.suppress(LayoutError):
+            for run in self._fat.runs(first, clusters):
+                runs.append(run)
+                if len(self.claimed) + len(runs) > RUNS_MAX:
+                    break
+        return runs
 
     def _entries(self, place: _Place) -> Iterator[Entries]:
         """Yield the entries of a directory in pieces, up to the mark of its end."""

@@ -92,7 +92,12 @@ def decode_trailer(data: bytes | memoryview, stream_length: int) -> Trailer:
     file_id, image_id, spare, header_digest = _IDS.unpack_from(data, _IDS_AT)
     verified_equal(reserved, 0, "reserved field of the trailer")
     verified_limit(length, c.STREAM_MAX, "stream length in the trailer")
-    verified_equal(length, stream_length, "stream length in the trailer")
+    if length != stream_length:
+        # The copy in the spare area may be all that is left of an end.
+        raise IncompleteError(
+            f"the trailer tells of {length} bytes, and {stream_length} are there: the image is cut "
+            "short, or bytes of it are missing"
+        )
     verified_ids((file_id, image_id), "trailer")
     verified_range(spare, c.SPARE_MIN, max(c.SPARE_MIN, length - c.TRAILER), "spare area's length")
     trailer = Trailer(

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from aipimage.errors import FormatError, IntegrityError, PasswordError, UnsupportedError, naming
+from aipimage.errors import (
+    FormatError,
+    IntegrityError,
+    PasswordError,
+    UnsupportedError,
+    naming,
+    reworded,
+)
 from aipimage.format import constants as c
 from aipimage.format.header import Header, decode_core, decode_core_length
 from aipimage.format.keyarea import KeyArea, choose_copy
@@ -20,8 +27,10 @@ def read_header(stream: Healable) -> Header:
             return decode_core(core)
         except UnsupportedError:
             raise
-        except (FormatError, IntegrityError):
+        except (FormatError, IntegrityError) as error:
             header = healed_core(stream)
+            if header is None and isinstance(error, IntegrityError):
+                raise reworded(error, f"{error}, and there is no whole copy: repair it") from error
             if header is None:
                 raise
             return header

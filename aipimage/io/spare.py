@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from aipimage.errors import FormatError, IntegrityError, UnsupportedError
+from aipimage.errors import FormatError, IntegrityError, UnsupportedError, reworded
 from aipimage.format import constants as c
 from aipimage.format.constants import RecordType
 from aipimage.format.header import Header, decode_core, decode_core_length
@@ -60,8 +60,10 @@ def read_trailer(stream: Healable) -> Trailer:
         return decode_trailer(memoryview(end), size)
     except UnsupportedError:
         raise
-    except (FormatError, IntegrityError):
+    except (FormatError, IntegrityError) as error:
         copy = _trailer_copy(stream)
+        if copy is None and isinstance(error, IntegrityError):
+            raise reworded(error, f"{error}, and there is no whole copy: repair it") from error
         if copy is None:
             raise
         stream.heal(size - c.TRAILER, copy)

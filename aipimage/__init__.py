@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from aipimage.version import __version__
 
 if TYPE_CHECKING:
+    from aipimage.converting.request import ConvertResult
     from aipimage.surface import (
         AipImageError,
         BlockSource,
@@ -90,7 +91,6 @@ if TYPE_CHECKING:
         survey,
         verify_keyless,
     )
-    from aipimage.vmdk.convert import ConvertResult
 
 __all__ = [
     "AipImageError",
@@ -179,7 +179,7 @@ if not TYPE_CHECKING:
         if name not in __all__:
             raise AttributeError(f"module 'aipimage' has no attribute {name!r}")
         if name == "ConvertResult":
-            value = importlib.import_module("aipimage.vmdk.convert").ConvertResult
+            value = importlib.import_module("aipimage.converting.request").ConvertResult
         else:
             try:
                 value = getattr(importlib.import_module("aipimage.surface"), name)

@@ -68,7 +68,7 @@ from aipimage.volumes.image import Image
 from aipimage.volumes.layout import DiskInfo, Preparation, VolumeInfo, disk_info
 
 if TYPE_CHECKING:
-    from aipimage.vmdk.convert import ConvertResult
+    from aipimage.converting.request import ConvertResult
 
 __all__ = [
     "AipImageError",
@@ -473,7 +473,7 @@ def convert(
         CancelledError: the callback said so.
     """
     # Importing the package is to stay light: few who make images convert them.
-    from aipimage.vmdk.convert import convert as converted
+    from aipimage.converting.convert import convert as converted
 
     return converted(
         source, target, format=format, subformat=subformat, disk=disk, password=password,

@@ -24,7 +24,7 @@ from aipimage.cli.session import Session
 from aipimage.cli.virtual import outside_option, source_format_option
 
 if TYPE_CHECKING:
-    from aipimage.vmdk.convert import ConvertResult
+    from aipimage.converting.request import ConvertResult
 
 _SUBFORMATS = (
     "monolithicSparse", "monolithicFlat", "twoGbMaxExtentSparse", "twoGbMaxExtentFlat",

@@ -60,8 +60,8 @@ def opened_sources(
     if source_format in (None, "raw") and not virtual:
         return list(paths), []
     # Few images are made of virtual disks, and all would wait for the import.
-    from aipimage.vmdk.converting.formats import format_of_source
-    from aipimage.vmdk.converting.sources import files_of, open_appliance, open_disk, refuse_file
+    from aipimage.converting.formats import format_of_source
+    from aipimage.converting.sources import files_of, open_appliance, open_disk, refuse_file
 
     found: list[str | BlockSource] = []
     warnings: list[str] = []
@@ -92,7 +92,7 @@ def is_virtual(path: str) -> bool:
     """
     if not path.lower().endswith(".vmdk") or not is_file_or_device(path):
         return False
-    from aipimage.vmdk.converting.formats import holds_bytes
+    from aipimage.converting.formats import holds_bytes
 
     return not holds_bytes(path)
 

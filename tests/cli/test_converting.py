@@ -24,9 +24,9 @@ RESULT = {
 }  # fmt: skip
 # The command with a checkpoint before every write, and a target that is slow.
 SLOW = (
-    "import sys, time; from aipimage.cli import main; from aipimage.vmdk.converting import "
-    "rawtarget; rawtarget.CHECKPOINT_BYTES = 1; write = rawtarget.RawFile.writev; "
-    "rawtarget.RawFile.writev = lambda *a: (time.sleep(0.05), write(*a)); "
+    "import sys, time; from aipimage.cli import main; from aipimage.converting import "
+    "rawfile; rawfile.CHECKPOINT_BYTES = 1; write = rawfile.RawFile.writev; "
+    "rawfile.RawFile.writev = lambda *a: (time.sleep(0.05), write(*a)); "
     "sys.exit(main(sys.argv[1:]))"
 )
 

@@ -191,7 +191,7 @@ def test_a_link_for_a_small_file_leads_nowhere(
     content = victim.read_bytes()
     Path(f"{tmp_path}/out.raw.partial{suffix}").symlink_to(victim)
     with (
-        mock.patch("aipimage.vmdk.converting.rawtarget.CHECKPOINT_BYTES", 4096),
+        mock.patch("aipimage.converting.rawfile.CHECKPOINT_BYTES", 4096),
         mock.patch("aipimage.vmdk.writing.job.CHECKPOINT_BYTES", 4096),
     ):
         for form, resume in (("raw", False), ("raw", True), ("vmdk", False), ("vmdk", True)):

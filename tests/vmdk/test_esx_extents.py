@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aipimage.converting.sources import open_disk
 from aipimage.errors import (
     AipImageError,
     FormatError,
@@ -24,7 +25,6 @@ from aipimage.errors import (
 )
 from aipimage.io.cache import FrameCache
 from aipimage.io.storage import DEFAULT, Storage
-from aipimage.vmdk.converting.sources import open_disk
 from aipimage.vmdk.extents.cowd import CowdHeader, decode_cowd_header, encode_cowd_header, open_cowd
 from aipimage.vmdk.extents.esx import EsxExtent
 from aipimage.vmdk.extents.sesparse import grain_places, open_sesparse

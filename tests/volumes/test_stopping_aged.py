@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from blake3 import blake3
 
+from aipimage.converting.convert import convert
 from aipimage.errors import RequestError
 from aipimage.io.create import create_image
 from aipimage.io.increment import grouping
@@ -18,7 +19,6 @@ from aipimage.io.increment import plan as planning
 from aipimage.io.merge import copying as mergecopy
 from aipimage.io.merge.job import merge_images
 from aipimage.io.storage import Storage
-from aipimage.vmdk.convert import convert
 from tests.safety.chains import at
 from tests.support.aged import KINDS, aged, differing, used_content, used_of
 from tests.support.realistic_chains import check_chain, chosen, facts_of

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 import aipimage
+from aipimage.converting.formats import format_of_source, format_of_target
 from aipimage.errors import AipImageError, PasswordError, RequestError
 from aipimage.io.storage import DEFAULT
-from aipimage.vmdk.converting.formats import format_of_source, format_of_target
 
 MIB = 1 << 20
 DESCRIPTOR = (

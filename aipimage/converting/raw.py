@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, BinaryIO
 
-from aipimage.errors import RequestError
+from aipimage.converting.copying import Copied, copy_blocks
+from aipimage.converting.rawfile import open_raw_file
+from aipimage.converting.request import ConvertResult, Request
+from aipimage.converting.sources import Opened, chosen_disk
+from aipimage.errors import RequestError, StorageError
 from aipimage.io.restore import Placed, restore_ranges
 from aipimage.io.sinks import BlockSink, TargetInfo, look_at_target, open_target
 from aipimage.io.sources import place_of
-from aipimage.vmdk.converting.copying import Copied, copy_blocks
-from aipimage.vmdk.converting.rawstream import RawStream
-from aipimage.vmdk.converting.rawtarget import open_raw_file
-from aipimage.vmdk.converting.request import Request, chosen_disk
-from aipimage.vmdk.converting.result import ConvertResult
-from aipimage.vmdk.converting.sources import Opened
+from aipimage.io.storage import flat_view
 from aipimage.volumes.restoring.job import clear_tail
 from aipimage.volumes.restoring.sectors import sector_warnings
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+_ZEROS = bytes(1 << 20)
 
 
 def to_raw(request: Request, opened: Opened) -> ConvertResult:
@@ -123,3 +128,61 @@ class _RawJob:
             image, self._disk, placed, sink, request.executor, request.threads, request.progress
         )
         self.copied = Copied(counts.written, counts.unreadable)
+
+
+class RawStream:
+    """A block sink: a stream that all bytes go into, zeros too.
+
+    Attributes:
+        position: bytes written so far.
+    """
+
+    def __init__(self, target: BinaryIO, size: int) -> None:
+        name = getattr(target, "name", None)
+        self.name = name if isinstance(name, str) else "<stream>"
+        self.size, self.position = size, 0
+        self._target = target
+
+    def write(self, buffer: Buffer, offset: int) -> None:
+        """See ``BlockSink.write``."""
+        self.writev([buffer], offset)
+
+    def writev(self, buffers: Sequence[Buffer], offset: int) -> None:
+        """See ``BlockSink.writev``; offsets ascend."""
+        if offset < self.position:
+            raise RuntimeError(f"internal error: write at {offset} behind {self.position}")
+        self._fill(offset)
+        for buffer in buffers:
+            self._put(flat_view(buffer))
+
+    def _fill(self, end: int) -> None:
+        while self.position < end:
+            self._put(memoryview(_ZEROS)[: end - self.position])
+
+    def _put(self, view: memoryview) -> None:
+        while view.nbytes:
+            try:
+                done = self._target.write(view)
+            except OSError as error:
+                raise StorageError.from_os_error("write", self.name, error) from error
+            if not 0 < (done or 0) <= view.nbytes:
+                raise StorageError(f"{self.name}: the stream took no bytes; open it blocking")
+            self.position += done
+            view = view[done:]
+
+    def zero(self, offset: int, length: int) -> None:
+        """See ``BlockSink.zero``: written along with the data that follows, or at the end."""
+
+    def discard(self, offset: int, length: int) -> None:
+        """See ``BlockSink.discard``: likewise."""
+
+    def finish(self) -> None:
+        """Write the zeros at the end, and flush."""
+        self._fill(self.size)
+        try:
+            self._target.flush()
+        except OSError as error:
+            raise StorageError.from_os_error("write", self.name, error) from error
+
+    def abort(self) -> None:
+        """Nothing can be taken back from a stream."""

@@ -8,6 +8,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Self
 
+from aipimage.converting.formats import extent_error, format_of_source, is_piece
+from aipimage.converting.request import Request
 from aipimage.errors import AipImageError, FormatError, RequestError
 from aipimage.io.chain.members import peek_header
 from aipimage.io.containers import container_warning
@@ -16,7 +18,6 @@ from aipimage.io.image import open_image
 from aipimage.io.restore import Placed, check_ranges
 from aipimage.io.sources import BlockSource, open_source
 from aipimage.io.storage import DEFAULT, Storage, StrPath
-from aipimage.vmdk.converting.formats import extent_error, format_of_source, is_piece
 from aipimage.vmdk.opening import open_vmdk
 from aipimage.vmdk.ovf.archive import open_ova
 from aipimage.vmdk.source import VmdkSource
@@ -64,6 +65,47 @@ class Opened:
     def device(self, disk: int) -> Device | BlockSource:
         """A disk as a writer reads it fastest: the image's own device where there is one."""
         return self.image.devices[disk] if self.image is not None else self.disks[disk]
+
+
+def chosen_disk(request: Request, opened: Opened) -> int:
+    """The one disk of a target that holds one; where none was named the first, with a warning if
+    there are others.
+
+    Raises:
+        RequestError: there is no such disk, or several were named.
+    """
+    numbers = chosen_disks(request, opened)
+    if request.disk is None and len(numbers) > 1:
+        opened.warnings.append(
+            f"{opened.path}: has {len(numbers)} disks, and this is disk 0; name another one "
+            "(--disk), or make an appliance of all (--format ova)"
+        )
+        return 0
+    if len(numbers) > 1:
+        raise RequestError(
+            f"a target of format {request.format} holds one disk; name one of {numbers}"
+        )
+    return numbers[0]
+
+
+def chosen_disks(request: Request, opened: Opened) -> tuple[int, ...]:
+    """The disks that were named, or all, in their order.
+
+    Raises:
+        RequestError: there is no such disk, one is named twice, or none is.
+    """
+    there = range(len(opened.disks))
+    if request.disk is None:
+        return tuple(there)
+    named = (request.disk,) if isinstance(request.disk, int) else tuple(request.disk)
+    for number in named:
+        if number not in there:
+            raise RequestError(
+                f"{opened.path}: has no disk {number}; it has {len(there)}, numbered from 0"
+            )
+    if not named or len(set(named)) < len(named):
+        raise RequestError(f"{opened.path}: name each disk once; got {list(named)}")
+    return named
 
 
 def open_for_conversion(

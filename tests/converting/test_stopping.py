@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from aipimage.converting import copying, rawfile, targets
+from aipimage.converting.convert import convert
 from aipimage.errors import TargetError
 from aipimage.io import keys
 from aipimage.io.storage import Storage
 from aipimage.vmdk import feed
-from aipimage.vmdk.convert import convert
-from aipimage.vmdk.converting import copying, rawtarget, todisk
 from aipimage.vmdk.writing.job import write_vmdk
 from tests.safety.chains import at
 from tests.safety.images import remember_derivations
@@ -74,8 +74,8 @@ def derivations_are_remembered() -> Iterator[None]:
 def many_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
     """A checkpoint as often as there can be one; small batches, so that there are many."""
     often = functools.partial(write_vmdk, checkpoint_bytes=1, checkpoint_seconds=1e9)
-    monkeypatch.setattr(todisk, "write_vmdk", often)
-    monkeypatch.setattr(rawtarget, "CHECKPOINT_BYTES", 300_000)
+    monkeypatch.setattr(targets, "write_vmdk", often)
+    monkeypatch.setattr(rawfile, "CHECKPOINT_BYTES", 300_000)
     monkeypatch.setattr(copying, "BATCH", 256 << 10)
     monkeypatch.setattr(feed, "_WINDOW", 16)
     monkeypatch.setattr(feed, "_ENOUGH", 4)

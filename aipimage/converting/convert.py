@@ -11,17 +11,16 @@ from typing import Any, BinaryIO
 
 from aipimage import checks
 from aipimage.checks import Size
+from aipimage.converting.formats import check_options, format_of_source, format_of_target
+from aipimage.converting.raw import to_raw
+from aipimage.converting.request import ConvertResult, Request
+from aipimage.converting.sources import open_for_conversion, refuse_file
+from aipimage.converting.targets import to_appliance, to_disk, to_image
 from aipimage.errors import PasswordError
 from aipimage.io.notices import with_notices
 from aipimage.io.openers import Input, Opener
 from aipimage.io.progress import ProgressCallback
 from aipimage.io.storage import Storage, StrPath
-from aipimage.vmdk.converting.formats import check_options, format_of_source, format_of_target
-from aipimage.vmdk.converting.request import Request
-from aipimage.vmdk.converting.result import ConvertResult
-from aipimage.vmdk.converting.sources import open_for_conversion, refuse_file
-from aipimage.vmdk.converting.toimage import to_image
-from aipimage.vmdk.converting.toraw import to_raw
 
 __all__ = ["ConvertResult", "convert"]
 
@@ -114,11 +113,7 @@ def convert(
         if kind == "aiv":
             return to_image(request, opened)
         if kind == "vmdk":
-            from aipimage.vmdk.converting.todisk import to_disk
-
             return to_disk(request, opened)
-        from aipimage.vmdk.converting.toappliance import to_appliance
-
         return to_appliance(request, opened)
 
 

@@ -15,6 +15,10 @@ from unittest import mock
 import pytest
 
 import aipimage
+from aipimage.converting import rawfile
+from aipimage.converting.convert import convert
+from aipimage.converting.copying import BATCH, copy_blocks
+from aipimage.converting.raw import RawStream
 from aipimage.errors import (
     CancelledError,
     IntegrityError,
@@ -24,10 +28,6 @@ from aipimage.errors import (
 )
 from aipimage.io.progress import Progress
 from aipimage.io.storage import Storage
-from aipimage.vmdk.convert import convert
-from aipimage.vmdk.converting import rawtarget
-from aipimage.vmdk.converting.copying import BATCH, copy_blocks
-from aipimage.vmdk.converting.rawstream import RawStream
 from tests.support import loop_device
 from tests.support.faults import Fault, FaultySystemCalls, each_fault
 from tests.support.sources import SparseSource
@@ -171,7 +171,7 @@ def test_only_data_is_read(tmp_path: Path) -> None:
 
 
 def _copied(source: SparseSource, target: Path) -> Any:
-    sink = rawtarget.open_raw_file(
+    sink = rawfile.open_raw_file(
         target, source.size, {}, source.read_into, overwrite=False, resume=False,
         storage=Storage(),
     )  # fmt: skip
@@ -201,7 +201,7 @@ def stopped(source: Path, target: Path, after: int, **options: Any) -> None:
 @pytest.fixture
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """A checkpoint before every write, and a look at the callback after each batch."""
-    monkeypatch.setattr(rawtarget, "CHECKPOINT_BYTES", 1)
+    monkeypatch.setattr(rawfile, "CHECKPOINT_BYTES", 1)
     monkeypatch.setattr("aipimage.io.progress._TICK", 0)
 
 
@@ -320,7 +320,7 @@ def test_every_failing_call_leaves_the_truth(disk: Path, image: Path, tmp_path: 
     room.mkdir()
     target = room / "a.img"
     wanted = small.read_bytes()
-    with mock.patch.object(rawtarget, "CHECKPOINT_BYTES", MIB):
+    with mock.patch.object(rawfile, "CHECKPOINT_BYTES", MIB):
 
         def run(system: Any, **options: Any) -> None:
             for each in room.iterdir():
@@ -342,7 +342,7 @@ def test_a_failed_sync_is_final(disk: Path, tmp_path: Path) -> None:
     """Class 58: nobody knows what is on the disk then, so nothing is left to go on from."""
     system = FaultySystemCalls(Fault(4, errno.EIO, ("fsync",)))
     with (
-        mock.patch.object(rawtarget, "CHECKPOINT_BYTES", 1),
+        mock.patch.object(rawfile, "CHECKPOINT_BYTES", 1),
         pytest.raises(StorageError, match="durable"),
     ):
         convert(disk, tmp_path / "a.img", storage=Storage(system))

@@ -1,1 +1,0 @@
-"""The parts of :func:`aipimage.convert`: formats by their names, sources, and targets of bytes."""

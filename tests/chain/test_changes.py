@@ -39,6 +39,7 @@ from aipimage.io.storage import Storage, SystemCalls
 from tests.safety.memory import ROOT, MemorySystem
 from tests.support.crash import RecordingSystemCalls, crash_states
 from tests.support.faults import Fault, FaultySystemCalls
+from tests.support.soon import SOON
 
 MIB = 1 << 20
 TIB = 1 << 40
@@ -99,7 +100,7 @@ def test_too_many_ranges_are_widened(bits: list[bool], limit: int) -> None:
 
 
 def test_large_disks_are_quick() -> None:
-    begun = time.perf_counter()
+    begun = time.process_time()
     rows = np.arange(100_000, dtype=np.int64)[::-1, None] * [1 << 29, 0] + [0, 4096]
     assert len(changes_from(rows, 64 * TIB).ranges) == 100_000
     bits = np.zeros((16 * TIB) >> 16, bool)
@@ -107,7 +108,7 @@ def test_large_disks_are_quick() -> None:
     found = changes_from(ChangedBitmap(bits, 65_536, 16 * TIB), 16 * TIB)
     assert found.ranges[:, 1].sum() == int(bits.sum()) << 16
     # Ten times what it takes; a loop over the granules would take minutes.
-    assert time.perf_counter() - begun < 20
+    assert time.process_time() - begun < SOON
 
 
 # What Python gives

@@ -28,6 +28,7 @@ from tests.chain.maps import (
     run,
     whole_maps,
 )
+from tests.support.soon import SOON
 
 QUIET = settings(
     deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow]
@@ -248,15 +249,15 @@ def test_a_thousand_changes_on_64_tib() -> None:
     sectors = 1 << 37
     old = scattered(world, sectors, 5000)
     starts = np.unique(np.random.default_rng(6).integers(0, sectors // 8, 1000)) * 8
-    began = time.perf_counter()
+    began = time.process_time()
     update = world.update(old, sectors)
     for start in starts.tolist():
         update.keep_to(start)
         update.replace(run(8, Kind.DATA, start))
     new = world.finished(update)
-    seconds = time.perf_counter() - began
+    seconds = time.process_time() - began
     print(f"{len(starts)} changes in {seconds:.2f} s, {len(world.fetched)} pages read")
-    assert seconds < 3
+    assert seconds < SOON
     assert len(world.fetched) <= 4 * len(starts)
     assert new.written <= 4 * len(starts)
 
@@ -266,13 +267,13 @@ def test_many_changes_in_one_page() -> None:
     old = world.full(16_384, alternating(16_384))
     model = world.content(old)
     changed = [(start, run(1, Kind.DATA, 1 << 20)) for start in range(0, 16_000, 8)]
-    began = time.perf_counter()
+    began = time.process_time()
     update = world.update(old, 16_384)
     model = applied(update, changed, model, 16_384, 1)
     new = world.finished(update)
-    seconds = time.perf_counter() - began
+    seconds = time.process_time() - began
     print(f"{len(changed)} changes in {seconds:.2f} s")
-    assert seconds < 3
+    assert seconds < SOON
     check(world, old, new, model, changed)
 
 

@@ -42,6 +42,7 @@ from tests.chain.damaged import (
     password_of,
     repaired,
 )
+from tests.support.soon import SOON
 
 PLAIN = ("zstd", "none", "authenticate", "no checkpoints")
 
@@ -449,9 +450,9 @@ def test_hostile_headers(images: dict[str, bytes], tmp_path: Path) -> None:
     )
     whole = data[: parts_of(data, "zstd")[4].end]
     for filling in (fake, b"AIVR", fake[:38]):
-        started = time.monotonic()
+        started = time.process_time()
         result = repaired(tmp_path, whole + filling * ((8 << 20) // len(filling)))
-        assert time.monotonic() - started < 20
+        assert time.process_time() - started < SOON
         check(result)
     (tmp_path / "x.aiv").write_bytes(b"AIVR" * (1 << 20))
     with pytest.raises(FormatError):

@@ -110,7 +110,7 @@ def test_a_job_that_does_not_report_is_stopped_too(large: Path, tmp_path: Path) 
     began = time.monotonic()
     process.send_signal(signal.SIGTERM)
     assert ended(process).code == 143
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60  # far less than the job itself would take
     assert not list(tmp_path.iterdir())
 
 

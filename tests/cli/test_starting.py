@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -38,3 +39,29 @@ def test_public_names_are_there_when_they_are_asked_for() -> None:
         _ = aipimage.nothing  # type: ignore[attr-defined]
     assert not hasattr(aipimage, "__nothing__")
     assert "aipimage.io.create" in loaded_by("import aipimage\naipimage.create")
+
+
+@pytest.mark.slow
+def test_every_module_can_be_the_first_one() -> None:
+    """None relies on what another one has loaded before it."""
+    root = Path(aipimage.__file__).parent
+    names = sorted(
+        ".".join(["aipimage", *path.relative_to(root).with_suffix("").parts])
+        for path in root.rglob("*.py")
+        if path.name not in ("__init__.py", "__main__.py")
+    )
+    code = (
+        "import importlib, os, sys\n"
+        "for name in sys.argv[1:]:\n"
+        "    child = os.fork()\n"
+        "    if not child:\n"
+        "        try:\n"
+        "            importlib.import_module(name)\n"
+        "        except BaseException as error:\n"
+        "            print(name, error, flush=True)\n"
+        "        os._exit(0)\n"
+        "    os.waitpid(child, 0)\n"
+    )
+    command = [sys.executable, "-c", "import numpy\n" + code, *names]
+    ended = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert ended.stdout == ""

@@ -19,6 +19,7 @@ from aipimage.io import cipher as cipher_module
 from aipimage.io.cipher import RecordCipher
 from aipimage.io.keys import ChainKeys, Suite
 from tests.crypto.helpers import CHAIN_KEY, FILE_ID, OTHER_ID, SUITES, chain_keys, record
+from tests.support.soon import SOON
 
 every_suite = pytest.mark.parametrize("suite", SUITES)
 PLAIN = random.Random(1).randbytes(4096)
@@ -178,7 +179,7 @@ def test_class_31_buffers_over_2_gib(suite: Suite) -> None:
     cipher, header = chain_keys(suite).cipher(FILE_ID), record(1)
     with mmap.mmap(-1, 2**31 + 32) as huge, memoryview(huge) as view:
         for length in (2**31 - 17, 2**31 - 1, 2**31, 2**31 + 16, BODY_MAX + 1):
-            began = time.perf_counter()
+            began = time.process_time()
             with view[:length] as plain, view[: length + 16] as out:
                 with pytest.raises(LimitError):
                     cipher.seal_into(header, plain, out)
@@ -186,7 +187,7 @@ def test_class_31_buffers_over_2_gib(suite: Suite) -> None:
                     cipher.open_into(header, out, plain)
                 with pytest.raises(LimitError):
                     cipher.open(header, out)
-            assert time.perf_counter() - began < 0.5
+            assert time.process_time() - began < SOON
         with view[: BODY_MAX - 15] as plain, pytest.raises(LimitError):
             cipher.seal_into(header, plain, view[: BODY_MAX + 1])
 

@@ -23,6 +23,7 @@ from aipimage.format.keyarea import (
 )
 from aipimage.io import keys
 from tests.crypto.helpers import CHAIN_ID, OTHER_ID, area_of
+from tests.support.soon import SOON
 
 
 def a_slot(**changes: object) -> Slot:
@@ -127,10 +128,10 @@ def test_class_25_key_derivation_bomb(
     monkeypatch.setattr(keys, "Argon2id", None)
     data = encode_key_area(area_of(a_slot()))
     for value in values:
-        began = time.perf_counter()
+        began = time.process_time()
         with pytest.raises(LimitError):
             decode_key_area(patched(data, 32 + at, struct.pack("<I", value)), CHAIN_ID)
-        assert time.perf_counter() - began < 1
+        assert time.process_time() - began < SOON
 
 
 def test_class_25_many_slot_bomb() -> None:

@@ -56,6 +56,7 @@ from tests.safety.images import (
 )
 from tests.safety.memory import ROOT, MemorySystem
 from tests.safety.test_fields import keys_of
+from tests.support.soon import SOON
 
 CONTENTS = [mixed(20_000), sparse(2 * MIB, 49_152)]
 
@@ -83,7 +84,7 @@ def refused(
     try:
         with pytest.raises(error, match=match or None) as caught:
             use(files, name, path)
-        assert time.process_time() - began < 2
+        assert time.process_time() - began < SOON
         assert tracemalloc.get_traced_memory()[1] < 256 << 20
     finally:
         tracemalloc.stop()
@@ -124,7 +125,7 @@ def test_class_04_a_seal_that_claims_more_frames_than_there_are_atoms() -> None:
     with open_image(PATH, storage=Storage(MemorySystem({PATH: data}))) as image:
         began = time.process_time()
         assert not image.verify(threads=1).ok
-        assert time.process_time() - began < 2
+        assert time.process_time() - began < SOON
 
 
 def test_class_05_two_devices_share_one_map() -> None:
@@ -265,10 +266,10 @@ def test_class_21_parts_that_are_no_files(tmp_path: Path) -> None:
                 part.symlink_to(secret)
             case "nowhere":
                 part.symlink_to(tmp_path / "nowhere")
-        began = time.monotonic()
+        began = time.process_time()
         with pytest.raises(AipImageError) as caught:
             aipimage.open(base, PASSWORD)
-        assert time.monotonic() - began < 2
+        assert time.process_time() - began < SOON
         assert "root:x" not in str(caught.value)
         part.rmdir() if kind == "directory" else part.unlink()
 

@@ -19,6 +19,7 @@ from aipimage.vmdk.ovf import check_ova, open_ova, write_ova
 from aipimage.vmdk.ovf.members import list_members
 from aipimage.vmdk.ovf.parsing import decode_envelope
 from aipimage.vmdk.ovf.storage import ArchiveStorage
+from tests.support.soon import SOON
 from tests.vmdk import fuzzing_ovf
 from tests.vmdk.fuzzing_ovf import ENVELOPE, archive
 from tests.vmdk.ovf_support import FIXED, MIB, disk, take
@@ -235,7 +236,7 @@ def test_class_37_a_raw_disk_is_not_guessed(tmp_path: Path) -> None:
 
 def test_class_40_oversized_descriptors(tmp_path: Path) -> None:
     path = tmp_path / "a.ova"
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(LimitError, match="has 8388609 bytes"):
         open_files(path, {"a.ovf": bytes((8 << 20) + 1)})
     path.write_bytes(archive({"a.ovf": ENVELOPE, "a.mf": bytes((1 << 20) + 1)}))
@@ -248,7 +249,7 @@ def test_class_40_oversized_descriptors(tmp_path: Path) -> None:
     many = b"".join(b'<File o:id="%d" o:href="a"/>' % at for at in range(1025))
     with pytest.raises(LimitError, match="over 1024 files"):
         decode_envelope(ENVELOPE.replace(b"<References>", b"<References>" + many), "x")
-    assert time.monotonic() - started < 4
+    assert time.process_time() - started < SOON
 
 
 def test_class_40_entities_are_refused() -> None:

@@ -14,6 +14,7 @@ import pytest
 from aipimage.volumes.filesystems.ext import PARSER, crc, layout
 from aipimage.volumes.view import VolumeView
 from tests.fuzz.mutate import loop
+from tests.support.soon import SOON
 from tests.support.sources import SparseSource
 from tests.support.tools import require_programs
 from tests.volumes import ext_builder
@@ -197,11 +198,11 @@ def test_class_47_a_bomb_of_groups_is_refused_soon() -> None:
     """Sizes that would take petabytes of descriptors, on a source that claims to be as large."""
     built = Built("").set(s_blocks_count_hi=1 << 10, s_blocks_per_group=8, s_clusters_per_group=8)
     built.set(s_feature_incompat=layout.INCOMPAT_64BIT, s_desc_size=64)
-    start = time.monotonic()
+    start = time.process_time()
     found = reason(built.source(1 << 53))
     assert found is not None
     assert "block groups" in found
-    assert time.monotonic() - start < 2
+    assert time.process_time() - start < SOON
 
 
 def test_every_truncation_is_whole_or_nothing() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from aipimage.volumes.filesystems.ext.crc import crc32c
+from tests.support.soon import SOON
 from tests.support.tools import require_programs, run
 from tests.volumes.ext_volumes import TOOLS, free_by_dumpe2fs, free_ranges, look, make
 
@@ -33,7 +34,7 @@ def test_four_terabytes(name: str, tmp_path: Path) -> None:
     taken = time.process_time() - start
     fields = run(["dumpe2fs", "-h", path])
     assert f"Free blocks:              {total // 4096}\n" in fields
-    assert taken < 2
+    assert taken < SOON
     wanted, _ = free_by_dumpe2fs(path)
     assert np.array_equal(free_ranges(allocation, SIZE), wanted)
     tracemalloc.start()
@@ -52,4 +53,4 @@ def test_checksums_of_all_bitmaps_of_four_terabytes() -> None:
     start = time.process_time()
     for _ in range(32):
         crc32c(rows, 1)
-    assert time.process_time() - start < 1.3
+    assert time.process_time() - start < SOON

@@ -11,6 +11,7 @@ import pytest
 from aipimage.volumes.filesystems.lvm import PARSER
 from aipimage.volumes.filesystems.lvm.text import parse
 from aipimage.volumes.view import LayoutError
+from tests.support.soon import SOON
 from tests.support.sources import SparseSource
 from tests.volumes import containers_builder as build
 from tests.volumes.containers_builder import EXTENT, FIRST_BYTE, PhysicalVolume, linear, volume
@@ -296,7 +297,7 @@ def test_class_04_counts_that_nothing_backs() -> None:
         ("extent_count = 5", "extent_count = 4294967295"),
     ):
         assert why(replaced(old, new))
-    assert time.process_time() - start < 1
+    assert time.process_time() - start < SOON
 
 
 def test_many_volumes_take_linear_time() -> None:
@@ -306,7 +307,7 @@ def test_many_volumes_take_linear_time() -> None:
     made = PhysicalVolume(text, (1 << 22) + SIZE, 1 << 22, [(4096, (1 << 22) - 4096)])
     start = time.process_time()
     assert free_in(made)[0] == [(0, EXTENTS)]
-    assert time.process_time() - start < 10
+    assert time.process_time() - start < SOON
 
 
 def test_class_05_volumes_that_share_extents() -> None:
@@ -330,4 +331,4 @@ def test_long_texts_take_linear_time() -> None:
                  "#" * 99_999 + '\n"'):  # fmt: skip
         with pytest.raises(LayoutError):
             parse("x = " + text)
-    assert time.process_time() - start < 3
+    assert time.process_time() - start < SOON

@@ -16,6 +16,7 @@ from aipimage.volumes.filesystems.ntfs.boot import decode_geometry
 from aipimage.volumes.filesystems.ntfs.streams import Mft
 from aipimage.volumes.model import Allocation, SurveyOptions
 from aipimage.volumes.view import LayoutError, VolumeView
+from tests.support.soon import SOON
 from tests.support.sources import SparseSource
 from tests.volumes import ntfs_small
 from tests.volumes.fuzzing_ntfs import seeds, source_of
@@ -48,7 +49,7 @@ def test_four_terabytes_take_less_than_two_seconds(tmp_path: Path) -> None:
     start = time.process_time()
     _, allocation = surveyed(volume)
     assert allocation.free.total == wanted * 4096
-    assert time.process_time() - start < 2
+    assert time.process_time() - start < SOON
     volume.unlink()
 
 

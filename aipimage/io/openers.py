@@ -371,9 +371,7 @@ def readable_inputs(
     return OpenerStorage(FileObjects(files)), keys
 
 
-def folders_of(
-    search: object, storage: Opener | Storage | None
-) -> tuple[Storage, list[str]]:
+def folders_of(search: object, storage: Opener | Storage | None) -> tuple[Storage, list[str]]:
     """The storage, and folders of it or of the system."""
     found = chosen_storage(storage)
     if isinstance(found, OpenerStorage) and found is not storage:
@@ -387,4 +385,3 @@ def refuse_to_remove(storage: Storage) -> None:
     """``RequestError`` where images are not files of the system."""
     if isinstance(storage, OpenerStorage):
         raise RequestError("images that are only read cannot be removed; leave remove out")
-

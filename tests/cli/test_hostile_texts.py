@@ -18,6 +18,7 @@ import pytest
 import aipimage
 from aipimage.cli.output import Report, say, write_report
 from aipimage.io.create import CreateJob
+from aipimage.io.sources import open_source
 from aipimage.vmdk.ovf import write_ova
 from tests.cli.helpers import Ran, invoke
 
@@ -116,7 +117,7 @@ def test_appliances_and_virtual_disks(folder: Path, tmp_path: Path) -> None:
     """Names of members and of the machine, texts of a descriptor."""
     disk = tmp_path / "d.raw"
     disk.write_bytes(bytes(range(256)) * 4096)
-    write_ova(tmp_path / "a.ova", [aipimage.open_source(disk)], name="machine")
+    write_ova(tmp_path / "a.ova", [open_source(disk)], name="machine")
     bad = tmp_path / f"bad{NAMES_MAY}.ova"
     with (
         tarfile.open(tmp_path / "a.ova") as old,

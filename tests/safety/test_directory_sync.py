@@ -18,6 +18,7 @@ import pytest
 
 import aipimage
 from aipimage import StorageError
+from aipimage.io.sources import open_source
 from aipimage.io.storage import Storage, SystemCalls
 from aipimage.retention import KeepRules, carry_out, plan, points_of
 from aipimage.tracking import ChangeTracker
@@ -80,9 +81,9 @@ JOBS: dict[str, Callable[[Path, Path], Any]] = {
     "convert to vmdk": lambda m, o: aipimage.convert(m / "0.aiv", o, format="vmdk"),
     "convert to aiv": lambda m, o: aipimage.convert(m / "disk.raw", o, format="aiv"),
     "convert to ova": lambda m, o: aipimage.convert(m / "0.aiv", o, format="ova"),
-    "write_vmdk": lambda m, o: write_vmdk(o, aipimage.open_source(m / "disk.raw")),
-    "write_ova": lambda m, o: write_ova(o, [aipimage.open_source(m / "disk.raw")]),
-    "write_ovf": lambda m, o: write_ovf(f"{o}.ovf", [aipimage.open_source(m / "disk.raw")]),
+    "write_vmdk": lambda m, o: write_vmdk(o, open_source(m / "disk.raw")),
+    "write_ova": lambda m, o: write_ova(o, [open_source(m / "disk.raw")]),
+    "write_ovf": lambda m, o: write_ovf(f"{o}.ovf", [open_source(m / "disk.raw")]),
 }  # fmt: skip
 
 

@@ -17,6 +17,7 @@ import aipimage
 from aipimage import RequestError, TargetError
 from aipimage.io.changes.wholefile import write_whole
 from aipimage.io.sinks import open_target
+from aipimage.io.sources import open_source
 from aipimage.io.storage import DEFAULT, File, Storage, SystemCalls
 from aipimage.tracking import ChangeTracker
 from aipimage.vmdk.writing.job import write_vmdk
@@ -119,7 +120,7 @@ def restore(disk: Path, out: Path) -> None:
 
 
 def flat(disk: Path, out: Path) -> None:
-    write_vmdk(out, aipimage.open_source(disk), subformat="monolithicFlat", resume=True)
+    write_vmdk(out, open_source(disk), subformat="monolithicFlat", resume=True)
 
 
 JOBS: dict[str, tuple[Callable[[Path, Path], Any], str]] = {
@@ -139,7 +140,7 @@ JOBS: dict[str, tuple[Callable[[Path, Path], Any], str]] = {
     ),
     "convert to a stream": (
         lambda d, o: write_vmdk(
-            o, aipimage.open_source(d), subformat="streamOptimized", resume=True
+            o, open_source(d), subformat="streamOptimized", resume=True
         ),
         ".partial",
     ),

@@ -11,6 +11,7 @@ import pytest
 
 import aipimage
 from aipimage import IntegrityError, Kind, SourceError
+from aipimage.io.sources import open_source
 from aipimage.io.storage import DEFAULT
 from aipimage.vmdk import feed as feeding
 from aipimage.vmdk.feed import BATCH_BYTES, FeedBatch, GrainFeed, Grains
@@ -101,7 +102,7 @@ def test_bad_sectors_are_zeros_and_counted() -> None:
 
 def test_a_source_that_shrinks(tmp_path: Path) -> None:
     path = raw_file(disk("t" * 200), tmp_path / "s.raw")
-    source = aipimage.open_source(path)
+    source = open_source(path)
     with path.open("r+b") as file:
         file.truncate(100 * GRAIN)
     with pytest.raises(SourceError, match="shrank"):

@@ -10,6 +10,7 @@ import pytest
 
 import aipimage
 from aipimage import CancelledError, Progress, RequestError, TargetError
+from aipimage.io.sources import open_source
 from aipimage.vmdk.deflate import Compressor
 from aipimage.vmdk.writing import sparse, stream
 from aipimage.vmdk.writing.plan import DiskOptions, new_identity, plan_disk
@@ -158,7 +159,7 @@ def test_an_image_is_never_overwritten(tmp_path: Path) -> None:
 )
 def test_the_source_is_never_overwritten(name: str, subformat: str, tmp_path: Path) -> None:
     path = raw_file(SOURCE, tmp_path / name)
-    source = aipimage.open_source(path)
+    source = open_source(path)
     with pytest.raises(TargetError):
         write(tmp_path / "s.vmdk", source, subformat=subformat, overwrite=True)
     source.close()

@@ -227,7 +227,8 @@ def test_a_partial_file_that_is_not_as_it_was(five: Series, change: str) -> None
     else:
         del data[100:]
     result = merge(made)
-    assert result.resumed == (change != "no header")
+    # A part is smaller than a batch: nothing of a first part that is damaged can be kept.
+    assert result.resumed == (change != "no header" and five.protection != "split")
     check_points(made)
 
 

@@ -184,10 +184,11 @@ class _Merge:
         area = self._key_area()
         numbers = RecordNumbers()
         header = sealed_header(self._header(numbers.origin), self._run.keys)
+        self._new = header, area, numbers
         if resume:
             self._kept = self._reopen(header, area)
         if self._kept is None:
-            self._begin(header, area, numbers)
+            self._begin(*self._new)
         copied(self._run.members, self._plan.ranges, self._threads, self._take)
         assembly = self._going_on()
         ids = assembly.finish(
@@ -221,6 +222,11 @@ class _Merge:
 
     def _going_on(self) -> Assembly:
         """The new image, behind what is kept of an interrupted merge where there is one."""
+        if self._kept is not None and self._assembly is None and not self._kept.running.records:
+            # A continuation follows a record (section 11): without one it is begun anew.
+            self._kept.stream.close()
+            self._kept = None
+            self._begin(*self._new)
         if self._assembly is None:
             kept = self._kept
             assert kept is not None

@@ -59,6 +59,11 @@ class InStream:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def first_piece(self) -> int:
+        """Bytes of the stream that lie in its first part, all where it is not split."""
+        return self.footers[0].length if self.footers else self.size
+
     def pread_into(self, buffer: Buffer, offset: int) -> None:
         """Fill ``buffer``; ``IncompleteError`` where the stream ends before."""
         view = memoryview(buffer).cast("B")

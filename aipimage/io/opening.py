@@ -18,7 +18,21 @@ from aipimage.io.spare import Healable, healed_core
 
 
 def read_header(stream: Healable) -> Header:
-    """Read and check the header core, without its MAC; where it is damaged, its copy."""
+    """Read and check the header core, without its MAC; where it is damaged, its copy.
+
+    Raises:
+        FormatError: among others, header and key areas reach beyond the first part (section 12).
+    """
+    header = _read_core(stream)
+    areas = header.core_length + c.KEY_COPIES * header.key_area_length
+    if areas > stream.first_piece:
+        raise FormatError(
+            f"{stream.name}: its header and key areas reach beyond the first part; join the parts"
+        )
+    return header
+
+
+def _read_core(stream: Healable) -> Header:
     with naming(stream.name):
         head = bytes(stream.pread(min(stream.size, 4096), 0))
         try:

@@ -41,6 +41,10 @@ class Healable(Protocol):
     def size(self) -> int:
         """Bytes."""
 
+    @property
+    def first_piece(self) -> int:
+        """Bytes of it that lie in its first part, all where it is not split."""
+
     def pread(self, length: int, offset: int) -> bytearray:
         """Return exactly ``length`` bytes."""
 

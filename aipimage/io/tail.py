@@ -57,6 +57,11 @@ class Tail:
         """Of the stream."""
         return self._stream.size
 
+    @property
+    def first_piece(self) -> int:
+        """See :attr:`InStream.first_piece`."""
+        return self._stream.first_piece
+
     def pread(self, length: int, offset: int) -> bytearray:
         """See :meth:`read`."""
         return self.read(offset, length)
@@ -118,7 +123,8 @@ def read_segments(stream: InStream, header: Header, keys: ChainKeys | None) -> S
 
 def check_twins(header: Header, trailer: Trailer) -> None:
     """Header and trailer must belong together, and the seal lie before the spare area."""
-    if (header.file_id, header.header_digest) != (trailer.file_id, trailer.header_digest):
+    stated = trailer.file_id, trailer.header_digest, trailer.minor
+    if (header.file_id, header.header_digest, header.minor) != stated:
         raise FormatError("header and trailer belong to different images")
     if trailer.seal.offset + trailer.seal.record_length != trailer.records_end:
         raise FormatError("the seal is not the last record before the spare area")

@@ -58,6 +58,8 @@ class SalvageStream:
         self._starts = [piece.start for piece in self._pieces]
         self._healed: list[tuple[int, bytes]] = []
         self.size = max((piece.start + piece.length for piece in self._pieces), default=0)
+        # Where the first part ends does not matter for what can be saved.
+        self.first_piece = self.size
 
     def __enter__(self) -> SalvageStream:
         return self

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 PIECE = 16 << 10
 """Bytes that are kept together."""
-_HEAD, _TAIL = 272 << 10, 128 << 10
+_HEAD, _TAIL = 272 << 10, 512 << 10
 """Bytes at the beginning and the end of a volume where nearly all signatures are."""
 KEPT_MAX = 32 << 20
 """Bytes of pieces that are kept because they, or their neighbours, were asked for."""

@@ -62,7 +62,7 @@ FROM_END = (
     Signature("hpt45x_raid_member", 11 * 512, bytes.fromhex("fd16785a")),
     *(
         Signature("promise_fasttrack_raid_member", sectors * 512, b"Promise Technology, Inc.")
-        for sectors in (16, 63, 255, 256, 399, 591, 675, 735, 911, 951, 974, 991, 3087)
+        for sectors in (16, 63, 255, 256, 399, 591, 675, 735, 911, 951, 974, 991)
     ),
 )
 _ZFS_LABEL, _ZFS_UBERBLOCKS, _ZFS_LENGTH, _ZFS_SLOT = 0x4000, 0x20000, 0x20000, 1024

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import json
 import statistics
 import subprocess
@@ -106,6 +107,18 @@ def test_imports_point_downward(path: Path) -> None:
     found = {name for name in imports(path) if name.split(".")[0] == "aipimage"}
     wrong = {name for name in found if layer_of(name) not in ALLOWED[layer]}
     assert not wrong, f"{path} is in layer {layer} and must not import {sorted(wrong)}"
+
+
+@pytest.mark.parametrize("layer", ["converting", "vmdk"])
+def test_no_circle_inside(layer: str) -> None:
+    """A module can be read after those that it imports, wherever in its code it imports them."""
+    needs = {
+        dotted(path): {name for name in imports(path) if layer_of(name) == layer} - {dotted(path)}
+        for path in MODULES
+        if path.parts[0] == layer
+    }
+    assert len(needs) > 5
+    assert len(list(graphlib.TopologicalSorter(needs).static_order())) >= len(needs)
 
 
 def test_one_door_to_c() -> None:

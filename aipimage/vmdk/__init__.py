@@ -4,6 +4,22 @@
 
     with aipimage.vmdk.open("disk.vmdk") as disk:
         aipimage.create("disk.aiv", disk)
+
+What calls what; each line knows only those further down::
+
+    ovf          appliances: descriptor, disks and manifest, read, written and checked
+    lint         the checker; in linting/ a walk of its own for each kind of file
+    writing/     job -> plan -> disks -> sparse, flat, stream; feed reads what they write
+    p2v          what a new machine needs, from guest/: what kind of machine a disk holds
+    deltas       what changed between two disks of a chain
+    opening      a file by its first bytes -> assembling: the extents that a descriptor names;
+                 parents finds the files that a delta stands on
+    source       the block source: disks of a chain (member), laid over each other (overlay)
+    extents/     a reader for each kind of extent, each an ExtentReader (model)
+    descriptor   the text, with descriptortext and textcodes for what editors made of it
+    layout       headers and markers as bytes; paths: where extents may lie
+
+Begin with ``opening``, then ``source``; what a reader of extents does is in ``model``.
 """
 
 from aipimage.vmdk.deltas import changed_between

@@ -1,4 +1,4 @@
-"""Opens what a delta stands on, once ``parents`` has found it, and tells what changed in between.
+"""What changed between two disks of a chain of deltas.
 
 A delta has the grains that were written since it was made; all else is its parent's. So what the
 deltas between two members have is what changed, and feeds an incremental image::
@@ -16,74 +16,22 @@ deltas between two members have is what changed, and feeds an incremental image:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
 
 from aipimage import checks
-from aipimage.errors import FormatError, RequestError
+from aipimage.errors import RequestError
 from aipimage.io.changes.byteranges import ByteRanges, aligned, joined, no_ranges
-from aipimage.io.storage import DEFAULT, Storage, StrPath, chosen
-from aipimage.vmdk.descriptor import Descriptor
+from aipimage.io.storage import Storage, chosen
 from aipimage.vmdk.layout import SECTOR
 from aipimage.vmdk.member import DiskMember
 from aipimage.vmdk.model import State
-from aipimage.vmdk.opening import open_member
-from aipimage.vmdk.parents import Member, find_chain
 from aipimage.vmdk.source import VmdkSource
 
 RANGES_MAX = 1 << 21
 """Ranges that are kept; where there are more they are widened, 32 MiB instead of gigabytes."""
-
-
-def find_parent(
-    descriptor: Descriptor,
-    path: StrPath,
-    search: Sequence[StrPath] = (),
-    storage: Storage = DEFAULT,
-    *,
-    allow_outside: bool = False,
-) -> VmdkSource:
-    """Open the parent of the disk at ``path``, which has ``descriptor``, and all its parents, the
-    base first.
-
-    Raises:
-        The errors of :func:`aipimage.vmdk.parents.find_chain` and of ``open_vmdk``.
-    """
-    chain = find_chain(
-        path, descriptor, search=search, allow_outside=allow_outside, storage=storage
-    )
-    found: VmdkSource | None = None
-    try:
-        for member in reversed(chain[1:]):
-            found = _stacked(_opened(member, storage, allow_outside), found, storage)
-    except BaseException:
-        if found is not None:
-            found.close()
-        raise
-    if found is None:
-        raise RuntimeError(f"internal error: {path} has no parent")
-    return found
-
-
-def _stacked(disk: DiskMember, parent: VmdkSource | None, storage: Storage) -> VmdkSource:
-    """A disk on its parent; closed where they do not fit together."""
-    try:
-        return VmdkSource(disk, parent, storage)
-    except BaseException:
-        disk.close()
-        raise
-
-
-def _opened(member: Member, storage: Storage, outside: bool) -> DiskMember:
-    """Open a member; its file may have been replaced since it was found (class 22)."""
-    disk = open_member(member.path, allow_outside=outside, storage=storage)
-    now, then = disk.descriptor, member.descriptor
-    if (now.cid, now.parent_cid) != (then.cid, then.parent_cid):
-        disk.close()
-        raise FormatError(f"{member.path}: was changed while the chain was opened; try again")
-    return disk
 
 
 def changed_between(

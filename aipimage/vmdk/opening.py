@@ -1,4 +1,6 @@
-"""Opening a virtual disk: a descriptor with its extents, or a single file that holds both."""
+"""Opening a virtual disk: a descriptor with its extents, or a single file that holds both; and
+what a delta stands on, as ``parents`` finds it.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +24,7 @@ from aipimage.vmdk.extents.header import embedded_descriptor
 from aipimage.vmdk.extents.hosted import open_hosted
 from aipimage.vmdk.layout import COWD_MAGIC, SECTOR, SESPARSE_MAGIC, SPARSE_MAGIC
 from aipimage.vmdk.member import DiskMember
+from aipimage.vmdk.parents import Member, find_chain
 from aipimage.vmdk.source import VmdkSource
 
 _NO_CID = 0xFFFF_FFFE
@@ -54,9 +57,6 @@ def open_vmdk(
         parent = None
         try:
             if parents and disk.descriptor.parent_cid != NO_PARENT:
-                # Loaded only for deltas: it opens parents by this module.
-                from aipimage.vmdk.deltas import find_parent
-
                 parent = find_parent(
                     disk.descriptor, path, folders, storage, allow_outside=allow_outside
                 )
@@ -66,6 +66,55 @@ def open_vmdk(
                 parent.close()
             disk.close()
             raise
+
+
+def find_parent(
+    descriptor: Descriptor,
+    path: StrPath,
+    search: Sequence[StrPath] = (),
+    storage: Storage = DEFAULT,
+    *,
+    allow_outside: bool = False,
+) -> VmdkSource:
+    """Open the parent of the disk at ``path``, which has ``descriptor``, and all its parents, the
+    base first.
+
+    Raises:
+        The errors of :func:`aipimage.vmdk.parents.find_chain` and of ``open_vmdk``.
+    """
+    chain = find_chain(
+        path, descriptor, search=search, allow_outside=allow_outside, storage=storage
+    )
+    found: VmdkSource | None = None
+    try:
+        for member in reversed(chain[1:]):
+            found = _stacked(_opened(member, storage, allow_outside), found, storage)
+    except BaseException:
+        if found is not None:
+            found.close()
+        raise
+    if found is None:
+        raise RuntimeError(f"internal error: {path} has no parent")
+    return found
+
+
+def _stacked(disk: DiskMember, parent: VmdkSource | None, storage: Storage) -> VmdkSource:
+    """A disk on its parent; closed where they do not fit together."""
+    try:
+        return VmdkSource(disk, parent, storage)
+    except BaseException:
+        disk.close()
+        raise
+
+
+def _opened(member: Member, storage: Storage, outside: bool) -> DiskMember:
+    """Open a member; its file may have been replaced since it was found (class 22)."""
+    disk = open_member(member.path, allow_outside=outside, storage=storage)
+    now, then = disk.descriptor, member.descriptor
+    if (now.cid, now.parent_cid) != (then.cid, then.parent_cid):
+        disk.close()
+        raise FormatError(f"{member.path}: was changed while the chain was opened; try again")
+    return disk
 
 
 def open_member(

@@ -17,7 +17,7 @@ from aipimage.errors import (
     StorageError,
 )
 from aipimage.io.storage import DEFAULT, Storage, SystemCalls
-from aipimage.vmdk import deltas, parents
+from aipimage.vmdk import opening, parents
 from aipimage.vmdk.descriptor import NO_PARENT
 from aipimage.vmdk.opening import open_vmdk
 from tests.support.faults import FaultySystemCalls, each_fault
@@ -196,7 +196,7 @@ def test_class_22_a_parent_replaced_between_check_and_use(
         small(base, 99, mark=2)
         return chain
 
-    monkeypatch.setattr(deltas, "find_chain", and_replace)
+    monkeypatch.setattr(opening, "find_chain", and_replace)
     with pytest.raises(FormatError, match="was changed while the chain was opened"):
         open_vmdk(delta)
 

@@ -77,6 +77,7 @@ if TYPE_CHECKING:
         VolumeInfo,
         add_password,
         add_recovery_key,
+        chains,
         change_password,
         convert,
         create,
@@ -146,6 +147,7 @@ __all__ = [
     "__version__",
     "add_password",
     "add_recovery_key",
+    "chains",
     "change_password",
     "convert",
     "create",
@@ -161,7 +163,11 @@ __all__ = [
     "verify_keyless",
 ]
 
-_PACKAGES = ("vmdk", "tracking", "retention", "surface", "testing")
+_PACKAGES = (
+    "_core", "checks", "cli", "errors", "extents", "format", "io", "retention", "surface",
+    "testing", "tracking", "version", "vmdk", "volumes",
+)  # fmt: skip
+"""Modules of the package: asking for one loads it alone, because others may be loading."""
 
 
 if not TYPE_CHECKING:

@@ -13,7 +13,8 @@ import operator
 import os
 import re
 import reprlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, TypeVar, overload
 
 from aipimage.errors import OptionError, OptionTypeError
@@ -22,6 +23,7 @@ Size = int | str
 """Bytes as a number, or as ``"650M"``, ``"4G"``, ``"512K"``; K is 1024."""
 SIZE_MAX = (1 << 63) - 1
 THREADS_MAX = 1024
+TAGS_MAX, TAG_MAX = 64, 1000
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40, "P": 50}
 _SIZE = re.compile(r"(\d{1,19})([KMGTP]?)", re.ASCII | re.IGNORECASE)
 _DIGEST = re.compile("[0-9a-fA-F]{64}")
@@ -226,6 +228,33 @@ def hex_digest(name: str, value: object) -> str | None:
     if not _DIGEST.fullmatch(value):
         raise wrong_value(name, value, "a digest of 64 hexadecimal digits")
     return value.lower()
+
+
+def moment(name: str, value: object) -> datetime:
+    """A point in time with a zone."""
+    if not isinstance(value, datetime):
+        raise wrong_type(name, value, "a datetime with a time zone")
+    try:
+        is_known = value.utcoffset() is not None and value.astimezone(UTC) is not None
+    except OverflowError:
+        is_known = False
+    if not is_known:
+        raise wrong_value(name, value, "a datetime with a time zone")
+    return value
+
+
+def tags(name: str, value: object) -> dict[str, str]:
+    """At most 64 texts by their names, of at most 1000 characters each."""
+    accepted = f"a dictionary of at most {TAGS_MAX} texts of at most {TAG_MAX} characters"
+    if not isinstance(value, Mapping):
+        raise wrong_type(name, value, accepted)
+    found = dict(value)
+    for key, text in found.items():
+        if not isinstance(key, str) or not isinstance(text, str):
+            raise wrong_type(name, value, accepted)
+    if len(found) > TAGS_MAX or any(len(each) > TAG_MAX for each in (*found, *found.values())):
+        raise wrong_value(name, value, accepted)
+    return found
 
 
 def instance(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from aipimage import checks
@@ -28,7 +29,7 @@ from aipimage.errors import (
     UnsupportedError,
 )
 from aipimage.extents import Extent, Kind
-from aipimage.io.chain.chain import Chain, ChainMember
+from aipimage.io.chain.chain import Chain, ChainMember, chains_in
 from aipimage.io.chain.chain import find_chain as _find_chain
 from aipimage.io.changes.forms import ChangedBitmap, ChangedLike, Changes
 from aipimage.io.create import (
@@ -124,6 +125,7 @@ __all__ = [
     "__version__",
     "add_password",
     "add_recovery_key",
+    "chains",
     "change_password",
     "convert",
     "create",
@@ -150,6 +152,8 @@ def create(
     recovery_key: str | None = None,
     split: Size | None = None,
     comment: str = "",
+    tags: Mapping[str, str] | None = None,
+    created: datetime | None = None,
     rate: Size | None = None,
     threads: int | None = None,
     block_digests: bool = True,
@@ -189,7 +193,8 @@ def create(
         password: needed with ``encrypt``, refused without. recovery_key: a second password, kept
             for emergencies.
         split: bytes of a part at most; the parts are called ``path``, ``path.002``, …
-        comment: free text, kept in the metadata.
+        comment: free text, kept in the metadata. tags: likewise texts by their names, at most 64.
+        created: the time that the content is from, with a time zone; now by default.
         rate: bytes a second at most to read from the sources, from the first one on, also while
             they are looked at.
         threads: worker threads; as many as there are processors, or one more, by default.
@@ -243,6 +248,7 @@ def create(
         _frame_shift(frame_size), kind=kind,
         parent=parent, changed=changed, compare=compare, grain=grain, search=search,
         prepare=Preparation(include_free, _for_each(volumes, len(given)), leave_out_paging),
+        created=created, tags=tags,
     )  # fmt: skip
     return create_image(path, given, options, progress)
 
@@ -310,6 +316,28 @@ def open(
     )  # fmt: skip
     assert isinstance(image, Image)
     return image
+
+
+def chains(
+    search: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    password: str | None = None,
+    *,
+    storage: Opener | None = None,
+) -> tuple[Chain, ...]:
+    """Find all chains in some directories, each up to its newest image, in the order of their ids.
+
+    Args:
+        search, storage: as for :func:`find_chain`.
+        password: of the chains that are encrypted, and given to those alone; one that it does not
+            open is left out where others are opened.
+
+    Raises:
+        PasswordError: there are chains, and the password opens none of them.
+        LimitError: one has over 4096 images. StorageError: a directory cannot be listed.
+    """
+    checks.secrets(password=password)
+    found, folders = folders_of(search, storage)
+    return chains_in(folders, password, found, Image)
 
 
 def find_chain(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any
 
 from aipimage import DiskInfo, VolumeInfo
@@ -14,7 +14,8 @@ _HEAD = ("", "file system", "size", "used", "kept", "cluster", "first sector", "
 
 def volume_values(volume: VolumeInfo, kept: int | None) -> dict[str, Any]:
     """The object of a volume that ``info --json`` prints; ``kept_bytes`` of an image only."""
-    values = asdict(volume)
+    values = {each.name: getattr(volume, each.name) for each in fields(volume)}
+    del values["_device"]
     values["first_sector"] = volume.start // 512
     return values if kept is None else values | {"kept_bytes": kept}
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
@@ -91,6 +92,8 @@ class CreateOptions:
     grain: int = CLUSTER
     search: Sequence[str | os.PathLike[str]] | None = None
     prepare: Callable[[int, BlockSource], BlockSource] | None = None
+    created: datetime | None = None
+    tags: Mapping[str, str] | None = None
     argon2: keyring.Argon2Parameters = keyring.DEFAULT_PARAMETERS
 
 
@@ -203,6 +206,10 @@ def checked_types(options: CreateOptions, target: object, progress: object) -> C
     if options.parent is not None:
         checks.path("parent", options.parent)
     checks.paths("search", options.search)
+    if options.created is not None:
+        checks.moment("created", options.created)
+    if options.tags is not None:
+        checks.tags("tags", options.tags)
     return replace(
         options, split=checks.optional_size("split", options.split),
         rate=checks.optional_size("rate", options.rate), threads=checks.threads(options.threads),
@@ -414,12 +421,13 @@ class CreateJob:
             for source in self._sources
         ]
         return {
-            "created": entropy.time_text(entropy.now_us()),
+            "created": _created_text(self._options.created),
             "tool": f"aipimage {__version__}",
             "host": platform.node(),
             "comment": self._options.comment,
             "kind": self.kind.name.lower(),
             "devices": fitting_devices(devices),
+            **({"tags": dict(self._options.tags)} if self._options.tags else {}),
             **(self._parent.describe() if self._parent else {}),
             **({"instead_of": self._instead_of} if self._parent and self._reason else {}),
         }
@@ -602,3 +610,10 @@ class _PackOne:
 
 def _worth_keeping(checkpoints: Checkpointer) -> bool:
     return checkpoints.written > 0 and not checkpoints.untrusted
+
+
+def _created_text(created: datetime | None) -> str:
+    """The time of the point in time, as the description has it."""
+    if created is None:
+        return entropy.time_text(entropy.now_us())
+    return created.astimezone(UTC).isoformat(timespec="seconds")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from aipimage import checks
@@ -42,6 +42,14 @@ class Device:
 
     def __repr__(self) -> str:
         return f"<aipimage.Device {self.index} of {self._image.path!r}, {self.size} bytes>"
+
+    def __deepcopy__(self, _: object) -> Device:
+        # What describes a volume refers to its device, and may be copied at will.
+        return self
+
+    def __reduce__(self) -> tuple[Callable[[Image, int], Device], tuple[Image, int]]:
+        """Pickled with its image."""
+        return _device_of, (self._image, self.index)
 
     @property
     def image(self) -> Image:
@@ -212,6 +220,10 @@ class Device:
                     self._image.prefetch(piece.origin, number)
 
 
+def _device_of(image: Image, index: int) -> Device:
+    return image.devices[index]
+
+
 class DeviceFile(io.RawIOBase):
     """A read-only, seekable binary file over a device of an image.
 
@@ -219,9 +231,12 @@ class DeviceFile(io.RawIOBase):
     threads. When reads follow each other, the frames to come are decoded in the background.
     """
 
-    def __init__(self, device: Device) -> None:
+    def __init__(self, device: Device, start: int = 0, size: int | None = None) -> None:
+        """Over a whole device, or over ``size`` bytes of it from ``start`` on."""
         super().__init__()
         self._device, self._position = device, 0
+        self._start = start
+        self._size = max(0, min(device.size - start, device.size if size is None else size))
         self._run, self._ahead = 0, 0
         self.name = f"{device._image.path}#{device.index}"
         self.mode = "rb"
@@ -242,7 +257,7 @@ class DeviceFile(io.RawIOBase):
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
         """Move the position; past the end is allowed, before the start is ``ValueError``."""
         self._check_open()
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._device.size}.get(
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}.get(
             whence
         )
         if base is None:
@@ -263,14 +278,17 @@ class DeviceFile(io.RawIOBase):
         self._position += count
         self._run += count
         if self._run > _SEQUENTIAL and self._position + _SEQUENTIAL > self._ahead:
-            self._device.read_ahead(self._position)
+            self._device.read_ahead(self._start + self._position)
             self._ahead = self._position + _READ_AHEAD * _SEQUENTIAL
         return count
 
     def readinto_at(self, buffer: Buffer, offset: int) -> int:
         """Fill ``buffer`` from byte ``offset`` on, without the position; safe for threads."""
         self._check_open()
-        return self._device.read_into(buffer, offset)
+        offset = checks.offset("offset", offset)
+        view = checks.writable("buffer", buffer)
+        left = max(0, self._size - offset)
+        return self._device.read_into(view[:left], self._start + offset) if left else 0
 
     def write(self, data: Buffer, /) -> NoReturn:
         """Raise ``io.UnsupportedOperation``: what an image has is never changed."""
@@ -279,7 +297,7 @@ class DeviceFile(io.RawIOBase):
 
     def readall(self) -> bytes:
         """Return all bytes from the position to the end."""
-        data = bytearray(max(0, self._device.size - self._position))
+        data = bytearray(max(0, self._size - self._position))
         view = memoryview(data)
         for at in range(0, len(data), 1 << 20):
             self.readinto(view[at : at + (1 << 20)])

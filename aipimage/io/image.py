@@ -11,6 +11,7 @@ import warnings
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
@@ -252,6 +253,27 @@ class Image:
             self._small_metadata(ref, copy)
 
     @property
+    def created(self) -> datetime | None:
+        """The time that the content is from, in UTC; of a merged image that of the last one that
+        it stands for. ``None`` where nothing readable says it.
+        """
+        from aipimage.io.chain.files import created_of
+
+        self.check_open()
+        return created_of(self)
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The tags that it was given when it was made."""
+        from aipimage.io.chain.files import tags_of
+
+        self.check_open()
+        return dict(tags_of(self))
+
+    def __dir__(self) -> list[str]:
+        return sorted({*_PUBLIC, *(name for name in type(self).__dict__ if name[0] != "_")})
+
+    @property
     def chain(self) -> Chain:
         """The chain that the image belongs to, found by ids in the directories that are searched;
         looked for when it is first asked for.
@@ -442,6 +464,14 @@ class Image:
             self, device, os.fspath(target), force, set_size, executor, checks.threads(threads),
             progress, chosen(storage),
         )  # fmt: skip
+
+
+_PUBLIC = (
+    "path", "devices", "close", "closed", "image_id", "chain_id", "digest", "kind", "sequence",
+    "parent_id", "encryption", "stored", "parts", "metadata", "created", "tags", "chain", "extents",
+    "diff", "verify", "restore",
+)  # fmt: skip
+"""What is shown of an image; the rest is for the library."""
 
 
 class _Held:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, tzinfo
 
+from aipimage import checks
 from aipimage.errors import RequestError
 from aipimage.io import entropy
 from aipimage.retention.chains import Node, read_chains
@@ -28,6 +29,9 @@ def plan(
     tz: tzinfo = UTC,
     retire_chains: bool = False,
     now: datetime | None = None,
+    tags: Mapping[str, str] | None = None,
+    merge_points: int = 1,
+    merge_bytes: checks.Size = 0,
 ) -> Plan:
     """Tell which points to keep, and how the others are got rid of. Changes nothing.
 
@@ -40,6 +44,10 @@ def plan(
         now: the time, with a zone; that of this machine by default. A point that is more than a
             day later bears the time of a wrong clock: it is kept, makes no other point old, and
             the plan's ``warnings`` name it.
+        tags: the rules count only the points that have all these tags; others are kept.
+        merge_points, merge_bytes: a run is merged only where so many points at least are
+            forgotten by it, and their files have so many bytes at least; else they stay, until
+            there are more.
 
     Raises:
         RequestError: the rules keep nothing, or name an id that is not there, or ``now`` has no
@@ -51,11 +59,18 @@ def plan(
         raise RequestError("the rules keep nothing; give at least one, such as last=7")
     names = Names(given)
     nodes, refused = read_chains(given, names, end)
-    reasons = _keep(nodes, rules, tz, retire_chains)
+    wanted = checks.tags("tags", tags or {}).items()
+    fewest = checks.whole("merge_points", merge_points, 1)
+    least = fewest, checks.size("merge_bytes", merge_bytes, 0)
+    counted = [node for node in nodes if wanted <= dict(node.point.tags).items()]
+    reasons = _keep(counted, rules, tz, retire_chains)
+    for node in nodes:
+        if node.counts and not wanted <= dict(node.point.tags).items():
+            reasons[node] = ["has other tags"]
     _pin(reasons, {node.point: node for node in nodes}, rules.keep, names)
     _keep_clock_steps(nodes, reasons)
     needing = _needing(nodes, reasons)
-    merges, stays = _runs(nodes, reasons, needing)
+    merges, stays = _worthwhile(*_runs(nodes, reasons, needing), least)
     drops = [node for node in nodes if node not in needing]
     cleared = _cleared(drops)
     going = {node.point for node in drops if node not in cleared}
@@ -154,6 +169,21 @@ def _needing(nodes: Sequence[Node], reasons: _Reasons) -> dict[Node, list[Node]]
         if node in reasons or children:
             needing[node] = children
     return needing
+
+
+def _worthwhile(
+    merges: list[Merge], stays: list[Stay], least: tuple[int, int]
+) -> tuple[list[Merge], list[Stay]]:
+    """Leave out merges that forget too few points, or too few bytes."""
+    found: list[Merge] = []
+    for merge in merges:
+        forgotten = merge.images[:-1]
+        if len(forgotten) >= least[0] and sum(each.stored for each in forgotten) >= least[1]:
+            found.append(merge)
+        else:
+            reason = "too little to merge it already"
+            stays = [*stays, *(Stay(each, reason) for each in forgotten)]
+    return found, stays
 
 
 def _runs(

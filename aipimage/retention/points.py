@@ -26,6 +26,7 @@ class Point:
         stored: bytes of the file, or of all its parts.
         replaces: the ids of the images that a merged image stands for, in the order of its
             ``replaced`` (section 9.5), so that the last one is the point in time that it is.
+        tags: (name, text) of each of its tags.
 
     Raises:
         RequestError: a time without a zone, a negative size, or more replaced images than the
@@ -39,6 +40,7 @@ class Point:
     path: str
     stored: int
     replaces: tuple[str, ...] = ()
+    tags: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         if self.created.utcoffset() is None:
@@ -89,5 +91,5 @@ def _point(member: ChainMember) -> Point:
         raise RequestError(f"{member.path}: does not tell the time that it is from")
     return Point(
         member.image_id, member.parent_id, member.kind, member.created, member.path,
-        member.stored, member.replaces,
+        member.stored, member.replaces, member.tags,
     )  # fmt: skip

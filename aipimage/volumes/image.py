@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import Executor
+from dataclasses import replace
 
 import numpy as np
 
 from aipimage import checks
 from aipimage.checks import Size
+from aipimage.errors import OptionTypeError
 from aipimage.extents import SECTOR, Kind
 from aipimage.io.device import Device
 from aipimage.io.image import Image as PlainImage
+from aipimage.io.image import open_image
 from aipimage.io.progress import ProgressCallback
 from aipimage.io.restore import RestoreResult
-from aipimage.io.storage import Storage, StrPath, chosen
+from aipimage.io.storage import DEFAULT, Storage, StrPath, absolute, chosen
 from aipimage.volumes.layout import VolumeInfo, volumes_of
 
 
@@ -23,6 +27,20 @@ class Image(PlainImage):
 
     It is closed by ``close`` or at the end of a ``with`` block.
     """
+
+    def __reduce__(self) -> tuple[Callable[..., Image], tuple[object, ...]]:
+        """Pickled as path and digest, and opened again elsewhere: what is another image by then is
+        refused. A password is never pickled, so that an image which needs one is not.
+        """
+        self.check_open()
+        if self.keys is not None:
+            raise OptionTypeError(
+                f"{self.path}: needs its password, which is never pickled; open it where it is used"
+            )
+        if self.files.storage is not DEFAULT:
+            raise OptionTypeError(f"{self.path}: is no file of the system, and cannot be pickled")
+        folders = [absolute(each) for each in self.files.directories]
+        return _reopened, (absolute(self.path), self.digest, folders)
 
     _volumes: tuple[VolumeInfo, ...] | None = None
 
@@ -37,7 +55,10 @@ class Image(PlainImage):
         if self._volumes is None:
             found: list[VolumeInfo] = []
             for device in self.devices:
-                found += volumes_of(device.index, device.size, device.metadata, self.path)
+                found += [
+                    replace(each, _device=device)
+                    for each in volumes_of(device.index, device.size, device.metadata, self.path)
+                ]
             self._volumes = tuple(found)
         return self._volumes
 
@@ -156,6 +177,12 @@ class Image(PlainImage):
             scratch=_scratch(scratch), executor=executor, threads=checks.threads(threads),
             progress=progress, storage=chosen(storage),
         )  # fmt: skip
+
+
+def _reopened(path: str, digest: str, folders: list[str]) -> Image:
+    image = open_image(path, expected_digest=digest, search=folders, make=Image)
+    assert isinstance(image, Image)
+    return image
 
 
 def _scratch(path: StrPath | None) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from aipimage.errors import FormatError, LimitError, RequestError
 from aipimage.io.changes.byteranges import difference, joined
 from aipimage.io.containers import container_warning
+from aipimage.io.device import DeviceFile
 from aipimage.io.freespace import FreeSpace, MappedFree, NoFreeSpace, RangesFree
 from aipimage.io.sources import BlockSource
 from aipimage.io.usedsource import UsedSource
@@ -58,6 +59,18 @@ class VolumeInfo:
     left_out: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     kept: bool = True
+    _device: Any = field(default=None, repr=False, compare=False)
+
+    def open(self) -> DeviceFile:
+        """Return a read-only binary file over the volume of an image.
+
+        Raises:
+            RequestError: it is not a volume of an image. ClosedError: the image is closed.
+        """
+        if self._device is None:
+            raise RequestError("only a volume of an opened image can be opened")
+        self._device.image.check_open()
+        return DeviceFile(self._device, self.start, self.size)
 
 
 def volume_info(device: int, volume: Volume, kept: bool = True) -> VolumeInfo:
@@ -116,7 +129,7 @@ def volumes_of(device: int, size: int, described: Any, path: str) -> tuple[Volum
 
 def _read(device: int, size: int, row: dict[str, Any], path: str) -> VolumeInfo:
     values: dict[str, Any] = {"device": device}
-    for each in fields(VolumeInfo)[1:]:
+    for each in fields(VolumeInfo)[1:-1]:
         if each.name not in row:
             if each.name in ("number", "start", "size"):
                 raise FormatError(f"{path}: a volume of device {device} has no {each.name}")

@@ -129,3 +129,11 @@ def test_one_line_for_each_command(name: str) -> None:
     assert len(found) == 1
     assert "\n" not in found[0]
     assert found[0].startswith("python3 -m venv ")
+
+
+def test_the_page_of_the_api_names_everything_without_being_built() -> None:
+    """Each public name has a line of plain Markdown, and there are no others."""
+    table = (ROOT / "docs/api.md").read_text("utf-8").split("## All names")[1].split("## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (.+) \|$", table, re.MULTILINE)
+    assert sorted(name for name, _ in rows) == sorted(aipimage.__all__)
+    assert all(len(text) > 10 for _, text in rows)

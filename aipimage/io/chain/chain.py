@@ -17,6 +17,7 @@ from aipimage.errors import (
     IncompleteError,
     IntegrityError,
     LimitError,
+    PasswordError,
     RequestError,
 )
 from aipimage.format import constants as c
@@ -63,6 +64,7 @@ class ChainMember:
             differ, or the parents run in a circle.
         reason: one sentence, ``None`` where all is well.
         replaces: ids of the images that a merged one stands for, oldest first.
+        tags: (name, text) of each tag that it was given, by name.
     """
 
     image_id: str
@@ -78,6 +80,7 @@ class ChainMember:
     state: str
     reason: str | None = None
     replaces: tuple[str, ...] = ()
+    tags: tuple[tuple[str, str], ...] = ()
 
 
 class Chain(Sequence[ChainMember]):
@@ -235,6 +238,35 @@ def find_chain(
     return Chain(files, wanted, _keys_of(files, wanted, password), None, make)
 
 
+def chains_in(
+    folders: Sequence[str], password: str | None, storage: Storage, make: type[Image]
+) -> tuple[Chain, ...]:
+    """All chains in some directories; the public form is :func:`aipimage.chains`."""
+    files = MemberFiles(storage, folders)
+    found: list[Chain] = []
+    refused: PasswordError | None = None
+    for chain_id in sorted({each.chain_id for each in files.all()}):
+        try:
+            keys = _keys_or_none(files, chain_id, password)
+        except PasswordError as error:
+            refused = error
+            continue
+        found.append(Chain(files, chain_id, keys, None, make))
+    if refused is not None and not found:
+        raise refused
+    return tuple(found)
+
+
+def _keys_or_none(files: MemberFiles, chain_id: bytes, password: str | None) -> ChainKeys | None:
+    """The keys of a chain; a password is not for a plain one."""
+    try:
+        return _keys_of(files, chain_id, password)
+    except PasswordError as error:
+        if error.reason != "unwanted":
+            raise
+        return _keys_of(files, chain_id, None)
+
+
 def _one_chain(files: MemberFiles, chain_id: str | None) -> bytes:
     where = ", ".join(files.directories)
     found = sorted({each.chain_id.hex() for each in files.all()})
@@ -321,6 +353,7 @@ def _member(node: Node, exchange: AipImageError | None) -> ChainMember:
         file.path if file else None, node.identity.digest.hex(), file.stored if file else 0,
         told.changed if told else 0, node.depth, state, reason,
         tuple(ref.origin.hex() for ref in told.replaced) if told else (),
+        told.tags if told else (),
     )  # fmt: skip
 
 

@@ -43,6 +43,7 @@ class ChainFile:
         stored: bytes of the stream. changed: bytes of data that the image added.
         replaced: what the image stands for after a merge, oldest first.
         shifts: of the header (section 3), which are the same in all images of a chain.
+        tags: (name, text), by name.
     """
 
     path: str
@@ -53,6 +54,7 @@ class ChainFile:
     changed: int
     replaced: tuple[Reference, ...]
     shifts: tuple[int, int, int]
+    tags: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +109,8 @@ def file_of(image: Image) -> ChainFile:
         )
     identity = Identity(seal.image_id, image.trailer.seal.digest, seal.sequence, seal.kind)
     return ChainFile(
-        image.path, identity, parent, _created(image), image.stored, _changed(image), seal.replaced,
-        image.header.shifts,
+        image.path, identity, parent, created_of(image), image.stored, _changed(image),
+        seal.replaced, image.header.shifts, tags_of(image),
     )  # fmt: skip
 
 
@@ -142,7 +144,7 @@ def replaced_identity(
         return Identity(seal.image_id, ref.digest, seal.sequence, seal.kind)
 
 
-def _created(image: Image) -> datetime | None:
+def created_of(image: Image) -> datetime | None:
     """The time of the point in time: of a merged image that of the last one it stands for."""
     with contextlib.suppress(AipImageError):
         values = _own_metadata(image)["description"]
@@ -154,6 +156,16 @@ def _created(image: Image) -> datetime | None:
         if found is not None or image.seal.replaced:
             return found
     return None if image.seal.replaced else _from_header(image.header.created)
+
+
+def tags_of(image: Image) -> tuple[tuple[str, str], ...]:
+    """The tags of the description, by name; what is none is passed over."""
+    with contextlib.suppress(AipImageError):
+        tags = _own_metadata(image)["description"].get("tags")
+        if isinstance(tags, dict):
+            texts = [(name, text) for name, text in tags.items() if isinstance(text, str)]
+            return tuple(sorted(texts))
+    return ()
 
 
 def _own_metadata(image: Image) -> dict[str, Any]:

@@ -20,7 +20,6 @@ def described(image: Image) -> dict[str, Any]:
         "chain_id": image.chain_id, "digest": image.digest,
         "created": _text(about, "created"), "tool": _text(about, "tool"),
         "host": _text(about, "host"), "comment": _text(about, "comment"),
-        "tags": image.tags,
         "encryption": image.encryption, "parts": image.parts, "stored": image.stored,
         "size": sum(device["size"] for device in devices), "data": data,
         "ratio": ratio_of(data, image.stored), "devices": devices,
@@ -28,6 +27,7 @@ def described(image: Image) -> dict[str, Any]:
             volume_values(each, kept)
             for each, kept in zip(image.volumes, image.kept_bytes(), strict=True)
         ],
+        **({"tags": image.tags} if image.tags else {}),
     }  # fmt: skip
 
 
@@ -56,7 +56,7 @@ def description_lines(values: dict[str, Any]) -> list[str]:
         ("kind", _kind(values)),
         ("created", f"{values['created']} on {values['host']} by {values['tool']}"),
         ("comment", values["comment"]),
-        ("tags", ", ".join(f"{name}={text}" for name, text in values["tags"].items())),
+        ("tags", ", ".join(f"{name}={text}" for name, text in values.get("tags", {}).items())),
         ("encryption", values["encryption"] or "none"),
         ("size", f"{human_size(values['size'])}, {human_size(values['data'])} of it data"),
         ("stored", f"{human_size(values['stored'])} in {counted(values['parts'], 'part')}{ratio}"),

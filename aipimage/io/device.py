@@ -257,9 +257,7 @@ class DeviceFile(io.RawIOBase):
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
         """Move the position; past the end is allowed, before the start is ``ValueError``."""
         self._check_open()
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}.get(
-            whence
-        )
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}.get(whence)
         if base is None:
             raise checks.wrong_value("whence", whence, "0, 1 or 2")
         offset = checks.whole("offset", offset, -checks.SIZE_MAX)

@@ -20,11 +20,11 @@ from aipimage.errors import (
 )
 from aipimage.extents import Kind
 from aipimage.format import constants as c
-from aipimage.format.constants import Compatible, ImageKind, Incompatible
+from aipimage.format.constants import Compatible, ImageKind, Incompatible, RecordType
 from aipimage.format.header import Header
 from aipimage.format.origins import OriginEntry, encode_name
 from aipimage.format.record import NO_REFERENCE, Reference
-from aipimage.format.seal import SealDevice
+from aipimage.format.seal import Seal, SealDevice
 from aipimage.io import entropy
 from aipimage.io.chain.assemble import Assembly
 from aipimage.io.chain.members import ForeignFiles, MemberFiles, peek_header, searched
@@ -395,13 +395,21 @@ class _Repair:
     # The end
 
     def _replaced(self) -> list[Reference]:
-        """Seals of images that the new one stands for."""
+        """Seals of images that the new one stands for; their metadata must be whole too."""
         found: list[Reference] = []
         for each in self._facts.replaced:
             address = self._addresses.of(each.ref.offset)
-            if address is not None:
+            if address is not None and self._has_metadata(each.seal):
                 found.append(each.ref._replace(offset=address))
         return found[-c.REPLACED_MAX :]
+
+    def _has_metadata(self, seal: Seal) -> bool:
+        try:
+            for ref in (seal.description, seal.result):
+                self._records.fetch(ref, RecordType.METADATA)
+        except AipImageError:
+            return False
+        return True
 
     def _description(self) -> dict[str, Any]:
         values = dict(self._facts.description)

@@ -20,6 +20,7 @@ from aipimage.errors import (
     AipImageError,
     FormatError,
     IntegrityError,
+    OptionError,
     RequestError,
     naming,
 )
@@ -340,9 +341,9 @@ class Image:
 
     def _device(self, device: int) -> Device:
         self.check_open()
-        device = checks.whole("device", device)
+        device = checks.whole("device", device, -checks.SIZE_MAX)
         if not 0 <= device < len(self.devices):
-            raise RequestError(
+            raise OptionError(
                 f"{self.path}: has no device {device}; it has {len(self.devices)}, numbered from 0"
             )
         return self.devices[device]

@@ -107,6 +107,7 @@ class Chain(Sequence[ChainMember]):
         make: type[Image] | None = None, gate: Gate | None = None,
     ) -> None:  # fmt: skip
         self._make, self._gate = make, gate
+        self._owner: Image | None = None
         self._files, self._keys = files, keys
         self.chain_id = chain_id.hex()
         found = _read_all(files, chain_id, keys, own)
@@ -206,10 +207,13 @@ class Chain(Sequence[ChainMember]):
 
 def chain_of(image: Image) -> Chain:
     """The chain of an opened image; the public form is :attr:`aipimage.Image.chain`."""
-    return Chain(
+    chain = Chain(
         image.files, image.seal.chain_id, image.keys, file_of(image),
         type(image), image.stream.gate,
     )  # fmt: skip
+    # As long as somebody has the chain the image is not dropped, which would close it.
+    chain._owner = image
+    return chain
 
 
 def find_chain(

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from aipimage.version import __version__
 
 if TYPE_CHECKING:
-    from aipimage.converting.request import ConvertResult
+    from aipimage.converting.request import ConvertOptions, ConvertResult
     from aipimage.surface import (
         AipImageError,
         BlockSource,
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         Changes,
         ClosedError,
         CopyResult,
+        CreateOptions,
         CreateResult,
         Damage,
         Device,
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
         RandomAccess,
         RepairResult,
         RequestError,
+        RestoreOptions,
         RestoreResult,
         SlotInfo,
         SourceError,
@@ -103,8 +105,10 @@ __all__ = [
     "ChangedLike",
     "Changes",
     "ClosedError",
+    "ConvertOptions",
     "ConvertResult",
     "CopyResult",
+    "CreateOptions",
     "CreateResult",
     "Damage",
     "Device",
@@ -133,6 +137,7 @@ __all__ = [
     "RandomAccess",
     "RepairResult",
     "RequestError",
+    "RestoreOptions",
     "RestoreResult",
     "SlotInfo",
     "SourceError",
@@ -184,8 +189,8 @@ if not TYPE_CHECKING:
         # aipimage import checks` asks here first, and must not load everything that needs it.
         if name not in __all__:
             raise AttributeError(f"module 'aipimage' has no attribute {name!r}")
-        if name == "ConvertResult":
-            value = importlib.import_module("aipimage.converting.request").ConvertResult
+        if name in ("ConvertOptions", "ConvertResult"):
+            value = getattr(importlib.import_module("aipimage.converting.request"), name)
         else:
             try:
                 value = getattr(importlib.import_module("aipimage.surface"), name)

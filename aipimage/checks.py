@@ -8,6 +8,7 @@ returns the value as the library uses it. Secrets are never shown.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import operator
 import os
@@ -264,3 +265,30 @@ def instance(
     if not isinstance(value, kinds):
         raise wrong_type(name, value, what)
     return value
+
+
+def options(kind: type[_Value], value: _Value | None, given: Mapping[str, object]) -> _Value:
+    """The options of a call: ``value`` where it was given, else those made of the keywords.
+
+    Args:
+        kind: a dataclass whose fields have the names and the defaults of the keywords.
+
+    Raises:
+        OptionTypeError: it is something else. OptionError: a keyword says something beside it.
+    """
+    if value is None:
+        return kind(**given)
+    instance("options", value, kind, f"{kind.__name__}(...), or None")
+    defaults = {field.name: field.default for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    for name, each in given.items():
+        if not _same(each, defaults[name]):
+            raise OptionError(
+                f"{name} is given beside options; give it with them: "
+                f"dataclasses.replace(options, {name}=...)"
+            )
+    return value
+
+
+def _same(value: object, default: object) -> bool:
+    # What changed may be an array, which compares each of its elements.
+    return value is default or (type(value) is type(default) and bool(value == default))

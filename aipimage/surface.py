@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
@@ -34,12 +35,12 @@ from aipimage.io.chain.chain import find_chain as _find_chain
 from aipimage.io.changes.forms import ChangedBitmap, ChangedLike, Changes
 from aipimage.io.create import (
     DEFAULT_FRAME_SHIFT,
-    CreateOptions,
     CreateResult,
     DeviceChanges,
     SourceLike,
     create_image,
 )
+from aipimage.io.create import CreateOptions as ImageOptions
 from aipimage.io.device import Device, DeviceFile
 from aipimage.io.findings import Damage
 from aipimage.io.image import DEFAULT_CACHE, open_image
@@ -67,9 +68,10 @@ from aipimage.io.verify import MemberResult, VerifyResult
 from aipimage.version import __version__
 from aipimage.volumes.image import Image
 from aipimage.volumes.layout import DiskInfo, Preparation, VolumeInfo, disk_info
+from aipimage.volumes.options import CreateOptions, RestoreOptions
 
 if TYPE_CHECKING:
-    from aipimage.converting.request import ConvertResult
+    from aipimage.converting.request import ConvertOptions, ConvertResult
 
 __all__ = [
     "AipImageError",
@@ -81,8 +83,10 @@ __all__ = [
     "ChangedLike",
     "Changes",
     "ClosedError",
+    "ConvertOptions",
     "ConvertResult",
     "CopyResult",
+    "CreateOptions",
     "CreateResult",
     "Damage",
     "Device",
@@ -111,6 +115,7 @@ __all__ = [
     "RandomAccess",
     "RepairResult",
     "RequestError",
+    "RestoreOptions",
     "RestoreResult",
     "SlotInfo",
     "SourceError",
@@ -173,6 +178,7 @@ def create(
     leave_out_paging: bool = False,
     frame_size: Size = 1 << DEFAULT_FRAME_SHIFT,
     progress: ProgressCallback | None = None,
+    options: CreateOptions | None = None,
 ) -> CreateResult:
     """Create an image of one or more disks or volumes: a full one, or one of what changed.
 
@@ -231,6 +237,7 @@ def create(
             long, whichever is first.
         progress: called about ten times a second with a :class:`Progress`; returning ``False``
             cancels.
+        options: all of these but ``progress`` as one value, instead of keywords.
 
     Raises:
         RequestError, PasswordError, TargetError: the request cannot be carried out; nothing was
@@ -238,19 +245,39 @@ def create(
         SourceError: a source cannot be read or shrank. StorageError: the target cannot be written.
         CancelledError: the callback said so.
     """
-    checks.flags(include_free=include_free, leave_out_paging=leave_out_paging)
+    asked = checks.options(CreateOptions, options, {
+        "compress": compress, "encrypt": encrypt, "password": password,
+        "recovery_key": recovery_key, "split": split, "comment": comment, "tags": tags,
+        "created": created, "rate": rate, "threads": threads, "block_digests": block_digests,
+        "stop_on_error": stop_on_error, "overwrite": overwrite, "resume": resume,
+        "checkpoint_bytes": checkpoint_bytes, "checkpoint_seconds": checkpoint_seconds,
+        "kind": kind, "parent": parent, "changed": changed, "compare": compare, "grain": grain,
+        "search": search, "include_free": include_free, "volumes": volumes,
+        "leave_out_paging": leave_out_paging,
+        "frame_size": frame_size,
+    })  # fmt: skip
     several = isinstance(sources, Sequence) and not isinstance(sources, (str, bytes))
     given: list[SourceLike] = list(sources) if several else [sources]  # type: ignore[list-item, arg-type]
-    options = CreateOptions(
-        compress, encrypt, password, recovery_key, checks.optional_size("split", split), comment,
-        checks.optional_size("rate", rate), threads, block_digests, stop_on_error, overwrite,
-        resume, checks.size("checkpoint_bytes", checkpoint_bytes, 0), checkpoint_seconds,
-        _frame_shift(frame_size), kind=kind,
-        parent=parent, changed=changed, compare=compare, grain=grain, search=search,
-        prepare=Preparation(include_free, _for_each(volumes, len(given)), leave_out_paging),
-        created=created, tags=tags,
+    return create_image(path, given, _for_io(asked, len(given)), progress)
+
+
+_OF_VOLUMES = {"include_free", "volumes", "leave_out_paging"}
+
+
+def _for_io(asked: CreateOptions, sources: int) -> ImageOptions:
+    """The options of ``io``, which knows of no volumes; sizes become numbers."""
+    checks.flags(include_free=asked.include_free, leave_out_paging=asked.leave_out_paging)
+    alike = {each.name: getattr(asked, each.name) for each in dataclasses.fields(asked)}
+    for name in (*_OF_VOLUMES, "frame_size"):
+        del alike[name]
+    alike["split"] = checks.optional_size("split", asked.split)
+    alike["rate"] = checks.optional_size("rate", asked.rate)
+    alike["checkpoint_bytes"] = checks.size("checkpoint_bytes", asked.checkpoint_bytes, 0)
+    volumes = _for_each(asked.volumes, sources)
+    return ImageOptions(
+        **alike, frame_shift=_frame_shift(asked.frame_size),
+        prepare=Preparation(asked.include_free, volumes, asked.leave_out_paging),
     )  # fmt: skip
-    return create_image(path, given, options, progress)
 
 
 def _frame_shift(frame_size: Size) -> int:
@@ -444,6 +471,7 @@ def convert(
     executor: Executor | None = None,
     progress: ProgressCallback | None = None,
     storage: Opener | None = None,
+    options: ConvertOptions | None = None,
 ) -> ConvertResult:
     """Convert a point in time of a chain to a virtual disk, a virtual disk to an image, and either
     to plain bytes, in one pass and without a copy in between.
@@ -487,6 +515,8 @@ def convert(
         threads: worker threads; as many as there are processors, or one more, by default.
         executor: does the work instead of threads of our own, except for an ``.aiv``.
         storage: opens the source, which is one of its names; the target is a file of the system.
+        options: all of these but ``executor``, ``progress`` and ``storage`` as one value, instead
+            of keywords.
         progress: called about ten times a second with a :class:`Progress`; returning ``False``
             cancels.
 
@@ -509,6 +539,7 @@ def convert(
         hardware=hardware, cid=cid, split=split, level=level, compress=compress, encrypt=encrypt,
         comment=comment, include_free=include_free, appliance=appliance, overwrite=overwrite,
         resume=resume, threads=threads, executor=executor, progress=progress, storage=storage,
+        options=options,
     )  # fmt: skip
 
 

@@ -22,8 +22,9 @@ _BYTES = re.compile(r"-(flat|f\d{3}|rdmp?|ctk)\.vmdk$", re.IGNORECASE)
 _PIECE = re.compile(r"-(s\d{3}|delta|sesparse)\.vmdk$", re.IGNORECASE)
 _DISKS = {"vmdk", "ova", "ovf"}
 _FOR: Mapping[str, set[str]] = {
-    "subformat": {"vmdk"}, "cid": {"vmdk"}, "adapter": _DISKS, "hardware": _DISKS, "level": _DISKS,
-    "split": {"vmdk", "aiv"}, "compress": {"aiv"}, "encrypt": {"aiv"}, "comment": {"aiv"},
+    "subformat": {"vmdk"}, "adapter": _DISKS, "hardware": _DISKS, "cid": {"vmdk"},
+    "split": {"vmdk", "aiv"}, "level": _DISKS,
+    "compress": {"aiv"}, "encrypt": {"aiv"}, "comment": {"aiv"},
     "include_free": {"aiv"}, "appliance": {"ova", "ovf"}, "resume": {"vmdk", "raw", "aiv"},
 }  # fmt: skip
 
@@ -99,15 +100,16 @@ def extent_error(path: StrPath) -> RequestError:
     )
 
 
-def check_options(format: str, given: Mapping[str, object]) -> None:
+def check_options(format: str, options: object) -> None:
     """Refuse options that the target's format does not have, rather than ignore them.
 
     Args:
-        given: options by their names; those that are ``None``, empty or false were not given.
+        options: has them as attributes; those that are ``None``, empty or false were not given.
     """
-    for name, value in given.items():
-        if value is None or value is False or value == "" or format in _FOR[name]:
+    for name, having in _FOR.items():
+        value = getattr(options, name)
+        if value is None or value is False or value == "" or format in having:
             continue
         option = name.replace("_", "-")
-        formats = " or ".join(sorted(_FOR[name]))
+        formats = " or ".join(sorted(having))
         raise RequestError(f"{option} belongs to a target of format {formats}, not {format}")

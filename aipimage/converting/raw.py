@@ -86,7 +86,8 @@ class _RawJob:
         request = self._request
         sink = open_raw_file(
             path, self.size, self._identity(), self._source.read_into,
-            overwrite=request.overwrite, resume=request.resume, storage=request.storage,
+            overwrite=request.options.overwrite, resume=request.options.resume,
+            storage=request.storage,
         )  # fmt: skip
         self.start = sink.start
         self._written(sink)
@@ -104,7 +105,7 @@ class _RawJob:
         return {"place": place, "source": source}
 
     def _refuse_resume(self, name: str) -> None:
-        if self._request.resume:
+        if self._request.options.resume:
             raise RequestError(f"{name}: only a file can be gone on with; leave --resume out")
 
     def _written(self, sink: BlockSink, info: TargetInfo | None = None) -> None:
@@ -125,8 +126,9 @@ class _RawJob:
             return
         placed = [Placed(self.start, self.size - self.start, self.start)]
         counts = restore_ranges(
-            image, self._disk, placed, sink, request.executor, request.threads, request.progress
-        )
+            image, self._disk, placed, sink, request.executor, request.options.threads,
+            request.progress,
+        )  # fmt: skip
         self.copied = Copied(counts.written, counts.unreadable)
 
 

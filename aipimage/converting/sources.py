@@ -75,7 +75,7 @@ def chosen_disk(request: Request, opened: Opened) -> int:
         RequestError: there is no such disk, or several were named.
     """
     numbers = chosen_disks(request, opened)
-    if request.disk is None and len(numbers) > 1:
+    if request.options.disk is None and len(numbers) > 1:
         opened.warnings.append(
             f"{opened.path}: has {len(numbers)} disks, and this is disk 0; name another one "
             "(--disk), or make an appliance of all (--format ova)"
@@ -94,10 +94,10 @@ def chosen_disks(request: Request, opened: Opened) -> tuple[int, ...]:
     Raises:
         RequestError: there is no such disk, one is named twice, or none is.
     """
-    there = range(len(opened.disks))
-    if request.disk is None:
+    there, disk = range(len(opened.disks)), request.options.disk
+    if disk is None:
         return tuple(there)
-    named = (request.disk,) if isinstance(request.disk, int) else tuple(request.disk)
+    named = (disk,) if isinstance(disk, int) else tuple(disk)
     for number in named:
         if number not in there:
             raise RequestError(

@@ -30,16 +30,16 @@ def to_disk(request: Request, opened: Opened) -> ConvertResult:
     started = time.monotonic()
     disk = chosen_disk(request, opened)
     opened.check(disk)
-    options = dict(request.disk_options)
+    options, asked = request.disk_options, request.options
     if request.path is None:
         options.setdefault("subformat", "streamOptimized")
     report = p2v_report(opened.disks[disk], adapter=options.get("adapter", "lsilogic"))
     refused = request.path is not None and request.storage.exists(request.path)
-    if request.path is not None and not request.resume and (request.overwrite or not refused):
+    if request.path is not None and not asked.resume and (asked.overwrite or not refused):
         _forget(request.path, request.storage)
     made = write_vmdk(
-        request.target, opened.device(disk), overwrite=request.overwrite,
-        resume=request.path is not None or request.resume, storage=request.storage, **options,
+        request.target, opened.device(disk), overwrite=asked.overwrite,
+        resume=request.path is not None or asked.resume, storage=request.storage, **options,
         **request.workers,
     )  # fmt: skip
     return ConvertResult(
@@ -88,10 +88,10 @@ def to_image(request: Request, opened: Opened) -> ConvertResult:
             "it"
         )
     disks = chosen_disks(request, opened)
-    given = dict(request.image_options)
+    given, asked = request.image_options, request.options
     options = CreateOptions(
-        password=request.password, overwrite=request.overwrite, resume=request.resume,
-        threads=request.threads, prepare=Preparation(bool(given.pop("include_free"))),
+        password=asked.password, overwrite=asked.overwrite, resume=asked.resume,
+        threads=asked.threads, prepare=Preparation(bool(given.pop("include_free"))),
         **given,
     )  # fmt: skip
     sources = [opened.disks[disk] for disk in disks]
@@ -137,12 +137,13 @@ def to_appliance(request: Request, opened: Opened) -> ConvertResult:
 
 def _written_appliance(request: Request, opened: Opened, numbers: tuple[int, ...]) -> OvaResult:
     disks = [opened.device(number) for number in numbers]
-    options = dict(request.appliance) | dict(request.disk_options)
+    options = dict(request.options.appliance or {}) | request.disk_options
     if "adapter" in options:
         options["controller"] = options.pop("adapter")
     if "os" in options:
         options["guest"] = options.pop("os")
-    options |= request.workers | {"overwrite": request.overwrite, "storage": request.storage}
+    options |= {"overwrite": request.options.overwrite, "storage": request.storage}
+    options |= request.workers
     if request.format == "ova":
         return write_ova(request.target, disks, **options)
     if request.path is None:

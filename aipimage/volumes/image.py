@@ -20,6 +20,7 @@ from aipimage.io.progress import ProgressCallback
 from aipimage.io.restore import RestoreResult
 from aipimage.io.storage import DEFAULT, Storage, StrPath, absolute, chosen
 from aipimage.volumes.layout import VolumeInfo, volumes_of
+from aipimage.volumes.options import RestoreOptions
 
 
 class Image(PlainImage):
@@ -101,6 +102,7 @@ class Image(PlainImage):
         boot_code: bool = False, signature: bool = False, scratch: StrPath | None = None,
         executor: Executor | None = None, threads: int | None = None,
         progress: ProgressCallback | None = None, storage: Storage | None = None,
+        options: RestoreOptions | None = None,
     ) -> RestoreResult:  # fmt: skip
         """Write a disk back to a file or a block device; every frame is verified before it is
         written.
@@ -120,6 +122,7 @@ class Image(PlainImage):
             boot_code, signature: of a target that has content write only the boot code of its first
                 sector, the disk signature, or both.
             scratch: directory for copies of volumes that have to become smaller.
+            options: all of these and ``threads`` as one value, instead of keywords.
 
         Raises:
             TargetError: the target is mounted, too small or not empty; nothing was written.
@@ -130,16 +133,22 @@ class Image(PlainImage):
         from aipimage.volumes.restoring.disk import restore_disk
 
         self.check_open()
+        asked = checks.options(RestoreOptions, options, {
+            "device": device, "force": force, "set_size": set_size, "size": size,
+            "new_ids": new_ids, "boot_code": boot_code, "signature": signature,
+            "scratch": scratch, "threads": threads,
+        })  # fmt: skip
         checks.flags(
-            force=force, set_size=set_size, new_ids=new_ids, boot_code=boot_code,
-            signature=signature,
+            force=asked.force, set_size=asked.set_size, new_ids=asked.new_ids,
+            boot_code=asked.boot_code, signature=asked.signature,
         )  # fmt: skip
         checks.jobs(executor, progress)
         return restore_disk(
-            self, checks.path("target", target), device=checks.whole("device", device),
-            force=force, set_size=set_size, size=checks.optional_size("size", size),
-            new_ids=new_ids, boot_code=boot_code, signature=signature, scratch=_scratch(scratch),
-            executor=executor, threads=checks.threads(threads), progress=progress,
+            self, checks.path("target", target), device=checks.whole("device", asked.device),
+            force=asked.force, set_size=asked.set_size,
+            size=checks.optional_size("size", asked.size), new_ids=asked.new_ids,
+            boot_code=asked.boot_code, signature=asked.signature, scratch=_scratch(asked.scratch),
+            executor=executor, threads=checks.threads(asked.threads), progress=progress,
             storage=chosen(storage),
         )  # fmt: skip
 

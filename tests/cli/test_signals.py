@@ -29,6 +29,30 @@ SLOW = (
     "write = FileSink.write; FileSink.write = lambda *a: (time.sleep(0.05), write(*a)); "
     "sys.exit(main(sys.argv[1:]))"
 )
+# The command with a job that sleeps for an hour before it writes content, and does not report.
+SLEEPING = [
+    sys.executable, "-c",
+    "import sys, time; from aipimage.cli import main; from aipimage.io.progress import RateLimit; "
+    "RateLimit.wait = lambda *_: time.sleep(3600); sys.exit(main())",
+]  # fmt: skip
+# The command that makes a file when it waits for its rate, and breaks nothing off after a signal.
+WAITING = """
+import contextlib, pathlib, sys
+from aipimage.cli import interrupts, main
+from aipimage.io import progress, ratedsource
+
+interrupts.GRACE = 3600.0
+wait = progress.RateLimit.wait
+
+def marked(limit, length, tick):
+    pathlib.Path({waits!r}).touch()
+    wait(limit, length, tick)
+
+progress.RateLimit.wait = marked
+if {phase!r} == "writing":
+    ratedsource.RatedSource.limited = contextlib.nullcontext
+sys.exit(main(sys.argv[1:]))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -102,24 +126,36 @@ def test_stopped_creation_is_resumed(large: Path, tmp_path: Path) -> None:
     assert subprocess.run(["cmp", large, tmp_path / "t.raw"], check=False).returncode == 0
 
 
+@pytest.mark.parametrize("phase", ["looking", "writing"])
+def test_a_job_that_waits_for_its_rate_is_stopped(phase: str, large: Path, tmp_path: Path) -> None:
+    """At this rate it waits from the first byte on, over a minute for a block; it stops at the
+    callback that it makes meanwhile, for nothing else stops it here.
+    """
+    path, waits = tmp_path / "o.aiv", tmp_path / "waits"
+    command = [sys.executable, "-c", WAITING.format(waits=str(waits), phase=phase)]
+    process = start("createimage", "-o", path, large, "--rate", "1K", command=command)
+    wait_for(waits, 0, process)
+    assert (tmp_path / "o.aiv.partial").exists() is (phase == "writing")
+    process.send_signal(signal.SIGTERM)
+    ran = ended(process)
+    assert (ran.code, ran.error) == (143, f"stopped by SIGTERM; no {path} was made")
+    assert os.listdir(tmp_path) == ["waits"]
+
+
 def test_a_job_that_does_not_report_is_stopped_too(large: Path, tmp_path: Path) -> None:
-    """At this rate the library sleeps for an hour between two batches."""
-    process = start("createimage", "-o", tmp_path / "o.aiv", large, "--rate", "1K")
-    wait_for(tmp_path / "o.aiv.partial", 1, process)
-    time.sleep(0.3)
-    began = time.monotonic()
+    """It is broken off after a short time."""
+    process = start("createimage", "-o", tmp_path / "o.aiv", large, command=SLEEPING)
+    wait_for(tmp_path / "o.aiv.partial", 0, process)
     process.send_signal(signal.SIGTERM)
     assert ended(process).code == 143
-    assert time.monotonic() - began < 60  # far less than the job itself would take
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("pause", [0.2, 0.01, 0.001])
 def test_a_second_signal_does_not_wait(large: Path, tmp_path: Path, pause: float) -> None:
     """Ctrl-C twice or held down to the end: nothing is left, and the exit status is the same."""
-    process = start("createimage", "-o", tmp_path / "o.aiv", large, "--rate", "1K")
-    wait_for(tmp_path / "o.aiv.partial", 1, process)
-    time.sleep(0.3)
+    process = start("createimage", "-o", tmp_path / "o.aiv", large, command=SLEEPING)
+    wait_for(tmp_path / "o.aiv.partial", 0, process)
     began = time.monotonic()
     while process.poll() is None and time.monotonic() - began < 30:
         process.send_signal(signal.SIGINT)

@@ -98,10 +98,13 @@ class Forger:
         """The same for any part of a record, its header included."""
         head = self._core(core) + self.areas
         out, moved = bytearray(head), {}
+        running = head[: len(head) - len(self.areas)][-32:]
         for at, record in enumerate(self.records):
-            fixed = replace(record, plain=self._references(record, moved, head))
+            plain = bound(record.type, self._references(record, moved, head), running)
+            fixed = replace(record, plain=plain)
             fixed = change(fixed) if at == index else fixed
             built = self.build(fixed)
+            running = digest(running + digest(built[:-16]))
             moved[record.offset] = (len(out), built, len(fixed.plain))
             out += built
         return bytes(out) + self._end(moved, len(out), head, trailer)
@@ -190,6 +193,12 @@ class Forger:
     def indexes(self, kind: int) -> list[int]:
         """Positions of the records of a type."""
         return [index for index, record in enumerate(self.records) if record.type == kind]
+
+
+def bound(kind: int, plain: bytes, running: bytes) -> bytes:
+    """A checkpoint or continuation with the running digest before it (section 11)."""
+    place = {RecordType.CHECKPOINT: 24, RecordType.CONTINUATION: 40}.get(RecordType(kind))
+    return plain if place is None else plain[:place] + running + plain[place + 32 :]
 
 
 def reference_places(record: Record) -> list[int]:

@@ -28,12 +28,12 @@ SOURCE = disk("t.rt")
         ({"hardware": 2}, "hardware version"),
         ({"cid": 0xFFFF_FFFF}, "CID"),
         ({"cid": 0xFFFF_FFFE}, "CID"),
-        ({"cid": -1}, "CID"),
+        ({"cid": -1}, "cid=-1 is not possible"),
         ({"split": 1 << 20}, "cannot be split"),
-        ({"split": 0, "subformat": "twoGbMaxExtentFlat"}, "multiple of 65536"),
+        ({"split": 0, "subformat": "twoGbMaxExtentFlat"}, "split=0 is not possible"),
         ({"split": 65_537, "subformat": "twoGbMaxExtentSparse"}, "multiple of 65536"),
         ({"level": "best"}, "unknown level"),
-        ({"threads": 0}, "0 threads"),
+        ({"threads": 0}, "threads=0 is not possible"),
     ],
 )
 def test_options(options: dict[str, Any], says: str, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ ALLOWED = {
     "surface": MIDDLE - {"format"},
     "tracking": {"tracking", "io"} | BASE,
     "retention": {"retention", "io"} | BASE,
-    "converting": {"converting", "vmdk", "volumes", "io", "_core"} | BASE,
+    "converting": {"converting", "vmdk", "volumes", "io"} | BASE,
     "vmdk": {"vmdk", "volumes", "io", "_core"} | BASE,
     "volumes": {"volumes", "io", "_core"} | BASE,
     "io": {"io", "format", "_core"} | BASE,

@@ -7,11 +7,11 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, BinaryIO
 
-from aipimage.converting.copying import Copied, copy_blocks
 from aipimage.converting.rawfile import open_raw_file
 from aipimage.converting.request import ConvertResult, Request
 from aipimage.converting.sources import Opened, chosen_disk
 from aipimage.errors import RequestError, StorageError
+from aipimage.io.copying import Counts, copy_blocks
 from aipimage.io.restore import Placed, restore_ranges
 from aipimage.io.sinks import BlockSink, TargetInfo, look_at_target, open_target
 from aipimage.io.sources import place_of
@@ -68,7 +68,7 @@ class _RawJob:
         self._source = opened.disks[disk]
         self.size = self.stored = self._source.size
         self.start = 0
-        self.copied = Copied()
+        self.copied = Counts()
 
     def to_stream(self) -> None:
         """Write all bytes, zeros too."""
@@ -125,11 +125,10 @@ class _RawJob:
             self.copied = copy_blocks(self._source, self.start, sink, **request.workers)
             return
         placed = [Placed(self.start, self.size - self.start, self.start)]
-        counts = restore_ranges(
+        self.copied = restore_ranges(
             image, self._disk, placed, sink, request.executor, request.options.threads,
             request.progress,
         )  # fmt: skip
-        self.copied = Copied(counts.written, counts.unreadable)
 
 
 class RawStream:

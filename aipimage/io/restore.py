@@ -14,14 +14,12 @@ import numpy as np
 
 from aipimage.errors import AipImageError, FormatError, IntegrityError
 from aipimage.extents import DATA, SECTOR, ExtentArray, Kind
-from aipimage.io.buffers import Buffers
 from aipimage.io.bulkread import load_frames
-from aipimage.io.codec import BytesLike
+from aipimage.io.copying import Brought, Counts, PieceCopy
 from aipimage.io.devicemap import Piece
 from aipimage.io.located import located
 from aipimage.io.notices import with_notices
-from aipimage.io.pipeline import executor_for, in_order
-from aipimage.io.progress import ProgressCallback, Reporter
+from aipimage.io.progress import ProgressCallback
 from aipimage.io.sinks import BlockSink, open_target
 from aipimage.io.storage import Storage
 
@@ -92,15 +90,6 @@ class Placed(NamedTuple):
 
 
 @dataclass(slots=True)
-class Counts:
-    """Bytes that were written, and those that were free or unreadable on the source."""
-
-    written: int = 0
-    unused: int = 0
-    unreadable: int = 0
-
-
-@dataclass(slots=True)
 class _Work:
     """Pieces of data that one worker brings, each with its offset on the target and its bytes.
 
@@ -111,18 +100,6 @@ class _Work:
     targets: list[tuple[int, int]] = field(default_factory=list)
     sectors: int = 0
     end: int = 0
-
-
-@dataclass(slots=True)
-class _Brought:
-    """What a worker brought: parts that follow each other on the target, by their offset.
-
-    ``buffers`` hold frames that are stored as they are; they are given back after writing.
-    """
-
-    end: int
-    writes: list[tuple[int, list[BytesLike]]] = field(default_factory=list)
-    buffers: list[bytearray] = field(default_factory=list)
 
 
 @with_notices
@@ -213,31 +190,16 @@ def _sectors(part: Placed) -> tuple[int, int]:
     return part.source // SECTOR, -(-(part.source + part.length) // SECTOR)
 
 
-class _Restorer:
+class _Restorer(PieceCopy[_Work]):
     def __init__(
         self, image: Image, device: int, placed: Sequence[Placed], sink: BlockSink
     ) -> None:
-        self._image, self._device, self._sink = image, image.devices[device], sink
+        super().__init__("restore", sum(part.length for part in placed), sink)
+        self._image, self._device = image, image.devices[device]
         self._placed = placed
-        self._buffers = Buffers()
-        self._counts = Counts()
 
-    def run(
-        self, executor: Executor | None, threads: int | None, progress: ProgressCallback | None
-    ) -> Counts:
-        size = sum(part.length for part in self._placed)
-        reporter = Reporter("restore", size, progress)
-        with executor_for(executor, threads, "restore") as (pool, in_flight):
-            for brought in in_order(pool, self._bring, self._plan(), in_flight):
-                self._write(brought)
-                reporter.report(brought.end, self._counts.written)
-        reporter.report(size, self._counts.written, final=True)
-        return self._counts
-
-    def _plan(self) -> Iterator[_Work]:
-        """Cut the maps into work; ranges without data are done on the way, which is free on a new
-        file.
-        """
+    def plan(self) -> Iterator[_Work]:
+        """Cut the maps into work; see :class:`PieceCopy`."""
         work, before = _Work(), 0
         for part in self._placed:
             for piece in self._pieces(part):
@@ -262,11 +224,11 @@ class _Restorer:
         if piece.kind == Kind.LOST:
             raise _lost(self._image, self._device.index, piece.start)
         if piece.kind == Kind.UNUSED:
-            self._counts.unused += length
+            self.counts.unused += length
             self._sink.discard(target, length)
             return
         if piece.kind == Kind.UNREADABLE:
-            self._counts.unreadable += length
+            self.counts.unreadable += length
         self._sink.zero(target, length)
 
     def _pieces(self, part: Placed) -> Iterator[Piece]:
@@ -304,12 +266,12 @@ class _Restorer:
         end = min(part.source + part.length, self._device.size)
         return min(piece.length * SECTOR, end - piece.start * SECTOR)
 
-    def _bring(self, work: _Work) -> _Brought:
+    def bring(self, work: _Work) -> Brought:
         """In a worker: read, verify and decode the frames of some pieces."""
         size = self._image.header.frame_size
-        brought = _Brought(work.end)
+        brought = Brought(work.end)
         frames = load_frames(
-            self._image, work.pieces, self._buffers, brought.buffers, device=self._device.index
+            self._image, work.pieces, self.buffers, brought.buffers, device=self._device.index
         )
         at = -1
         for piece, (offset, left) in zip(work.pieces, work.targets, strict=True):
@@ -329,17 +291,6 @@ class _Restorer:
                 at = offset = offset + len(part)
                 left, position = left - len(part), position + len(part)
         return brought
-
-    def _write(self, brought: _Brought) -> None:
-        """Write in the calling thread alone: writers of one file would wait for its lock in turns,
-        spinning (docs/performance.md).
-        """
-        for offset, parts in brought.writes:
-            self._sink.writev(parts, offset)
-            self._counts.written += sum(map(len, parts))
-        brought.writes = []
-        for buffer in brought.buffers:
-            self._buffers.give(buffer)
 
 
 def _joined(before: Piece | None, piece: Piece) -> Piece:

@@ -17,7 +17,6 @@ import pytest
 import aipimage
 from aipimage.converting import rawfile
 from aipimage.converting.convert import convert
-from aipimage.converting.copying import BATCH, copy_blocks
 from aipimage.converting.raw import RawStream
 from aipimage.errors import (
     CancelledError,
@@ -26,6 +25,7 @@ from aipimage.errors import (
     StorageError,
     TargetError,
 )
+from aipimage.io.copying import BATCH, copy_blocks
 from aipimage.io.progress import Progress
 from aipimage.io.storage import Storage
 from tests.support import loop_device

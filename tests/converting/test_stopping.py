@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from aipimage.converting import copying, rawfile, targets
+from aipimage.converting import rawfile, targets
 from aipimage.converting.convert import convert
 from aipimage.errors import TargetError
-from aipimage.io import keys
+from aipimage.io import copying, keys
 from aipimage.io.storage import Storage
 from aipimage.vmdk import feed
 from aipimage.vmdk.writing.job import write_vmdk

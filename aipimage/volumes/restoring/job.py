@@ -9,10 +9,11 @@ from concurrent.futures import Executor
 from typing import NamedTuple
 
 from aipimage.errors import RequestError
+from aipimage.io.copying import Counts
 from aipimage.io.device import Device
 from aipimage.io.image import Image
 from aipimage.io.progress import ProgressCallback
-from aipimage.io.restore import Counts, Placed, check_ranges, restore_ranges
+from aipimage.io.restore import Placed, check_ranges, restore_ranges
 from aipimage.io.sinks import BlockSink, TargetInfo, open_in_place, open_target
 from aipimage.io.sources import BlockSource
 from aipimage.io.storage import Storage

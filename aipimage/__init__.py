@@ -25,75 +25,55 @@ from aipimage.version import __version__
 
 if TYPE_CHECKING:
     from aipimage.converting.request import ConvertOptions, ConvertResult
-    from aipimage.surface import (
+    from aipimage.errors import (
         AipImageError,
-        BlockSource,
         CancelledError,
-        Chain,
-        ChainMember,
-        ChangedBitmap,
-        ChangedLike,
-        Changes,
         ClosedError,
-        CopyResult,
-        CreateOptions,
-        CreateResult,
-        Damage,
-        Device,
-        DeviceChanges,
-        DeviceFile,
-        DiskInfo,
-        Extent,
-        FileObjects,
         FormatError,
-        FunctionOpener,
-        Image,
         IncompleteError,
         IntegrityError,
-        Kind,
         LimitError,
-        MemberResult,
-        MergeResult,
         MissingExtraError,
-        Opener,
         OptionError,
         OptionTypeError,
-        PartitionChange,
         PasswordError,
-        Progress,
-        ProgressCallback,
-        RandomAccess,
-        RepairResult,
         RequestError,
-        RestoreOptions,
-        RestoreResult,
-        SlotInfo,
         SourceError,
-        SourceLike,
         StorageError,
-        StrPath,
         TargetError,
-        UnreadableRangeError,
         UnsupportedError,
-        VerifyResult,
-        VolumeInfo,
+    )
+    from aipimage.extents import Extent, Kind
+    from aipimage.io.chain.chain import Chain, ChainMember
+    from aipimage.io.changes.forms import ChangedBitmap, ChangedLike, Changes
+    from aipimage.io.create import CreateResult, DeviceChanges, SourceLike
+    from aipimage.io.device import Device, DeviceFile
+    from aipimage.io.findings import Damage
+    from aipimage.io.keyless import verify_keyless
+    from aipimage.io.merge.job import MergeResult
+    from aipimage.io.openers import FileObjects, FunctionOpener, Opener, RandomAccess
+    from aipimage.io.passwords import (
+        SlotInfo,
         add_password,
         add_recovery_key,
-        chains,
         change_password,
-        convert,
-        create,
-        find_chain,
-        join,
         list_slots,
-        merge,
-        open,
         remove_password,
-        repair,
-        split,
-        survey,
-        verify_keyless,
     )
+    from aipimage.io.progress import Progress, ProgressCallback
+    from aipimage.io.repair import RepairResult
+    from aipimage.io.repair import repair_image as repair
+    from aipimage.io.restore import PartitionChange, RestoreResult
+    from aipimage.io.sources import BlockSource, UnreadableRangeError
+    from aipimage.io.splitting import CopyResult
+    from aipimage.io.splitting import join_image as join
+    from aipimage.io.splitting import split_image as split
+    from aipimage.io.storage import StrPath
+    from aipimage.io.verify import MemberResult, VerifyResult
+    from aipimage.surface import chains, convert, create, find_chain, merge, open, survey
+    from aipimage.volumes.image import Image
+    from aipimage.volumes.layout import DiskInfo, VolumeInfo
+    from aipimage.volumes.options import CreateOptions, RestoreOptions
 
 __all__ = [
     "AipImageError",
@@ -168,6 +148,79 @@ __all__ = [
     "verify_keyless",
 ]
 
+_HOMES = {
+    "AipImageError": "errors",
+    "BlockSource": "io.sources",
+    "CancelledError": "errors",
+    "Chain": "io.chain.chain",
+    "ChainMember": "io.chain.chain",
+    "ChangedBitmap": "io.changes.forms",
+    "ChangedLike": "io.changes.forms",
+    "Changes": "io.changes.forms",
+    "ClosedError": "errors",
+    "ConvertOptions": "converting.request",
+    "ConvertResult": "converting.request",
+    "CopyResult": "io.splitting",
+    "CreateOptions": "volumes.options",
+    "CreateResult": "io.create",
+    "Damage": "io.findings",
+    "Device": "io.device",
+    "DeviceChanges": "io.create",
+    "DeviceFile": "io.device",
+    "DiskInfo": "volumes.layout",
+    "Extent": "extents",
+    "FileObjects": "io.openers",
+    "FormatError": "errors",
+    "FunctionOpener": "io.openers",
+    "Image": "volumes.image",
+    "IncompleteError": "errors",
+    "IntegrityError": "errors",
+    "Kind": "extents",
+    "LimitError": "errors",
+    "MemberResult": "io.verify",
+    "MergeResult": "io.merge.job",
+    "MissingExtraError": "errors",
+    "Opener": "io.openers",
+    "OptionError": "errors",
+    "OptionTypeError": "errors",
+    "PartitionChange": "io.restore",
+    "PasswordError": "errors",
+    "Progress": "io.progress",
+    "ProgressCallback": "io.progress",
+    "RandomAccess": "io.openers",
+    "RepairResult": "io.repair",
+    "RequestError": "errors",
+    "RestoreOptions": "volumes.options",
+    "RestoreResult": "io.restore",
+    "SlotInfo": "io.passwords",
+    "SourceError": "errors",
+    "SourceLike": "io.create",
+    "StorageError": "errors",
+    "StrPath": "io.storage",
+    "TargetError": "errors",
+    "UnreadableRangeError": "io.sources",
+    "UnsupportedError": "errors",
+    "VerifyResult": "io.verify",
+    "VolumeInfo": "volumes.layout",
+    "add_password": "io.passwords",
+    "add_recovery_key": "io.passwords",
+    "chains": "surface",
+    "change_password": "io.passwords",
+    "convert": "surface",
+    "create": "surface",
+    "find_chain": "surface",
+    "join": "io.splitting:join_image",
+    "list_slots": "io.passwords",
+    "merge": "surface",
+    "open": "surface",
+    "remove_password": "io.passwords",
+    "repair": "io.repair:repair_image",
+    "split": "io.splitting:split_image",
+    "survey": "surface",
+    "verify_keyless": "io.keyless",
+}
+"""The module of each public name, and what it is called there where that is another name."""
+
 _PACKAGES = (
     "_core", "checks", "cli", "errors", "extents", "format", "io", "retention", "surface",
     "testing", "tracking", "version", "vmdk", "volumes",
@@ -178,8 +231,8 @@ _PACKAGES = (
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
-        """Load a public name when it is first asked for: a command that only says its version needs
-        neither numpy nor a cipher.
+        """Load a public name when it is first asked for, and nothing that others need: a command
+        that only says its version needs neither numpy nor a cipher.
         """
         import importlib
 
@@ -187,15 +240,10 @@ if not TYPE_CHECKING:
             return importlib.import_module(f"aipimage.{name}")
         # What is not public may be a module of the package that is about to be imported: `from
         # aipimage import checks` asks here first, and must not load everything that needs it.
-        if name not in __all__:
+        if name not in _HOMES:
             raise AttributeError(f"module 'aipimage' has no attribute {name!r}")
-        if name in ("ConvertOptions", "ConvertResult"):
-            value = getattr(importlib.import_module("aipimage.converting.request"), name)
-        else:
-            try:
-                value = getattr(importlib.import_module("aipimage.surface"), name)
-            except AttributeError:
-                raise AttributeError(f"module 'aipimage' has no attribute {name!r}") from None
+        module, _, there = _HOMES[name].partition(":")
+        value = getattr(importlib.import_module(f"aipimage.{module}"), there or name)
         globals()[name] = value
         return value
 

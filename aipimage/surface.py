@@ -1,4 +1,7 @@
-"""What ``aipimage`` shows, loaded with the first name that is asked for there."""
+"""The public functions that join the layers below.
+
+Each imports what it needs when it is called, so that one of them does not load the modules of all.
+"""
 
 from __future__ import annotations
 
@@ -11,140 +14,21 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from aipimage import checks
 from aipimage.checks import Size
-from aipimage.errors import (
-    AipImageError,
-    CancelledError,
-    ClosedError,
-    FormatError,
-    IncompleteError,
-    IntegrityError,
-    LimitError,
-    MissingExtraError,
-    OptionError,
-    OptionTypeError,
-    PasswordError,
-    RequestError,
-    SourceError,
-    StorageError,
-    TargetError,
-    UnsupportedError,
-)
-from aipimage.extents import Extent, Kind
-from aipimage.io.chain.chain import Chain, ChainMember, chains_in
-from aipimage.io.chain.chain import find_chain as _find_chain
-from aipimage.io.changes.forms import ChangedBitmap, ChangedLike, Changes
-from aipimage.io.create import (
-    DEFAULT_FRAME_SHIFT,
-    CreateResult,
-    DeviceChanges,
-    SourceLike,
-    create_image,
-)
-from aipimage.io.create import CreateOptions as ImageOptions
-from aipimage.io.device import Device, DeviceFile
-from aipimage.io.findings import Damage
-from aipimage.io.image import DEFAULT_CACHE, open_image
-from aipimage.io.keyless import verify_keyless
-from aipimage.io.merge.job import MergeResult, merge_images
-from aipimage.io.openers import FileObjects, FunctionOpener, Input, Opener, RandomAccess, folders_of
-from aipimage.io.passwords import (
-    SlotInfo,
-    add_password,
-    add_recovery_key,
-    change_password,
-    list_slots,
-    remove_password,
-)
-from aipimage.io.progress import Progress, ProgressCallback
-from aipimage.io.repair import RepairResult
-from aipimage.io.repair import repair_image as repair
-from aipimage.io.restore import PartitionChange, RestoreResult
-from aipimage.io.sources import BlockSource, UnreadableRangeError, open_source
-from aipimage.io.splitting import CopyResult
-from aipimage.io.splitting import join_image as join
-from aipimage.io.splitting import split_image as split
-from aipimage.io.storage import StrPath
-from aipimage.io.verify import MemberResult, VerifyResult
-from aipimage.version import __version__
-from aipimage.volumes.image import Image
-from aipimage.volumes.layout import DiskInfo, Preparation, VolumeInfo, disk_info
-from aipimage.volumes.options import CreateOptions, RestoreOptions
+from aipimage.errors import OptionError, RequestError
+from aipimage.io.defaults import DEFAULT_CACHE, DEFAULT_FRAME_SHIFT
 
 if TYPE_CHECKING:
     from aipimage.converting.request import ConvertOptions, ConvertResult
-
-__all__ = [
-    "AipImageError",
-    "BlockSource",
-    "CancelledError",
-    "Chain",
-    "ChainMember",
-    "ChangedBitmap",
-    "ChangedLike",
-    "Changes",
-    "ClosedError",
-    "ConvertOptions",
-    "ConvertResult",
-    "CopyResult",
-    "CreateOptions",
-    "CreateResult",
-    "Damage",
-    "Device",
-    "DeviceChanges",
-    "DeviceFile",
-    "DiskInfo",
-    "Extent",
-    "FileObjects",
-    "FormatError",
-    "FunctionOpener",
-    "Image",
-    "IncompleteError",
-    "IntegrityError",
-    "Kind",
-    "LimitError",
-    "MemberResult",
-    "MergeResult",
-    "MissingExtraError",
-    "Opener",
-    "OptionError",
-    "OptionTypeError",
-    "PartitionChange",
-    "PasswordError",
-    "Progress",
-    "ProgressCallback",
-    "RandomAccess",
-    "RepairResult",
-    "RequestError",
-    "RestoreOptions",
-    "RestoreResult",
-    "SlotInfo",
-    "SourceError",
-    "SourceLike",
-    "StorageError",
-    "StrPath",
-    "TargetError",
-    "UnreadableRangeError",
-    "UnsupportedError",
-    "VerifyResult",
-    "VolumeInfo",
-    "__version__",
-    "add_password",
-    "add_recovery_key",
-    "chains",
-    "change_password",
-    "convert",
-    "create",
-    "find_chain",
-    "join",
-    "list_slots",
-    "merge",
-    "open",
-    "remove_password",
-    "repair",
-    "split",
-    "survey",
-    "verify_keyless",
-]
+    from aipimage.io.chain.chain import Chain
+    from aipimage.io.changes.forms import ChangedLike
+    from aipimage.io.create import CreateOptions as ImageOptions
+    from aipimage.io.create import CreateResult, SourceLike
+    from aipimage.io.merge.job import MergeResult
+    from aipimage.io.openers import Opener
+    from aipimage.io.progress import ProgressCallback
+    from aipimage.volumes.image import Image
+    from aipimage.volumes.layout import DiskInfo
+    from aipimage.volumes.options import CreateOptions
 
 
 def create(
@@ -245,6 +129,9 @@ def create(
         SourceError: a source cannot be read or shrank. StorageError: the target cannot be written.
         CancelledError: the callback said so.
     """
+    from aipimage.io.create import create_image
+    from aipimage.volumes.options import CreateOptions
+
     asked = checks.options(CreateOptions, options, {
         "compress": compress, "encrypt": encrypt, "password": password,
         "recovery_key": recovery_key, "split": split, "comment": comment, "tags": tags,
@@ -266,6 +153,9 @@ _OF_VOLUMES = {"include_free", "volumes", "leave_out_paging"}
 
 def _for_io(asked: CreateOptions, sources: int) -> ImageOptions:
     """The options of ``io``, which knows of no volumes; sizes become numbers."""
+    from aipimage.io.create import CreateOptions as ImageOptions
+    from aipimage.volumes.layout import Preparation
+
     checks.flags(include_free=asked.include_free, leave_out_paging=asked.leave_out_paging)
     alike = {each.name: getattr(asked, each.name) for each in dataclasses.fields(asked)}
     for name in (*_OF_VOLUMES, "frame_size"):
@@ -336,6 +226,10 @@ def open(
             expected.
         StorageError: it cannot be read.
     """
+    from aipimage.io.image import open_image
+    from aipimage.io.openers import Input
+    from aipimage.volumes.image import Image
+
     found = Input("path", path, storage)
     image = open_image(
         found.path, password, storage=found.storage, expected_digest=expected_digest,
@@ -362,6 +256,10 @@ def chains(
         PasswordError: there are chains, and the password opens none of them.
         LimitError: one has over 4096 images. StorageError: a directory cannot be listed.
     """
+    from aipimage.io.chain.chain import chains_in
+    from aipimage.io.openers import folders_of
+    from aipimage.volumes.image import Image
+
     checks.secrets(password=password)
     found, folders = folders_of(search, storage)
     return chains_in(folders, password, found, Image)
@@ -388,10 +286,14 @@ def find_chain(
         StorageError: a directory cannot be listed. And what opening an image raises where none of
             the chain can be opened.
     """
+    from aipimage.io.chain import chain
+    from aipimage.io.openers import folders_of
+    from aipimage.volumes.image import Image
+
     checks.optional_texts(chain_id=chain_id)
     checks.secrets(password=password)
     found, folders = folders_of(search, storage)
-    return _find_chain(folders, chain_id, password, storage=found, make=Image)
+    return chain.find_chain(folders, chain_id, password, storage=found, make=Image)
 
 
 def merge(
@@ -437,6 +339,8 @@ def merge(
         IncompleteError: a part is missing. LimitError: too many segments.
         StorageError: something could not be read or written. CancelledError: the callback said so.
     """
+    from aipimage.io.merge.job import merge_images
+
     return merge_images(
         path, images, password=password, split=split, overwrite=overwrite, resume=resume,
         dry_run=dry_run, remove=remove, search=search, threads=threads, progress=progress,
@@ -530,7 +434,6 @@ def convert(
             missing. SourceError: it cannot be read. StorageError: the target cannot be written.
         CancelledError: the callback said so.
     """
-    # Importing the package is to stay light: few who make images convert them.
     from aipimage.converting.convert import convert as converted
 
     return converted(
@@ -554,6 +457,9 @@ def survey(source: SourceLike) -> DiskInfo:
         SourceError, RequestError: it cannot be read. What lies on it is never an error: what cannot
             be trusted counts as in use, and ``warnings`` and the volumes say why.
     """
+    from aipimage.io.sources import open_source
+    from aipimage.volumes.layout import disk_info
+
     opened = open_source(source)
     try:
         return disk_info(opened)

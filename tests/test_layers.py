@@ -208,3 +208,37 @@ def test_each_module_can_be_the_first(module: str) -> None:
     command = [sys.executable, "-c", f"import aipimage.{module}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_checkers_see_the_homes_of_public_names() -> None:
+    """What type checkers read is what is loaded."""
+    tree = ast.parse(Path(aipimage.__file__).read_text("utf-8"))
+    seen = {
+        alias.asname or alias.name: (node.module, alias.name)
+        for block in tree.body if _for_checkers(block)
+        for node in ast.walk(block) if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }  # fmt: skip
+    homes = {name: home.partition(":") for name, home in aipimage._HOMES.items()}
+    loaded = {name: (f"aipimage.{home[0]}", home[2] or name) for name, home in homes.items()}
+    assert seen == loaded
+    assert {*seen, "__version__"} == set(aipimage.__all__)
+
+
+@pytest.mark.parametrize(
+    ("name", "absent"),
+    [
+        ("StorageError", {"numpy", "zstandard", "cryptography", "aipimage.io", "aipimage.format"}),
+        ("ProgressCallback", {"numpy", "zstandard", "cryptography", "aipimage.format"}),
+        ("open", {"numpy", "zstandard", "cryptography", "aipimage.io.image"}),
+        ("create", {"numpy", "zstandard", "cryptography", "aipimage.io.create"}),
+        ("Kind", {"zstandard", "cryptography", "aipimage.io", "aipimage.format"}),
+        ("Device", {"aipimage.io.create", "aipimage.io.merge", "aipimage.volumes"}),
+        ("repair", {"aipimage.io.merge", "aipimage.converting", "aipimage.vmdk"}),
+    ],
+)
+def test_a_public_name_loads_its_own_module(name: str, absent: set[str]) -> None:
+    """Not those of the others."""
+    script = f"import json, sys; from aipimage import {name}; print(json.dumps([*sys.modules]))"
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+    assert not absent & set(json.loads(done.stdout))

@@ -26,6 +26,7 @@ from aipimage.io import entropy
 from aipimage.io import keys as keyring
 from aipimage.io.checkpoints import Checkpointer
 from aipimage.io.codec import parse_compression
+from aipimage.io.defaults import DEFAULT_FRAME_SHIFT
 from aipimage.io.described import fitting_devices, fitting_texts
 from aipimage.io.imagewriter import DeviceResult, ImageWriter, PlaceInChain, sealed_header
 from aipimage.io.keys import ChainKeys, Suite
@@ -55,7 +56,6 @@ _MORE = 2
 """Batches in flight beyond the usual: what is not compressed is done far sooner than the rest, and
 while a slow batch is waited for in order the workers would have nothing to do.
 """
-DEFAULT_FRAME_SHIFT = 16
 KINDS = ("full", "incremental", "differential")
 COMPARISONS = ("auto", "digests", "data")
 GRAINS = (512, 1024, 2048, 4096)

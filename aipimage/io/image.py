@@ -34,6 +34,7 @@ from aipimage.format.seal import Seal
 from aipimage.format.trailer import Trailer
 from aipimage.io.cache import FrameCache
 from aipimage.io.chain.members import ForeignFiles, MemberFiles, searched
+from aipimage.io.defaults import DEFAULT_CACHE
 from aipimage.io.device import Device
 from aipimage.io.instream import InStream, open_stream
 from aipimage.io.keys import ChainKeys, Suite
@@ -52,8 +53,6 @@ if TYPE_CHECKING:
     from aipimage.io.progress import ProgressCallback
     from aipimage.io.restore import RestoreResult
     from aipimage.io.verify import VerifyResult
-
-DEFAULT_CACHE = 32 << 20
 
 
 class Image:

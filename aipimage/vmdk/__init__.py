@@ -17,7 +17,8 @@ What calls what; each line knows only those further down::
     source       the block source: disks of a chain (member), laid over each other (overlay)
     extents/     a reader for each kind of extent, each an ExtentReader (model)
     descriptor   the text, with descriptortext and textcodes for what editors made of it
-    layout       headers and markers as bytes; paths: where extents may lie
+    layout       headers and markers as bytes, with cowdlayout and sesparselayout; paths: where
+                 extents may lie
 
 Begin with ``opening``, then ``source``; what a reader of extents does is in ``model``.
 """

@@ -25,6 +25,8 @@ GD_AT_END = 0xFFFF_FFFF_FFFF_FFFF
 """``gd_offset`` of a streamOptimized header: the footer has the true one."""
 TABLE_ENTRIES = 512
 """Entries of a grain table, 2 KiB."""
+ESX_TABLE_ENTRIES = 4096
+"""Entries of a grain table of COWD and seSparse extents."""
 GRAIN = 128
 """Sectors of a grain as written here, 64 KiB; what all readers accept."""
 ZEROED = 1

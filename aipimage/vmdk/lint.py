@@ -1,10 +1,11 @@
 """A strict checker of VMDK files: what is wrong with a virtual disk, as data.
 
 It parses descriptors by itself and walks a file by itself: the markers of a stream one by one and
-the tables too, and compares both. It shares with the reader only the fields of hosted headers and
-markers (``layout``) and the search for parents (``parents``). What it can find is ``CODES``, with
-the severity of each; no errors does not mean that every reader takes the disk. The rules are those
-of VMware's "Virtual Disk Format 5.0" note, and what importers and readers are known to fail on::
+the tables too, and compares both. It shares with the reader only the fields of headers and markers
+(``layout``, ``cowdlayout``, ``sesparselayout``) and the search for parents (``parents``). What it
+can find is ``CODES``, with the severity of each; no errors does not mean that every reader takes
+the disk. The rules are those of VMware's "Virtual Disk Format 5.0" note, and what importers and
+readers are known to fail on::
 
     result = aipimage.vmdk.lint("disk.vmdk")
     for finding in result.findings:

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from aipimage.vmdk.cowdlayout import CowdHeader, encode_cowd_header
 from aipimage.vmdk.descriptor import NO_PARENT, Descriptor, ExtentLine, format_descriptor
-from aipimage.vmdk.extents.cowd import CowdHeader, encode_cowd_header
-from aipimage.vmdk.extents.sesparse import SeHeader, encode_se_header, encode_se_volatile
 from aipimage.vmdk.layout import SparseFlags, SparseHeader, encode_sparse_header
+from aipimage.vmdk.sesparselayout import SeHeader, encode_se_header, encode_se_volatile
 
 SECTOR = 512
 ENTRIES = 4096

@@ -25,7 +25,8 @@ from aipimage.errors import (
 )
 from aipimage.io.cache import FrameCache
 from aipimage.io.storage import DEFAULT, Storage
-from aipimage.vmdk.extents.cowd import CowdHeader, decode_cowd_header, encode_cowd_header, open_cowd
+from aipimage.vmdk.cowdlayout import CowdHeader, decode_cowd_header, encode_cowd_header
+from aipimage.vmdk.extents.cowd import open_cowd
 from aipimage.vmdk.extents.esx import EsxExtent
 from aipimage.vmdk.extents.sesparse import grain_places, open_sesparse
 from aipimage.vmdk.model import ExtentReader, State

@@ -7,16 +7,12 @@ entry is the grain's sector in the file, 0 where there is none. Zeroed grains ar
 
 from __future__ import annotations
 
-import struct
-from dataclasses import dataclass
-
 import numpy as np
 
-from aipimage.errors import FormatError, LimitError, UnsupportedError
 from aipimage.io.cache import FrameCache
 from aipimage.io.storage import File
+from aipimage.vmdk.cowdlayout import HEADER_SECTORS, CowdHeader, decode_cowd_header
 from aipimage.vmdk.extents.esx import (
-    ENTRIES,
     EsxExtent,
     EsxLayout,
     Places,
@@ -24,94 +20,7 @@ from aipimage.vmdk.extents.esx import (
     verified_sectors,
 )
 from aipimage.vmdk.extents.files import ExtentFile
-from aipimage.vmdk.layout import COWD_MAGIC, SECTOR, verified_grain_size
-
-HEADER_SECTORS = 4
-_HEADER = struct.Struct("<4sIIIIIII")
-_UNCLEAN = struct.Struct("<I")
-_UNCLEAN_AT = 1648
-_PARENT_AT = 32
-_PARENT_MAX = 1024
-_PARENT_LEAST = 4
-"""A root has its number of cylinders there, which is below 2^24: three bytes and a zero."""
-_ROOT_FLAG = 0x1
-_KNOWN_FLAGS = 0x3
-
-
-@dataclass(frozen=True, slots=True)
-class CowdHeader:
-    """The header (note, "ESX Server Sparse Extents", ``COWDisk_Header``); positions and sizes are
-    in sectors.
-
-    Attributes:
-        version: 1. flags: 3. capacity, grain_size: sectors. gd_offset: of the grain directory.
-        gd_entries: its entries, a grain table each. free_sector: the next free one of the file.
-        unclean: the file was not closed. parent: ``parentFileName`` of a child; a root has its
-            geometry there, and this is empty.
-    """
-
-    flags: int
-    capacity: int
-    grain_size: int
-    gd_offset: int
-    gd_entries: int
-    free_sector: int
-    version: int = 1
-    unclean: bool = False
-    parent: bytes = b""
-
-    @property
-    def is_child(self) -> bool:
-        """Whether the header itself says that the extent is half of a delta. Deltas of later ESX do
-        not: there the descriptor alone tells it.
-        """
-        return bool(self.parent) or not self.flags & _ROOT_FLAG
-
-
-def encode_cowd_header(header: CowdHeader) -> bytes:
-    """Return the 2048 bytes of a header; of its other texts and generations all are empty."""
-    data = bytearray(HEADER_SECTORS * SECTOR)
-    _HEADER.pack_into(
-        data, 0, COWD_MAGIC, header.version, header.flags, header.capacity, header.grain_size,
-        header.gd_offset, header.gd_entries, header.free_sector,
-    )  # fmt: skip
-    data[_PARENT_AT : _PARENT_AT + len(header.parent)] = header.parent
-    _UNCLEAN.pack_into(data, _UNCLEAN_AT, header.unclean)
-    return bytes(data)
-
-
-def decode_cowd_header(data: bytes, name: str) -> CowdHeader:
-    """Return a header of 2048 bytes of which every number has passed its check.
-
-    Raises:
-        FormatError: not a header, or damaged. UnsupportedError: another version or flags.
-        LimitError: a number over a limit (hostile-inputs class 38).
-    """
-    magic, version, flags, capacity, grain, gd_offset, entries, free = _HEADER.unpack_from(data)
-    if magic != COWD_MAGIC:
-        raise FormatError(f"{name}: no vmfsSparse extent (COWD) begins here")
-    if version != 1 or flags & ~_KNOWN_FLAGS:
-        raise UnsupportedError(
-            f"{name}: vmfsSparse extent of unknown version {version} or flags {flags:#x}"
-        )
-    verified_grain_size(grain, name)
-    if gd_offset < HEADER_SECTORS:
-        raise FormatError(f"{name}: the grain directory lies within the header")
-    if entries < -(-capacity // (grain * ENTRIES)):
-        raise LimitError(
-            f"{name}: a grain directory of {entries} entries is too small for {capacity} sectors"
-        )
-    (unclean,) = _UNCLEAN.unpack_from(data, _UNCLEAN_AT)
-    return CowdHeader(
-        flags, capacity, grain, gd_offset, entries, free, version, bool(unclean), _parent(data)
-    )
-
-
-def _parent(data: bytes) -> bytes:
-    """``parentFileName``, empty where that cannot be a name."""
-    name = data[_PARENT_AT : _PARENT_AT + _PARENT_MAX].partition(b"\0")[0]
-    is_text = len(name) >= _PARENT_LEAST and all(byte >= 0x20 and byte != 0x7F for byte in name)
-    return name if is_text else b""
+from aipimage.vmdk.layout import SECTOR
 
 
 def read_cowd_header(file: File) -> CowdHeader:

@@ -16,11 +16,9 @@ import numpy.typing as npt
 from aipimage.errors import FormatError, IncompleteError, SourceError
 from aipimage.io.cache import FrameCache
 from aipimage.vmdk.extents.files import ExtentFile
-from aipimage.vmdk.layout import SECTOR
+from aipimage.vmdk.layout import ESX_TABLE_ENTRIES, SECTOR
 from aipimage.vmdk.model import PieceArray, State, joined
 
-ENTRIES = 4096
-"""Entries of a grain table (note, "ESX Server Sparse Extents"; the same in seSparse)."""
 Raw = npt.NDArray[np.unsignedinteger[Any]]
 Places = npt.NDArray[np.int64]
 """Sectors of the file: where a table or a grain begins. 0: there is none."""
@@ -35,7 +33,7 @@ _BATCH = 16
 """Tables that are looked at together: at most 65,536 rows of pieces."""
 _FEW = 2
 """Tables up to which a range is looked up in the cache and not in the file."""
-_KEPT = 8 * ENTRIES * 8
+_KEPT = 8 * ESX_TABLE_ENTRIES * 8
 """Bytes of tables that an extent remembers: a chain of 256 deltas stays at 64 MiB."""
 
 
@@ -61,7 +59,7 @@ class EsxLayout:
     @property
     def coverage(self) -> int:
         """Sectors that a grain table tells of."""
-        return self.grain * ENTRIES
+        return self.grain * ESX_TABLE_ENTRIES
 
     @property
     def directory_entries(self) -> int:
@@ -133,7 +131,7 @@ class EsxExtent:
 
     def _batch(self, first: int, tables: Places) -> PieceArray:
         """Pieces of a few tables, joined."""
-        places = np.zeros((len(tables), ENTRIES), np.int64)
+        places = np.zeros((len(tables), ESX_TABLE_ENTRIES), np.int64)
         for row in np.flatnonzero(tables).tolist():
             places[row] = self._loaded(first + row, int(tables[row]))
         return self._rows(places.reshape(-1), first * self._coverage)
@@ -178,7 +176,7 @@ class EsxExtent:
 
         def load() -> memoryview:
             place = int(self._directory(number, 1)[0])
-            places = self._loaded(number, place) if place else np.zeros(ENTRIES, np.int64)
+            places = self._loaded(number, place) if place else np.zeros(ESX_TABLE_ENTRIES, np.int64)
             return places.data.cast("B")
 
         return np.frombuffer(self._cache.get((self._key, number), load), np.int64)
@@ -189,7 +187,7 @@ class EsxExtent:
             self._entries(self._layout.directory, first, count, "the grain directory")
         )
         there = tables[tables != 0]
-        length = ENTRIES * self._layout.entry.itemsize // SECTOR
+        length = ESX_TABLE_ENTRIES * self._layout.entry.itemsize // SECTOR
         self._check("grain table", there, length)
         if len(np.unique(there)) != len(there):
             raise FormatError(f"{self.name}: two ranges of the disk share a grain table")
@@ -197,8 +195,8 @@ class EsxExtent:
 
     def _loaded(self, number: int, place: int) -> Places:
         """Places of a table's grains; those behind the end of the extent are none."""
-        places = self._layout.grains(self._entries(place, 0, ENTRIES, "a grain table"))
-        begins = np.arange(ENTRIES, dtype=np.int64) * self._layout.grain
+        places = self._layout.grains(self._entries(place, 0, ESX_TABLE_ENTRIES, "a grain table"))
+        begins = np.arange(ESX_TABLE_ENTRIES, dtype=np.int64) * self._layout.grain
         left = self._layout.capacity - number * self._layout.coverage - begins
         places[left <= 0] = 0
         there = places > 0

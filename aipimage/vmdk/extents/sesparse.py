@@ -10,16 +10,12 @@ tables that are not yet in them: such a file is refused.
 
 from __future__ import annotations
 
-import struct
-from dataclasses import dataclass
-
 import numpy as np
 
-from aipimage.errors import FormatError, LimitError, UnsupportedError
+from aipimage.errors import FormatError
 from aipimage.io.cache import FrameCache
 from aipimage.io.storage import File
 from aipimage.vmdk.extents.esx import (
-    ENTRIES,
     NOWHERE,
     ZEROS,
     EsxExtent,
@@ -29,102 +25,17 @@ from aipimage.vmdk.extents.esx import (
     verified_sectors,
 )
 from aipimage.vmdk.extents.files import ExtentFile
-from aipimage.vmdk.layout import SECTOR, SESPARSE_MAGIC
+from aipimage.vmdk.layout import SECTOR
+from aipimage.vmdk.sesparselayout import (
+    SE_GRAIN,
+    TABLE_SECTORS,
+    check_se_volatile,
+    decode_se_header,
+)
 
-VERSION = 0x2_0000_0001
-VOLATILE_MAGIC = 0xCAFECAFE
-SE_GRAIN = 8
-"""Sectors of a grain, 4 KiB."""
-TABLE_SECTORS = 64
-CAPACITY_MAX = 1 << 37
-"""Sectors at most: 64 TiB, the largest disk of ESX; 2^22 tables."""
-
-_CONST = struct.Struct("<26Q304s")
-_VOLATILE = struct.Struct("<4Q480s")
 _TYPE = np.uint64(60)
 _TABLE_THERE = np.uint64(0x1000_0000)
 _UNALLOCATED, _UNMAPPED, _ZERO, _ALLOCATED = (np.uint64(kind) for kind in range(4))
-
-
-@dataclass(frozen=True, slots=True)
-class SeHeader:
-    """The header that never changes; positions and sizes in sectors.
-
-    Attributes:
-        capacity: sectors of the extent. Every other name stands for a region of the file: its
-            first sector and its size.
-    """
-
-    capacity: int
-    volatile: tuple[int, int]
-    journal_header: tuple[int, int]
-    journal: tuple[int, int]
-    directory: tuple[int, int]
-    tables: tuple[int, int]
-    free_bitmap: tuple[int, int]
-    backmap: tuple[int, int]
-    grains: tuple[int, int]
-
-
-def encode_se_header(header: SeHeader) -> bytes:
-    """Return the 512 bytes of the header that never changes."""
-    regions = (
-        *header.volatile, *header.journal_header, *header.journal, *header.directory,
-        *header.tables, *header.free_bitmap, *header.backmap, *header.grains,
-    )  # fmt: skip
-    return _CONST.pack(
-        SESPARSE_MAGIC, VERSION, header.capacity, SE_GRAIN, TABLE_SECTORS, 0, 0, 0, 0, 0, *regions,
-        b"",
-    )  # fmt: skip
-
-
-def decode_se_header(data: bytes, name: str) -> SeHeader:
-    """Return the header that never changes, of which every number has passed its check.
-
-    Raises:
-        FormatError: not a header, or damaged. UnsupportedError: a version, grain size, table size
-            or flag that is not known. LimitError: a number over a limit (hostile-inputs class 38).
-    """
-    magic, version, capacity, grain, table, flags, *numbers, padding = _CONST.unpack(data)
-    if magic != SESPARSE_MAGIC:
-        raise FormatError(f"{name}: no seSparse extent begins here")
-    if (version, grain, table, flags) != (VERSION, SE_GRAIN, TABLE_SECTORS, 0):
-        raise UnsupportedError(
-            f"{name}: unknown seSparse extent: version {version:#x}, grains of {grain} sectors, "
-            f"tables of {table}, flags {flags:#x}"
-        )
-    if any(numbers[:4]) or any(padding):
-        raise UnsupportedError(f"{name}: a seSparse header with fields that must be zero")
-    if capacity > CAPACITY_MAX:
-        raise LimitError(f"{name}: a seSparse extent of {capacity} sectors; 64 TiB is possible")
-    regions = tuple(zip(numbers[4::2], numbers[5::2], strict=True))
-    header = SeHeader(capacity, *regions)
-    if header.directory[1] * (SECTOR // 8) < -(-capacity // (SE_GRAIN * ENTRIES)):
-        raise FormatError(f"{name}: its grain directory is too small for {capacity} sectors")
-    return header
-
-
-def encode_se_volatile(free_table: int, transaction: int, replay: bool) -> bytes:
-    """Return the 512 bytes of the header that changes."""
-    return _VOLATILE.pack(VOLATILE_MAGIC, free_table, transaction, replay, b"")
-
-
-def check_se_volatile(data: bytes, name: str) -> None:
-    """Check the header that changes.
-
-    Raises:
-        FormatError: it is none. UnsupportedError: its journal is not empty, or unknown fields.
-    """
-    magic, _, _, replay, padding = _VOLATILE.unpack(data)
-    if magic != VOLATILE_MAGIC:
-        raise FormatError(f"{name}: the second header of the seSparse extent is damaged")
-    if replay:
-        raise UnsupportedError(
-            f"{name}: was not closed, and its journal holds changes; let ESX open and close the "
-            "disk, or consolidate its snapshots, and copy it again"
-        )
-    if any(padding):
-        raise UnsupportedError(f"{name}: a seSparse header with fields that must be zero")
 
 
 def open_sesparse(file: File, sectors: int | None, cache: FrameCache | None = None) -> EsxExtent:

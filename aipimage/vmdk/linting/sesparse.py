@@ -6,24 +6,26 @@ Source: block/vmdk.c of qemu, "SESparse". Entries have 64 bits, the four topmost
 from __future__ import annotations
 
 import itertools
-import struct
 
 import numpy as np
 
-from aipimage.vmdk.layout import SECTOR, SESPARSE_MAGIC
+from aipimage.vmdk.layout import ESX_TABLE_ENTRIES, SECTOR, SESPARSE_MAGIC
 from aipimage.vmdk.linting.findings import CheckedFile
 from aipimage.vmdk.linting.job import Job
 from aipimage.vmdk.linting.space import WINDOW
+from aipimage.vmdk.sesparselayout import (
+    AT,
+    CAPACITY_MAX,
+    REPLAY_AT,
+    RESERVED_AT,
+    SE_GRAIN,
+    TABLE_SECTORS,
+    VERSION,
+    VOLATILE_MAGIC,
+    unpack_se_header,
+    unpack_se_volatile,
+)
 
-_CONST = struct.Struct("<26Q304s")
-_VOLATILE = struct.Struct("<4Q480s")
-_VERSION = 0x2_0000_0001
-_VOLATILE_MAGIC = 0xCAFECAFE
-_GRAIN = 8
-_TABLE_SECTORS = 64
-_ENTRIES = 4096
-_CAPACITY_MAX = 1 << 37
-"""Sectors at most: 64 TiB, what ESX allows."""
 _REGIONS = (
     "volatile header", "journal header", "journal", "grain directory", "grain tables",
     "free bitmap", "backmap", "grains",
@@ -38,31 +40,32 @@ def check_sesparse(job: Job, checked: CheckedFile, sectors: int | None = None) -
     if len(data) < SECTOR or int.from_bytes(data[:8], "little") != SESPARSE_MAGIC:
         checked.add("extent-kind", "no seSparse extent begins here", 0)
         return
-    _, version, capacity, grain, table, flags, *numbers, padding = _CONST.unpack(data)
-    if version != _VERSION:
-        checked.add("header-version", f"version {version:#x}, and not {_VERSION:#x}", 8)
-    if grain != _GRAIN:
-        checked.add("grain-size", f"grains of {grain} sectors, and not {_GRAIN}", 24)
-    if table != _TABLE_SECTORS:
-        checked.add("table-entries", f"grain tables of {table} sectors, not {_TABLE_SECTORS}", 32)
+    version, capacity, grain, table, flags, reserved, places = unpack_se_header(data)
+    if version != VERSION:
+        checked.add("header-version", f"version {version:#x}, and not {VERSION:#x}", AT["version"])
+    if grain != SE_GRAIN:
+        text = f"grains of {grain} sectors, and not {SE_GRAIN}"
+        checked.add("grain-size", text, AT["grain_size"])
+    if table != TABLE_SECTORS:
+        text = f"grain tables of {table} sectors, not {TABLE_SECTORS}"
+        checked.add("table-entries", text, AT["table_size"])
     if flags:
         # Nobody outside knows what these would mean, so that readers refuse them.
-        checked.add("header-flags", f"unknown flags {flags:#x}", 40, severity="error")
-    if any(numbers[:4]) or any(padding):
-        checked.add(
-            "header-reserved", "reserved bytes of the header are not zero", 48, severity="error"
-        )
+        checked.add("header-flags", f"unknown flags {flags:#x}", AT["flags"], severity="error")
+    if reserved:
+        text = "reserved bytes of the header are not zero"
+        checked.add("header-reserved", text, AT["reserved"], severity="error")
     if sectors is not None and sectors != capacity:
         checked.add(
-            "extent-capacity", f"the header says {capacity} sectors, the descriptor {sectors}", 16
-        )
-    pairs = zip(numbers[4::2], numbers[5::2], strict=True)
-    regions: Regions = dict(zip(_REGIONS, pairs, strict=True))
+            "extent-capacity", f"the header says {capacity} sectors, the descriptor {sectors}",
+            AT["capacity"],
+        )  # fmt: skip
+    regions: Regions = dict(zip(_REGIONS, places, strict=True))
     _check_regions(checked, regions)
     _check_volatile(checked, regions["volatile header"][0])
-    if not 0 < capacity <= _CAPACITY_MAX:
-        checked.add("capacity-limit", f"{capacity} sectors", 16)
-    elif grain == _GRAIN and table == _TABLE_SECTORS:
+    if not 0 < capacity <= CAPACITY_MAX:
+        checked.add("capacity-limit", f"{capacity} sectors", AT["capacity"])
+    elif grain == SE_GRAIN and table == TABLE_SECTORS:
         _check_tables(job, checked, regions, capacity)
 
 
@@ -84,30 +87,30 @@ def _check_regions(checked: CheckedFile, regions: Regions) -> None:
 
 def _check_volatile(checked: CheckedFile, sector: int) -> None:
     data = checked.read(sector * SECTOR, SECTOR) if sector * SECTOR < checked.size else b""
-    if len(data) < SECTOR or int.from_bytes(data[:8], "little") != _VOLATILE_MAGIC:
+    found = unpack_se_volatile(data) if len(data) == SECTOR else None
+    if found is None or found.magic != VOLATILE_MAGIC:
         checked.add("volatile-header", "the volatile header is damaged", sector * SECTOR)
         return
-    _, _, _, replay, padding = _VOLATILE.unpack(data)
-    if replay:
+    if found.replay:
         checked.add(
             "journal-dirty", "the journal holds writes that are not in the tables; let ESX open "
-            "the disk and close it", sector * SECTOR + 24,
+            "the disk and close it", sector * SECTOR + REPLAY_AT,
         )  # fmt: skip
-    if any(padding):
+    if found.reserved:
         text = "reserved bytes of the volatile header are not zero"
-        checked.add("header-reserved", text, sector * SECTOR + 32, severity="error")
+        checked.add("header-reserved", text, sector * SECTOR + RESERVED_AT, severity="error")
 
 
 def _check_tables(job: Job, checked: CheckedFile, regions: Regions, capacity: int) -> None:
-    count = -(-capacity // (_GRAIN * _ENTRIES))
+    count = -(-capacity // (SE_GRAIN * ESX_TABLE_ENTRIES))
     start, size = regions["grain directory"]
     if size * SECTOR < count * 8:
         checked.add("directory-size", f"a directory of {size} sectors for {count} tables")
         return
     if (start + size) * SECTOR > checked.size:
         return
-    used = np.zeros(min(regions["grain tables"][1] // _TABLE_SECTORS, 1 << 22), np.uint8)
-    taken = np.zeros(min(checked.size // SECTOR // _GRAIN + 1, 8 * WINDOW), np.uint8)
+    used = np.zeros(min(regions["grain tables"][1] // TABLE_SECTORS, 1 << 22), np.uint8)
+    taken = np.zeros(min(checked.size // SECTOR // SE_GRAIN + 1, 8 * WINDOW), np.uint8)
     for first in range(0, count, _SLICE):
         length = min(_SLICE, count - first)
         data = checked.read(start * SECTOR + first * 8, length * 8)
@@ -124,10 +127,10 @@ def _table_place(
     """The sector of a table, or a finding."""
     index = entry & 0xFFFF_FFFF
     at = regions["grain directory"][0] * SECTOR + number * 8
-    place = regions["grain tables"][0] + index * _TABLE_SECTORS
+    place = regions["grain tables"][0] + index * TABLE_SECTORS
     if entry >> 32 != 0x1000_0000:
         checked.add("entry-state", f"entry {number} of the directory is {entry:#x}", at)
-    elif index >= len(used) or (place + _TABLE_SECTORS) * SECTOR > checked.size:
+    elif index >= len(used) or (place + TABLE_SECTORS) * SECTOR > checked.size:
         checked.add("table-range", f"grain table {number} is at sector {place}", at)
     elif used[index]:
         checked.add("table-shared", f"grain table {number} is another's, at sector {place}", at)
@@ -141,7 +144,7 @@ def _check_table(
     job: Job, checked: CheckedFile, regions: Regions, taken: np.ndarray, place: int, number: int,
     capacity: int,
 ) -> None:  # fmt: skip
-    data = checked.read(place * SECTOR, _TABLE_SECTORS * SECTOR)
+    data = checked.read(place * SECTOR, TABLE_SECTORS * SECTOR)
     entries = np.frombuffer(data, "<u8").astype(np.uint64)
     kinds = entries >> np.uint64(60)
     unknown = np.flatnonzero((kinds > 3) | ((kinds == 0) & (entries != 0)))
@@ -151,7 +154,7 @@ def _check_table(
             "entry-state", f"entry {at} of grain table {number} is {int(entries[at]):#x}",
             place * SECTOR + 8 * at, len(unknown),
         )  # fmt: skip
-    left = -(-capacity // _GRAIN) - number * _ENTRIES
+    left = -(-capacity // SE_GRAIN) - number * ESX_TABLE_ENTRIES
     if (entries[max(left, 0) :] != 0).any():
         checked.add(
             "entry-past-end", f"grain table {number} tells of grains behind the end of the disk",
@@ -163,7 +166,7 @@ def _check_table(
     index = ((some >> np.uint64(48)) & np.uint64(0xFFF)) | (
         (some & np.uint64(0xFFFF_FFFF_FFFF)) << np.uint64(12)
     )
-    grains = (checked.size // SECTOR - regions["grains"][0]) // _GRAIN
+    grains = (checked.size // SECTOR - regions["grains"][0]) // SE_GRAIN
     bad = index >= np.uint64(max(grains, 0))
     _grain(checked, "grain-range", bad, where, place, number, "does not lie in the file")
     good = index[~bad].astype(np.int64)
@@ -183,5 +186,5 @@ def _grain(
 ) -> None:  # fmt: skip
     if (count := int(np.count_nonzero(bad))) > 0:
         at = int(where[np.flatnonzero(bad)[0]])
-        text = f"grain {number * _ENTRIES + at} {what}"
+        text = f"grain {number * ESX_TABLE_ENTRIES + at} {what}"
         checked.add(code, text, place * SECTOR + 8 * at, count)

@@ -28,8 +28,9 @@ from __future__ import annotations
 import copy
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import TypeVar
 
 _Error = TypeVar("_Error", bound="AipImageError")
@@ -166,6 +167,11 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
         if not _names(str(error), name):
             error.args = (f"{name}: {error}", *error.args[1:])
         raise
+
+
+def naming_if(path: str) -> Callable[[], AbstractContextManager[None]]:
+    """:func:`naming` with a file for every use, or nothing where ``path`` is empty."""
+    return partial(naming, path) if path else nullcontext
 
 
 def _names(message: str, name: str) -> bool:

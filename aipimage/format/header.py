@@ -175,7 +175,8 @@ def _decode_sections(data: bytes) -> tuple[dict[tuple[int, int], str], str]:
         kind, reserved, length = _SECTION.unpack_from(data, at)
         verified_equal(reserved, 0, "reserved field of a header section")
         at += _SECTION.size
-        verified_limit(length, len(data) - at, "length of a header section")
+        if length > len(data) - at:
+            raise FormatError("a header section ends beyond the header")
         body = data[at : at + length]
         at += length
         if kind == c.SECTION_FEATURE_NAMES:

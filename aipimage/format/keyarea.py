@@ -7,10 +7,9 @@ decoder, so that no caller can start a key derivation whose cost a hostile file 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from aipimage.errors import FormatError, LimitError, UnsupportedError
+from aipimage.errors import FormatError, IntegrityError, LimitError, UnsupportedError
 from aipimage.format.constants import KEY_AREA_LENGTH
 from aipimage.format.digest import digest
 from aipimage.format.gates import verified_range, verified_zero
@@ -105,10 +104,11 @@ def decode_slot(data: bytes) -> Slot | None:
         return None
     state, kdf, reserved, memory, passes, lanes, salt, created, label = _HEAD.unpack_from(data)
     commitment, nonce, wrapped, rest = _TAIL.unpack_from(data, SLOT_HEAD)
+    _verified_state(state)
     _verified_kdf(kdf)
     verified_zero(bytes((reserved & 0xFF, reserved >> 8)) + rest, "key slot")
     return Slot(
-        state=_verified_state(state),
+        state=state,
         memory=_verified_memory(memory),
         passes=_verified_passes(passes),
         lanes=_verified_lanes(lanes),
@@ -182,7 +182,9 @@ def choose_copy(copy0: bytes, copy1: bytes, chain_id: bytes) -> tuple[KeyArea, t
         if index not in damaged
     }
     if not areas:
-        raise FormatError("key area: both copies are damaged, so no key can be had from this file")
+        raise IntegrityError(
+            "key area: both copies are damaged, so no key can be had from this file"
+        )
     best = max(areas, key=lambda index: (areas[index].generation, -index))
     if not damaged and areas[0] != areas[1] and areas[0].generation == areas[1].generation:
         damaged = (1,)
@@ -243,13 +245,8 @@ def _verified_generation(generation: int) -> int:
     return verified_range(generation, 1, GENERATION_MAX, "generation of the key area")
 
 
-def work_of(slots: Iterable[Slot | None]) -> int:
-    """What it costs to try all used slots, in KiB x passes (docs/format.md, 4.3)."""
-    return sum(slot.memory * slot.passes for slot in slots if slot is not None)
-
-
 def _verified_work(slots: tuple[Slot | None, ...]) -> None:
-    work = work_of(slots)
+    work = sum(slot.memory * slot.passes for slot in slots if slot is not None)
     if work > WORK_MAX:
         raise LimitError(
             f"key area: to try all its slots costs {work} KiB x passes of key derivation, "

@@ -70,7 +70,9 @@ def _decode(data: bytes | memoryview, magic: bytes, what: str) -> tuple[bytes, i
         raise IncompleteError(f"the {what} is cut short")
     found, set_id, number, flags, start, length, reserved = _FIELDS.unpack_from(data)
     if found != magic:
-        raise FormatError(f"there is no {what} where one must be: the part is cut short or foreign")
+        # What begins as a part and does not end as one was cut short; the rest is no part at all.
+        refusal = IncompleteError if magic == c.PART_END_MAGIC else FormatError
+        raise refusal(f"there is no {what} where one must be: the part is cut short or foreign")
     if digest(data[:96]) != data[96:]:
         raise IntegrityError(f"the {what} is damaged: its digest does not match")
     verified_range(number, 1, c.PARTS_MAX, "number of a part")

@@ -16,6 +16,7 @@ RECORD_MAGIC_NUMBER = int.from_bytes(c.RECORD_MAGIC, "little")
 """The magic as the field of :data:`RECORD_HEADER_DTYPE` has it."""
 _HEADER = struct.Struct("<4sBBHII16sQ")
 _REFERENCE = struct.Struct("<16sQII32s")
+_TYPES = frozenset(map(int, c.RecordType))
 
 RECORD_HEADER_DTYPE = np.dtype(
     [
@@ -111,12 +112,15 @@ def verified_against(data: bytes | memoryview, ref: Reference, kind: int, tag: i
 
     Raises:
         IntegrityError: the digest differs.
+        UnsupportedError: its type is not known.
         FormatError: type, origin or lengths differ from what the reference says.
     """
     if verified_record(data) != ref.digest:
         raise IntegrityError("a record is not the one that was sealed: its digest differs")
     header = decode_record_header(data, tag)
     verified_length(data, header.record_length, "record")
+    if header.type not in _TYPES:
+        raise UnsupportedError(f"a reference leads to a record of type {header.type}, not known")
     found = (header.type, header.origin, header.record_length, header.plain_length)
     if found != (kind, ref.origin, ref.record_length, ref.plain_length):
         raise FormatError("a record differs from the reference that leads to it")

@@ -20,6 +20,7 @@ from aipimage.format.record import NO_REFERENCE, Reference, decode_reference, en
 
 _HEAD = struct.Struct("<16s16s16s32sIIBBHHH32sQ")
 _DEVICE = struct.Struct("<QIB3sQQQQQQ")
+_KINDS = tuple(map(int, c.ImageKind))
 _HEAD_LENGTH = _HEAD.size + 2 * c.REFERENCE
 _DEVICE_LENGTH = _DEVICE.size + 2 * c.REFERENCE
 
@@ -108,8 +109,8 @@ def decode_seal(data: bytes | memoryview) -> Seal:
 
 
 def _check_place_in_chain(seal: Seal) -> None:
-    verified_range(seal.kind, c.ImageKind.FULL, c.ImageKind.DIFFERENTIAL, "kind of the image")
-    verified_limit(seal.parent_kind, c.ImageKind.DIFFERENTIAL, "kind of the parent")
+    if seal.kind not in _KINDS or seal.parent_kind not in (0, *_KINDS):
+        raise FormatError(f"kinds {seal.kind} and {seal.parent_kind} of image and parent: no such")
     verified_limit(seal.sequence, c.CHAIN_MAX - 1, "place in the chain")
     has_parent = seal.parent_kind != 0
     verified_equal(seal.parent_id != c.ZERO_ID, has_parent, "presence of a parent")

@@ -33,8 +33,8 @@ def decode_segments(data: bytes | memoryview, stream_length: int) -> list[Segmen
     verified_range(len(data) // _SEGMENT.size, 1, c.SEGMENTS_MAX, "number of segments")
     segments = [Segment(*row) for row in _SEGMENT.iter_unpack(data)]
     for segment in segments:
-        verified_range(segment.length, 1, stream_length, "segment length")
-        verified_limit(segment.stream_start, stream_length - segment.length, "segment start")
+        if not 1 <= segment.length <= stream_length - segment.stream_start:
+            raise FormatError("a segment is empty or ends beyond the records")
         verified_limit(segment.origin_start, c.STREAM_MAX - segment.length, "segment address")
     for a, b in pairwise(segments):
         if a.origin > b.origin:

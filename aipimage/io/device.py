@@ -38,7 +38,7 @@ class Device:
     def __init__(self, image: Image, index: int, entry: SealDevice, origins: Origins) -> None:
         self._image, self.index, self.entry = image, index, entry
         self.size, self.sector_size = entry.size, entry.sector_size
-        self.map = DeviceMap(image.records, image.header, entry, index, origins)
+        self.map = DeviceMap(image.records, image.header, entry, index, origins, image.path)
 
     def __repr__(self) -> str:
         return f"<aipimage.Device {self.index} of {self._image.path!r}, {self.size} bytes>"
@@ -196,7 +196,7 @@ class Device:
         """A frame; where it is damaged, ``here`` (offset, length) is what cannot be read."""
         try:
             return self._image.frame(origin, number)
-        except IntegrityError as error:
+        except (FormatError, IntegrityError) as error:
             raise located(error, self._image.path, self.index, *here) from error
 
     def read_ahead(self, offset: int) -> None:

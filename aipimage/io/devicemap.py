@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from aipimage.errors import FormatError
+from aipimage.errors import FormatError, naming_if
 from aipimage.extents import ExtentArray, Kind
 from aipimage.format.constants import RecordType
 from aipimage.format.header import Header
@@ -82,12 +82,17 @@ class LoadedPage:
 
 
 class DeviceMap:
-    """The map of one device; safe for threads. Keeps decoded pages up to a bound in bytes."""
+    """The map of one device; safe for threads. Keeps decoded pages up to a bound in bytes.
+
+    Args:
+        name: of the image, which errors name; empty where the caller names it.
+    """
 
     def __init__(
         self, records: RecordReader, header: Header, device: SealDevice, index: int,
-        origins: Origins,
+        origins: Origins, name: str = "",
     ) -> None:  # fmt: skip
+        self._named = naming_if(name)
         self._records, self._header, self._device, self._index = records, header, device, index
         self._origins = origins
         # Only the seal was read by now: what else tells of these runs is not asked.
@@ -132,6 +137,10 @@ class DeviceMap:
 
     def root(self) -> LoadedPage:
         """The root, which must cover the whole device."""
+        with self._named():
+            return self._checked_root()
+
+    def _checked_root(self) -> LoadedPage:
         if not self._runs:
             raise FormatError("the seal does not list the image that the root of a map belongs to")
         root = self._load(self._device.map_root, self._runs)
@@ -146,6 +155,10 @@ class DeviceMap:
 
     def child(self, page: LoadedPage, row: int) -> LoadedPage:
         """The page below an extent of kind page."""
+        with self._named():
+            return self._checked_child(page, row)
+
+    def _checked_child(self, page: LoadedPage, row: int) -> LoadedPage:
         ref = page.refs[row]
         child = self._load(ref, page.runs_below(ref))
         found = (child.page.first, child.page.sectors)

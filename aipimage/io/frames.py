@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from aipimage.errors import AipImageError, IntegrityError
+from aipimage.errors import AipImageError, FormatError, IntegrityError
 from aipimage.format import constants as c
 from aipimage.format.constants import Codec, RecordType
 from aipimage.format.digest import digest
@@ -263,4 +263,4 @@ def _refuse(
     """Say what is wrong with a record by the way that looks at one at a time."""
     opened = records.open(record, Reference(origin, *entry), RecordType.FRAME)
     if opened.header.number != number:
-        raise IntegrityError("it bears another number than its place")
+        raise FormatError("it bears another number than its place")

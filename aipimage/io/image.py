@@ -93,7 +93,7 @@ class Image:
         self.warnings: tuple[str, ...] = ()
         self._chain: Chain | None = None
         self.origins = Origins(seal.origins, self.foreign.hint)
-        self.tables = FrameTables(self.records, self.origins, header.frame_size)
+        self.tables = FrameTables(self.records, self.origins, header.frame_size, self.path)
         self.devices: tuple[Device, ...] = tuple(
             Device(self, index, entry, self.origins) for index, entry in enumerate(seal.devices)
         )
@@ -390,7 +390,7 @@ class Image:
         ref = self.tables[origin].frame(number)
         opened = self.records.fetch(ref, RecordType.FRAME)
         if opened.header.number != number:
-            raise IntegrityError(f"{self.path}: a frame bears another number than its place")
+            raise FormatError(f"{self.path}: a frame bears another number than its place")
         return memoryview(opened.plain).cast("B")
 
     def prefetch(self, origin: int, number: int) -> None:

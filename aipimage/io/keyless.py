@@ -9,7 +9,7 @@ from functools import partial
 from typing import BinaryIO, NamedTuple
 
 from aipimage import checks
-from aipimage.errors import AipImageError, naming
+from aipimage.errors import AipImageError, FormatError, naming
 from aipimage.format import constants as c
 from aipimage.format.constants import RecordType
 from aipimage.format.digest import digest
@@ -25,6 +25,7 @@ from aipimage.io.records import open_record
 from aipimage.io.runningcheck import MARKS, Follower
 from aipimage.io.spare import read_trailer, spare_damage
 from aipimage.io.storage import Storage, StrPath
+from aipimage.io.tail import check_twins
 from aipimage.io.verify import VerifyResult
 from aipimage.io.walk import Piece, hop
 
@@ -83,8 +84,10 @@ def _keyless(
     header = read_header(stream)
     with naming(stream.name):
         trailer = read_trailer(stream)
-        if trailer.header_digest != header.header_digest:
-            damage.append(Damage("header and trailer belong to different images"))
+        try:
+            check_twins(header, trailer)
+        except FormatError as error:
+            damage.append(Damage(str(error)))
         if expected_digest not in (None, trailer.seal.digest.hex()):
             damage.append(Damage("not the image that was expected: its digest differs"))
         if header.suite:

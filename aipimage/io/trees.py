@@ -9,11 +9,12 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
-from aipimage.errors import FormatError, IntegrityError
+from aipimage.errors import FormatError, naming_if
 from aipimage.format import constants as c
 from aipimage.format.constants import RecordType
 from aipimage.format.record import NO_REFERENCE, Reference
@@ -198,8 +199,9 @@ class FrameTable:
 
     def __init__(
         self, records: RecordReader, origin: bytes, root: Reference, frame_count: int,
-        frame_size: int, leaves: LeafCache, pages_kept: int = _PAGES_KEPT,
+        frame_size: int, leaves: LeafCache, pages_kept: int = _PAGES_KEPT, name: str = "",
     ) -> None:  # fmt: skip
+        self._named = naming_if(name)
         self._records, self.origin, self.frame_count = records, origin, frame_count
         self._frame_size = frame_size
         # A table of one leaf has that leaf as its root (section 6.3).
@@ -210,7 +212,7 @@ class FrameTable:
     def frame(self, number: int) -> Reference:
         """Return the reference to a frame."""
         if number >= self.frame_count:
-            raise IntegrityError("the map points behind the last frame")
+            self._refuse()
         entries = self.leaf(number // c.LEAF_FRAMES)
         offset, length, plain, found = entries[number % c.LEAF_FRAMES].item()
         return Reference(self.origin, offset, length, plain, found)
@@ -219,15 +221,20 @@ class FrameTable:
         """Return the entries of the frames from ``index`` x 1024 on."""
         entries = self._leaves.get(self.origin, index)
         if entries is None:
-            ref = self._index.find(index * c.LEAF_FRAMES, self._leaf_root)
-            entries = self._checked_leaf(ref, index)
+            with self._named():
+                ref = self._index.find(index * c.LEAF_FRAMES, self._leaf_root)
+                entries = self._checked_leaf(ref, index)
             self._leaves.put(self.origin, index, entries)
         return entries
+
+    def _refuse(self) -> NoReturn:
+        with self._named():
+            raise FormatError("the map points behind the last frame")
 
     def runs(self, first: int, end: int) -> Iterator[FrameRun]:
         """Yield frames ``first`` to ``end`` (without it) as runs that lie next to each other."""
         if end > self.frame_count:
-            raise IntegrityError("the map points behind the last frame")
+            self._refuse()
         while first < end:
             leaf, row = divmod(first, c.LEAF_FRAMES)
             rows = np.arange(row, min(c.LEAF_FRAMES, row + end - first))
@@ -278,8 +285,9 @@ class FrameTables:
     for.
     """
 
-    def __init__(self, records: RecordReader, origins: Origins, frame_size: int) -> None:
+    def __init__(self, records: RecordReader, origins: Origins, frame_size: int, name: str) -> None:
         self._records, self._origins, self._frame_size = records, origins, frame_size
+        self._name = name
         self._leaves = LeafCache()
         self._tables: dict[int, FrameTable] = {}
 
@@ -294,7 +302,7 @@ class FrameTables:
             kept = max(4, _PAGES_KEPT // len(self._origins))
             table = self._tables[index] = FrameTable(
                 self._records, entry.origin, entry.table_root, entry.frame_count,
-                self._frame_size, self._leaves, kept,
+                self._frame_size, self._leaves, kept, self._name,
             )  # fmt: skip
         return table
 

@@ -236,7 +236,8 @@ class Verifier:
         try:
             step()
         except AipImageError as error:
-            self._damage.add(Damage(f"{what}: {told_as_damage(error)}"))
+            text = told_as_damage(error).removeprefix(f"{self._image.path}: ")
+            self._damage.add(Damage(f"{what}: {text}"))
 
     # Pages
 
@@ -264,9 +265,9 @@ class Verifier:
             self._know_origins()
             self._used.update(np.unique(data["origin"]).tolist())
             if (data["position"] + data["length"] > self._limits[data["origin"]]).any():
-                raise IntegrityError("an extent points behind the last frame")
+                raise FormatError("an extent points behind the last frame")
             if is_full and self._foreign[data["origin"]].any():
-                raise IntegrityError("a full image names frames of another file")
+                raise FormatError("a full image names frames of another file")
         entry = device.entry
         sums = [entry.unused, entry.zero, entry.data, entry.unreadable, 0, entry.lost]
         if counts.tolist() != sums:

@@ -301,7 +301,7 @@ class _LiveFrames:
                 self.foreign.add(index)
                 continue
             if last.max() >= entry.frame_count:
-                raise IntegrityError("the map points behind the last frame")
+                raise FormatError("the map points behind the last frame")
             if index not in self.frames:
                 self.frames[index] = FrameSet(self._verified_frames(entry))
             self.frames[index].add(first, last)

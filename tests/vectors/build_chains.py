@@ -1,18 +1,17 @@
 """Builds small chains with the library, to be frozen beside the vectors of single images.
 
-``python -m tests.vectors.build_chains DIRECTORY`` writes a folder for each chain, with a
-``chain.json`` that states the SHA-256 of the disk in each image. Ids, times and randomness are
-fixed.
+``python -m tests.vectors.build_chains DIRECTORY`` writes an archive for each chain, and its header
+beside it. Ids, times and randomness are fixed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-import json
 import platform
 import random
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
@@ -23,9 +22,14 @@ from aipimage.io.keys import Argon2Parameters
 from aipimage.io.merge import job
 from aipimage.io.merge.job import merge_images
 from tests.support.deterministic import deterministic
+from tests.vectors.kit import WHOLE, Vector
 
 PASSWORD = "vector"
 CHEAP = Argon2Parameters(memory=8192, passes=1, lanes=1)
+ABOUT = (
+    "A full image, a differential one, a merged increment and an increment, as the library writes "
+    "them: {}."
+)
 CHAINS = {"plain": None, "aes-256": "aes-256", "authenticate": "authenticate"}
 
 
@@ -54,9 +58,10 @@ class Disk(io.BytesIO):
     name = "disk.raw"
 
 
-def build(directory: Path, encrypt: str | None) -> None:
-    """A full image, a differential one, increments by tracker and by digests, and a merged one."""
-    directory.mkdir(parents=True)
+def build(directory: Path, encrypt: str | None) -> dict[str, str]:
+    """A full image, a differential one, increments by tracker and by digests, and a merged one;
+    return the SHA-256 of the disk in each file.
+    """
     contents: dict[str, str] = {}
     password = PASSWORD if encrypt else None
     for number, (disk, changed) in enumerate(states()):
@@ -74,20 +79,36 @@ def build(directory: Path, encrypt: str | None) -> None:
     merge_images(str(directory / "2-to-3.aiv"), run, password=password, remove=True, threads=1)
     contents["2-to-3.aiv"] = contents["3.aiv"]
     del contents["2.aiv"], contents["3.aiv"]
-    text = json.dumps({"password": password, "sha256": contents}, indent=1)
-    (directory / "chain.json").write_text(text + "\n")
+    return contents
 
 
-def main(target: Path) -> None:
-    """Build all of them."""
+def vectors() -> Iterator[Vector]:
+    """All of them."""
     for number, (name, encrypt) in enumerate(CHAINS.items()):
         with (
+            tempfile.TemporaryDirectory() as scratch,
             deterministic(seed=100 + number),
             mock.patch.object(platform, "node", return_value="host"),
             mock.patch.object(create, "__version__", "1"),
             mock.patch.object(job, "__version__", "1"),
         ):
-            build(target / f"chain-{name}", encrypt)
+            directory = Path(scratch)
+            found = build(directory, encrypt)
+            files = {file: (directory / file).read_bytes() for file in found}
+        whole = {"verify": WHOLE, "keyless": WHOLE, "chain": WHOLE}
+        says = {
+            "about": ABOUT.format(encrypt or "without a suite"), "section": "9.4",
+            "password": PASSWORD if encrypt else None,
+            "images": {file: {"devices": [digest], **whole} for file, digest in found.items()},
+        }  # fmt: skip
+        yield Vector(f"chain-{name}", files, says)
+
+
+def main(target: Path) -> None:
+    """Build all of them."""
+    target.mkdir(parents=True, exist_ok=True)
+    for vector in vectors():
+        vector.write(target)
 
 
 if __name__ == "__main__":

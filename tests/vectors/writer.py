@@ -1,213 +1,144 @@
-"""A writer of ``.aiv`` images from docs/format.md alone; it shares no code with the package.
-
-Ids, salts and nonces follow from a seed, so that the same call gives the same bytes (as long as the
-Zstandard library compresses alike). Each method cites the section that it follows.
-"""
+"""A writer of ``.aiv`` images from docs/format.md alone: frames, tables, maps and block digests."""
 
 from __future__ import annotations
 
-import hmac
-import json
 import struct
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from hashlib import sha256
+from collections.abc import Iterator
 from itertools import groupby
 
-import zstandard
-from blake3 import blake3
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESGCMSIV
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from tests.vectors.primitives import (
+    DATA,
+    DIGESTS,
+    FRAME,
+    INDEX,
+    LAYER,
+    LAYER_LEAF,
+    LEAF,
+    MAP,
+    NONE,
+    PAGE,
+    UNREADABLE,
+    ZERO,
+    Extent,
+    cut,
+    h,
+    joined,
+)
+from tests.vectors.stream import Entry, Recipe, Stream
 
-FRAME, LEAF, INDEX, MAP, DIGESTS, METADATA, CHECKPOINT, CONTINUATION, SEGMENTS, SEAL = range(1, 11)
-ZERO, DATA, UNREADABLE, PAGE = 1, 2, 3, 4
-NONE = bytes(64)
-KEY_BYTES = (0, 16, 32, 32)
-FEATURES = [
-    (0, 0, b"sealed-records"),
-    (0, 1, b"zstd"),
-    (1, 0, b"block-digests"),
-    (1, 1, b"checkpoints"),
-]
-Change = Callable[[bytes], bytes]
-Extent = tuple[int, int, int, bytes]
-"""Length, packed position or page number, kind, origin; sectors."""
-
-
-def h(data: bytes) -> bytes:
-    """Section 1."""
-    return blake3(data).digest()
+__all__ = ["Recipe", "Writer"]
+BLOCK = 65_536
 
 
-def hkdf(key: bytes, salt: bytes, info: bytes, length: int = 32) -> bytes:
-    """HKDF-SHA-256."""
-    return HKDF(SHA256(), length, salt, info).derive(key)
-
-
-@dataclass
-class Recipe:
-    """What image to write; ``changes`` falsifies plain records before they are sealed, by name."""
-
-    devices: list[bytes]
-    suite: int = 0
-    zstd: bool = False
-    password: str | None = None
-    digests: bool = False
-    resume_after: int | None = None
-    """Begin a second origin after so many frames."""
-    unreadable: tuple[int, int, int] | None = None
-    """Device, sector, sectors."""
-    changes: dict[str, Change] = field(default_factory=dict)
-    memory: int = 8192
-    frame_shift: int = 12
-    stripe_shift: int = 20
-    fanout_shift: int = 2
-    seed: str = ""
-
-
-class Writer:
-    """One image being written; ``stream`` is what there is of it."""
+class Writer(Stream):
+    """An image of devices whose content is given, full or with what changed since a parent."""
 
     def __init__(self, recipe: Recipe) -> None:
-        self.recipe, self.stream, self.ids = recipe, bytearray(), 0
-        self.file_id, self.chain_id = self.random(16), self.random(16)
-        self.chain_key = self.random(32)
-        self.origin, self.numbers = self.file_id, dict.fromkeys(range(1, 11), 0)
-        self.records = 0
+        super().__init__(recipe)
         self.frames: dict[bytes, list[bytes]] = {self.file_id: []}
-        self.origin_ids, self.starts = [self.file_id], [0]
         self.pages: list[bytes] = []
         self.stripe, self.open_stripe = 1 << (recipe.stripe_shift - 9), -1
         self.leaves: dict[tuple[int, int], bytes] = {}
-        self.spare: dict[str, bytes] = {}
-        """Section 10.1: what is kept twice, by its name."""
+        self.digests: list[list[bytes]] = [self.blocks(n) for n in range(len(recipe.devices))]
+        """Of all blocks of each device."""
+        if recipe.parent is not None:
+            self.sequence = recipe.parent.sequence + 1
+            self.known = dict(recipe.parent.known)
+            if recipe.share:
+                self.written = dict(recipe.parent.written)
 
-    def random(self, length: int) -> bytes:
-        """Bytes in place of random ones."""
-        self.ids += 1
-        return blake3(f"{self.recipe.seed}/{self.ids}".encode()).digest(length)
+    def write(self) -> bytes:
+        """The whole stream."""
+        r = self.recipe
+        self.header()
+        if r.resume_after is not None:
+            # An entry may cover what stands before the first record (section 9.3).
+            self.placed.append([self.file_id, 0, len(self.stream), 0])
+        described = self.describe()
+        for kind in r.strays:
+            self.record(kind, b"nothing leads here")
+        for number in range(len(r.devices)):
+            self.rows.append(self.device(number))
+        for number, rows in enumerate(self.rows):
+            level, root = self.map(number, rows)
+            self.roots.append((level, root, self.digest_root(number) if r.digests else NONE))
+        own = [
+            self.entry_of(run, len(self.frames[run]), self.table(run))
+            for run in reversed(self.runs)
+        ]
+        self.finish(described, own + self.behind_roots(), [])
+        self.known |= {entry.origin: entry for entry in own}
+        return bytes(self.stream)
 
-    def changed(self, name: str, data: bytes) -> bytes:
-        """The falsified form, where the recipe has one."""
-        return self.recipe.changes.get(name, lambda same: same)(data)
+    def behind_roots(self) -> list[Entry]:
+        """Section 9.1: all runs of other images whose pages are roots."""
+        roots = {ref[:16] for _, *refs in self.roots for ref in refs if any(ref)}
+        images = {self.known[origin].holder for origin in roots if origin not in self.runs}
+        return [entry for entry in self.known.values() if entry.holder in images]
 
-    # Sections 3 and 4
-
-    def header(self) -> None:
-        """Header core and key areas."""
-        r, sealed = self.recipe, bool(self.recipe.suite)
-        incompatible = (1 if sealed else 0) | (2 if r.zstd else 0)
-        compatible = (1 if r.digests else 0) | (2 if r.resume_after is not None else 0)
-        names = b"".join(
-            struct.pack("<BB46s", kind, bit, name)
-            for kind, bit, name in FEATURES
-            if (compatible if kind else incompatible) >> bit & 1
-        )
-        sections = b"".join(
-            struct.pack("<HHI", kind, 0, len(body)) + body
-            for kind, body in ((1, names), (2, b"tests/vectors"))
-            if body
-        )
-        commitment = bytes(32)
-        if sealed:
-            commitment = hkdf(self.chain_key, self.chain_id, b"aiv1 chain commitment")
-        body = struct.pack(
-            "<8sHHIQQ16s16sqBBBBBBHII32s", b"\x89AIV\r\n\x1a\n", 1, 0, 120 + len(sections) + 64,
-            incompatible, compatible, self.file_id, self.chain_id, 1_700_000_000_000_000, r.suite,
-            r.frame_shift, r.stripe_shift, r.fanout_shift, 1, 2 if sealed else 0, 0,
-            4096 if sealed else 0, 0, commitment,
-        ) + sections  # fmt: skip
-        body = self.changed("core", body)
-        mac = bytes(32)
-        if sealed:
-            info = b"aiv1 header" + bytes([r.suite])
-            key = hkdf(self.chain_key, self.file_id, info)
-            mac = self.changed("mac", hmac.digest(key, body, sha256))
-        core = self.spare["core"] = body + mac + h(body + mac)
-        self.header_digest = self.running = core[-32:]
-        self.stream += core
-        if sealed:
-            self.stream += self.key_area() * 2
-
-    def key_area(self) -> bytes:
-        """Sections 4.2 and 4.3."""
-        body = b"AIVKEYS1" + struct.pack("<Q", 1) + self.chain_id + self.slot() + bytes(7 * 256)
-        body = self.changed("key area", body + bytes(1984))
-        return body + h(body)
-
-    def slot(self) -> bytes:
-        """Section 4.3."""
-        r, salt, nonce = self.recipe, self.random(16), self.random(12)
-        assert r.password is not None
-        head = struct.pack("<BBHIII16sq24s", 1, 1, 0, r.memory, 1, 1, salt, 0, b"vector")
-        p = Argon2id(salt=salt, length=32, iterations=1, lanes=1, memory_cost=r.memory).derive(
-            r.password.encode()
-        )
-        wrap_key = hkdf(p, self.chain_id, b"aiv1 slot wrap")
-        commitment = hkdf(p, self.chain_id, b"aiv1 slot commitment")
-        wrapped = AESGCMSIV(wrap_key).encrypt(
-            nonce, self.chain_key, b"aiv1 slot" + self.chain_id + head
-        )
-        return head + commitment + nonce + wrapped + bytes(100)
-
-    # Section 5
-
-    def record(self, kind: int, plain: bytes, extents: bytes = b"", name: str = "") -> bytes:
-        """Append a record; return the reference to it."""
-        plain = self.changed(name, plain)
-        payload, codec = plain, 0
-        if self.recipe.zstd:
-            packed = self.changed(f"{name} payload", zstandard.compress(plain, 3))
-            if len(packed) < len(plain):
-                payload, codec = packed, 1
-        inside = payload + extents
-        number, self.numbers[kind] = self.numbers[kind], self.numbers[kind] + 1
-        header = struct.pack(
-            "<4sBBHII16sQ", b"AIVR", kind, codec, len(extents) // 12,
-            len(inside) + (16 if self.recipe.suite else 0), len(plain), self.origin, number,
-        )  # fmt: skip
-        whole = header + self.sealed(header, inside)
-        offset = len(self.stream)
-        self.stream += whole + h(whole)[:16]
-        self.spare[name] = bytes(whole) + h(whole)[:16]
-        self.records += 1
-        self.running = h(self.running + h(whole))
-        return struct.pack("<16sQII32s", self.origin, offset, len(whole) + 16, len(plain), h(whole))
-
-    def sealed(self, header: bytes, inside: bytes) -> bytes:
-        """Section 4.6."""
-        suite = self.recipe.suite
-        if not suite:
-            return inside
-        purpose = b"aiv1 data" if header[4] == FRAME else b"aiv1 metadata"
-        key = hkdf(self.chain_key, self.origin, purpose + bytes([suite]), KEY_BYTES[suite])
-        nonce = header[4:5] + bytes(3) + header[32:40]
-        associated = b"aiv1" + bytes([suite]) + self.chain_id + header
-        if suite == 3:
-            return inside + AESGCM(key).encrypt(nonce, b"", associated + inside)
-        return AESGCM(key).encrypt(nonce, inside, associated)
-
-    # Sections 6 to 8
+    # Section 6
 
     def device(self, number: int) -> list[Extent]:
-        """Write the frames of a device; return its extents, one a run of equal kind."""
+        """Write the frames of a device; return its extents, neighbours joined."""
         content = self.padded(number)
-        kept = [n for n in range(len(content) // 512) if any(content[512 * n : 512 * n + 512])]
+        if self.recipe.twins:
+            for twin in range(number):
+                if self.padded(twin) == content:
+                    return self.rows[twin]
+        states = self.states(number, content)
         size = (1 << self.recipe.frame_shift) // 512
-        positions: dict[int, tuple[bytes, int]] = {}
-        for sectors in self.portions(kept, size):
-            if sectors[0] // self.stripe != self.open_stripe:
-                self.end_stripe(number)
-                self.open_stripe = sectors[0] // self.stripe
-            if self.recipe.resume_after == sum(map(len, self.frames.values())):
-                self.resume(number, sectors[0])
+        kept = [sector for sector, state in enumerate(states) if state is None]
+        for sectors in self.portions(kept, self.recipe.frame_sectors or size):
+            self.enter_stripe(number, sectors[0])
             position = len(self.frames[self.origin]) * size
             self.frame(number, sectors, content)
-            positions |= {s: (self.origin, position + i) for i, s in enumerate(sectors)}
+            for place, sector in enumerate(sectors):
+                states[sector] = (1, position + place, DATA, self.origin)
         self.end_stripe(number)
-        return self.extents(number, len(content) // 512, positions)
+        return joined([state for state in states if state is not None])
+
+    def states(self, number: int, content: bytes) -> list[Extent | None]:
+        """The extent of each sector; None for those that a frame of this image must hold."""
+        before, old = self.before(number), self.old_content(number)
+        marks = {
+            sector: kind
+            for device, first, count, kind in self.marks()
+            for sector in range(first, first + count)
+            if device == number
+        }
+        found: list[Extent | None] = []
+        for sector in range(len(content) // 512):
+            data = content[512 * sector : 512 * sector + 512]
+            if sector in marks:
+                found.append((1, 0, marks[sector], b""))
+            elif sector < len(before) and data == old[512 * sector : 512 * sector + 512]:
+                found.append(before[sector])
+            else:
+                found.append(None if any(data) else (1, 0, ZERO, b""))
+        return found
+
+    def marks(self) -> list[tuple[int, int, int, int]]:
+        """Ranges of a kind that content does not tell."""
+        r = self.recipe
+        return [*r.marked, *([(*r.unreadable, UNREADABLE)] if r.unreadable else [])]
+
+    def before(self, number: int) -> list[Extent]:
+        """The extents of the parent, a sector each."""
+        parent = self.recipe.parent
+        if parent is None or number >= len(parent.rows):
+            return []
+        return [
+            (1, position + place if kind == DATA else 0, kind, origin)
+            for length, position, kind, origin in parent.rows[number]
+            for place in range(length)
+        ]
+
+    def old_content(self, number: int) -> bytes:
+        parent = self.recipe.parent
+        if parent is None or number >= len(parent.rows):
+            return b""
+        content = parent.recipe.devices[number]
+        return content + bytes(-len(content) % 512)
 
     def portions(self, kept: list[int], size: int) -> Iterator[list[int]]:
         """The sectors of each frame; with checkpoints none has sectors of two stripes."""
@@ -218,10 +149,20 @@ class Writer:
         for stripe in stripes:
             yield from (stripe[at : at + size] for at in range(0, len(stripe), size))
 
+    def enter_stripe(self, device: int, sector: int) -> None:
+        """Before a frame: a new stripe may begin, and a new run."""
+        if sector // self.stripe != self.open_stripe:
+            self.end_stripe(device)
+            self.open_stripe = sector // self.stripe
+        if self.recipe.resume_after == sum(map(len, self.frames.values())):
+            self.checkpoint(device, sector - sector % self.stripe)
+            self.go_on()
+            self.frames[self.origin] = []
+
     def end_stripe(self, device: int) -> None:
-        """With checkpoints a leaf of block digests stands behind the frames of its stripe."""
+        """With checkpoints a leaf of block digests stands after the frames of its stripe."""
         r, stripe, self.open_stripe = self.recipe, self.open_stripe, -1
-        if r.resume_after is not None and r.digests and stripe >= 0:
+        if r.resume_after is not None and r.digests and r.parent is None and stripe >= 0:
             leaf = self.digest_leaves(device)[stripe * self.stripe // 128]
             self.leaves[device, stripe * self.stripe // 128] = self.record(DIGESTS, leaf)
 
@@ -229,9 +170,10 @@ class Writer:
         """Whole sectors, without what could not be read."""
         content = self.recipe.devices[number]
         content += bytes(-len(content) % 512)
-        if self.recipe.unreadable and self.recipe.unreadable[0] == number:
-            _, first, count = self.recipe.unreadable
-            content = content[: 512 * first] + bytes(512 * count) + content[512 * (first + count) :]
+        for device, first, count, _ in self.marks():
+            if device == number:
+                behind = content[512 * (first + count) :]
+                content = content[: 512 * first] + bytes(512 * count) + behind
         return content
 
     def frame(self, device: int, sectors: list[int], content: bytes) -> None:
@@ -246,43 +188,55 @@ class Writer:
         plain = b"".join(content[512 * s : 512 * s + 512] for s in sectors)
         self.frames[self.origin].append(self.record(FRAME, plain, extents, "frame"))
 
-    def extents(
-        self, device: int, count: int, positions: dict[int, tuple[bytes, int]]
-    ) -> list[Extent]:
-        """Section 7: (length, position, kind, origin), neighbours joined."""
-        bad = range(0)
-        if self.recipe.unreadable and self.recipe.unreadable[0] == device:
-            bad = range(self.recipe.unreadable[1], sum(self.recipe.unreadable[1:]))
-        rows: list[Extent] = []
-        for sector in range(count):
-            origin, position = positions.get(sector, (b"", 0))
-            kind = DATA if origin else UNREADABLE if sector in bad else ZERO
-            rows.append((1, position, kind, origin))
-        return joined(rows)
-
     def table(self, origin: bytes) -> bytes:
-        """Section 6.2; a vector has fewer than 1024 frames."""
+        """Section 6.2."""
         refs = self.frames[origin]
-        if not refs:
+        leaves = []
+        for first in range(0, len(refs), 1024):
+            some = refs[first : first + 1024]
+            leaf = struct.pack("<QII", first, len(some), 0) + b"".join(ref[16:] for ref in some)
+            leaves.append((first, self.record(LEAF, leaf, name=f"table {first // 1024}")))
+        if not leaves:
             return NONE
-        leaf = struct.pack("<QII", 0, len(refs), 0) + b"".join(ref[16:] for ref in refs)
-        return self.record(LEAF, leaf, name="table")
+        return self.tree(leaves, int(self.recipe.one_leaf_index))
+
+    def tree(self, leaves: list[tuple[int, bytes]], lowest: int = 0) -> bytes:
+        """Section 6.3: the root over leaves, at least so many levels of index pages high. A tree
+        that is higher than it must be has two entries in all pages but for odd ones.
+        """
+        most = 512 if not lowest else 2
+        level = 0
+        while len(leaves) > 1 or level < lowest:
+            level += 1
+            leaves = [
+                self.index(level, leaves[at : at + most]) for at in range(0, len(leaves), most)
+            ]
+        return leaves[0][1]
+
+    def index(self, level: int, entries: list[tuple[int, bytes]]) -> tuple[int, bytes]:
+        """One page, and its lowest key."""
+        packed = b"".join(struct.pack("<Q", key) + ref for key, ref in entries)
+        plain = struct.pack("<II", level, len(entries)) + packed
+        refs = [ref for _, ref in entries]
+        return entries[0][0], self.record(INDEX, plain, name=f"index {level}", below=refs)
+
+    # Section 7
 
     def map(self, device: int, extents: list[Extent]) -> tuple[int, bytes]:
-        """Section 7: (level, reference to the root)."""
+        """Level and reference of the root."""
         sectors = sum(row[0] for row in extents)
         level = 0
         while self.span(level) < sectors:
             level += 1
         self.pages = []
-        rows = self.rows(device, extents, level, 0, sectors)
+        rows = self.page_rows(device, extents, level, 0, sectors)
         return level, self.page(device, level, 0, sectors, rows)
 
     def span(self, level: int) -> int:
         """Sectors of a page."""
         return 1 << (self.recipe.stripe_shift + level * self.recipe.fanout_shift - 9)
 
-    def rows(
+    def page_rows(
         self, device: int, extents: list[Extent], level: int, first: int, count: int
     ) -> list[Extent]:
         """The list of a page: that of its children, or references to them."""
@@ -291,7 +245,7 @@ class Writer:
         found: list[Extent] = []
         for start in range(first, first + count, self.span(level - 1)):
             length = min(self.span(level - 1), first + count - start)
-            rows = self.rows(device, extents, level - 1, start, length)
+            rows = self.page_rows(device, extents, level - 1, start, length)
             if len(rows) > 16:
                 self.pages.append(self.page(device, level - 1, start, length, rows))
                 rows = [(length, len(self.pages) - 1, PAGE, b"")]
@@ -299,16 +253,28 @@ class Writer:
         return joined(found)
 
     def page(self, device: int, level: int, first: int, sectors: int, rows: list[Extent]) -> bytes:
-        """One page."""
+        """One page, or one of an earlier image that says the same."""
+        refs = [self.pages[row[1]] for row in rows if row[2] == PAGE]
+        extents = tuple(row if row[2] != PAGE else (row[0], 0, PAGE, b"") for row in rows)
+        key = (device, level, first, sectors, extents, tuple(refs))
+        if key not in self.written:
+            self.written[key] = self.new_page(device, level, first, sectors, rows, refs)
+        return self.written[key]
+
+    def new_page(
+        self, device: int, level: int, first: int, sectors: int, rows: list[Extent],
+        refs: list[bytes],
+    ) -> bytes:  # fmt: skip
         origins = sorted({row[3] for row in rows if row[2] == DATA})
+        entries = self.recipe.entries(self.page_entries(origins, refs))
         steps, expected = [], 0
         for length, position, kind, _ in rows:
             steps.append((position - expected) % (1 << 64) if kind == DATA else 0)
             expected = position + length if kind == DATA else expected
-        refs = [self.pages[row[1]] for row in rows if row[2] == PAGE]
         head = struct.pack(
-            "<QQIIIHHB3s", first, sectors, device, len(rows), len(refs), len(origins), 0, level, b""
-        )
+            "<QQIIIHHB3s", first, sectors, device, len(rows), len(refs), len(origins), len(entries),
+            level, b"",
+        )  # fmt: skip
         columns = [
             b"".join(struct.pack("<Q", row[0]) for row in rows),
             b"".join(struct.pack("<Q", step) for step in steps),
@@ -317,15 +283,30 @@ class Writer:
             ),
             bytes(row[2] for row in rows),
         ]
-        return self.record(MAP, head + b"".join([*origins, *columns, *refs]), name=f"map {level}")
+        told = [entry.packed() for entry in entries]
+        plain = head + b"".join([*origins, *columns, *refs, *told])
+        return self.record(MAP, plain, name=f"map {level}", below=refs)
+
+    def page_entries(self, named: list[bytes], refs: list[bytes]) -> list[Entry]:
+        """Section 7.1."""
+        others = {ref[:16] for ref in refs} - set(self.runs)
+        images = {self.known[origin].holder for origin in others}
+        found = {each.origin: each for each in self.known.values() if each.holder in images}
+        found |= {origin: self.known[origin] for origin in named if origin not in self.runs}
+        return [found[origin] for origin in sorted(found)]
+
+    # Section 8
+
+    def blocks(self, device: int) -> list[bytes]:
+        """The digest of each block."""
+        content = self.padded(device)
+        content += bytes(-len(content) % BLOCK)
+        blocks = [content[at : at + BLOCK] for at in range(0, len(content), BLOCK)]
+        return [h(block)[:16] if any(block) else bytes(16) for block in blocks]
 
     def digest_leaves(self, device: int) -> dict[int, bytes]:
-        """Section 8, by the first block."""
-        content = self.padded(device)
-        content += bytes(-len(content) % 65_536)
-        blocks = [content[at : at + 65_536] for at in range(0, len(content), 65_536)]
-        digests = [h(block)[:16] if any(block) else bytes(16) for block in blocks]
-        step = 1 << (self.recipe.stripe_shift - 16)
+        """Leaves by the first block."""
+        digests, step = self.digests[device], 1 << (self.recipe.stripe_shift - 16)
         leaves = {}
         for first in range(0, len(digests), step):
             leaf = b"".join(digests[first : first + step])
@@ -333,139 +314,38 @@ class Writer:
                 leaves[first] = struct.pack("<QII", first, len(leaf) // 16, 0) + leaf
         return leaves
 
-    def digest_tree(self, device: int) -> bytes:
-        """Section 8."""
+    def digest_root(self, device: int) -> bytes:
+        """A tree over leaves, or a layer."""
+        if self.recipe.layers:
+            return self.layer(device)
         leaves = [
-            (first, self.leaves.get((device, first)) or self.record(DIGESTS, leaf))
+            (first, self.leaves.get((device, first)) or self.record(DIGESTS, leaf, name="digests"))
             for first, leaf in self.digest_leaves(device).items()
         ]
-        if len(leaves) < 2:
-            return leaves[0][1] if leaves else NONE
-        entries = b"".join(struct.pack("<Q", key) + ref for key, ref in leaves)
-        return self.record(INDEX, struct.pack("<II", 1, len(leaves)) + entries, name="index")
+        return self.tree(leaves, self.recipe.tree_level) if leaves else NONE
 
-    # Section 11
+    def layer(self, device: int) -> bytes:
+        """Section 8.1."""
+        parent = self.recipe.parent
+        assert isinstance(parent, Writer)
+        base, old, new = parent.roots[device][2], parent.digests[device], self.digests[device]
+        limit = min(len(old), len(new))
+        below = [*old[:limit], *[bytes(16)] * (len(new) - limit)]
+        blocks = [n for n, digest in enumerate(new) if digest != below[n]]
+        tree = NONE
+        if blocks:
+            leaf = struct.pack("<QII", blocks[0], len(blocks), 0)
+            leaf += b"".join(struct.pack("<Q", n) for n in blocks)
+            leaf += b"".join(new[n] for n in blocks)
+            tree = self.record(LAYER_LEAF, leaf, name="layer leaf")
+        depth = parent.depth(device) + 1
+        plain = base + tree + struct.pack("<QQII", limit, len(blocks), depth, 0)
+        return self.record(LAYER, plain, name="layer", below=[base, tree])
 
-    def resume(self, device: int, sector: int) -> None:
-        """A checkpoint, and the run that goes on from it."""
-        at = sector - sector % self.stripe
-        point = struct.pack("<IIQQ32s", device, 0, at, self.records, self.running)
-        self.record(CHECKPOINT, point, name="checkpoint")
-        previous, self.origin = self.origin, self.random(16)
-        self.numbers = dict.fromkeys(range(1, 11), 0)
-        self.frames[self.origin] = []
-        self.origin_ids.append(self.origin)
-        self.starts.append(len(self.stream))
-        body = struct.pack(
-            "<16sQqQ32s", previous, len(self.stream), 1_700_000_100_000_000, self.records,
-            self.running,
-        )  # fmt: skip
-        self.record(CONTINUATION, body, name="continuation")
-
-    def segments(self) -> bytes:
-        """Section 9.3."""
-        if len(self.origin_ids) == 1:
-            return NONE
-        ends = [*self.starts[1:], len(self.stream)]
-        rows = sorted(
-            (origin, start, end - start, start)
-            for origin, start, end in zip(self.origin_ids, self.starts, ends, strict=True)
-        )
-        body = b"".join(struct.pack("<16sQQQ", *row) for row in rows)
-        return self.record(SEGMENTS, body, name="segments")
-
-    # Sections 9 and 10
-
-    def metadata(self, values: object, name: str) -> bytes:
-        """Section 9.2."""
-        return self.record(METADATA, json.dumps(values).encode(), name=name)
-
-    def write(self) -> bytes:
-        """The whole stream."""
-        r = self.recipe
-        self.header()
-        devices = [
-            {"name": f"disk{n}", "size": len(content), "sector_size": 512, "source": "vector"}
-            for n, content in enumerate(r.devices)
-        ]
-        described = {"created": "2023-11-14T22:13:20Z", "kind": "full", "devices": devices}
-        description = self.metadata(described, "description")
-        extents = [self.device(number) for number in range(len(r.devices))]
-        entries = [self.device_entry(n, rows) for n, rows in enumerate(extents)]
-        image_id = self.origin
-        tables = [
-            struct.pack("<16s16sQ", origin, image_id, len(self.frames[origin])) + self.table(origin)
-            + bytes(1)
-            for origin in reversed(self.origin_ids)
-        ]  # fmt: skip
-        result = self.metadata({"finished": "2023-11-14T22:15:00Z", "unreadable": []}, "result")
-        segments = self.segments()
-        seal = struct.pack(
-            "<16s16s16s32sIIBBHHH32sQ", image_id, self.chain_id, bytes(16), bytes(32), 0, 0, 1, 0,
-            len(entries), len(tables), 0, self.header_digest, self.records,
-        )  # fmt: skip
-        ref = self.record(
-            SEAL, seal + description + result + b"".join(entries) + b"".join(tables), name="seal"
-        )
-        self.trailer(ref, segments, image_id)
-        return bytes(self.stream)
-
-    def device_entry(self, number: int, rows: list[Extent]) -> bytes:
-        """Section 9.1."""
-        level, root = self.map(number, rows)
-        counts = [sum(row[0] for row in rows if row[2] == kind) for kind in (0, 1, 2, 3, 5)]
-        digests = self.digest_tree(number) if self.recipe.digests else NONE
-        size = len(self.recipe.devices[number])
-        return struct.pack("<QIB3s5QQ", size, 512, level, b"", *counts, 0) + root + digests
-
-    def trailer(self, seal: bytes, segments: bytes, image_id: bytes) -> None:
-        """Sections 10 and 10.1."""
-        names = ["core", "description", "result", *(["segments"] if any(segments) else []), "seal"]
-        copies = b"".join(self.spare[name] for name in names)
-        spare = 4096 + len(copies) + 256 + 4096
-        body = struct.pack("<8sHHIQ", b"AIVTRAIL", 1, 0, 0, len(self.stream) + spare + 256)
-        body += seal + segments
-        body += struct.pack("<16s16sQ32s", self.file_id, image_id, spare, self.header_digest)
-        body = self.changed("trailer", body)
-        trailer = body + h(body)
-        self.stream += bytes(4096) + copies + trailer + bytes(4096) + trailer
-
-
-def joined(rows: list[Extent]) -> list[Extent]:
-    """Neighbours that continue each other as one."""
-    found: list[Extent] = []
-    for length, position, kind, origin in rows:
-        if found and kind != PAGE and found[-1][2:] == (kind, origin):
-            before = found[-1]
-            if kind != DATA or before[1] + before[0] == position:
-                found[-1] = (before[0] + length, before[1], kind, origin)
-                continue
-        found.append((length, position, kind, origin))
-    return found
-
-
-def cut(extents: list[Extent], first: int, count: int) -> list[Extent]:
-    """The extents of a range."""
-    found: list[Extent] = []
-    at = 0
-    for length, position, kind, origin in extents:
-        low, high = max(at, first), min(at + length, first + count)
-        if low < high:
-            shift = low - at if kind == DATA else 0
-            found.append((high - low, position + shift, kind, origin))
-        at += length
-    return found
-
-
-def in_parts(stream: bytes, file_id: bytes, room: int) -> list[bytes]:
-    """Section 12."""
-    parts = []
-    for number, start in enumerate(range(0, len(stream), room), 1):
-        piece = stream[start : start + room]
-        last = start + room >= len(stream)
-        head = struct.pack("<8s16sIIQQ48s", b"AIVPART1", file_id, number, 0, start, 0, b"")
-        foot = struct.pack(
-            "<8s16sIIQQ48s", b"AIVPEND1", file_id, number, last, start, len(piece), b""
-        )
-        parts.append(head + h(head) + piece + foot + h(foot))
-    return parts
+    def depth(self, device: int) -> int:
+        """Of the layers of a device."""
+        parent = self.recipe.parent
+        if not self.is_layer(self.roots[device][2]):
+            return 0
+        assert isinstance(parent, Writer)
+        return parent.depth(device) + 1

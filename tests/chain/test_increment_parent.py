@@ -25,10 +25,11 @@ from aipimage.io.merge.job import merge_images
 from aipimage.io.passwords import change_password
 from aipimage.io.storage import Storage
 from aipimage.tracking import ChangeTracker
-from tests.chain.increments import METHODS, altered, disk, given
+from tests.chain.increments import METHODS, ODD, altered, disk, given
 from tests.safety.chains import Disk, at, change, check, make, opened, scattered
 from tests.safety.images import CHEAP, MIB, PASSWORD, options
 from tests.safety.memory import MemorySystem
+from tests.support.ends import damage_trailers
 
 # The parent
 
@@ -98,9 +99,21 @@ def test_a_damaged_tip_is_passed_over(system: MemorySystem) -> None:
     source = disk()
     first = make(system, "0.aiv", [source])
     make(system, "1.aiv", [source], "0.aiv")
-    system.files[at("1.aiv")][-100] ^= 1
+    damage_trailers(system.files[at("1.aiv")])
     altered(source)
     assert make(system, "2.aiv", [source], "").parent_id == first.image_id
+    check(system, "2.aiv", [source.content()])
+
+
+def test_a_tip_that_has_a_whole_copy_of_what_is_damaged_is_the_parent(
+    system: MemorySystem,
+) -> None:
+    source = disk()
+    make(system, "0.aiv", [source])
+    second = make(system, "1.aiv", [source], "0.aiv")
+    system.files[at("1.aiv")][-100] ^= 1
+    altered(source)
+    assert make(system, "2.aiv", [source], "").parent_id == second.image_id
     check(system, "2.aiv", [source.content()])
 
 
@@ -319,14 +332,19 @@ def test_a_parent_whose_map_is_missing(system: MemorySystem, compare: str, chang
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_parent_that_is_damaged_anywhere(system: MemorySystem, method: str) -> None:
-    """Each of many bytes of the parent turned over: the image is right, or the error is typed."""
+    """Each of many bytes of the parent turned over: the image is right, or the error is typed.
+
+    One of them is in the root of its map, so that nothing of it can be kept.
+    """
     source = disk(MIB, 30)
     make(system, "0.aiv", [source])
     old = source.content()
     places = altered(source)
     whole = bytes(system.files[at("0.aiv")])
+    with opened(system, "0.aiv") as image:
+        root = image.devices[0].entry.map_root.offset
     kinds = set()
-    for place in range(0, len(whole), max(1, len(whole) // 60)):
+    for place in [*range(0, len(whole), max(1, len(whole) // 60)), root + 100]:
         system.files = {at("0.aiv"): bytearray(whole)}
         system.files[at("0.aiv")][place] ^= 16
         try:
@@ -341,6 +359,27 @@ def test_a_parent_that_is_damaged_anywhere(system: MemorySystem, method: str) ->
     assert "incremental" in kinds or method == "data"
     system.files = {at("0.aiv"): bytearray(whole)}
     check(system, "0.aiv", [old])
+
+
+@pytest.mark.parametrize("size", [MIB, ODD])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_parent_whose_map_is_damaged(system: MemorySystem, method: str, size: int) -> None:
+    """Where a page is damaged that has to be written anew, the image becomes a full one."""
+    source = disk(size, 400)
+    make(system, "0.aiv", [source])
+    places = sorted([*altered(source), *((start + 700, 1) for start in range(0, size, MIB))])
+    whole = bytes(system.files[at("0.aiv")])
+    with opened(system, "0.aiv") as image:
+        root = image.devices[0].entry.map_root
+        references = [root, *image.devices[0].map.root().refs.values()]
+    assert (len(references) > 1) == (size == ODD)
+    for ref in references:
+        system.files = {at("0.aiv"): bytearray(whole)}
+        system.files[at("0.aiv")][ref.offset + 100] ^= 16
+        made = make(system, "1.aiv", [source], "0.aiv", **given(method, places))
+        assert (made.kind, made.changes[0].method) == ("full", "full")
+        assert "could not be read" in str(made.changes[0].reason)
+        check(system, "1.aiv", [source.content()])
 
 
 def test_a_full_image_follows_an_increment_that_had_begun(system: MemorySystem) -> None:

@@ -30,7 +30,12 @@ from aipimage.io.create import (
 from aipimage.io.imagewriter import DeviceResult, ImageWriter
 from aipimage.io.increment.devicework import DeviceWork
 from aipimage.io.increment.grouping import FrameMaker
-from aipimage.io.increment.parent import Parent, ParentUnusableError, find_parent
+from aipimage.io.increment.parent import (
+    Parent,
+    ParentUnusableError,
+    find_parent,
+    reading_parent,
+)
 from aipimage.io.increment.resumed import Replay
 from aipimage.io.increment.update import DeviceUpdate
 from aipimage.io.keys import Suite
@@ -220,11 +225,15 @@ class IncrementJob(CreateJob):
         """``IncompleteError`` where a file that holds the parent's data is not there, as far as the
         roots of its maps tell: an increment must not take longer in a long chain. A file of the
         right name is not opened.
+
+        Raises:
+            ParentUnusableError: the root of a map is damaged.
         """
         image = self._base.image
         for device in self._base.devices:
             if device is not None:
-                device.map.root()
+                with reading_parent():
+                    device.map.root()
         for entry in image.origins.entries():
             if not image.segments.holds(entry.origin) and not image.foreign.has_named(entry):
                 image.foreign.holder(entry.origin)

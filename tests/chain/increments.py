@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 from typing import Any
 
+from aipimage.io.create import CreateResult
 from tests.safety.chains import Disk, change, opened, scattered
 from tests.safety.images import MIB
 from tests.safety.memory import MemorySystem
+from tests.support.ends import spare_length
 
 ODD = 3 * MIB + 70_001
 METHODS: dict[str, dict[str, Any]] = {
@@ -28,6 +30,15 @@ def altered(source: Disk, seed: int = 1, count: int = 5) -> list[tuple[int, int]
 
 def given(method: str, places: list[tuple[int, int]]) -> dict[str, Any]:
     return METHODS[method] | ({"changed": places} if method == "tracked" else {})
+
+
+def stored_beside_copies(system: MemorySystem, made: CreateResult) -> int:
+    """Stored bytes but for the spare area: it has copies of what every image has once, and does not
+    grow with what changed (docs/format.md, section 10.1).
+    """
+    spare = spare_length(system.files[str(made.path)])
+    assert spare < 11_000
+    return made.stored - spare
 
 
 def made_of(system: MemorySystem, name: str) -> bytes:

@@ -76,9 +76,12 @@ class World:
         entry = SealDevice(builder.sectors * 512, 512, builder.root_level, *fields, root)
         return Point(self.opened(entry, self.names), entry, self.names, self.writer.count)
 
-    def opened(self, entry: SealDevice, names: list[bytes]) -> DeviceMap:
-        """A device's map with nothing read yet."""
-        return DeviceMap(self._reader, self.header, entry, 0, told(names))
+    def opened(
+        self, entry: SealDevice, names: list[bytes], origins: Origins | None = None
+    ) -> DeviceMap:
+        """A device's map with nothing read yet; it numbers ``origins``."""
+        known = told(names) if origins is None else origins
+        return DeviceMap(self._reader, self.header, entry, 0, known)
 
     def full(self, sectors: int, extents: ExtentArray) -> Point:
         """A map made from nothing."""
@@ -92,8 +95,9 @@ class World:
         The new list of origins is in another order than the parent's.
         """
         builder = self.builder(sectors, old.names[::-1])
-        numbers = Renumbering(told(old.names), self.numbered.number)
-        return MapUpdate(self.opened(old.entry, old.names), old.entry, builder, numbers)
+        origins = told(old.names)
+        numbers = Renumbering(origins, self.numbered.number)
+        return MapUpdate(self.opened(old.entry, old.names, origins), old.entry, builder, numbers)
 
     def finished(self, update: MapUpdate) -> Point:
         """End an increment."""

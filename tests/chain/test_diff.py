@@ -17,6 +17,7 @@ from tests.chain.maps import (
     mixed,
     run,
     runs_of,
+    told,
     whole_maps,
 )
 
@@ -25,12 +26,10 @@ QUIET = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCh
 
 def found(world: World, new: Point, old: Point) -> list[tuple[int, int, int]]:
     """What the maps tell, which are read as they are opened."""
-    sides = [
-        argument
-        for point in (new, old)
-        for argument in (world.opened(point.entry, point.names), point.entry, point.names)
-    ]
-    return list(diff_maps(*sides))  # type: ignore[arg-type]
+    origins, others = told(new.names), told(old.names)
+    after = world.opened(new.entry, new.names, origins)
+    before = world.opened(old.entry, old.names, others)
+    return list(diff_maps(after, new.entry, origins, before, old.entry, others))
 
 
 def wanted(new: np.ndarray, old: np.ndarray) -> list[tuple[int, int, int]]:

@@ -14,6 +14,7 @@ from aipimage.errors import (
     AipImageError,
     FormatError,
     IntegrityError,
+    OptionError,
     PasswordError,
     RequestError,
     TargetError,
@@ -64,7 +65,7 @@ def test_no_run(five: Series) -> None:
     refused(made, (1, 1), f"{path_of(1)} and {path_of(1)}: both stand for image")
     refused(made, (1, 2), r"is one of the images itself", out=2)
     refused(made, (1, 2), "already there", TargetError, out=4)
-    refused(made, (1, 2), "0 threads", threads=0)
+    refused(made, (1, 2), "threads=0 is not possible", OptionError, threads=0)
 
 
 def test_another_chain(five: Series) -> None:
@@ -267,7 +268,7 @@ def test_sizes_of_frames_that_differ(five: Series) -> None:
         return replace(header, frame_shift=13) if path == path_of(2) else header
 
     with mock.patch.object(mergerun, "peek_header", other):
-        refused(made, (1, 2), f"{path_of(2)}: has other sizes", FormatError)
+        refused(made, (1, 2), f"{path_of(2)}: its frames.* have other sizes", FormatError)
 
 
 def test_the_system_in_memory_is_left_without_open_files(five: Series) -> None:

@@ -736,7 +736,10 @@ def test_removing_an_image_and_all_its_parts(tmp_path: Path, split: int | None) 
 def test_what_is_no_image_is_not_removed(tmp_path: Path) -> None:
     path = tmp_path / "notes.aiv"
     path.write_bytes(b"not an image " * 100)
-    with pytest.raises(aipimage.FormatError, match=r"not an \.aiv image"):
+    with pytest.raises(
+        aipimage.FormatError,
+        match=r"notes\.aiv: is called like an \.aiv image and does not begin like one",
+    ):
         remove_image(Point("x", None, "full", START, str(path), 1))
     assert path.exists()
 

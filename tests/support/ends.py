@@ -13,6 +13,11 @@ def records_end(data: bytes | bytearray | memoryview) -> int:
     return end - int.from_bytes(data[end + 184 : end + 192], "little")
 
 
+def spare_length(data: bytes | bytearray | memoryview) -> int:
+    """Bytes of the spare area: what every image costs beside its records and trailer."""
+    return len(data) - TRAILER - records_end(data)
+
+
 def trailer_copy(data: bytes | bytearray | memoryview) -> int:
     """Where the copy of the trailer begins."""
     return len(data) - 2 * TRAILER - GAP

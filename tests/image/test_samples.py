@@ -15,8 +15,8 @@ import pytest
 import aipimage
 from aipimage.io.sources import BinaryFileSource
 from aipimage.volumes.survey import survey
+from tests.support import SAMPLES
 
-SAMPLES = Path(__file__).resolve().parents[3] / "shared" / "samples"
 _OPENERS = {".bz2": bz2.open, ".xz": lzma.open, ".gz": gzip.open}
 _MOST = 32 << 20
 

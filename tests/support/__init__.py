@@ -11,6 +11,11 @@ from pathlib import Path
 
 import pytest
 
+SAMPLES = Path(__file__).resolve().parents[3] / "shared" / "samples"
+"""Disks and images that others made. They lie beside the project and not in it; tests that read
+them are skipped where they are not there.
+"""
+
 
 def require(condition: bool, what: str) -> None:
     """Skip the test when the machine lacks something; fail it under AIPIMAGE_REQUIRE_TOOLS=1."""

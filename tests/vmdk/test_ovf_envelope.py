@@ -25,10 +25,11 @@ from aipimage.vmdk.ovf.envelope import (
 from aipimage.vmdk.ovf.guests import GUESTS, guest_system
 from aipimage.vmdk.ovf.hardware import CONTROLLERS, file_stem
 from aipimage.vmdk.ovf.parsing import decode_envelope
+from tests.support import SAMPLES
 from tests.support.tools import require_programs, run
 from tests.vmdk.ovf_support import MIB, OVF, RASD, VMW, VSSD, machine
 
-SAMPLES = Path(__file__).resolve().parents[3] / "shared" / "samples" / "govmomi-ovf"
+GOVMOMI = SAMPLES / "govmomi-ovf"
 ENVELOPE = ["References", "DiskSection", "NetworkSection", "VirtualSystem"]
 SYSTEM = ["Info", "Name", "OperatingSystemSection", "VirtualHardwareSection"]
 RASD_ORDER = [
@@ -288,13 +289,13 @@ def paths(root: ET.Element) -> Iterator[str]:
         todo += [(each, f"{path}/{each.tag}") for each in element]
 
 
-@pytest.mark.skipif(not SAMPLES.exists(), reason="no samples beside this checkout")
+@pytest.mark.skipif(not GOVMOMI.exists(), reason="no samples beside this checkout")
 def test_importers_know_all_elements_from_real_descriptors() -> None:
     """All that is written stands in descriptors that importers take, but for VirtualBox's
     caption.
     """
     known: set[str] = set()
-    for sample in SAMPLES.rglob("*.ovf"):
+    for sample in GOVMOMI.rglob("*.ovf"):
         if b"envelope/1" in (data := sample.read_bytes()):
             known |= set(paths(ET.fromstring(data)))
     for controller in CONTROLLERS:

@@ -19,12 +19,13 @@ from aipimage.vmdk.ovf import check_ova, open_ova, write_ova
 from aipimage.vmdk.ovf.members import list_members
 from aipimage.vmdk.ovf.parsing import decode_envelope
 from aipimage.vmdk.ovf.storage import ArchiveStorage
+from tests.support import SAMPLES
 from tests.support.soon import SOON
 from tests.vmdk import fuzzing_ovf
 from tests.vmdk.fuzzing_ovf import ENVELOPE, archive
 from tests.vmdk.ovf_support import FIXED, MIB, disk, take
 
-SAMPLES = Path(__file__).resolve().parents[3] / "shared" / "samples" / "govmomi-ovf"
+GOVMOMI = SAMPLES / "govmomi-ovf"
 
 
 @pytest.fixture
@@ -102,11 +103,11 @@ def test_damage_is_found_by_the_manifest(ova: Path) -> None:
         assert list(opened.damaged()) == [last.name]
 
 
-@pytest.mark.skipif(not SAMPLES.exists(), reason="no samples beside this checkout")
+@pytest.mark.skipif(not GOVMOMI.exists(), reason="no samples beside this checkout")
 def test_real_descriptors() -> None:
     """What they say of files and disks is what another parser finds."""
     read = 0
-    for sample in sorted(SAMPLES.rglob("*.ovf")):
+    for sample in sorted(GOVMOMI.rglob("*.ovf")):
         data = sample.read_bytes()
         found = decode_envelope(data, sample.name)
         read += 1

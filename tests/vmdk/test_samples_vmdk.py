@@ -13,11 +13,11 @@ import pytest
 from aipimage import vmdk
 from aipimage.errors import AipImageError, FormatError, IncompleteError
 from aipimage.vmdk.lint import lint
+from tests.support import SAMPLES
 from tests.support.tools import require_programs, run
 from tests.vmdk.matrix_checkers import PYTHON
 from tests.vmdk.matrix_disks import ranges_to_compare
 
-SAMPLES = Path(__file__).resolve().parents[3] / "shared" / "samples"
 READ_BACK = Path(__file__).with_name("matrix_pyvmdk.py")
 OPENS = {
     "dfvfs/test_data/ext2.vmdk": ("monolithicSparse", 4 << 20),

@@ -23,6 +23,7 @@ from aipimage.volumes.filesystems.btrfs.checksums import KINDS, all_match
 from aipimage.volumes.model import Allocation, SurveyOptions
 from aipimage.volumes.view import LayoutError, VolumeView
 from tests.fuzz import mutate
+from tests.support import SAMPLES
 from tests.volumes import btrfs_truth as truth
 from tests.volumes.btrfs_builder import (
     DATA,
@@ -38,8 +39,6 @@ from tests.volumes.btrfs_builder import (
     sealed,
 )
 from tests.volumes.fuzzing_btrfs import fuzz_btrfs, seeds
-
-SAMPLES = Path(__file__).resolve().parents[3] / "shared" / "samples"
 
 
 def survey(source: Pieces, budget: int = 1 << 20) -> Allocation:

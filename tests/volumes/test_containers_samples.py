@@ -10,12 +10,11 @@ from pathlib import Path
 import pytest
 
 from aipimage.volumes.filesystems.md.layout import bears_magic, decode, places
-from tests.support import loop_device
+from tests.support import SAMPLES, loop_device
 from tests.support.tools import require_programs, run
 from tests.volumes.containers_lvm import Group
 from tests.volumes.containers_support import free_of, looked_at_file
 
-SAMPLES = Path(__file__).resolve().parents[3] / "shared" / "samples"
 _OPENERS = {".gz": gzip.open, ".xz": lzma.open}
 _MOST = 64 << 20
 _VOLUMES = "dissect_volume*/tests/_data"

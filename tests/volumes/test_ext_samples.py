@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from aipimage.volumes.view import LayoutError
+from tests.support import SAMPLES
 from tests.support.tools import require_programs
 from tests.volumes.ext_volumes import TOOLS, free_by_dumpe2fs, free_ranges, look
 
-SAMPLES = Path(__file__).resolve().parents[3] / "shared" / "samples"
 _OPENERS = {".bz2": bz2.open, ".xz": lzma.open, ".gz": gzip.open}
 _MOST = 600 << 20
 # Why a sample is taken whole; each was looked at, and what e2fsck says of it beside it.

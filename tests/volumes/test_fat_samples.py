@@ -18,11 +18,11 @@ from aipimage.volumes.clusters import ClusterMap
 from aipimage.volumes.filesystems import exfat, fat
 from aipimage.volumes.model import Allocation, FileSystem, Parser, SurveyOptions
 from aipimage.volumes.view import LayoutError, VolumeView
+from tests.support import SAMPLES
 from tests.support.sources import SparseSource
 from tests.support.tools import require_programs, run
 from tests.volumes.fat_support import blkid_says, check_ranges
 
-SAMPLES = Path(__file__).resolve().parents[3] / "shared" / "samples"
 _OPENERS = {".bz2": bz2.open, ".xz": lzma.open, ".gz": gzip.open}
 _MOST = 128 << 20
 _BOOT_SIGNATURE = b"\x55\xaa"

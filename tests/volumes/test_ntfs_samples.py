@@ -13,11 +13,11 @@ import pytest
 
 from aipimage.volumes.filesystems.ntfs.boot import decode_geometry, is_ntfs
 from aipimage.volumes.view import LayoutError
+from tests.support import SAMPLES
 from tests.support.tools import PATH, run
 from tests.volumes.ntfs_truth import compare, surveyed
 from tests.volumes.ntfs_volumes import require_ntfs
 
-SAMPLES = Path(__file__).resolve().parents[3] / "shared" / "samples"
 _OPENERS = {".bz2": bz2.open, ".xz": lzma.open, ".gz": gzip.open}
 _REPOSITORIES = ("ColinFinck-ntfs", "dfir_ntfs", "dfvfs", "dissect_hypervisor-3.20", "keramics",
                  "util-linux")  # fmt: skip

@@ -13,7 +13,7 @@ from aipimage.errors import RequestError
 from aipimage.volumes.tables.model import PartitionTable
 from aipimage.volumes.tables.reading import read_table
 from aipimage.volumes.tables.writing import relocated
-from tests.image.test_samples import SAMPLES
+from tests.support import SAMPLES
 from tests.support.sources import SparseSource
 from tests.support.tools import require_programs
 from tests.volumes.tables_disks import compare, opened, told_by_blkid, told_by_sfdisk

@@ -16,11 +16,11 @@ from aipimage.io.sources import open_source
 from aipimage.volumes.filesystems.xfs import PARSER
 from aipimage.volumes.model import FileSystem
 from aipimage.volumes.view import VolumeView
+from tests.support import SAMPLES
 from tests.support.soon import SOON
 from tests.support.tools import require_programs, run
 from tests.volumes.xfs_truth import MIB, agree, free_runs, look, make, reason
 
-SAMPLES = Path(__file__).resolve().parents[3] / "shared" / "samples"
 GIB, TIB = 1 << 30, 1 << 40
 
 LEGAL = [

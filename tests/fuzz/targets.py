@@ -13,7 +13,9 @@ from aipimage.errors import AipImageError
 from aipimage.format.keyarea import KeyArea, decode_key_area, encode_key_area
 from tests.format import samples
 from tests.format.structures import BY_NAME, Structure, sealed_by_digest
-from tests.vmdk import fuzzing_guest, fuzzing_ovf, fuzzing_vmdk
+from tests.vmdk.guest import fuzz as fuzzing_guest
+from tests.vmdk.ovf import fuzz as fuzzing_ovf
+from tests.vmdk.reading import fuzz as fuzzing_vmdk
 from tests.volumes import (
     fuzzing_btrfs,
     fuzzing_containers,

@@ -56,7 +56,7 @@ def test_python(tmp_path: Path) -> None:
     assert out[0] == f"monolithicSparse {4 * MIB} ()"
     (opened,) = (number for number, line in enumerate(out) if line.endswith("('disk.vmdk',)"))
     assert out[opened + 1] == f"55aa {2 * MIB} bytes of data"
-    assert "machine-disk1.vmdk damaged: []" in out
+    assert "machine-disk1.vmdk () damaged: []" in out
     assert "True 32 []" in out
     assert out[-1].endswith("was not looked at")
 

@@ -30,6 +30,7 @@ from aipimage.cli import (
     restoring,
     splitting,
 )
+from aipimage.cli.hints import with_flags
 from aipimage.cli.interrupts import InterruptedCommand, Interrupts
 from aipimage.cli.output import (
     ExitCode,
@@ -136,7 +137,9 @@ def _described(error: BaseException, session: Session) -> tuple[str, str, int]:
             text += f"; see {error.ctx.command_path} --help"
         return text, "UsageError", error.exit_code
     if isinstance(error, AipImageError):
-        text = _with_leftovers(str(error), session) if isinstance(error, _MIDWAY) else str(error)
+        text = with_flags(str(error))
+        if isinstance(error, _MIDWAY):
+            text = _with_leftovers(text, session)
         if isinstance(error, PasswordError) and not session.password_given:
             text += " (--password-file FILE or --password-env VAR)"
         return text, type(error).__name__, ExitCode.FAILED

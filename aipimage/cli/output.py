@@ -12,6 +12,7 @@ from enum import IntEnum
 from typing import Any, TextIO
 
 from aipimage import StorageError
+from aipimage.cli.hints import with_flags
 
 
 class ExitCode(IntEnum):
@@ -39,6 +40,12 @@ class Report:
     code: ExitCode = ExitCode.DONE
     warnings: tuple[str, ...] = ()
     is_written: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "warnings", tuple(map(with_flags, self.warnings)))
+        if "warnings" in self.values:
+            told = [with_flags(each) for each in self.values["warnings"]]
+            object.__setattr__(self, "values", self.values | {"warnings": told})
 
 
 def human_size(count: int) -> str:

@@ -43,7 +43,7 @@ def format_of_target(target: StrPath | None, given: str | None, storage: Storage
             raise RequestError(f"unknown format {given!r}: use one of {', '.join(TARGET_FORMATS)}")
         return given
     if target is None:
-        raise RequestError("a stream has no name that tells the format; give it (--format)")
+        raise RequestError("a stream has no name that tells the format; give it (format=)")
     name = os.fspath(target)
     found = _SUFFIXES.get(os.path.splitext(name)[1].lower())
     if found is not None:
@@ -51,7 +51,7 @@ def format_of_target(target: StrPath | None, given: str | None, storage: Storage
     if storage.exists(name) and storage.stat(name).is_block_device:
         return "raw"
     raise RequestError(
-        f"{name}: its name does not tell the format; give it (--format), or end the name with "
+        f"{name}: its name does not tell the format; give it (format=), or end the name with "
         f"{', '.join(_SUFFIXES)}"
     )
 
@@ -96,7 +96,7 @@ def extent_error(path: StrPath) -> RequestError:
     """The error for a file that is only an extent of a virtual disk."""
     return RequestError(
         f"{os.fspath(path)}: is an extent of a virtual disk; give the .vmdk file with the "
-        "descriptor instead, or --source-format raw to take its bytes as they are"
+        "descriptor instead, or take its bytes as they are (source_format='raw')"
     )
 
 

@@ -106,7 +106,7 @@ class _RawJob:
 
     def _refuse_resume(self, name: str) -> None:
         if self._request.options.resume:
-            raise RequestError(f"{name}: only a file can be gone on with; leave --resume out")
+            raise RequestError(f"{name}: only a file can be resumed; begin anew (resume=False)")
 
     def _written(self, sink: BlockSink, info: TargetInfo | None = None) -> None:
         """Fill the target and finish it; what fails leaves nothing that looks whole."""

@@ -197,14 +197,14 @@ def _done_before(
         state = None
     if not isinstance(state, dict):
         raise RequestError(
-            f"{partial}{STATE_SUFFIX}: is not the state of a conversion; remove it, or leave "
-            "--resume out to begin anew"
+            f"{partial}{STATE_SUFFIX}: is not the state of a conversion; remove it, or begin "
+            "anew (resume=False)"
         )
     done = state.pop("done", None)
     if state != {"version": _VERSION, "size": size} | dict(identity):
         raise RequestError(
             f"{partial}: was begun with another source or other options, or the source has "
-            "changed; leave --resume out to begin anew"
+            "changed; begin anew (resume=False)"
         )
     if type(done) is not int or not 0 <= done <= min(size, file.size()):
         return 0
@@ -227,6 +227,6 @@ def _compare(file: File, done: int, read: Reader) -> None:
         file.pread_into(there, place)
         if there != wanted:
             raise RequestError(
-                f"{file.name}: what is there near byte {place} is not what the source has; leave "
-                "--resume out to begin anew"
+                f"{file.name}: what is there near byte {place} is not what the source has; "
+                "begin anew (resume=False)"
             )

@@ -78,7 +78,7 @@ def chosen_disk(request: Request, opened: Opened) -> int:
     if request.options.disk is None and len(numbers) > 1:
         opened.warnings.append(
             f"{opened.path}: has {len(numbers)} disks, and this is disk 0; name another one "
-            "(--disk), or make an appliance of all (--format ova)"
+            "(disk=), or make an appliance of all (format='ova')"
         )
         return 0
     if len(numbers) > 1:
@@ -226,7 +226,7 @@ def _open_bytes(opened: Opened, by_name: bool, storage: Storage) -> None:
     if by_name and _is_image(opened.path, storage):
         raise RequestError(
             f"{opened.path}: begins like an .aiv image but is not named like one; say what it is "
-            "(--source-format aiv or raw)"
+            "(source_format='aiv' or 'raw')"
         )
 
 

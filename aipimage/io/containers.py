@@ -56,12 +56,12 @@ _VHD_FIXED = Container(
 )
 _DMG = Container("a DMG disk", "convert it first (dmg2img, or hdiutil convert)", where="ends")
 _E01 = Container("an E01 image (EWF)", _EWF)
-_VMDK = Container("a VMDK disk", "name it .vmdk, or say so (--source-format vmdk)")
+_VMDK = Container("a VMDK disk", "name it .vmdk, or say so (source_format='vmdk')")
 _EXTENT = Container("a VMDK extent", "give the small .vmdk file with its descriptor")
 _AIV = Container("an .aiv image", "restore or convert it instead")
 _PART = Container("a part of a split .aiv image", "restore or convert its image instead")
 _TAR = Container("a tar archive", "unpack it first (tar -xf)", is_archive=True)
-_OVA = Container("an appliance (OVA)", "name it .ova, or say so (--source-format ova)",
+_OVA = Container("an appliance (OVA)", "name it .ova, or say so (source_format='ova')",
                  is_archive=True)  # fmt: skip
 _AFF4 = Container("an AFF4 image", "give the raw disk that its own tools export")
 _ZIP = _packed("a zip archive", "unzip")

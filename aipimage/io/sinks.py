@@ -358,7 +358,7 @@ def _existing_file(
     try:
         has = file.size()
         if has and size is not None and not set_size:
-            _refuse_too_small(name, has, size, hint="; ask to set its size (--set-size)")
+            _refuse_too_small(name, has, size, hint="; ask to set its size (set_size=True)")
             size = has
         return FileSink(file, size, None, storage)
     except BaseException:
@@ -376,7 +376,7 @@ def _claimed_file(name: str, storage: Storage, use: SystemUse, force: bool) -> F
         if file.pread(len(c.HEADER_MAGIC), 0) in (c.HEADER_MAGIC, c.PART_MAGIC):
             raise TargetError(f"{name}: is an image itself; remove it first if it is not needed")
         if info.size and not force:
-            raise TargetError(f"{name}: already there and not empty; ask to overwrite it (--force)")
+            raise TargetError(f"{name}: already there and not empty; overwrite it (force=True)")
         return file
     except BaseException:
         file.close()
@@ -398,7 +398,7 @@ def _new_file(name: str, size: int | None, force: bool, storage: Storage) -> Fil
         if error.errno == errno.EEXIST:
             raise TargetError(
                 f"{partial}: left by an interrupted restore, or one is running; "
-                "ask to overwrite it (--force): it goes when nobody writes it"
+                "overwrite it (force=True): it goes when nobody writes it"
             ) from error
         raise
     sink = FileSink(file, size, name, storage)

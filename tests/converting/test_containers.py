@@ -52,8 +52,8 @@ def check(path: Path, name: str, advice: str, where: str = "begins") -> None:
     ("vhdx", [], "a VHDX disk", "qemu-img convert"), ("vpc", [], "a VHD disk", "qemu-img convert"),
     ("vdi", [], "a VDI disk", "qemu-img"), ("qed", [], "a QED disk", "qemu-img"),
     ("parallels", [], "a Parallels disk", "qemu-img"),
-    ("vmdk", [], "a VMDK disk", "--source-format vmdk"),
-    ("vmdk", ["-o", "subformat=streamOptimized"], "a VMDK disk", "--source-format vmdk"),
+    ("vmdk", [], "a VMDK disk", "(source_format='vmdk')"),
+    ("vmdk", ["-o", "subformat=streamOptimized"], "a VMDK disk", "(source_format='vmdk')"),
 ])  # fmt: skip
 def test_disks_of_qemu(
     form: str, options: list[str], name: str, advice: str, tmp_path: Path
@@ -97,7 +97,7 @@ def test_archives(tmp_path: Path) -> None:
     for name, said in (("m.ovf", "an appliance (OVA)"), ("a.img", "a tar archive")):
         with tarfile.open(tmp_path / "b.img", "w") as tar:
             tar.add(tmp_path / name, name)
-        check(tmp_path / "b.img", said, "--source-format ova" if "OVA" in said else "tar -xf")
+        check(tmp_path / "b.img", said, "(source_format='ova')" if "OVA" in said else "tar -xf")
 
 
 def test_an_image_and_its_parts_under_other_names(tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ def test_force_removes_what_an_interrupted_restore_left(tmp_path: Path) -> None:
 def test_an_existing_file_needs_force(tmp_path: Path) -> None:
     path = tmp_path / "disk"
     path.write_bytes(b"old" * 100)
-    with pytest.raises(TargetError, match="--force"):
+    with pytest.raises(TargetError, match=r"\(force=True\)"):
         open_target(path, 100)
     assert path.read_bytes() == b"old" * 100
 

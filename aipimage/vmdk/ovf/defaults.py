@@ -50,6 +50,6 @@ def _warnings(infos: Sequence[GuestInfo], boot: int | None) -> list[str]:
     elif boot:
         found.append(
             f"the machine starts from {infos[boot].name}, which is disk {boot} of the appliance, "
-            "counted from 0: an importer starts disk 0; give the disks in another order (--disk)"
+            "counted from 0: an importer starts disk 0; give the disks in another order (disk=)"
         )
     return found

@@ -115,8 +115,8 @@ def choose_volume(image: Image, device: int | None, number: int | None) -> Choic
         if number in left_out:
             wanted += ", which was left out when it was made"
         raise RequestError(f"{image.path}: {wanted}; there is {there}")
-    option = "--disk" if number is not None else "--volume"
-    raise RequestError(f"{image.path}: has several volumes, choose one ({option}): {there}")
+    argument = "device" if number is not None else "volume"
+    raise RequestError(f"{image.path}: has several volumes, choose one ({argument}=): {there}")
 
 
 def _called(choice: Choice) -> str:

@@ -202,16 +202,19 @@ class Maker:
 
     def merged(
         self, name: str, run: Sequence[Made], *, keep: Callable[[int], bool] | None = None,
-        place: Mapping[str, Any] | None = None,
+        place: Mapping[str, Any] | None = None, spare: Mapping[Reference, bytes] | None = None,
     ) -> Made:  # fmt: skip
         """A merged image of a run: the records of its files one after the other.
 
         Args:
             keep: tells by number which frames of all but the last stay; the others are dropped.
             place: other values for fields of the seal.
+            spare: records that ``place`` refers to and the file does not hold, for the spare area.
         """
         target = io.BytesIO()
         writer = self.writer(target)
+        for ref, record in (spare or {}).items():
+            writer.keep_small(ref, memoryview(record))
         own = writer.records.origin
         description = writer.write_metadata({"created": "2030-01-01T00:00:00Z", "kind": "merged"})
         segments: list[Segment] = []

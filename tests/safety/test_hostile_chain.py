@@ -167,10 +167,11 @@ def test_class_16_what_an_image_says_of_itself_lies_elsewhere(
     a, b, c, d = chain_of(maker)
     with maker.open(a) as image:
         ref = image.seal.description
+        data = bytes(image.records.read(ref.origin, ref.offset, ref.record_length))
     if missing:
         ref = ref._replace(origin=new_id())
     place = {"replaced": (ref,)} if field == "replaced" else {field: ref}
-    merged = maker.merged("m", [b, c], place=place)
+    merged = maker.merged("m", [b, c], place=place, spare={ref: data})
     with alarm():
         for made in (merged, d):
             with maker.open(made) as image:
@@ -435,10 +436,10 @@ def test_class_21_a_directory_to_search_with_a_nul(tmp_path: Path) -> None:
     on_disk(maker, tmp_path)
     for wrong in ("a\0b", "\0"):
         path = tmp_path / Path(made.path).name
-        with aipimage.open(path, search=[wrong]) as image, pytest.raises(AipImageError):
-            image.chain.check()
-        with pytest.raises(AipImageError):
-            find_chain(wrong)
+        with pytest.raises(aipimage.OptionError, match="NUL"):
+            aipimage.open(path, search=[wrong])
+        with pytest.raises(aipimage.OptionError, match="NUL"):
+            aipimage.find_chain(wrong)
 
 
 # 22: replaced between check and use
@@ -471,6 +472,29 @@ def test_class_22_a_parent_replaced_under_an_open_image(
             maker.files[victim.path] = bytearray(whole)
     with maker.open(last) as image:
         assert read(image) == last.content
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_class_22_a_parent_that_is_gone_from_under_an_open_image(
+    maker: Maker, copied: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its file was closed for others: what it held is missing, or read from another file of it."""
+    monkeypatch.setattr("aipimage.io.filepool.files_open", lambda: 1)
+    *_, last = made = chain_of(maker)
+    if copied:
+        maker.files[maker.path("copy")] = maker.files[made[0].path]
+    with maker.open(last, cache_bytes=0) as image:
+        assert read(image) == last.content
+        maker.remove(made[0])
+        # The files of the other parents are read meanwhile.
+        assert image.devices[0].read_into(bytearray(FRAME), FRAME) == FRAME
+        if copied:
+            assert read(image) == last.content
+            return
+        with pytest.raises(IncompleteError, match=rf"is missing.*{made[0].path}"):
+            image.devices[0].read_into(bytearray(FRAME), 7 * FRAME)
+        assert right_or_refused(image, last) == 3
+        assert not image.verify(chain=True, threads=1).ok
 
 
 def test_class_22_a_parent_that_changes_all_the_time(maker: Maker) -> None:

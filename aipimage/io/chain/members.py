@@ -9,6 +9,7 @@ messages.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -194,10 +195,21 @@ class ForeignFiles:
 
     def read_into(self, origin: bytes, offset: int, buffer: memoryview) -> None:
         """Fill ``buffer`` with stored bytes from an address on."""
-        held = self.holder(origin)
-        if not held.segments.covers(origin, offset, buffer.nbytes):
-            # A merge leaves dead records out, which a file that went into it still has.
-            held = self._covering(origin, offset, buffer.nbytes) or held
+        while True:
+            held = self.holder(origin)
+            if not held.segments.covers(origin, offset, buffer.nbytes):
+                # A merge leaves dead records out, which a file that went into it still has.
+                held = self._covering(origin, offset, buffer.nbytes) or held
+            try:
+                return self._read_from(held, origin, offset, buffer)
+            except StorageError as error:
+                # Files are closed and opened again, so one can be gone meanwhile: its data may
+                # lie in another one.
+                if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+                    raise
+                self._give_up(held, error)
+
+    def _read_from(self, held: Held, origin: bytes, offset: int, buffer: memoryview) -> None:
         try:
             held.read_into(origin, offset, buffer)
         except FormatError as error:
@@ -206,6 +218,15 @@ class ForeignFiles:
                 f"it was lost, or left out by a merge; {error}"
             )
             raise reworded(error, message) from error
+
+    def _give_up(self, gone: Held, error: StorageError) -> None:
+        """A file is not there any more: look for all that it held in others."""
+        with self._lock:
+            for path in [path for path, held in self._opened.items() if held is gone]:
+                self._opened[path] = None
+                self.refused.append((path, str(error)))
+            for origin in [each for each, held in self._by_origin.items() if held is gone]:
+                del self._by_origin[origin]
 
     def hint(self, origin: bytes, name: str) -> None:
         """Note that a file of this name is said to hold an origin, which is only looked at."""

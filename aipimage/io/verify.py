@@ -9,7 +9,6 @@ the chain hold are looked at too; frames are checked in the file that holds them
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Executor
@@ -248,9 +247,9 @@ class Verifier:
         """The seal of an image that this one stands for, and its metadata (section 9.5)."""
         seal = replaced_seal(self._image, ref)
         for ref in (seal.description, seal.result):
-            # A merge left out what was damaged then. What is damaged since is found as a record
-            # that nothing leads to.
-            with contextlib.suppress(FormatError, IntegrityError):
+            # What was damaged when the image was merged or repaired is not there, and nobody needs
+            # it. What is there must be whole.
+            if self._image.segments.covers(ref.origin, ref.offset, ref.record_length):
                 self._image.records.fetch(ref, RecordType.METADATA)
 
     def _check_device(self, index: int) -> None:

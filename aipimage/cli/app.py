@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import json
 import os
 import sys
@@ -20,16 +21,6 @@ from aipimage import (
     StorageError,
     __version__,
 )
-from aipimage.cli import (
-    converting,
-    creating,
-    inspecting,
-    merging,
-    passwd,
-    repairing,
-    restoring,
-    splitting,
-)
 from aipimage.cli.hints import with_flags
 from aipimage.cli.interrupts import InterruptedCommand, Interrupts
 from aipimage.cli.output import (
@@ -46,8 +37,36 @@ _MIDWAY = (StorageError, SourceError, IntegrityError)
 """What can end a job that had begun already; every other error comes before the first write."""
 
 
+COMMANDS = {
+    "convert": "converting",
+    "createimage": "creating",
+    "info": "inspecting",
+    "join": "splitting",
+    "merge": "merging",
+    "passwd": "passwd",
+    "repair": "repairing",
+    "restoredisk": "restoring",
+    "restorevolume": "restoring",
+    "split": "splitting",
+    "verify": "inspecting",
+}
+"""The module of each command, a function of the same name; it is loaded when it is asked for."""
+
+
 class Program(click.Group):
     """A group of commands that each return a :class:`Report`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """See :meth:`click.Group.list_commands`."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """See :meth:`click.Group.get_command`."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"aipimage.cli.{COMMANDS[cmd_name]}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
 
     def main(
         self,
@@ -171,19 +190,3 @@ def program() -> None:
 
     Each command has a help page with an example: aipimage COMMAND --help
     """
-
-
-for _command in (
-    creating.createimage,
-    inspecting.info,
-    inspecting.verify,
-    restoring.restoredisk,
-    restoring.restorevolume,
-    converting.convert,
-    merging.merge,
-    repairing.repair,
-    splitting.split,
-    splitting.join,
-    passwd.passwd,
-):
-    program.add_command(_command)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn
 from rich.progress import Progress as Bar
 
-from aipimage import Progress
 from aipimage.cli.output import human_size
+
+if TYPE_CHECKING:
+    from aipimage import Progress
 
 
 @contextlib.contextmanager

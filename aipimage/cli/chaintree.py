@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from aipimage import Chain, ChainMember
 from aipimage.cli.output import human_size, printable
+
+if TYPE_CHECKING:
+    from aipimage import Chain, ChainMember
 
 _BRANCH, _BESIDE = "├─ ", "│  "
 _DEEPEST = 12

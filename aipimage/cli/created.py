@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from aipimage import CreateResult, DeviceChanges
 from aipimage.cli.output import Report, counted, human_size, printable, ratio_of
+
+if TYPE_CHECKING:
+    from aipimage import CreateResult, DeviceChanges
 
 _FOUND = {
     "tracked": "changes as told by --changed",

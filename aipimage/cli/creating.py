@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import aipimage
-from aipimage import CreateResult, RequestError
+from aipimage import RequestError
 from aipimage.cli.created import created_report
 from aipimage.cli.options import (
     checked_compression,
@@ -26,6 +26,9 @@ from aipimage.cli.output import Report, refuse_closed_output, show_now
 from aipimage.cli.secret import image_password
 from aipimage.cli.session import Session
 from aipimage.cli.virtual import opened_sources, outside_option, source_format_option
+
+if TYPE_CHECKING:
+    from aipimage import CreateResult
 
 
 @click.command(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from aipimage import Device, Image, Kind
 from aipimage.cli.output import aligned, counted, human_size, printable, ratio_of
 from aipimage.cli.volumes import volume_lines, volume_values
+
+if TYPE_CHECKING:
+    from aipimage import Device, Image
 
 
 def described(image: Image) -> dict[str, Any]:
@@ -32,6 +34,8 @@ def described(image: Image) -> dict[str, Any]:
 
 
 def _device(device: Device) -> dict[str, Any]:
+    from aipimage import Kind
+
     table = device.metadata.get("table")
     about = table if isinstance(table, dict) else {}
     return {

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import aipimage
-from aipimage import Damage, DiskInfo, MemberResult, VerifyResult
 from aipimage.cli.appliances import appliance_report, is_appliance
 from aipimage.cli.chaintree import chain_lines, chain_values
 from aipimage.cli.describe import described, description_lines
@@ -26,8 +25,9 @@ from aipimage.cli.secret import image_password
 from aipimage.cli.session import Session
 from aipimage.cli.virtual import is_virtual, virtual_report
 from aipimage.cli.volumes import disk_lines, disk_values
-from aipimage.io.containers import not_an_image
-from aipimage.io.storage import DEFAULT
+
+if TYPE_CHECKING:
+    from aipimage import Damage, DiskInfo, MemberResult, VerifyResult
 
 _SHOWN = 20
 _UNKNOWN = (
@@ -85,6 +85,9 @@ def _disk(path: str) -> DiskInfo | None:
     known = disk.scheme != "none" or any(volume.filesystem for volume in disk.volumes)
     if known or disk.warnings:
         return disk
+    from aipimage.io.containers import not_an_image
+    from aipimage.io.storage import DEFAULT
+
     with DEFAULT.open_read(path) as file:
         raise not_an_image(file, _UNKNOWN)
 
@@ -150,7 +153,7 @@ def verify(
     except aipimage.AipImageError as error:
         if not is_damage(path, error):
             raise
-        result = VerifyResult(mode, 0, 0, 0.0, (Damage(str(error)),))
+        result = aipimage.VerifyResult(mode, 0, 0, 0.0, (aipimage.Damage(str(error)),))
     report = _report(image, result, chain)
     if lost:
         text = f"{lost} bytes are marked as lost to earlier damage; reading them is an error"

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
 import aipimage
-from aipimage import MergeResult
 from aipimage.cli.options import checked_size, example, json_option, password_options
 from aipimage.cli.output import Report, counted, human_size, printable
 from aipimage.cli.secret import image_password
 from aipimage.cli.session import Session
+
+if TYPE_CHECKING:
+    from aipimage import MergeResult
 
 
 @click.command(

@@ -10,7 +10,6 @@ import click
 
 from aipimage import RequestError
 from aipimage.checks import parse_size
-from aipimage.io.codec import parse_compression
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -50,6 +49,8 @@ def checked_percent(_: click.Context, __: click.Parameter, value: float | None) 
 
 def checked_compression(_: click.Context, __: click.Parameter, value: str) -> str:
     """Let ``none``, ``zstd`` and ``zstd:LEVEL`` pass, as the library understands them."""
+    from aipimage.io.codec import parse_compression
+
     try:
         parse_compression(value)
     except RequestError as error:

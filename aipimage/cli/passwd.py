@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import aipimage
-from aipimage import SlotInfo
 from aipimage.cli.options import example, json_option, new_password_options, password_options
 from aipimage.cli.output import Report, aligned, printable, show_now
 from aipimage.cli.secret import image_password, read_password
 from aipimage.cli.session import Session
+
+if TYPE_CHECKING:
+    from aipimage import SlotInfo
 
 _ACTIONS = ("list", "add", "change", "remove", "recovery")
 

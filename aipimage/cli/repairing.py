@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import aipimage
-from aipimage import RepairResult
 from aipimage.cli.options import example, json_option, password_options
 from aipimage.cli.output import ExitCode, Report, counted, human_size, printable
 from aipimage.cli.secret import image_password
 from aipimage.cli.session import Session
+
+if TYPE_CHECKING:
+    from aipimage import RepairResult
 
 _SHOWN = 20
 _LISTED = 10_000

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 import aipimage
-from aipimage import ProgressCallback, RestoreResult
 from aipimage.cli.options import (
     checked_size,
     example,
@@ -21,6 +20,9 @@ from aipimage.cli.options import (
 from aipimage.cli.output import Report, human_size, printable
 from aipimage.cli.secret import image_password
 from aipimage.cli.session import Session
+
+if TYPE_CHECKING:
+    from aipimage import ProgressCallback, RestoreResult
 
 _FORCE = "Also write over a file that is not empty; never over what is mounted."
 _Command = TypeVar("_Command", bound=Callable[..., Any])

@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
-from aipimage import Progress, ProgressCallback
 from aipimage.cli.interrupts import Interrupts
+
+if TYPE_CHECKING:
+    from aipimage import Progress, ProgressCallback
 
 
 class Session:

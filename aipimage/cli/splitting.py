@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 import aipimage
-from aipimage import CopyResult
 from aipimage.cli.options import checked_size, example, json_option
 from aipimage.cli.output import Report, counted, human_size, printable
 from aipimage.cli.session import Session
+
+if TYPE_CHECKING:
+    from aipimage import CopyResult
 
 
 @click.command(

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 import aipimage
-from aipimage import BlockSource
 from aipimage.cli.evidence import is_file_or_device
 from aipimage.cli.output import Report, aligned, human_size
 from aipimage.cli.volumes import disk_lines, disk_values
 
 if TYPE_CHECKING:
+    from aipimage import BlockSource
     from aipimage.vmdk.source import VmdkSource
 
 _VIRTUAL = (".vmdk", ".ova", ".ovf")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from aipimage import DiskInfo, VolumeInfo
 from aipimage.cli.output import aligned, human_size, printable
+
+if TYPE_CHECKING:
+    from aipimage import DiskInfo, VolumeInfo
 
 _HEAD = ("", "file system", "size", "used", "kept", "cluster", "first sector", "label", "UUID")
 

@@ -2,6 +2,7 @@
 
 password -> Argon2id -> wrap key -> chain key -> data, metadata and header keys. No secret is in
 a ``repr``, in a message, or in the context of an exception that this module raises.
+The ciphers are loaded when there is a key: many images have none.
 """
 
 from __future__ import annotations
@@ -13,12 +14,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
-
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from typing import TYPE_CHECKING
 
 from aipimage.errors import IntegrityError, OptionError, PasswordError, RequestError
 from aipimage.format.keyarea import (
@@ -29,7 +25,9 @@ from aipimage.format.keyarea import (
     encode_slot_head,
 )
 from aipimage.io import entropy
-from aipimage.io.cipher import RecordCipher
+
+if TYPE_CHECKING:
+    from aipimage.io.cipher import RecordCipher
 
 _KEY = 32
 _CORE_TAIL = 64
@@ -134,6 +132,8 @@ class ChainKeys:
         with self._lock:
             cipher = self._ciphers.get(origin_id)
             if cipher is None:
+                from aipimage.io.cipher import RecordCipher
+
                 cipher = self._ciphers[origin_id] = RecordCipher(
                     int(self.suite),
                     self.chain_id,
@@ -181,6 +181,8 @@ def wrap_chain_key(
         label=_checked_label(label),
         nonce=entropy.random_bytes(12),
     )
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
+
     associated = _slot_associated_data(slot, chain_id)
     wrap_key, commitment = _slot_keys(slot, normalised(password), chain_id)
     wrapped = AESGCMSIV(wrap_key).encrypt(slot.nonce, chain_key, associated)
@@ -264,6 +266,9 @@ def _openings(
 
 
 def _unwrap(slot: Slot, secret: bytes, chain_id: bytes) -> bytes | None:
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
+
     wrap_key, commitment = _slot_keys(slot, secret, chain_id)
     # The commitment goes first: GCM-SIV alone could be made to open under two passwords.
     if not hmac.compare_digest(commitment, slot.commitment):
@@ -278,6 +283,8 @@ def _unwrap(slot: Slot, secret: bytes, chain_id: bytes) -> bytes | None:
 
 def _slot_keys(slot: Slot, secret: bytes, chain_id: bytes) -> tuple[bytes, bytes]:
     """Return (wrap key, commitment) of docs/format.md, 4.3."""
+    from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
+
     derivation = Argon2id(
         salt=slot.salt,
         length=_KEY,
@@ -302,6 +309,9 @@ def _slot_associated_data(slot: Slot, chain_id: bytes) -> bytes:
 
 
 def _hkdf(secret: bytes, salt: bytes, info: bytes, length: int) -> bytes:
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
     return HKDF(SHA256(), length, salt, info).derive(secret)
 
 

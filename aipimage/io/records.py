@@ -27,7 +27,6 @@ from aipimage.format.record import (
     verified_against,
 )
 from aipimage.format.tables import FRAME_ENTRY_DTYPE, FrameEntries
-from aipimage.io.cipher import RecordCipher
 from aipimage.io.codec import (
     BytesLike,
     compress,
@@ -42,6 +41,7 @@ from aipimage.io.running import Running
 
 if TYPE_CHECKING:
     from aipimage._core import Bitmap
+    from aipimage.io.cipher import RecordCipher
 
 
 class BuiltRecord(NamedTuple):

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,10 +18,12 @@ from aipimage.io.device import Device
 from aipimage.io.image import Image as PlainImage
 from aipimage.io.image import open_image
 from aipimage.io.progress import ProgressCallback
-from aipimage.io.restore import RestoreResult
 from aipimage.io.storage import DEFAULT, Storage, StrPath, absolute, chosen
 from aipimage.volumes.layout import VolumeInfo, volumes_of
 from aipimage.volumes.options import RestoreOptions
+
+if TYPE_CHECKING:
+    from aipimage.io.restore import RestoreResult
 
 
 class Image(PlainImage):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,9 +15,10 @@ from aipimage.io.device import DeviceFile
 from aipimage.io.freespace import FreeSpace, MappedFree, NoFreeSpace, RangesFree
 from aipimage.io.sources import BlockSource
 from aipimage.io.usedsource import UsedSource
-from aipimage.volumes.filesystems.registry import parsers
-from aipimage.volumes.model import SurveyOptions, Volume
-from aipimage.volumes.survey import DiskSurvey, survey
+
+if TYPE_CHECKING:
+    from aipimage.volumes.model import Volume
+    from aipimage.volumes.survey import DiskSurvey
 
 VOLUMES_MAX = 1024
 TEXT_MAX = 256
@@ -173,6 +174,9 @@ class Preparation:
         """
         if self.include_free and self.leave_out_paging:
             raise RequestError("paging files are left out by calling them free, which is kept here")
+        from aipimage.volumes.model import SurveyOptions
+        from aipimage.volumes.survey import survey
+
         found = survey(source, SurveyOptions(self.leave_out_paging))
         chosen = self.volumes[number] if self.volumes is not None else None
         if chosen is not None:
@@ -241,6 +245,8 @@ def _container(source: BlockSource) -> list[str]:
 
 def _warnings(found: DiskSurvey, chosen: Sequence[int] | None) -> list[str]:
     """What a user should know: tables that are not whole, and volumes taken whole out of doubt."""
+    from aipimage.volumes.filesystems.registry import parsers
+
     expected = {parser.whole_because for parser in parsers()}
     doubtful = {part.number for part in found.table.partitions if part.doubt is not None}
     texts = [f"{found.name}: {text}" for text in found.table.warnings]
@@ -287,6 +293,8 @@ class DiskInfo:
 
 def disk_info(source: BlockSource) -> DiskInfo:
     """Look at a source; the public form is :func:`aipimage.survey`."""
+    from aipimage.volumes.survey import survey
+
     found = survey(source)
     table = found.table
     volumes = tuple(volume_info(0, volume) for volume in found.volumes)

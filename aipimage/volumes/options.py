@@ -8,9 +8,12 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from aipimage.checks import Size
-from aipimage.io.changes.forms import ChangedLike
+
+if TYPE_CHECKING:
+    from aipimage.io.changes.forms import ChangedLike
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,6 @@ def test_bad_sizes_are_wrong_usage(text: str, disk: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "arguments",
     [
-        [],
         ["frobnicate"],
         ["mount", "a", "b"],  # of a later release: unknown, not half there
         ["convert", "a"],

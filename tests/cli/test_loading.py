@@ -1,0 +1,108 @@
+"""What each command loads: what it does not need costs every user time at every start."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.helpers import program
+
+from aipimage.cli.app import COMMANDS  # isort: skip - after helpers
+
+# The command, which then writes down what is loaded.
+LISTING = """
+import json, pathlib, sys
+from aipimage.cli import main
+status = main(sys.argv[2:])
+pathlib.Path(sys.argv[1]).write_text(json.dumps([status, *sys.modules]))
+"""
+HEAVY = {"numpy", "zstandard", "blake3", "cryptography", "_cffi_backend"}
+BAR = {"rich.console", "rich.progress"}
+PARSERS = {"aipimage.volumes.survey", "aipimage.volumes.filesystems", "aipimage.volumes.tables"}
+FURTHER = {"aipimage.vmdk", "aipimage.converting", "aipimage.io.merge", "aipimage.io.repair"}
+
+
+def loaded(place: Path, *arguments: object, status: int = 0) -> set[str]:
+    """The modules that a command has loaded when it ends."""
+    listing = place / "modules.json"
+    command = [sys.executable, "-c", LISTING, str(listing), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    ended, *modules = json.loads(listing.read_text())
+    assert ended == status, done.stderr
+    return set(modules)
+
+
+def of_packages(modules: set[str], packages: set[str]) -> set[str]:
+    """Those that are one of the packages, or in one."""
+    return {each for each in modules if any(f"{each}.".startswith(f"{p}.") for p in packages)}
+
+
+def test_the_version_loads_nothing(tmp_path: Path) -> None:
+    modules = loaded(tmp_path, "--version")
+    assert not of_packages(modules, HEAVY | {"click", "rich", "aipimage.io", "aipimage.cli.app"})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (["--help"], 0),
+        *(([name, "--help"], 0) for name in COMMANDS),
+        (["frobnicate"], 2),
+        (["info"], 2),
+        (["restoredisk", "a.aiv", "t", "--disk", "-1"], 2),
+        (["passwd", "a.aiv", "--remove", "x"], 2),
+    ],
+    ids=str,
+)
+def test_help_and_wrong_usage_load_no_library(
+    arguments: list[str], status: int, tmp_path: Path
+) -> None:
+    modules = loaded(tmp_path, *arguments, status=status)
+    assert "aipimage.cli.app" in modules
+    assert not of_packages(modules, HEAVY | BAR | {"aipimage.io", "aipimage.volumes"})
+
+
+def test_one_command_does_not_load_the_others(tmp_path: Path) -> None:
+    modules = loaded(tmp_path, "merge", "--help")
+    others = {f"aipimage.cli.{each}" for each in COMMANDS.values()} - {"aipimage.cli.merging"}
+    assert "aipimage.cli.merging" in modules
+    assert not modules & others
+
+
+@pytest.mark.parametrize(
+    ("command", "absent"),
+    [
+        (["info"], PARSERS | FURTHER | {"aipimage.io.create", "aipimage.io.restore"}),
+        (["info", "--chain"], PARSERS | FURTHER | {"aipimage.io.create"}),
+        (["verify"], PARSERS | FURTHER | {"aipimage.io.create"}),
+        (["verify", "--keyless"], PARSERS | FURTHER | {"aipimage.io.create"}),
+    ],
+    ids=str,
+)
+def test_an_image_without_a_key_loads_what_reads_it(
+    command: list[str], absent: set[str], made: Path, tmp_path: Path
+) -> None:
+    """No cipher, no parser of file systems, nothing that writes images, no progress bar."""
+    modules = loaded(tmp_path, *command, made / "plain.aiv")
+    assert "aipimage.io.instream" in modules
+    assert not of_packages(modules, absent | BAR | {"cryptography"})
+
+
+def test_creating_loads_neither_virtual_disks_nor_ciphers(disk: Path, tmp_path: Path) -> None:
+    modules = loaded(tmp_path, "createimage", "-o", tmp_path / "n.aiv", disk)
+    assert not of_packages(modules, FURTHER | BAR | {"cryptography"})
+
+
+def test_every_command_is_found() -> None:
+    """By its name, and in the help."""
+    assert sorted(COMMANDS) == list(COMMANDS)
+    context = program.make_context("aipimage", [], resilient_parsing=True)
+    for name in COMMANDS:
+        command = program.get_command(context, name)
+        assert command is not None
+        assert command.name == name

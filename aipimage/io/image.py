@@ -351,20 +351,21 @@ class Image:
 
     def locate_address(self, origin: bytes, offset: int, length: int) -> int:
         """Where an address lies in this stream (section 9.3)."""
-        return self.segments.locate(origin, offset, length)
+        with naming(self.path):
+            return self.segments.locate(origin, offset, length)
 
     def _read(self, origin: bytes, offset: int, length: int) -> bytearray:
         """Stored bytes of a page or record, from this file or from another one of its chain."""
         with self.stream.gate:
             if self.segments.holds(origin):
-                return self._tail.read(self.segments.locate(origin, offset, length), length)
+                return self._tail.read(self.locate_address(origin, offset, length), length)
             return self.foreign.read(origin, offset, length)
 
     def read_stored(self, origin: bytes, offset: int, buffer: memoryview) -> memoryview:
         """Fill ``buffer`` with stored bytes from an address on, and return it."""
         with self.stream.gate:
             if self.segments.holds(origin):
-                self.stream.pread_into(buffer, self.segments.locate(origin, offset, buffer.nbytes))
+                self.stream.pread_into(buffer, self.locate_address(origin, offset, buffer.nbytes))
             else:
                 self.foreign.read_into(origin, offset, buffer)
         return buffer
@@ -380,7 +381,7 @@ class Image:
 
     def locate(self, ref: Reference) -> int:
         """Where a record lies in this stream."""
-        return self.segments.locate(ref.origin, ref.offset, ref.record_length)
+        return self.locate_address(ref.origin, ref.offset, ref.record_length)
 
     def frame(self, origin: int, number: int) -> memoryview:
         """Return the plain bytes of a frame, from the cache or verified and decoded."""

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.vectors.chains import chains
 from tests.vectors.damaged import damaged
 from tests.vectors.forged import forged
 from tests.vectors.good import good
@@ -21,6 +22,7 @@ def vectors() -> Iterator[Vector]:
     yield from good()
     yield from forged()
     yield from damaged()
+    yield from chains()
 
 
 def build(directory: Path) -> None:

@@ -84,6 +84,7 @@ class Recipe:
         layers: block digests are laid over those of the parent.
         tree_level: trees of block digests have at least so many levels of index pages.
         one_leaf_index: the table of frames has an index page over its only leaf.
+        whole: nothing of the parent is referred to.
         twins: devices of equal content share their frames.
         entries: falsifies the list of entries of each map page. copied: of what a merge copies.
     """
@@ -114,6 +115,7 @@ class Recipe:
     layers: bool = False
     tree_level: int = 0
     one_leaf_index: bool = False
+    whole: bool = False
     twins: bool = False
     entries: Callable[[list[Entry]], list[Entry]] = field(default=list)
     copied: Callable[[list[tuple[bytes, bytes]]], list[tuple[bytes, bytes]]] = field(default=list)
@@ -162,7 +164,12 @@ class Stream:
     def features(self) -> tuple[int, int]:
         """Section 3.1: incompatible and compatible bits."""
         r = self.recipe
-        incompatible = bool(r.suite) | r.zstd << 1 | (r.parent is not None) << 2 | r.layers << 3
+        incompatible = (
+            bool(r.suite)
+            | r.zstd << 1
+            | (r.parent is not None and not r.whole) << 2
+            | r.layers << 3
+        )
         return incompatible, r.digests | (r.resume_after is not None) << 1
 
     def header(self) -> None:

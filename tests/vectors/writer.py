@@ -125,7 +125,7 @@ class Writer(Stream):
     def before(self, number: int) -> list[Extent]:
         """The extents of the parent, a sector each."""
         parent = self.recipe.parent
-        if parent is None or number >= len(parent.rows):
+        if parent is None or self.recipe.whole or number >= len(parent.rows):
             return []
         return [
             (1, position + place if kind == DATA else 0, kind, origin)

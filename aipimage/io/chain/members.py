@@ -21,6 +21,7 @@ from aipimage.errors import (
     IncompleteError,
     IntegrityError,
     LimitError,
+    PasswordError,
     StorageError,
     UnsupportedError,
     reworded,
@@ -181,6 +182,7 @@ class ForeignFiles:
         self._candidates: list[Candidate] | None = None
         self._by_file_id: dict[bytes, list[Candidate]] = {}
         self.refused: list[tuple[str, str]] = []
+        self._strangers: dict[bytes, AipImageError] = {}
         self._lock = threading.Lock()
 
     def read(self, origin: bytes, offset: int, length: int) -> bytearray:
@@ -256,6 +258,7 @@ class ForeignFiles:
 
         Raises:
             IncompleteError: no file that was found holds it. ClosedError: the image was closed.
+            FormatError, PasswordError: the file of this id has other sizes, another suite or key.
         """
         self._pool.check_open(self._own_path)
         held = self._by_origin.get(origin)
@@ -267,7 +270,9 @@ class ForeignFiles:
                 self._by_origin[origin] = held
                 return held
         # Without the lock, because whoever explains may look at other files of the chain.
-        raise IncompleteError(self._missing(origin) + (self.explain() or ""))
+        text = self._missing(origin) + (self.explain() or "")
+        stranger = self._strangers.get(origin)
+        raise IncompleteError(text) if stranger is None else reworded(stranger, text)
 
     def close(self) -> None:
         """Close all files for good."""
@@ -315,6 +320,9 @@ class ForeignFiles:
             except AipImageError as error:
                 self._opened[path] = None
                 self.refused.append((path, str(error)))
+                if type(error) in (FormatError, PasswordError):
+                    # It is the file, and has other sizes, suite or key (section 16).
+                    self._strangers[candidate.file_id] = error
         return self._opened[path]
 
     def _opened_file(self, path: str) -> Held:

@@ -70,7 +70,8 @@ def info(
             values["chain"] = chain_values(opened.chain)
             values["chain_ok"] = opened.chain.ok
             lines += chain_lines(opened.chain)
-        return Report(values, lines)
+        values["warnings"] = list(opened.warnings)
+        return Report(values, lines, warnings=opened.warnings)
 
 
 def _disk(path: str) -> DiskInfo | None:

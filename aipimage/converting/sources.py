@@ -60,7 +60,8 @@ class Opened:
         """
         if self.image is not None:
             check_ranges(self.image, disk, [Placed(0, self.disks[disk].size, 0)])
-            self.warnings += left_out_warnings(self.image.devices[disk])
+            told = (*self.image.warnings, *left_out_warnings(self.image.devices[disk]))
+            self.warnings += [each for each in told if each not in self.warnings]
 
     def device(self, disk: int) -> Device | BlockSource:
         """A disk as a writer reads it fastest: the image's own device where there is one."""

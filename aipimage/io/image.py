@@ -43,7 +43,7 @@ from aipimage.io.origins import Origins
 from aipimage.io.pipeline import default_threads
 from aipimage.io.records import RecordReader
 from aipimage.io.segmentmap import SegmentMap
-from aipimage.io.spare import heal_record, metadata_copies
+from aipimage.io.spare import heal_record, healed_warnings, metadata_copies
 from aipimage.io.storage import DEFAULT, Storage, chosen
 from aipimage.io.tail import Tail, check_header_keys, check_twins
 from aipimage.io.trees import FrameTables
@@ -63,8 +63,6 @@ class Image:
     Attributes:
         path: of the file, of the first part where it is split.
         devices: the imaged disks and volumes, in order.
-        warnings: sentences about what could not be read of :attr:`metadata`, once that was asked
-            for; what is stored of the devices is not concerned.
     """
 
     def __init__(
@@ -90,7 +88,7 @@ class Image:
         self._held = _Held(stream, self.foreign)
         self._lock = threading.Lock()
         self._metadata: dict[str, Any] | None = None
-        self.warnings: tuple[str, ...] = ()
+        self._warnings: tuple[str, ...] = ()
         self._chain: Chain | None = None
         self.origins = Origins(seal.origins, self.foreign.hint)
         self.tables = FrameTables(self.records, self.origins, header.frame_size, self.path)
@@ -199,8 +197,16 @@ class Image:
             self._metadata = {
                 name: self._metadata_or_none(name, *place, told) for name, place in places
             }
-            self.warnings = tuple(told)
+            self._warnings = tuple(told)
         return self._metadata
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences about damage that keeps nothing of the devices from being read: what was read
+        from its copy in the spare area, and what could not be read of :attr:`metadata`, once that
+        was asked for (section 10.1).
+        """
+        return (*healed_warnings(self.path, self.stream.healed), *self._warnings)
 
     def metadata_references(self) -> tuple[Reference, Reference]:
         """To description and result."""

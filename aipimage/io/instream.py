@@ -43,6 +43,7 @@ class InStream:
         name: the path of the file, of the first part where it is split.
         footers: the parts in order; empty where the image is not split.
         gate: is shut when the stream is closed; every read passes it.
+        healed: what of the stream is damaged and read from its copy, each once.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class InStream:
         self._starts = [footer.start for footer in footers]
         self.gate = Gate(name)
         self._healed: list[tuple[int, bytes]] = []
+        self.healed: list[str] = []
 
     def __enter__(self) -> InStream:
         return self
@@ -74,11 +76,13 @@ class InStream:
             if low < high:
                 view[low - offset : high - offset] = data[low - start : high - start]
 
-    def heal(self, offset: int, data: bytes) -> None:
+    def heal(self, offset: int, data: bytes, what: str) -> None:
         """Give ``data`` to whoever reads at ``offset`` from now on: the file is damaged there, and
-        has a whole copy elsewhere (docs/format.md, section 10.1).
+        has a whole copy elsewhere (docs/format.md, section 10.1). ``what`` it is, for messages.
         """
         self._healed.append((offset, data))
+        if what not in self.healed:
+            self.healed.append(what)
 
     @property
     def is_healed(self) -> bool:

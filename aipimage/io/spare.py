@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 WHOLE = "the image reads whole from the other copy; repairing makes a new image with both"
 
+_KINDS = {RecordType.SEGMENTS: "segments record"}
+
 
 class Healable(Protocol):
     """A stream whose bytes can be put right for its readers."""
@@ -48,8 +50,8 @@ class Healable(Protocol):
     def pread(self, length: int, offset: int) -> bytearray:
         """Return exactly ``length`` bytes."""
 
-    def heal(self, offset: int, data: bytes) -> None:
-        """Give ``data`` to whoever reads at ``offset`` from now on."""
+    def heal(self, offset: int, data: bytes, what: str) -> None:
+        """Give ``data`` to whoever reads at ``offset`` from now on; it is the copy of ``what``."""
 
 
 def read_trailer(stream: Healable) -> Trailer:
@@ -70,7 +72,7 @@ def read_trailer(stream: Healable) -> Trailer:
             raise reworded(error, f"{error}, and there is no whole copy: repair it") from error
         if copy is None:
             raise
-        stream.heal(size - c.TRAILER, copy)
+        stream.heal(size - c.TRAILER, copy, "trailer")
         return decode_trailer(copy, size)
 
 
@@ -94,7 +96,7 @@ def healed_core(stream: Healable) -> Header | None:
         core = _copied_core(stream, trailer)
         header = decode_core(core)
         if header.header_digest == trailer.header_digest:
-            stream.heal(0, core)
+            stream.heal(0, core, "header")
             return header
     return None
 
@@ -116,7 +118,7 @@ def heal_record(
     with contextlib.suppress(FormatError, IntegrityError):
         data = bytes(stream.pread(ref.record_length, copy))
         verified_against(data, ref, kind, tag)
-        stream.heal(place, data)
+        stream.heal(place, data, _KINDS.get(kind, kind.name.lower()))
         return True
     return False
 
@@ -125,6 +127,15 @@ def metadata_copies(trailer: Trailer, description: Reference, result: Reference)
     """Where the copies of the two metadata records begin."""
     second = trailer.segments_copy - result.record_length
     return second - description.record_length, second
+
+
+def healed_warnings(name: str, healed: Sequence[str]) -> tuple[str, ...]:
+    """Sentences on what was read from its copy."""
+    return tuple(
+        f"{name}: its {what} is damaged and was read from its copy; repair the image to have "
+        "both again"
+        for what in healed
+    )
 
 
 # Verification

@@ -66,9 +66,9 @@ class Tail:
         """See :meth:`read`."""
         return self.read(offset, length)
 
-    def heal(self, offset: int, data: bytes) -> None:
+    def heal(self, offset: int, data: bytes, what: str) -> None:
         """See :meth:`InStream.heal`."""
-        self._stream.heal(offset, data)
+        self._stream.heal(offset, data, what)
 
     def records(self, keys: ChainKeys | None) -> RecordReader:
         """Records by their place in the stream, as the trailer refers to them."""

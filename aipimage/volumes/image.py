@@ -146,7 +146,7 @@ class Image(PlainImage):
             boot_code=asked.boot_code, signature=asked.signature,
         )  # fmt: skip
         checks.jobs(executor, progress)
-        return restore_disk(
+        result = restore_disk(
             self, checks.path("target", target), device=checks.whole("device", asked.device),
             force=asked.force, set_size=asked.set_size,
             size=checks.optional_size("size", asked.size), new_ids=asked.new_ids,
@@ -154,6 +154,7 @@ class Image(PlainImage):
             executor=executor, threads=checks.threads(asked.threads), progress=progress,
             storage=chosen(storage),
         )  # fmt: skip
+        return replace(result, warnings=(*self.warnings, *result.warnings))
 
     def restore_volume(
         self, target: str | os.PathLike[str], *, device: int | None = None,
@@ -182,13 +183,14 @@ class Image(PlainImage):
         self.check_open()
         checks.flags(expand=expand, force=force, set_size=set_size)
         checks.jobs(executor, progress)
-        return restore_volume(
+        result = restore_volume(
             self, checks.path("target", target), device=checks.optional_whole("device", device),
             volume=checks.optional_whole("volume", volume), expand=expand, force=force,
             set_size=set_size, size=checks.optional_size("size", size),
             scratch=_scratch(scratch), executor=executor, threads=checks.threads(threads),
             progress=progress, storage=chosen(storage),
         )  # fmt: skip
+        return replace(result, warnings=(*self.warnings, *result.warnings))
 
 
 def _reopened(path: str, digest: str, folders: list[str]) -> Image:

@@ -10,6 +10,7 @@ import pytest
 
 import aipimage
 from aipimage.format.digest import digest
+from aipimage.io.spare import metadata_copies
 from tests.cli.helpers import PASSWORD, done, invoke
 
 INFO = {
@@ -17,7 +18,7 @@ INFO = {
     "chain_id": str, "digest": str, "created": str,
     "tool": str, "host": str, "comment": str, "encryption": (str, type(None)), "parts": int,
     "stored": int, "size": int, "data": int, "ratio": float, "devices": list,
-    "volumes": list,
+    "volumes": list, "warnings": list,
 }  # fmt: skip
 DEVICE = {
     "index", "name", "size", "sector_size", "data", "zero", "unused", "unreadable", "lost",
@@ -83,6 +84,49 @@ def test_info_needs_the_password(secret: Path, plain: Path, password: Path) -> N
     assert wrong.code == 1
     assert "--password-file" not in wrong.error
     assert invoke("info", plain, "--password-file", password).code == 1
+
+
+def test_what_was_read_from_its_copy_is_a_warning(plain: Path, disk: Path, tmp_path: Path) -> None:
+    """Of ``info``, and of what takes the image for whole: the data is right, and a second damage
+    could cost it.
+    """
+    with aipimage.open(plain) as image:
+        description, result = (image.locate(ref) for ref in image.metadata_references())
+        seal, size = image.trailer.seal.offset, image.stored
+    assert "warning" not in done("info", plain).err
+    for what, at in (("header", 60), ("seal", seal + 70), ("trailer", size - 9),
+                     ("metadata", description + 60), ("metadata", result + 60)):  # fmt: skip
+        path = damaged(plain, tmp_path, at)
+        said = f"{path}: its {what} is damaged and was read from its copy; repair the image"
+        ran = done("info", path)
+        assert ran.err.startswith(f"aipimage: warning: {said}")
+        assert ran.err.count("\n") == 1
+        ran = done("info", path, "--json")
+        assert ran.json["warnings"] == [ran.err.strip().removeprefix("aipimage: warning: ")]
+        raw, virtual = tmp_path / "t.raw", tmp_path / "t.vmdk"
+        for command in (("restoredisk", path, raw, "--force"),
+                        ("convert", path, virtual, "--overwrite")):  # fmt: skip
+            if what != "metadata":  # which they need not read
+                assert said in done(*command).err
+        if what != "metadata":
+            assert raw.read_bytes() == disk.read_bytes()
+
+
+def test_metadata_that_is_lost_is_a_warning(plain: Path, tmp_path: Path) -> None:
+    """In both its places: the rest is shown."""
+    data = bytearray(plain.read_bytes())
+    with aipimage.open(plain) as image:
+        [description, _] = image.metadata_references()
+        copies = metadata_copies(image.trailer, *image.metadata_references())
+        for place in (image.locate(description), copies[0]):
+            data[place + 60] ^= 1
+    path = tmp_path / "lost.aiv"
+    path.write_bytes(data)
+    ran = done("info", path, "--json")
+    assert (ran.json["created"], ran.json["kind"]) == ("", "full")
+    [warning] = ran.json["warnings"]
+    assert warning.startswith(f"{path}: its description cannot be read, the data is not concerned")
+    assert f"aipimage: warning: {warning}\n" == ran.err
 
 
 def test_info_never_steers_the_terminal(disk: Path, tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ class SalvageStream:
             if low < high:
                 view[low - offset : high - offset] = data[low - start : high - start]
 
-    def heal(self, offset: int, data: bytes) -> None:
+    def heal(self, offset: int, data: bytes, what: str) -> None:
         """Give ``data`` to whoever reads at ``offset`` from now on (docs/format.md, section
         10.1).
         """

@@ -7,6 +7,7 @@ decoder, so that no caller can start a key derivation whose cost a hostile file 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from aipimage.errors import FormatError, IntegrityError, LimitError, UnsupportedError
@@ -245,8 +246,13 @@ def _verified_generation(generation: int) -> int:
     return verified_range(generation, 1, GENERATION_MAX, "generation of the key area")
 
 
+def work_of(slots: Iterable[Slot | None]) -> int:
+    """What it costs to try all used slots, in KiB x passes (docs/format.md, 4.3)."""
+    return sum(slot.memory * slot.passes for slot in slots if slot is not None)
+
+
 def _verified_work(slots: tuple[Slot | None, ...]) -> None:
-    work = sum(slot.memory * slot.passes for slot in slots if slot is not None)
+    work = work_of(slots)
     if work > WORK_MAX:
         raise LimitError(
             f"key area: to try all its slots costs {work} KiB x passes of key derivation, "

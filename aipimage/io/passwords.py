@@ -20,10 +20,12 @@ from aipimage.format.keyarea import (
     GENERATION_MAX,
     STATE_PASSWORD,
     STATE_RECOVERY,
+    WORK_MAX,
     KeyArea,
     Slot,
     choose_copy,
     encode_key_area,
+    work_of,
 )
 from aipimage.format.parts import decode_part_header
 from aipimage.io import keys
@@ -88,7 +90,8 @@ def add_password(
 
     Raises:
         PasswordError: ``password`` does not open the image, or the new one is empty.
-        RequestError: no slot is free, or the new password opens one already.
+        RequestError: no slot is free, all slots together would cost too much to try, or the new
+            password opens one already.
     """
     checks.texts(label=label)
     checks.flags(recovery=recovery)
@@ -122,7 +125,7 @@ def change_password(
             raise RequestError(
                 "a recovery key is not changed into a password; add the new password with it"
             )
-        editor.slots[first] = editor.wrap(new_password, old.state, old.label, parameters)
+        editor.slots[first] = editor.wrap(first, new_password, old.state, old.label, parameters)
         # Another writer may have put one password into two slots; it must open neither.
         for index in others:
             editor.slots[index] = None
@@ -221,7 +224,7 @@ class _Editor:
         if None not in self.slots:
             raise RequestError("all 8 key slots are in use; remove a password first")
         index = self.slots.index(None)
-        self.slots[index] = self.wrap(password, state, label, parameters)
+        self.slots[index] = self.wrap(index, password, state, label, parameters)
         return index
 
     def opened_by(self, password: str) -> list[int]:
@@ -231,9 +234,10 @@ class _Editor:
         )
 
     def wrap(
-        self, password: str, state: int, label: str, parameters: keys.Argon2Parameters
+        self, index: int, password: str, state: int, label: str, parameters: keys.Argon2Parameters
     ) -> Slot:
-        """Return a new slot for a password that opens none yet."""
+        """Return a new slot for place ``index``, for a password that opens none yet."""
+        self._check_work(index, parameters)
         taken = self.opened_by(password)
         if taken:
             raise RequestError(f"the new password opens key slot {taken[0]} already")
@@ -241,6 +245,16 @@ class _Editor:
             password, self.chain_key, self.found.header.chain_id,
             state=state, label=label, parameters=parameters,
         )  # fmt: skip
+
+    def _check_work(self, index: int, parameters: keys.Argon2Parameters) -> None:
+        """``RequestError`` where a new slot would cost too much beside the others (4.3)."""
+        others = (slot for place, slot in enumerate(self.slots) if place != index)
+        work = work_of(others) + parameters.memory * parameters.passes
+        if work > WORK_MAX:
+            raise RequestError(
+                f"with the new password, to try all key slots would cost {work} KiB x passes of "
+                f"key derivation, and at most {WORK_MAX} are allowed; remove a password first"
+            )
 
     def commit(self) -> None:
         """Write both copies, durable one after the other (docs/format.md, 4.2)."""

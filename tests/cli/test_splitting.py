@@ -14,12 +14,14 @@ def test_there_and_back(plain: Path, disk: Path, tmp_path: Path) -> None:
     """The joined image is the image, byte by byte."""
     values = done("split", plain, tmp_path / "s.aiv", "--size", "32K", "--json").json
     assert set(values) == {"image", "path", "parts", "stored", "warnings"}
+    assert values["warnings"] == []
     assert values["parts"] == len(os.listdir(tmp_path)) > 2
     assert max(file.stat().st_size for file in tmp_path.iterdir()) == 32 << 10
     digest = done("info", plain, "--json").json["digest"]
     assert done("info", tmp_path / "s.aiv", "--json").json["digest"] == digest
     values = done("join", tmp_path / "s.aiv.002", tmp_path / "j.aiv", "--json").json
     assert set(values) == {"image", "path", "parts", "stored", "warnings"}
+    assert values["warnings"] == []
     assert values["parts"] == 1
     assert (tmp_path / "j.aiv").read_bytes() == plain.read_bytes()
     done("restoredisk", tmp_path / "s.aiv", tmp_path / "t.raw")

@@ -18,7 +18,7 @@ from aipimage.errors import (
     TargetError,
 )
 from aipimage.format.header import Header, decode_core, decode_core_length, encode_core
-from aipimage.format.keyarea import KeyArea, choose_copy, encode_key_area
+from aipimage.format.keyarea import choose_copy
 from aipimage.format.parts import PartHeader, encode_part_header
 from aipimage.io import passwords
 from aipimage.io.keys import unlock
@@ -250,15 +250,3 @@ def test_a_damaged_copy_is_replaced(image: Path, broken: int) -> None:
     copy0, copy1, _ = copies(image)
     assert copy0 == copy1
     assert opens(image, "new")
-
-
-def test_work_over_the_cap_changes_nothing(tmp_path: Path) -> None:
-    path = tmp_path / "disk.aiv"
-    costly = [replace(slot_for("x"), memory=1_048_576, passes=2) for _ in range(7)]
-    path.write_bytes(image_bytes(KeyArea(1, CHAIN_ID, (slot_for("a"), *costly[:7]))))
-    before = path.read_bytes()
-    assert len(list_slots(path)) == 8
-    assert len(encode_key_area(area_of(*costly))) == 4096
-    with pytest.raises(AipImageError):
-        add_password(path, "a", "b")
-    assert path.read_bytes() == before

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from unittest import mock
 
 import pytest
 
-from aipimage.errors import LimitError, PasswordError
+from aipimage.errors import LimitError, PasswordError, RequestError
 from aipimage.format.digest import digest
 from aipimage.format.keyarea import (
+    MEMORY_MAX,
     SLOTS,
     WORK_MAX,
     KeyArea,
@@ -19,8 +21,9 @@ from aipimage.format.keyarea import (
     encode_slot,
 )
 from aipimage.io import keys
-from aipimage.io.keys import DEFAULT_PARAMETERS, open_slot, slots_opened_by
-from tests.crypto.helpers import CHAIN_ID, area_of, chain_keys, slot_for
+from aipimage.io.keys import DEFAULT_PARAMETERS, Argon2Parameters, open_slot, slots_opened_by
+from aipimage.io.passwords import add_password, add_recovery_key, change_password, list_slots
+from tests.crypto.helpers import CHAIN_ID, CHEAP, area_of, chain_keys, image_bytes, slot_for
 
 COMMITMENT = chain_keys().key_commitment()
 
@@ -100,3 +103,29 @@ def test_the_cheapest_slot_is_tried_first(derived: list) -> None:
 def test_all_slots_that_open_are_told_in_their_order() -> None:
     first, second = slot_for("same"), slot_for("same")
     assert slots_opened_by([first, None, second], "same", CHAIN_ID, COMMITMENT) == [0, 2]
+
+
+def test_a_slot_over_the_bound_is_refused_before_it_is_derived(
+    derived: list, tmp_path: Path
+) -> None:
+    """The set of passwords stays as it is; one that still fits is taken."""
+    mine, other = slot_for("a"), slot_for("x")
+    left = WORK_MAX - 5 * MEMORY_MAX - 2 * CHEAP.memory
+    costly = [with_cost(other, MEMORY_MAX, 1), with_cost(other, MEMORY_MAX, 4)]
+    path = tmp_path / "disk.aiv"
+    path.write_bytes(image_bytes(area_of(mine, *costly, with_cost(other, left, 1))))
+    before = path.read_bytes()
+    dearer, twice = (Argon2Parameters(cost, 1, 1) for cost in (8193, 16_385))
+    for call in (
+        lambda: add_password(path, "a", "b", parameters=dearer),
+        lambda: add_recovery_key(path, "a", parameters=dearer),
+        lambda: change_password(path, "a", "b", parameters=twice),
+    ):
+        derived.clear()
+        with pytest.raises(RequestError, match=f"^{path}: .*remove a password") as caught:
+            call()
+        assert str(WORK_MAX) in str(caught.value)
+        assert path.read_bytes() == before
+        assert {8193, 16_385}.isdisjoint(memory for memory, _ in derived)
+    assert add_password(path, "a", "b", parameters=CHEAP) == 4
+    assert len(list_slots(path)) == 5

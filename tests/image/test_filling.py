@@ -121,9 +121,9 @@ def test_a_frame_that_is_mapped_twice(device: Device, monkeypatch: pytest.Monkey
 def test_damage_is_an_error(tmp_path: Path) -> None:
     """A frame that is to be placed is verified before."""
     path = tmp_path / "disk.aiv"
-    create_image(path, [io.BytesIO(b"text " * 200_000)], CreateOptions())
+    create_image(path, [io.BytesIO(DISK)], CreateOptions())
     data = bytearray(path.read_bytes())
     data[len(data) // 3] ^= 1
     path.write_bytes(data)
     with aipimage.open(path) as image, pytest.raises(IntegrityError, match="frame"):
-        read_range(image.devices[0], memoryview(bytearray(1_000_000)), 0, Buffers())
+        read_range(image.devices[0], memoryview(bytearray(SIZE)), 0, Buffers())

@@ -103,13 +103,13 @@ def test_what_was_read_from_its_copy_is_a_warning(plain: Path, disk: Path, tmp_p
         assert ran.err.count("\n") == 1
         ran = done("info", path, "--json")
         assert ran.json["warnings"] == [ran.err.strip().removeprefix("aipimage: warning: ")]
-        raw, virtual = tmp_path / "t.raw", tmp_path / "t.vmdk"
+        raw, other = tmp_path / "t.raw", tmp_path / "t.img"
         for command in (("restoredisk", path, raw, "--force"),
-                        ("convert", path, virtual, "--overwrite")):  # fmt: skip
+                        ("convert", path, other, "--overwrite")):  # fmt: skip
             if what != "metadata":  # which they need not read
                 assert said in done(*command).err
         if what != "metadata":
-            assert raw.read_bytes() == disk.read_bytes()
+            assert raw.read_bytes() == other.read_bytes() == disk.read_bytes()
 
 
 def test_metadata_that_is_lost_is_a_warning(plain: Path, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ section 10.1).
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator
 from functools import cache
 from hashlib import sha256
@@ -24,8 +23,8 @@ from aipimage.io.storage import Storage
 from tests.safety.images import remember_derivations
 from tests.safety.memory import ROOT, MemorySystem
 from tests.support.ends import GAP, TRAILER, records_end, trailer_copy
+from tests.vectors import kit
 
-VECTORS = Path(__file__).parents[1] / "vectors" / "v1.0"
 PATH = f"{ROOT}/image.aiv"
 NAMES = ("plain", "zstd", "resumed", "resumed-aes-256", "authenticated")
 PARTS = ("core", "description", "result", "segments", "seal", "trailer")
@@ -44,8 +43,8 @@ class Subject:
     """A frozen vector in memory."""
 
     def __init__(self, name: str) -> None:
-        self.data = (VECTORS / f"good-{name}.aiv").read_bytes()
-        self.says = json.loads((VECTORS / f"good-{name}.json").read_text())
+        [self.data] = kit.files(f"good-{name}").values()
+        self.says = kit.header(f"good-{name}")
         self.system = MemorySystem({PATH: self.data})
         self.storage = Storage(self.system)
         remember_derivations()

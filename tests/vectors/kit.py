@@ -71,6 +71,12 @@ def header(name: str, directory: Path = FROZEN) -> dict[str, Any]:
     return says
 
 
+def files(name: str, directory: Path = FROZEN) -> dict[str, bytes]:
+    """The files of a vector by name."""
+    with zipfile.ZipFile(directory / f"{name}.zip") as archive:
+        return {each: archive.read(each) for each in archive.namelist()}
+
+
 def unpack(name: str, target: Path, directory: Path = FROZEN) -> dict[str, dict[str, Any]]:
     """Lay the files of a vector into a directory; return what is said of each image by its name,
     with the password.

@@ -445,9 +445,18 @@ class WithoutDigestsMachine(ChainMachine):
     digests = False
 
 
-def test_a_kept_file_of_an_earlier_merge_stays_readable() -> None:
+@pytest.fixture
+def state() -> Iterator[ChainMachine]:
+    """A machine that a test leads by hand; what it patched is as it was after the test."""
+    machine = ChainMachine()
+    try:
+        yield machine
+    finally:
+        machine._patches.close()
+
+
+def test_a_kept_file_of_an_earlier_merge_stays_readable(state: ChainMachine) -> None:
     """Found by a long history: a merge that removes its images took what such a file needed."""
-    state = ChainMachine()
     state.begin(size=70_001, seed=1)
     for number in range(4):
         state.write(0, number * 20_000, number, 0)
@@ -467,9 +476,8 @@ def test_a_kept_file_of_an_earlier_merge_stays_readable() -> None:
         assert image.devices[0].open().readall() == state.members[-1].contents[0]
 
 
-def test_a_tracker_goes_on_behind_a_merge_of_a_merge() -> None:
+def test_a_tracker_goes_on_behind_a_merge_of_a_merge(state: ChainMachine) -> None:
     """Found by a long history: the point in time is the one that the inner merge ended with."""
-    state = ChainMachine()
     state.begin(size=1, seed=0)
     state.write(kind=0, place=0, seed=0, which=0)
     for parent in (0, 1, 2):
@@ -510,10 +518,9 @@ def test_long_histories(machine: type[ChainMachine]) -> None:
     _run(machine, 1000, 30)
 
 
-def test_the_machine_fails_when_a_point_is_wrong() -> None:
+def test_the_machine_fails_when_a_point_is_wrong(state: ChainMachine) -> None:
     """A chain in which a cluster is taken from elsewhere does not pass."""
-    machine = ChainMachine()
-    machine.begin(70_001, 1)
-    machine.members[0].contents[0] = bytes([*machine.members[0].contents[0][:-1], 1])
+    state.begin(70_001, 1)
+    state.members[0].contents[0] = bytes([*state.members[0].contents[0][:-1], 1])
     with pytest.raises(AssertionError):
-        machine.teardown()
+        state.teardown()

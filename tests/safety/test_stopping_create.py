@@ -63,7 +63,7 @@ class Case(NamedTuple):
 
 TWO = ("killed", "power")
 CASES = {
-    "hundreds": Case(("hundreds",), "zstd", most=9, ways=("killed",)),
+    "hundreds": Case(("hundreds",), "zstd", most=12, ways=("killed",)),
     "plain": Case(("some",), "plain"),
     "used": Case(("used",), "zstd", most=12),
     "bad and encrypted": Case(("bad",), "aes", most=12),

@@ -158,7 +158,7 @@ def stops(
     """Yield what ``operation`` leaves on a disk with ``base`` when it ends early, each once.
 
     Args:
-        most: so many steps at most are tried, spread evenly, the first two and the last five
+        most: about so many steps are tried, spread evenly, the first two and the last seven
             always. All when it is not given.
     """
     base = {path: bytes(data) for path, data in base.items()}
@@ -183,10 +183,12 @@ def _all_stops(
 
 
 def spread(count: int, most: int) -> list[int]:
-    """At most ``most`` of ``range(count)``, evenly, with the first two and the last five."""
+    """About ``most`` of ``range(count)``, evenly, with the first two and the last seven: an image
+    ends with the spare area, the trailer and the name, and all before each of them is synced.
+    """
     if count <= most:
         return list(range(count))
-    ends = {0, 1, *range(count - 5, count)}
+    ends = {0, 1, *range(max(0, count - 7), count)}
     middle = {n * count // max(1, most - 7) for n in range(max(1, most - 7))}
     return sorted(ends | middle)
 

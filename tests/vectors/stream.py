@@ -82,6 +82,7 @@ class Recipe:
         parent, kind: of an increment. file: the name that others have as a hint of it.
         share: pages of earlier images are referred to where they say the same.
         layers: block digests are laid over those of the parent.
+        layer_entries: digests of a leaf of a layer.
         tree_level: trees of block digests have at least so many levels of index pages.
         one_leaf_index: the table of frames has an index page over its only leaf.
         whole: nothing of the parent is referred to.
@@ -113,6 +114,7 @@ class Recipe:
     file: bytes = b""
     share: bool = False
     layers: bool = False
+    layer_entries: int = 4096
     tree_level: int = 0
     one_leaf_index: bool = False
     whole: bool = False

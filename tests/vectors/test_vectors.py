@@ -12,6 +12,7 @@ import pytest
 import aipimage
 from tests.vectors import build_chains
 from tests.vectors.build_vectors import build
+from tests.vectors.chains import link
 from tests.vectors.kit import (
     FROZEN,
     README,
@@ -144,6 +145,36 @@ def test_headers_say_what_they_are_for(name: str) -> None:
             WHOLE,
             "damaged",
         }
+
+
+def test_a_full_index_page(tmp_path: Path) -> None:
+    """513 leaves: an index page of 512 entries, one of 1, and a root of level 2 over them."""
+    before = bytes(513 * 65_536)
+    after = b"".join((bytes([n % 255 + 1]) * 512).ljust(65_536, b"\0") for n in range(513))
+    first = link("full-index", 0, None, disk=before, digests=True)
+    second = link("full-index", 1, first, disk=after, digests=True, layers=True, layer_entries=1)
+    for name, image in (("0.aiv", first), ("1.aiv", second)):
+        (tmp_path / name).write_bytes(image.stream)
+    with aipimage.open(tmp_path / "1.aiv") as opened:
+        assert opened.verify(chain=True).ok
+        assert opened.devices[0].open().readall() == after
+
+
+def test_every_case_of_section_16_has_vectors() -> None:
+    def rows(text: str, heading: str) -> list[str]:
+        section = text.split(heading)[1].split("\n## ")[0]
+        return [line for line in section.splitlines() if line.startswith("|")][2:]
+
+    cases = rows(TEXT.read_text("utf-8"), "\n## 16. ")
+    ours = rows(README.read_text("utf-8"), "\n## Cases of section 16\n")
+    assert len(ours) == len(cases)
+    for case, row in zip(cases, ours, strict=True):
+        what, vectors = row.strip("|").split("|")
+        bold = re.findall(r"\*\*(\w+)\*\*", case)
+        assert all(word in what for word in bold or ["there"]), what
+        found = re.findall(r"`([a-z0-9-]+)`", vectors)
+        assert found
+        assert set(found) <= set(NAMES)
 
 
 def test_the_table_of_all_vectors_is_true() -> None:

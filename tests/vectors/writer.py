@@ -332,15 +332,21 @@ class Writer(Stream):
         limit = min(len(old), len(new))
         below = [*old[:limit], *[bytes(16)] * (len(new) - limit)]
         blocks = [n for n, digest in enumerate(new) if digest != below[n]]
-        tree = NONE
-        if blocks:
-            leaf = struct.pack("<QII", blocks[0], len(blocks), 0)
-            leaf += b"".join(struct.pack("<Q", n) for n in blocks)
-            leaf += b"".join(new[n] for n in blocks)
-            tree = self.record(LAYER_LEAF, leaf, name="layer leaf")
+        tree = self.layer_tree(blocks, new) if blocks else NONE
         depth = parent.depth(device) + 1
         plain = base + tree + struct.pack("<QQII", limit, len(blocks), depth, 0)
         return self.record(LAYER, plain, name="layer", below=[base, tree])
+
+    def layer_tree(self, blocks: list[int], digests: list[bytes]) -> bytes:
+        """The tree over the leaves of a layer."""
+        leaves, most = [], self.recipe.layer_entries
+        for at in range(0, len(blocks), most):
+            some = blocks[at : at + most]
+            leaf = struct.pack("<QII", some[0], len(some), 0)
+            leaf += b"".join(struct.pack("<Q", n) for n in some)
+            leaf += b"".join(digests[n] for n in some)
+            leaves.append((some[0], self.record(LAYER_LEAF, leaf, name="layer leaf")))
+        return self.tree(leaves)
 
     def depth(self, device: int) -> int:
         """Of the layers of a device."""

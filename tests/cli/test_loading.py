@@ -57,7 +57,7 @@ def test_the_version_loads_nothing(tmp_path: Path) -> None:
         (["restoredisk", "a.aiv", "t", "--disk", "-1"], 2),
         (["passwd", "a.aiv", "--remove", "x"], 2),
     ],
-    ids=str,
+    ids=lambda each: " ".join(each) if isinstance(each, list) else str(each),
 )
 def test_help_and_wrong_usage_load_no_library(
     arguments: list[str], status: int, tmp_path: Path
@@ -82,7 +82,7 @@ def test_one_command_does_not_load_the_others(tmp_path: Path) -> None:
         (["verify"], PARSERS | FURTHER | {"aipimage.io.create"}),
         (["verify", "--keyless"], PARSERS | FURTHER | {"aipimage.io.create"}),
     ],
-    ids=str,
+    ids=["info", "info chain", "verify", "keyless"],
 )
 def test_an_image_without_a_key_loads_what_reads_it(
     command: list[str], absent: set[str], made: Path, tmp_path: Path

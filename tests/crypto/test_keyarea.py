@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aipimage.errors import AipImageError, FormatError, LimitError, UnsupportedError
+from aipimage.errors import (
+    AipImageError,
+    FormatError,
+    IntegrityError,
+    LimitError,
+    UnsupportedError,
+)
 from aipimage.format.digest import digest
 from aipimage.format.keyarea import (
     KeyArea,
@@ -206,7 +212,7 @@ def test_the_newer_whole_copy_is_chosen() -> None:
 
 def test_no_whole_copy_is_refused() -> None:
     torn = encode_key_area(area_of(a_slot()))[:-1] + b"\0"
-    with pytest.raises(FormatError, match="both copies"):
+    with pytest.raises(IntegrityError, match="both copies"):
         choose_copy(torn, b"", CHAIN_ID)
 
 

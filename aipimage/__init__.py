@@ -19,11 +19,14 @@ prints, reads the environment or configures logging. Errors are :class:`AipImage
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from aipimage.version import __version__
 
+# Type checkers take it as true. The module `typing` would be the slowest part of this one.
+TYPE_CHECKING = False
+
 if TYPE_CHECKING:
+    from typing import Any
+
     from aipimage.converting.request import ConvertOptions, ConvertResult
     from aipimage.errors import (
         AipImageError,

@@ -7,25 +7,42 @@ Exit status: 0 done, 1 refused or failed, 2 wrong usage, 3 verification found da
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import sys
-from collections.abc import Sequence
 
 from aipimage.version import __version__
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# Nothing else is imported before `main` is there: what Ctrl-C interrupts until then ends in a
+# traceback.
 _EXTRA = ("click", "rich")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with these arguments, or those of the process; return the exit status.
 
-    With those of the process it is the process's last act: stopped by a signal, it leaves the later
-    ones ignored.
+    With those of the process it is the process's last act: the outcome was told, and signals that
+    come later are ignored.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    if arguments is None:
+    is_process = arguments is None
+    try:
+        return _main(list(sys.argv[1:] if arguments is None else arguments), is_process)
+    except KeyboardInterrupt:
+        if is_process:
+            _ignore_interrupts()
+        if sys.stderr is not None:
+            print("aipimage: error: interrupted", file=sys.stderr)
+        return 130
+    finally:
+        if is_process:
+            _ignore_interrupts()
+
+
+def _main(given: list[str], is_process: bool) -> int:
+    if is_process:
         _occupy_standard_streams()
     if given == ["--version"] and sys.stdout is not None and _printed_version():
         return 0
@@ -37,10 +54,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if (error.name or "").partition(".")[0] not in _EXTRA:
             raise
         return _without_extra(str(error.name), "--json" in given)
-    except KeyboardInterrupt:
-        print("aipimage: error: interrupted", file=sys.stderr)
-        return 130
-    return run(given, process_ends=arguments is None)
+    return run(given, process_ends=is_process)
+
+
+def _ignore_interrupts() -> None:
+    """An interpreter that is going away would tell of Ctrl-C with a traceback."""
+    import signal
+
+    # Only the main thread may.
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except ValueError:
+        return
 
 
 def _printed_version() -> bool:
@@ -61,12 +86,20 @@ def _occupy_standard_streams() -> None:
         try:
             os.fstat(number)
         except OSError:
-            with contextlib.suppress(OSError):
-                # The lowest free number: those below are taken.
-                os.open(os.devnull, os.O_RDWR)
+            _opened_nowhere()
+
+
+def _opened_nowhere() -> None:
+    try:
+        # The lowest free number: those below are taken.
+        os.open(os.devnull, os.O_RDWR)
+    except OSError:
+        return
 
 
 def _without_extra(module: str, as_json: bool) -> int:
+    import json
+
     text = f"the command needs {module}; install it with: pip install 'aipimage[cli]'"
     if as_json:
         print(json.dumps({"error": text, "type": "MissingExtraError"}))

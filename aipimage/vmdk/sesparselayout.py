@@ -55,7 +55,6 @@ class SeVolatile(NamedTuple):
     reserved: bool
 
 
-
 @dataclass(frozen=True, slots=True)
 class SeHeader:
     """The header that never changes; positions and sizes in sectors.

@@ -42,11 +42,6 @@ def of_packages(modules: set[str], packages: set[str]) -> set[str]:
     return {each for each in modules if any(f"{each}.".startswith(f"{p}.") for p in packages)}
 
 
-def test_the_version_loads_nothing(tmp_path: Path) -> None:
-    modules = loaded(tmp_path, "--version")
-    assert not of_packages(modules, HEAVY | {"click", "rich", "aipimage.io", "aipimage.cli.app"})
-
-
 @pytest.mark.parametrize(
     ("arguments", "status"),
     [

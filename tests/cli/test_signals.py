@@ -53,6 +53,33 @@ if {phase!r} == "writing":
     ratedsource.RatedSource.limited = contextlib.nullcontext
 sys.exit(main(sys.argv[1:]))
 """
+# The command that is interrupted when it imports a module.
+IMPORTING = """
+import signal, sys
+from aipimage.cli import main
+
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupting())
+sys.exit(main())
+"""
+# The command that says when its guard stands.
+STARTING = """
+import sys
+from aipimage import cli
+
+occupy = cli._occupy_standard_streams
+
+def started():
+    print("started", flush=True)
+    occupy()
+
+cli._occupy_standard_streams = started
+sys.exit(cli.main())
+"""
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +167,44 @@ def test_a_job_that_waits_for_its_rate_is_stopped(phase: str, large: Path, tmp_p
     ran = ended(process)
     assert (ran.code, ran.error) == (143, f"stopped by SIGTERM; no {path} was made")
     assert os.listdir(tmp_path) == ["waits"]
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "rich", "aipimage.cli.app", "click", "aipimage.errors", "aipimage.cli.interrupts",
+        "aipimage.cli.creating", "aipimage.cli.virtual", "aipimage.io", "numpy", "aipimage._native",
+        "zstandard", "aipimage.io.create", "aipimage.volumes.survey",
+    ],
+)  # fmt: skip
+def test_ctrl_c_while_a_module_is_loaded(module: str, large: Path, tmp_path: Path) -> None:
+    """One line and the exit status of the signal, whatever it is that is just imported."""
+    command = [sys.executable, "-c", IMPORTING.format(module=module)]
+    ran = ended(
+        start("createimage", "-o", tmp_path / "o.aiv", large, "--rate", "1K", command=command)
+    )
+    assert (ran.code, ran.out) == (130, "")
+    assert ran.error.startswith(("interrupted", "stopped by SIGINT"))
+    assert ran.err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_at_any_moment_after_the_start(large: Path, tmp_path: Path) -> None:
+    """The first moments come before the command is loaded, the last ones while it works."""
+    command = [sys.executable, "-c", STARTING]
+    for moment in range(16):
+        process = start(
+            "createimage", "-o", tmp_path / "o.aiv", large, "--rate", "1K", command=command
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == "started\n"
+        time.sleep(moment * 0.03)
+        process.send_signal(signal.SIGINT)
+        ran = ended(process)
+        assert (ran.code, ran.out) == (130, ""), (moment, ran)
+        assert ran.error
+        assert ran.err.count("\n") == 1, (moment, ran)
+        assert not list(tmp_path.iterdir())
 
 
 def test_a_job_that_does_not_report_is_stopped_too(large: Path, tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def test_public_names_are_there_when_they_are_asked_for() -> None:
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = aipimage.nothing  # type: ignore[attr-defined]
     assert not hasattr(aipimage, "__nothing__")
-    assert "aipimage.io.create" in loaded_by("import aipimage\naipimage.create")
+    assert "aipimage.io.create" in loaded_by("import aipimage\naipimage.CreateResult")
 
 
 @pytest.mark.slow

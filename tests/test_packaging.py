@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -26,6 +27,15 @@ with aipimage.open("d.aiv", "p") as image:
 assert open("disk", "rb").read() == open("copy", "rb").read()
 print("ok")
 """
+# An editable installation in the environment of this test run would find its core.
+NOT_EDITABLE = (
+    "import sys; sys.meta_path[:] = [each for each in sys.meta_path"
+    " if getattr(each, '__name__', '') != '_EditableFinder'];"
+)
+WITHOUT_CORE = (
+    "{}/aipimage/_core.py: the compiled core is not beside it; in a clone run: pip install -e . "
+    "(with a C compiler and Python's header files), or leave the clone to use the installed package"
+)
 PROBE = (
     "import ensurepip, sys, sysconfig, venv;"
     "print('%d.%d %s' % (*sys.version_info[:2], bool(sysconfig.get_config_var('Py_GIL_DISABLED'))))"
@@ -122,3 +132,21 @@ def test_every_python_uses_it(wheel: Path, tmp_path: Path) -> None:
         assert done.stdout == "ok\n", f"{version} ({path}): {done.stderr}"
         used.append(version)
     print("used on", ", ".join(used))
+
+
+def test_a_clone_without_the_compiled_core_says_what_to_run(tmp_path: Path) -> None:
+    """In a clone the source folder comes before an installed package, and has no core."""
+    unwanted = shutil.ignore_patterns("*.so", "__pycache__", ".mypy_cache")
+    shutil.copytree(ROOT / "aipimage", tmp_path / "aipimage", ignore=unwanted)
+    (tmp_path / "disk").write_bytes(bytes(1 << 20))
+    script = "import aipimage; print(aipimage.__file__); aipimage.create('d.aiv', 'disk')"
+    done = run(sys.executable, "-c", NOT_EDITABLE + script, cwd=tmp_path)
+    assert done.stdout == f"{tmp_path}/aipimage/__init__.py\n"
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == f"ImportError: {WITHOUT_CORE.format(tmp_path)}"
+    script = "from aipimage.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", NOT_EDITABLE + script]
+    done = run(*command, "createimage", "-o", "d.aiv", "disk", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == f"aipimage: error: {WITHOUT_CORE.format(tmp_path)}\n"
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["aipimage", "disk"]

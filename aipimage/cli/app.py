@@ -164,6 +164,8 @@ def _described(error: BaseException, session: Session) -> tuple[str, str, int]:
         return text, type(error).__name__, ExitCode.FAILED
     if isinstance(error, MemoryError):
         return _with_leftovers("not enough memory", session), "MemoryError", ExitCode.FAILED
+    if isinstance(error, ImportError) and error.name is None and "compiled core" in str(error):
+        return str(error), type(error).__name__, ExitCode.FAILED
     # The message is not shown: nobody knows what an unforeseen error quotes.
     kind = type(error).__name__
     return (

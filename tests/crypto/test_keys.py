@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from cryptography.hazmat.primitives.ciphers import aead
+from cryptography.hazmat.primitives.kdf import argon2
 
 from aipimage.errors import IntegrityError, PasswordError, RequestError
 from aipimage.format.header import Header, encode_core, encode_core_body
@@ -111,7 +113,7 @@ def test_class_26_no_aead_before_the_commitment(monkeypatch: pytest.MonkeyPatch)
     """A slot that the AEAD would open for two passwords opens for the committed one only."""
     alice, bob = slot_for("alice"), slot_for("bob")
     calls: list[bytes] = []
-    real = keys.AESGCMSIV
+    real = aead.AESGCMSIV
 
     class Watched:
         def __init__(self, key: bytes) -> None:
@@ -121,7 +123,7 @@ def test_class_26_no_aead_before_the_commitment(monkeypatch: pytest.MonkeyPatch)
             calls.append(arguments[0])
             return self.inner.decrypt(*arguments)
 
-    monkeypatch.setattr(keys, "AESGCMSIV", Watched)
+    monkeypatch.setattr(aead, "AESGCMSIV", Watched)
     # All of Bob's slot, so that his AEAD opens it, under Alice's commitment.
     refusal(area_of(replace(bob, commitment=alice.commitment)), "bob")
     refusal(area_of(alice), "bob")
@@ -230,6 +232,6 @@ def test_too_little_memory_is_a_request_error(monkeypatch: pytest.MonkeyPatch) -
         def derive(self, _: bytes) -> bytes:
             raise MemoryError
 
-    monkeypatch.setattr(keys, "Argon2id", Exhausted)
+    monkeypatch.setattr(argon2, "Argon2id", Exhausted)
     with pytest.raises(RequestError, match="8 MiB"):
         opens(area_of(slot), "x")

@@ -31,7 +31,8 @@ def encoded(data: bytes, frame: int, stored: list[bool], name: str) -> list[byte
     for number, start in enumerate(range(0, len(data), frame)):
         plain = data[start : start + frame]
         payload = plain if name == "none" or stored[number] else press(plain)
-        payloads.append(min(payload, plain, key=len))
+        # What does not become smaller is stored: of two of one length the plain one.
+        payloads.append(min(plain, payload, key=len))
     return payloads
 
 

@@ -1,5 +1,6 @@
 """Tests marked ``long`` run only when they are asked for: ``pytest -m long``. Signals are what the
-tests expect, whatever the program that started them had ignored.
+tests expect, whatever the program that started them had ignored. A busy machine is no
+failure of a property test.
 """
 
 from __future__ import annotations
@@ -7,6 +8,7 @@ from __future__ import annotations
 import signal
 
 import pytest
+from hypothesis import settings
 
 
 def _ignore_here_alone() -> None:
@@ -22,6 +24,9 @@ def _ignore_here_alone() -> None:
 
 
 _ignore_here_alone()
+
+settings.register_profile("aipimage", deadline=None)
+settings.load_profile("aipimage")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -11,6 +11,7 @@ FLAGS = {
     "(force=True)": "(--force)",
     "(format=)": "(--format)",
     "(format='ova')": "(--format ova)",
+    "(overwrite=True)": "(--overwrite)",
     "(resume=False)": "(without --resume)",
     "(set_size=True)": "(--set-size)",
     "(size= or set_size=True)": "(--size or --set-size)",

@@ -220,7 +220,10 @@ class FileStream:
 def check_replaceable(storage: Storage, path: str, split: int | None, overwrite: bool) -> None:
     """A file is replaced by one rename; a set of parts cannot be, so it is never overwritten."""
     if not overwrite:
-        raise TargetError(f"{path}: is already there; choose another name or ask to overwrite it")
+        raise TargetError(
+            f"{path}: is already there; choose another name or replace it "
+            "(overwrite=True)"
+        )
     with storage.open_read(path) as file:
         if split is not None or file.pread(len(c.PART_MAGIC), 0) == c.PART_MAGIC:
             raise TargetError(

@@ -70,7 +70,7 @@ GOLDEN = [
     ("info plain.aiv --password-file password", 1,
      "plain.aiv: is not encrypted, but a password was given", "PasswordError"),
     ("createimage -o plain.aiv disk.raw", 1,
-     "plain.aiv: is already there; choose another name or ask to overwrite it", "TargetError"),
+     "plain.aiv: is already there; choose another name or replace it (--overwrite)", "TargetError"),
     ("createimage -o n.aiv disk.raw --kind incremental", 1,
      "--kind incremental needs what the image builds on: give --parent IMAGE, or the directory of "
      "its chain", "RequestError"),

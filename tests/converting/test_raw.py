@@ -95,7 +95,7 @@ def test_to_a_stream(kind: str, disk: Path, image: Path) -> None:
 def test_a_stream_needs_a_format(disk: Path) -> None:
     with pytest.raises(RequestError, match="a stream has no name that tells the format"):
         aipimage.convert(disk, io.BytesIO())
-    with pytest.raises(RequestError, match="only a file can be gone on with"):
+    with pytest.raises(RequestError, match="only a file can be resumed"):
         aipimage.convert(disk, io.BytesIO(), format="raw", resume=True)
 
 
@@ -108,7 +108,7 @@ def test_a_stream_that_fails_is_a_storage_error(disk: Path) -> None:
 def test_what_is_there_is_kept_unless_asked(disk: Path, image: Path, tmp_path: Path) -> None:
     target = tmp_path / "a.img"
     target.write_bytes(b"precious")
-    with pytest.raises(TargetError, match="is already there; choose another name or ask to"):
+    with pytest.raises(TargetError, match="is already there; choose another name or replace it"):
         aipimage.convert(disk, target)
     assert target.read_bytes() == b"precious"
     aipimage.convert(image, target, overwrite=True)
@@ -374,7 +374,7 @@ def test_to_a_device(kind: str, disk: Path, image: Path, tmp_path: Path) -> None
     (tmp_path / "small").write_bytes(bytes(8 * MIB))
     with loop_device(tmp_path / "large") as device:
         made = aipimage.convert(source, device)
-        with pytest.raises(RequestError, match="only a file can be gone on with"):
+        with pytest.raises(RequestError, match="only a file can be resumed"):
             aipimage.convert(source, device, resume=True)
         content = Path(device).read_bytes()
     assert content[:size] == disk.read_bytes()

@@ -175,7 +175,7 @@ class _Merge:
                 raise RequestError(f"{self._out}: is one of the images itself; give another name")
         if self._storage.exists(self._out) and not self._overwrite:
             raise TargetError(
-                f"{self._out}: is already there; choose another name or ask to overwrite it"
+                f"{self._out}: is already there; choose another name or replace it (overwrite=True)"
             )
 
     # Writing

@@ -27,7 +27,10 @@ def pack_folder(
     names = [*job.names, *([manifest_name] if job.algorithm is not None else []), name]
     stale = None if job.algorithm else _stale(os.path.join(folder, manifest_name), storage)
     if stale is not None and not overwrite:
-        raise TargetError(f"{stale}: is already there; choose another name or ask to overwrite it")
+        raise TargetError(
+            f"{stale}: is already there; choose another name or replace it "
+            "(overwrite=True)"
+        )
     files: list[NewFile] = []
     try:
         for each in names:

@@ -134,6 +134,9 @@ def refuse_target(path: str, overwrite: bool, storage: Storage) -> bool:
     if info.is_block_device:
         raise RequestError(f"{path}: is a device; an appliance is a file: give another name")
     if not overwrite:
-        raise TargetError(f"{path}: is already there; choose another name or ask to overwrite it")
+        raise TargetError(
+            f"{path}: is already there; choose another name or replace it "
+            "(overwrite=True)"
+        )
     open_in_place(path, force=True, storage=storage).close()
     return True

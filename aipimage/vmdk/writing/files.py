@@ -71,7 +71,7 @@ class DiskFiles:
                 raise TargetError(f"{name}: is no regular file; a virtual disk is written to files")
             if not self._overwrite:
                 raise TargetError(
-                    f"{name}: is already there; choose another name or ask to overwrite it"
+                    f"{name}: is already there; choose another name or replace it (overwrite=True)"
                 )
             if self.extents:
                 raise TargetError(

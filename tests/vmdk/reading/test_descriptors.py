@@ -85,12 +85,17 @@ def test_no_first_line(first: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("data", [
-    b"", b"# Disk", b"hello", b"\0" * 600, b"<?xml?>", b"[Disk]\nversion=1\n", b"PK\3\4",
+    b"# Disk", b"hello", b"\0" * 600, b"<?xml?>", b"[Disk]\nversion=1\n", b"PK\3\4",
     b".encoding = \"x\"\nconfig.version = \"8\"\n", random.Random(9).randbytes(3000),
 ])  # fmt: skip
 def test_other_files_are_no_descriptors(data: bytes, tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="no virtual disk begins here"):
         vmdk.open(make(tmp_path / "d", data))
+
+
+def test_an_empty_file_is_called_empty(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match=r"is empty \(0 bytes\)"):
+        vmdk.open(make(tmp_path / "d", b""))
 
 
 FORMS: dict[str, Callable[[str], bytes]] = {

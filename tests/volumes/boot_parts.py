@@ -20,7 +20,7 @@ GRUB, BUSYBOX = Path("/usr/lib/grub"), Path("/bin/busybox")
 FIRMWARE = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
 VARIABLES = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
 ROOT_UUID = "0fae1d2c-3b4a-4968-b786-95a4b3c2d1e0"
-SECONDS_MAX = 100
+SECONDS_MAX = 300
 _MODULES = ("part_msdos", "part_gpt", "ext2", "search", "search_fs_uuid", "linux", "boot")
 _CONFIG = f"""search --fs-uuid --set=root {ROOT_UUID}
 linux /boot/vmlinuz console=ttyS0 quiet panic=-1

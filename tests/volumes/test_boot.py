@@ -11,7 +11,7 @@ import pytest
 from tests.volumes import boot_parts
 from tests.volumes.boot_disks import SIZE, BootDisk, Parts, make_disk, make_parts
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +27,7 @@ def disk(request: pytest.FixtureRequest, parts: Parts, tmp_path: Path) -> BootDi
 
 def aipimage(*arguments: object) -> None:
     words = [sys.executable, "-m", "aipimage.cli", *(str(word) for word in arguments)]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

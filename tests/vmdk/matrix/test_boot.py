@@ -14,7 +14,7 @@ from aipimage.vmdk.guest import examine
 from tests.volumes import boot_parts
 from tests.volumes.boot_disks import BootDisk, Parts, make_disk, make_parts
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 FIRMWARE = {"mbr": "bios", "gpt": "bios", "efi": "efi"}
 
 
@@ -45,7 +45,7 @@ def disk(
 
 def aipimage(*arguments: object) -> str:
     words = [sys.executable, "-m", "aipimage.cli", *(str(word) for word in arguments)]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 

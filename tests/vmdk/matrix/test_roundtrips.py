@@ -181,8 +181,8 @@ def test_adapters_are_what_qemu_and_libvmdk_read(
     with vmdk.open(path) as disk:
         assert disk.descriptor.ddb["adapterType"] == adapter
         assert disk.descriptor.ddb["geometry.heads"] == ("16" if adapter == "ide" else "255")
-    assert "0x0000cafe" in run(["vmdkinfo", path], timeout=30)
-    assert "cid: 51966" in run(["qemu-img", "info", "-f", "vmdk", path], timeout=30)
+    assert "0x0000cafe" in run(["vmdkinfo", path], timeout=120)
+    assert "cid: 51966" in run(["qemu-img", "info", "-f", "vmdk", path], timeout=120)
     run(["qemu-img", "compare", "-q", "-f", "vmdk", "-F", "raw", path, raw], timeout=60)
 
 

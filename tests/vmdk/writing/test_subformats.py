@@ -32,11 +32,11 @@ def test_qemu_reads_the_same(name: str, subformat: str, tmp_path: Path) -> None:
     raw = raw_file(source, tmp_path / "source.raw")
     result = write(tmp_path / "d.vmdk", source, subformat=subformat, adapter="ide")
     path = tmp_path / "d.vmdk"
-    text = run(["qemu-img", "check", "-f", "vmdk", path], timeout=30)
+    text = run(["qemu-img", "check", "-f", "vmdk", path], timeout=120)
     assert "No errors were found" in text
     text = run(["qemu-img", "compare", "-f", "raw", "-F", "vmdk", raw, path], timeout=60)
     assert "Images are identical" in text
-    text = run(["vmdkinfo", path], timeout=30)
+    text = run(["vmdkinfo", path], timeout=120)
     assert f"({result.capacity} bytes)" in text
     assert sorted(each.name for each in tmp_path.iterdir()) == sorted(
         ["source.raw", *(Path(each).name for each in result.files)]

@@ -199,6 +199,8 @@ def test_stopped_twice(name: str) -> None:
     """A resumed creation is stopped in its turn."""
     work, twice = Work(CASES[name]), 0
     first = [s for s in stops(work.run, work.files, most=9, ways=TWO) if NEW not in s.files]
+    # One that lacks nothing but its name is finished, and not resumed.
+    first = [stop for stop in first if work.resume(stop.system())]
     for stop in first[len(first) // 2 :: 4][:2]:
         for again in stops(work.run, stop.files, most=9, ways=("killed", "power", "full")):
             system = again.system()

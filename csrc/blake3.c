@@ -183,8 +183,8 @@ static void add_chunks(struct work *work, const uint8_t *p, size_t length, uint6
    without a sibling goes up as it is, which gives the tree of the specification (2.1). */
 static void join(struct work *work, struct tree *trees, size_t count, uint32_t root)
 {
-    /* Every kernel reads all its inputs before it writes a value, and a level's values go to the front of the level
-       below, behind what was read already: but those that wait are read later. So a level is written elsewhere. */
+    /* A level is written to a place of its own and copied afterwards: jobs wait until the lanes are full, so that a
+       value written over the level below could replace one that is still to be read. */
     uint8_t level[GROUP / 2 * 32];
     int more = 1;
 

@@ -47,15 +47,19 @@ if TYPE_CHECKING:
         UnsupportedError,
     )
     from aipimage.extents import Extent, Kind
+    from aipimage.io.blocks.sources import BlockSource, UnreadableRangeError
     from aipimage.io.chain.chain import Chain, ChainMember
     from aipimage.io.changes.forms import ChangedBitmap, ChangedLike, Changes
-    from aipimage.io.create import CreateResult, DeviceChanges, SourceLike
-    from aipimage.io.device import Device, DeviceFile
-    from aipimage.io.findings import Damage
-    from aipimage.io.keyless import verify_keyless
+    from aipimage.io.checking.findings import Damage
+    from aipimage.io.checking.keyless import verify_keyless
+    from aipimage.io.checking.verify import MemberResult, VerifyResult
+    from aipimage.io.creating.create import CreateResult, DeviceChanges, SourceLike
     from aipimage.io.merge.job import MergeResult
-    from aipimage.io.openers import FileObjects, FunctionOpener, Opener, RandomAccess
-    from aipimage.io.passwords import (
+    from aipimage.io.reading.device import Device, DeviceFile
+    from aipimage.io.reading.restore import PartitionChange, RestoreResult
+    from aipimage.io.repair import RepairResult
+    from aipimage.io.repair import repair_image as repair
+    from aipimage.io.stream.passwords import (
         SlotInfo,
         add_password,
         add_recovery_key,
@@ -63,16 +67,12 @@ if TYPE_CHECKING:
         list_slots,
         remove_password,
     )
-    from aipimage.io.progress import Progress, ProgressCallback
-    from aipimage.io.repair import RepairResult
-    from aipimage.io.repair import repair_image as repair
-    from aipimage.io.restore import PartitionChange, RestoreResult
-    from aipimage.io.sources import BlockSource, UnreadableRangeError
-    from aipimage.io.splitting import CopyResult
-    from aipimage.io.splitting import join_image as join
-    from aipimage.io.splitting import split_image as split
-    from aipimage.io.storage import StrPath
-    from aipimage.io.verify import MemberResult, VerifyResult
+    from aipimage.io.stream.splitting import CopyResult
+    from aipimage.io.stream.splitting import join_image as join
+    from aipimage.io.stream.splitting import split_image as split
+    from aipimage.io.system.openers import FileObjects, FunctionOpener, Opener, RandomAccess
+    from aipimage.io.system.progress import Progress, ProgressCallback
+    from aipimage.io.system.storage import StrPath
     from aipimage.surface import chains, convert, create, find_chain, merge, open, survey
     from aipimage.volumes.image import Image
     from aipimage.volumes.layout import DiskInfo, VolumeInfo
@@ -153,7 +153,7 @@ __all__ = [
 
 _HOMES = {
     "AipImageError": "errors",
-    "BlockSource": "io.sources",
+    "BlockSource": "io.blocks.sources",
     "CancelledError": "errors",
     "Chain": "io.chain.chain",
     "ChainMember": "io.chain.chain",
@@ -163,64 +163,64 @@ _HOMES = {
     "ClosedError": "errors",
     "ConvertOptions": "converting.request",
     "ConvertResult": "converting.request",
-    "CopyResult": "io.splitting",
+    "CopyResult": "io.stream.splitting",
     "CreateOptions": "volumes.options",
-    "CreateResult": "io.create",
-    "Damage": "io.findings",
-    "Device": "io.device",
-    "DeviceChanges": "io.create",
-    "DeviceFile": "io.device",
+    "CreateResult": "io.creating.create",
+    "Damage": "io.checking.findings",
+    "Device": "io.reading.device",
+    "DeviceChanges": "io.creating.create",
+    "DeviceFile": "io.reading.device",
     "DiskInfo": "volumes.layout",
     "Extent": "extents",
-    "FileObjects": "io.openers",
+    "FileObjects": "io.system.openers",
     "FormatError": "errors",
-    "FunctionOpener": "io.openers",
+    "FunctionOpener": "io.system.openers",
     "Image": "volumes.image",
     "IncompleteError": "errors",
     "IntegrityError": "errors",
     "Kind": "extents",
     "LimitError": "errors",
-    "MemberResult": "io.verify",
+    "MemberResult": "io.checking.verify",
     "MergeResult": "io.merge.job",
     "MissingExtraError": "errors",
-    "Opener": "io.openers",
+    "Opener": "io.system.openers",
     "OptionError": "errors",
     "OptionTypeError": "errors",
-    "PartitionChange": "io.restore",
+    "PartitionChange": "io.reading.restore",
     "PasswordError": "errors",
-    "Progress": "io.progress",
-    "ProgressCallback": "io.progress",
-    "RandomAccess": "io.openers",
+    "Progress": "io.system.progress",
+    "ProgressCallback": "io.system.progress",
+    "RandomAccess": "io.system.openers",
     "RepairResult": "io.repair",
     "RequestError": "errors",
     "RestoreOptions": "volumes.options",
-    "RestoreResult": "io.restore",
-    "SlotInfo": "io.passwords",
+    "RestoreResult": "io.reading.restore",
+    "SlotInfo": "io.stream.passwords",
     "SourceError": "errors",
-    "SourceLike": "io.create",
+    "SourceLike": "io.creating.create",
     "StorageError": "errors",
-    "StrPath": "io.storage",
+    "StrPath": "io.system.storage",
     "TargetError": "errors",
-    "UnreadableRangeError": "io.sources",
+    "UnreadableRangeError": "io.blocks.sources",
     "UnsupportedError": "errors",
-    "VerifyResult": "io.verify",
+    "VerifyResult": "io.checking.verify",
     "VolumeInfo": "volumes.layout",
-    "add_password": "io.passwords",
-    "add_recovery_key": "io.passwords",
+    "add_password": "io.stream.passwords",
+    "add_recovery_key": "io.stream.passwords",
     "chains": "surface",
-    "change_password": "io.passwords",
+    "change_password": "io.stream.passwords",
     "convert": "surface",
     "create": "surface",
     "find_chain": "surface",
-    "join": "io.splitting:join_image",
-    "list_slots": "io.passwords",
+    "join": "io.stream.splitting:join_image",
+    "list_slots": "io.stream.passwords",
     "merge": "surface",
     "open": "surface",
-    "remove_password": "io.passwords",
+    "remove_password": "io.stream.passwords",
     "repair": "io.repair:repair_image",
-    "split": "io.splitting:split_image",
+    "split": "io.stream.splitting:split_image",
     "survey": "surface",
-    "verify_keyless": "io.keyless",
+    "verify_keyless": "io.checking.keyless",
 }
 """The module of each public name, and what it is called there where that is another name."""
 

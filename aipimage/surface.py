@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from aipimage import checks
 from aipimage.checks import Size
 from aipimage.errors import OptionError, RequestError
-from aipimage.io.defaults import DEFAULT_CACHE, DEFAULT_FRAME_SHIFT
+from aipimage.io.system.defaults import DEFAULT_CACHE, DEFAULT_FRAME_SHIFT
 
 if TYPE_CHECKING:
     from aipimage.converting.request import ConvertOptions, ConvertResult
     from aipimage.io.chain.chain import Chain
     from aipimage.io.changes.forms import ChangedLike
-    from aipimage.io.create import CreateOptions as ImageOptions
-    from aipimage.io.create import CreateResult, SourceLike
+    from aipimage.io.creating.create import CreateOptions as ImageOptions
+    from aipimage.io.creating.create import CreateResult, SourceLike
     from aipimage.io.merge.job import MergeResult
-    from aipimage.io.openers import Opener
-    from aipimage.io.progress import ProgressCallback
+    from aipimage.io.system.openers import Opener
+    from aipimage.io.system.progress import ProgressCallback
     from aipimage.volumes.image import Image
     from aipimage.volumes.layout import DiskInfo
     from aipimage.volumes.options import CreateOptions
@@ -129,7 +129,7 @@ def create(
         SourceError: a source cannot be read or shrank. StorageError: the target cannot be written.
         CancelledError: the callback said so.
     """
-    from aipimage.io.create import create_image
+    from aipimage.io.creating.create import create_image
     from aipimage.volumes.options import CreateOptions
 
     asked = checks.options(CreateOptions, options, {
@@ -153,7 +153,7 @@ _OF_VOLUMES = {"include_free", "volumes", "leave_out_paging"}
 
 def _for_io(asked: CreateOptions, sources: int) -> ImageOptions:
     """The options of ``io``, which knows of no volumes; sizes become numbers."""
-    from aipimage.io.create import CreateOptions as ImageOptions
+    from aipimage.io.creating.create import CreateOptions as ImageOptions
     from aipimage.volumes.layout import Preparation
 
     checks.flags(include_free=asked.include_free, leave_out_paging=asked.leave_out_paging)
@@ -226,8 +226,8 @@ def open(
             expected.
         StorageError: it cannot be read.
     """
-    from aipimage.io.image import open_image
-    from aipimage.io.openers import Input
+    from aipimage.io.reading.image import open_image
+    from aipimage.io.system.openers import Input
     from aipimage.volumes.image import Image
 
     found = Input("path", path, storage)
@@ -257,7 +257,7 @@ def chains(
         LimitError: one has over 4096 images. StorageError: a directory cannot be listed.
     """
     from aipimage.io.chain.chain import chains_in
-    from aipimage.io.openers import folders_of
+    from aipimage.io.system.openers import folders_of
     from aipimage.volumes.image import Image
 
     checks.secrets(password=password)
@@ -287,7 +287,7 @@ def find_chain(
             the chain can be opened.
     """
     from aipimage.io.chain import chain
-    from aipimage.io.openers import folders_of
+    from aipimage.io.system.openers import folders_of
     from aipimage.volumes.image import Image
 
     checks.optional_texts(chain_id=chain_id)
@@ -457,7 +457,7 @@ def survey(source: SourceLike) -> DiskInfo:
         SourceError, RequestError: it cannot be read. What lies on it is never an error: what cannot
             be trusted counts as in use, and ``warnings`` and the volumes say why.
     """
-    from aipimage.io.sources import open_source
+    from aipimage.io.blocks.sources import open_source
     from aipimage.volumes.layout import disk_info
 
     opened = open_source(source)

@@ -17,9 +17,9 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from aipimage.io.checkedsource import SECTOR_SIZES, CheckedSource
-from aipimage.io.openers import FileAccess, Opener, RandomAccess
-from aipimage.io.sources import BlockSource
+from aipimage.io.blocks.checkedsource import SECTOR_SIZES, CheckedSource
+from aipimage.io.blocks.sources import BlockSource
+from aipimage.io.system.openers import FileAccess, Opener, RandomAccess
 
 __all__ = ["check_opener", "check_sink", "check_source"]
 

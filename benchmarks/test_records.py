@@ -14,7 +14,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from aipimage import _core
 from aipimage.format.digest import block_digest, digest
-from aipimage.io import codec
+from aipimage.io.records import codec
 
 FRAME = 64 << 10
 COUNT = SIZE // FRAME

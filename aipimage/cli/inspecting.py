@@ -86,8 +86,8 @@ def _disk(path: str) -> DiskInfo | None:
     known = disk.scheme != "none" or any(volume.filesystem for volume in disk.volumes)
     if known or disk.warnings:
         return disk
-    from aipimage.io.containers import not_an_image
-    from aipimage.io.storage import DEFAULT
+    from aipimage.io.blocks.containers import not_an_image
+    from aipimage.io.system.storage import DEFAULT
 
     with DEFAULT.open_read(path) as file:
         raise not_an_image(file, _UNKNOWN)

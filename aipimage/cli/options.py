@@ -49,7 +49,7 @@ def checked_percent(_: click.Context, __: click.Parameter, value: float | None) 
 
 def checked_compression(_: click.Context, __: click.Parameter, value: str) -> str:
     """Let ``none``, ``zstd`` and ``zstd:LEVEL`` pass, as the library understands them."""
-    from aipimage.io.codec import parse_compression
+    from aipimage.io.records.codec import parse_compression
 
     try:
         parse_compression(value)

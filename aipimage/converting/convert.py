@@ -19,10 +19,10 @@ from aipimage.converting.request import (
 from aipimage.converting.sources import Opened, open_for_conversion, refuse_file
 from aipimage.converting.targets import to_appliance, to_disk, to_image
 from aipimage.errors import PasswordError
-from aipimage.io.notices import with_notices
-from aipimage.io.openers import Input, Opener
-from aipimage.io.progress import ProgressCallback
-from aipimage.io.storage import Storage, StrPath
+from aipimage.io.system.notices import with_notices
+from aipimage.io.system.openers import Input, Opener
+from aipimage.io.system.progress import ProgressCallback
+from aipimage.io.system.storage import Storage, StrPath
 
 _WRITERS: Mapping[str, Callable[[Request, Opened], ConvertResult]] = {
     "raw": to_raw, "aiv": to_image, "vmdk": to_disk, "ova": to_appliance, "ovf": to_appliance,

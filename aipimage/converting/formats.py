@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 
 from aipimage.errors import RequestError
-from aipimage.io.storage import Storage, StrPath
+from aipimage.io.system.storage import Storage, StrPath
 
 SOURCE_FORMATS = ("aiv", "vmdk", "ova", "raw")
 TARGET_FORMATS = ("vmdk", "raw", "aiv", "ova", "ovf")

@@ -11,11 +11,11 @@ from aipimage.converting.rawfile import open_raw_file
 from aipimage.converting.request import ConvertResult, Request
 from aipimage.converting.sources import Opened, chosen_disk
 from aipimage.errors import RequestError, StorageError
-from aipimage.io.copying import Counts, copy_blocks
-from aipimage.io.restore import Placed, restore_ranges
-from aipimage.io.sinks import BlockSink, TargetInfo, look_at_target, open_target
-from aipimage.io.sources import place_of
-from aipimage.io.storage import flat_view
+from aipimage.io.blocks.sinks import BlockSink, TargetInfo, look_at_target, open_target
+from aipimage.io.blocks.sources import place_of
+from aipimage.io.reading.copying import Counts, copy_blocks
+from aipimage.io.reading.restore import Placed, restore_ranges
+from aipimage.io.system.storage import flat_view
 from aipimage.volumes.restoring.job import clear_tail
 from aipimage.volumes.restoring.sectors import sector_warnings
 

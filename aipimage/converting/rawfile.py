@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from aipimage.errors import AipImageError, RequestError, StorageError
 from aipimage.extents import SECTOR
-from aipimage.io.sinks import PARTIAL_SUFFIX
-from aipimage.io.storage import File, Storage, StrPath
+from aipimage.io.blocks.sinks import PARTIAL_SUFFIX
+from aipimage.io.system.storage import File, Storage, StrPath
 from aipimage.vmdk.ovf.output import refuse_target
 
 if TYPE_CHECKING:

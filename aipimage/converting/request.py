@@ -12,8 +12,8 @@ from typing import Any, BinaryIO
 
 from aipimage import checks
 from aipimage.checks import Size
-from aipimage.io.progress import ProgressCallback
-from aipimage.io.storage import Storage, StrPath
+from aipimage.io.system.progress import ProgressCallback
+from aipimage.io.system.storage import Storage, StrPath
 
 _OF_DISKS = ("subformat", "adapter", "hardware", "cid", "split", "level")
 _OF_IMAGES = ("compress", "encrypt", "comment", "split", "include_free")

@@ -11,13 +11,13 @@ from typing import Self
 from aipimage.converting.formats import extent_error, format_of_source, is_piece
 from aipimage.converting.request import Request
 from aipimage.errors import AipImageError, FormatError, RequestError
-from aipimage.io.chain.members import peek_header
-from aipimage.io.containers import container_warning
-from aipimage.io.device import Device
-from aipimage.io.image import open_image
-from aipimage.io.restore import Placed, check_ranges
-from aipimage.io.sources import BlockSource, open_source
-from aipimage.io.storage import DEFAULT, Storage, StrPath
+from aipimage.io.blocks.containers import container_warning
+from aipimage.io.blocks.sources import BlockSource, open_source
+from aipimage.io.reading.device import Device
+from aipimage.io.reading.image import open_image
+from aipimage.io.reading.members import peek_header
+from aipimage.io.reading.restore import Placed, check_ranges
+from aipimage.io.system.storage import DEFAULT, Storage, StrPath
 from aipimage.vmdk.opening import open_vmdk
 from aipimage.vmdk.ovf.archive import open_ova
 from aipimage.vmdk.source import VmdkSource

@@ -8,8 +8,8 @@ from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 
 from aipimage.errors import StorageError
-from aipimage.io.instream import files_of
-from aipimage.io.storage import DEFAULT, absolute
+from aipimage.io.stream.instream import files_of
+from aipimage.io.system.storage import DEFAULT, absolute
 from aipimage.retention.points import Point
 from aipimage.retention.report import Merge, Plan
 

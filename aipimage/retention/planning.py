@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 
 from aipimage import checks
 from aipimage.errors import RequestError
-from aipimage.io import entropy
+from aipimage.io.system import entropy
 from aipimage.retention.chains import Node, read_chains
 from aipimage.retention.names import Names
 from aipimage.retention.points import REPLACED_MAX, Point
@@ -19,7 +19,7 @@ _Reasons = dict[Node, list[str]]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_US = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
 _TOLERANCE = timedelta(days=1)
-"""Clocks that are set to the time of another zone are wrong by less; as in ``io/entropy.py``."""
+"""Clocks that are set to the time of another zone are wrong by less; as in ``io/system/entropy.py``."""
 
 
 def plan(

@@ -8,7 +8,7 @@ from dataclasses import replace
 from aipimage.errors import StorageError
 from aipimage.io.changes.trackerfile import CLEAN, IN_USE, Head, TrackerState, encode_tracker
 from aipimage.io.changes.wholefile import sync_directory_of, write_whole
-from aipimage.io.storage import File, Storage
+from aipimage.io.system.storage import File, Storage
 
 
 class TrackerStore:

@@ -23,7 +23,6 @@ from aipimage.errors import (
     UnsupportedError,
     naming,
 )
-from aipimage.io.changes.byteranges import verified_granularity, verified_size
 from aipimage.io.changes.changeset import Changes, verified_image_id
 from aipimage.io.changes.chunkmap import (
     CHUNK,
@@ -44,7 +43,8 @@ from aipimage.io.changes.trackerfile import (
     read_tracker,
     verified_magic,
 )
-from aipimage.io.storage import DEFAULT, File, Storage, StrPath
+from aipimage.io.system.storage import DEFAULT, File, Storage, StrPath
+from aipimage.ranges import verified_granularity, verified_size
 from aipimage.tracking.ledger import Account, Ledger
 from aipimage.tracking.store import TrackerStore
 

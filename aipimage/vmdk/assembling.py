@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from aipimage.errors import IncompleteError, SourceError, StorageError, UnsupportedError
-from aipimage.io.storage import File, Storage
+from aipimage.io.system.storage import File, Storage
 from aipimage.vmdk.descriptor import Descriptor, ExtentLine
 from aipimage.vmdk.extents.cowd import open_cowd
 from aipimage.vmdk.extents.files import source_errors

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from aipimage.errors import RequestError
-from aipimage.io.codec import BytesLike
+from aipimage.io.records.codec import BytesLike
 
 LEVELS = ("fast", "dense")
 _ISAL_LEVEL = 2

@@ -23,8 +23,8 @@ import numpy.typing as npt
 
 from aipimage import checks
 from aipimage.errors import RequestError
-from aipimage.io.changes.byteranges import ByteRanges, aligned, joined, no_ranges
-from aipimage.io.storage import Storage, chosen
+from aipimage.io.system.storage import Storage, chosen
+from aipimage.ranges import ByteRanges, aligned, joined, no_ranges
 from aipimage.vmdk.layout import SECTOR
 from aipimage.vmdk.member import DiskMember
 from aipimage.vmdk.model import State

@@ -15,12 +15,12 @@ import numpy.typing as npt
 from aipimage._core import nonzero_bitmap
 from aipimage.errors import IntegrityError
 from aipimage.extents import DATA, SECTOR, ExtentArray, Kind
-from aipimage.io.buffers import Buffers
-from aipimage.io.bulkread import fill_together
-from aipimage.io.device import Device
-from aipimage.io.pipeline import in_order
-from aipimage.io.restore import LOST
-from aipimage.io.sources import BlockSource, read_with_retries
+from aipimage.io.blocks.sources import BlockSource, read_with_retries
+from aipimage.io.reading.bulkread import fill_together
+from aipimage.io.reading.device import Device
+from aipimage.io.reading.restore import LOST
+from aipimage.io.system.buffers import Buffers
+from aipimage.io.system.pipeline import in_order
 from aipimage.vmdk.layout import GRAIN
 
 GRAIN_BYTES = GRAIN * SECTOR

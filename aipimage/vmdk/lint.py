@@ -20,9 +20,9 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 
 from aipimage import checks
-from aipimage.io.pipeline import executor_for
-from aipimage.io.progress import ProgressCallback
-from aipimage.io.storage import Storage, StrPath, chosen
+from aipimage.io.system.pipeline import executor_for
+from aipimage.io.system.progress import ProgressCallback
+from aipimage.io.system.storage import Storage, StrPath, chosen
 from aipimage.vmdk.linting.codes import CODES, Severity
 from aipimage.vmdk.linting.disk import check_disk
 from aipimage.vmdk.linting.findings import Collector, Finding, LintResult

@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 from aipimage.errors import FormatError
-from aipimage.io.storage import close_all
+from aipimage.io.system.storage import close_all
 from aipimage.vmdk.descriptor import Descriptor
 from aipimage.vmdk.model import ExtentReader, PieceArray
 

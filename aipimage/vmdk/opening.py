@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from aipimage import checks
 from aipimage.errors import FormatError, IncompleteError, LimitError
-from aipimage.io.storage import DEFAULT, File, Storage, StrPath, chosen
+from aipimage.io.system.storage import DEFAULT, File, Storage, StrPath, chosen
 from aipimage.vmdk.assembling import open_extents
 from aipimage.vmdk.descriptor import (
     NO_PARENT,

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from aipimage.errors import RequestError
-from aipimage.io.sources import BlockSource
+from aipimage.io.blocks.sources import BlockSource
 from aipimage.vmdk.geometry import Geometry, geometry_of
 from aipimage.vmdk.guest.bootsectors import boot_warnings, chs_texts
 from aipimage.vmdk.guest.contents import Disk, look

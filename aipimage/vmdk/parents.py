@@ -21,7 +21,7 @@ from aipimage.errors import (
     RequestError,
     StorageError,
 )
-from aipimage.io.storage import DEFAULT, File, Storage, StrPath
+from aipimage.io.system.storage import DEFAULT, File, Storage, StrPath
 from aipimage.vmdk.descriptor import (
     NO_PARENT,
     TEXT_MAX,

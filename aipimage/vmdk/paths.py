@@ -10,7 +10,7 @@ import os
 import re
 
 from aipimage.errors import RequestError
-from aipimage.io.storage import Storage, StrPath
+from aipimage.io.system.storage import Storage, StrPath
 from aipimage.vmdk.descriptor import ExtentLine
 
 _ELSEWHERE = re.compile(r"[/\\]|^\.{1,2}$|^[A-Za-z]:")

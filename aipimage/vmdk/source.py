@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from aipimage.errors import FormatError
-from aipimage.io.closing import Gate
-from aipimage.io.sources import UnreadableRangeError
-from aipimage.io.storage import DEFAULT, Storage, absolute, close_all, flat_view
+from aipimage.io.blocks.sources import UnreadableRangeError
+from aipimage.io.system.closing import Gate
+from aipimage.io.system.storage import DEFAULT, Storage, absolute, close_all, flat_view
 from aipimage.vmdk.descriptor import Descriptor
 from aipimage.vmdk.extents.files import source_errors
 from aipimage.vmdk.layout import SECTOR
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class VmdkSource:
-    """A virtual disk: see :class:`aipimage.io.sources.BlockSource`. Any thread may read it.
+    """A virtual disk: see :class:`aipimage.io.blocks.sources.BlockSource`. Any thread may read it.
 
     Attributes:
         name: the path that was opened. size: bytes. sector_size: 512.

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from aipimage import _core
-from aipimage.io.changes.byteranges import ByteRanges
-from aipimage.io.freespace import clipped
+from aipimage.io.blocks.freespace import clipped
+from aipimage.ranges import ByteRanges
 
 CHUNK = 1 << 20
 """Clusters of a chunk."""
@@ -229,7 +229,7 @@ class ClusterMap:
             yield now[begin : int(np.searchsorted(now[:, 0], high, "left"))].astype(np.uint64)
 
     def ranges(self, start: int, end: int) -> Iterator[ByteRanges]:
-        """See :class:`aipimage.io.freespace.FreeSpace`; in bytes of the volume."""
+        """See :class:`aipimage.io.blocks.freespace.FreeSpace`; in bytes of the volume."""
         start, end = max(start, self.base), min(end, self.size)
         if start >= end:
             return

@@ -14,16 +14,16 @@ from aipimage import checks
 from aipimage.checks import Size
 from aipimage.errors import OptionTypeError
 from aipimage.extents import SECTOR, Kind
-from aipimage.io.device import Device
-from aipimage.io.image import Image as PlainImage
-from aipimage.io.image import open_image
-from aipimage.io.progress import ProgressCallback
-from aipimage.io.storage import DEFAULT, Storage, StrPath, absolute, chosen
+from aipimage.io.reading.device import Device
+from aipimage.io.reading.image import Image as PlainImage
+from aipimage.io.reading.image import open_image
+from aipimage.io.system.progress import ProgressCallback
+from aipimage.io.system.storage import DEFAULT, Storage, StrPath, absolute, chosen
 from aipimage.volumes.layout import VolumeInfo, volumes_of
 from aipimage.volumes.options import RestoreOptions
 
 if TYPE_CHECKING:
-    from aipimage.io.restore import RestoreResult
+    from aipimage.io.reading.restore import RestoreResult
 
 
 class Image(PlainImage):

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aipimage.errors import FormatError, LimitError, RequestError
-from aipimage.io.changes.byteranges import difference, joined
-from aipimage.io.containers import container_warning
-from aipimage.io.device import DeviceFile
-from aipimage.io.freespace import FreeSpace, MappedFree, NoFreeSpace, RangesFree
-from aipimage.io.sources import BlockSource
-from aipimage.io.usedsource import UsedSource
+from aipimage.io.blocks.containers import container_warning
+from aipimage.io.blocks.freespace import FreeSpace, MappedFree, NoFreeSpace, RangesFree
+from aipimage.io.blocks.sources import BlockSource
+from aipimage.io.blocks.usedsource import UsedSource
+from aipimage.io.reading.device import DeviceFile
+from aipimage.ranges import difference, joined
 
 if TYPE_CHECKING:
     from aipimage.volumes.model import Volume

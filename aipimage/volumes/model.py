@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from aipimage.io.freespace import FreeSpace, NoFreeSpace
+from aipimage.io.blocks.freespace import FreeSpace, NoFreeSpace
 from aipimage.volumes.view import VolumeView
 
 

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from aipimage.io.sources import BlockSource, UnreadableRangeError
+from aipimage.io.blocks.sources import BlockSource, UnreadableRangeError
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -32,7 +32,7 @@ _ZEROS = bytes(PIECE)
 
 
 class ReadAhead:
-    """A block source around another one; see :class:`aipimage.io.sources.BlockSource`. It is for
+    """A block source around another one; see :class:`aipimage.io.blocks.sources.BlockSource`. It is for
     one thread, and for a source whose content stays as it is.
     """
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aipimage.io.freespace import FreeSpace, MappedFree
-from aipimage.io.sources import BlockSource
+from aipimage.io.blocks.freespace import FreeSpace, MappedFree
+from aipimage.io.blocks.sources import BlockSource
 from aipimage.volumes.filesystems.ntfs.paging import HIBERNATED
 from aipimage.volumes.filesystems.registry import probe_volume
 from aipimage.volumes.filesystems.swap import SUSPENDED

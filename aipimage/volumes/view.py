@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from aipimage.io.sources import BlockSource, UnreadableRangeError
+from aipimage.io.blocks.sources import BlockSource, UnreadableRangeError
 
 READ_MAX = 64 << 20
 """Bytes that a parser may ask for at a time."""

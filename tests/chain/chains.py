@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from typing import Any
 from unittest import mock
 
-from aipimage.io.create import CreateResult, create_image
-from aipimage.io.image import open_image
+from aipimage.io.creating.create import CreateResult, create_image
 from aipimage.io.merge.job import MergeResult, merge_images
-from aipimage.io.records import RecordReader
-from aipimage.io.storage import Storage, SystemCalls
-from aipimage.io.walk import walk_records
+from aipimage.io.reading.image import open_image
+from aipimage.io.records.records import RecordReader
+from aipimage.io.records.walk import walk_records
+from aipimage.io.system.storage import Storage, SystemCalls
 from tests.safety.images import options, password_of, read_all
 from tests.safety.memory import ROOT, MemorySystem
 

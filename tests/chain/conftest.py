@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from aipimage.io import keys
+from aipimage.io.records import keys
 from tests.safety.memory import MemorySystem
 
 

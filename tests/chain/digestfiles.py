@@ -11,10 +11,10 @@ from aipimage.format.constants import RecordType
 from aipimage.format.layers import DIGEST_DTYPE, Digests, LayerLeaf, encode_layer_leaf
 from aipimage.format.record import Reference
 from aipimage.format.tables import IndexEntry, encode_digest_leaf
-from aipimage.io.numbering import RecordNumbers
-from aipimage.io.outstream import PipeStream
-from aipimage.io.records import RecordReader, RecordWriter
-from aipimage.io.trees import IndexBuilder
+from aipimage.io.index.trees import IndexBuilder
+from aipimage.io.records.numbering import RecordNumbers
+from aipimage.io.records.records import RecordReader, RecordWriter
+from aipimage.io.stream.outstream import PipeStream
 
 
 class Files:

@@ -19,17 +19,17 @@ from aipimage.format.record import NO_REFERENCE, Reference
 from aipimage.format.seal import Seal
 from aipimage.format.segments import Segment
 from aipimage.format.tables import FRAME_ENTRY_DTYPE, encode_frame_extents
-from aipimage.io import keys as keyring
-from aipimage.io.image import Image, open_image
-from aipimage.io.imagewriter import DeviceResult, ImageWriter, PlaceInChain, sealed_header
-from aipimage.io.increment.mapupdate import MapUpdate
-from aipimage.io.keys import ChainKeys, Suite
-from aipimage.io.mapbuild import MapBuilder
-from aipimage.io.numbering import RecordNumbers
-from aipimage.io.origins import Renumbering
-from aipimage.io.outstream import PipeStream
-from aipimage.io.storage import Storage
-from aipimage.io.walk import walk_records
+from aipimage.io.creating.imagewriter import DeviceResult, ImageWriter, PlaceInChain, sealed_header
+from aipimage.io.index.mapbuild import MapBuilder
+from aipimage.io.index.mapupdate import MapUpdate
+from aipimage.io.index.origins import Renumbering
+from aipimage.io.reading.image import Image, open_image
+from aipimage.io.records import keys as keyring
+from aipimage.io.records.keys import ChainKeys, Suite
+from aipimage.io.records.numbering import RecordNumbers
+from aipimage.io.records.walk import walk_records
+from aipimage.io.stream.outstream import PipeStream
+from aipimage.io.system.storage import Storage
 from tests.safety.images import CHEAP, PASSWORD
 from tests.safety.memory import ROOT, MemorySystem
 

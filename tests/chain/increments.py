@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from aipimage.io.create import CreateResult
+from aipimage.io.creating.create import CreateResult
 from tests.safety.chains import Disk, change, opened, scattered
 from tests.safety.images import MIB
 from tests.safety.memory import MemorySystem

@@ -16,13 +16,13 @@ from aipimage.format.mappage import MapPage, page_sectors
 from aipimage.format.origins import OriginEntry
 from aipimage.format.record import NO_REFERENCE, Reference
 from aipimage.format.seal import SealDevice
-from aipimage.io.devicemap import DeviceMap, LoadedPage
-from aipimage.io.increment.mapupdate import MapUpdate
-from aipimage.io.mapbuild import MapBuilder
-from aipimage.io.numbering import RecordNumbers
-from aipimage.io.origins import NamedOrigins, Origins, Renumbering
-from aipimage.io.outstream import PipeStream
-from aipimage.io.records import RecordReader, RecordWriter
+from aipimage.io.index.devicemap import DeviceMap, LoadedPage
+from aipimage.io.index.mapbuild import MapBuilder
+from aipimage.io.index.mapupdate import MapUpdate
+from aipimage.io.index.origins import NamedOrigins, Origins, Renumbering
+from aipimage.io.records.numbering import RecordNumbers
+from aipimage.io.records.records import RecordReader, RecordWriter
+from aipimage.io.stream.outstream import PipeStream
 
 MODEL = np.dtype([("kind", "u1"), ("run", "<u2"), ("place", "<u8")])
 PLAIN = (Kind.UNUSED, Kind.ZERO, Kind.DATA, Kind.UNREADABLE, Kind.LOST)

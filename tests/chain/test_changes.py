@@ -27,7 +27,6 @@ from aipimage.errors import (
     UnsupportedError,
 )
 from aipimage.format.digest import digest
-from aipimage.io.changes.byteranges import joined, ranges_of_runs
 from aipimage.io.changes.forms import (
     ChangedBitmap,
     Changes,
@@ -35,7 +34,8 @@ from aipimage.io.changes.forms import (
     changes_from,
     write_changes,
 )
-from aipimage.io.storage import Storage, SystemCalls
+from aipimage.io.system.storage import Storage, SystemCalls
+from aipimage.ranges import joined, ranges_of_runs
 from tests.safety.memory import ROOT, MemorySystem
 from tests.support.crash import RecordingSystemCalls, crash_states
 from tests.support.faults import Fault, FaultySystemCalls

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aipimage.extents import ExtentArray, Kind
-from aipimage.io.chain.diff import diff_maps
+from aipimage.io.index.diff import diff_maps
 from tests.chain.maps import (
     Point,
     World,

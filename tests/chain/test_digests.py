@@ -16,8 +16,8 @@ from aipimage.format.constants import RecordType
 from aipimage.format.layers import BLOCKS_MAX, DIGEST_DTYPE, Digests, Layer, encode_layer
 from aipimage.format.record import NO_REFERENCE, Reference
 from aipimage.format.tables import IndexEntry, encode_digest_leaf, encode_index
-from aipimage.io.chain.digests import DigestView, check_digests
-from aipimage.io.increment.layerbuild import LayerBuilder, layers_to_join
+from aipimage.io.index.digests import DigestView, check_digests
+from aipimage.io.index.layerbuild import LayerBuilder, layers_to_join
 from tests.chain.digestfiles import Files, some_digests, write_base, write_leaf
 
 SHIFT = 20

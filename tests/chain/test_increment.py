@@ -19,9 +19,9 @@ from aipimage.errors import (
     RequestError,
     SourceError,
 )
-from aipimage.io import progress
-from aipimage.io.create import create_image
-from aipimage.io.storage import Storage
+from aipimage.io.creating.create import create_image
+from aipimage.io.system import progress
+from aipimage.io.system.storage import Storage
 from tests.chain.increments import (
     METHODS,
     altered,

@@ -18,12 +18,12 @@ from aipimage.errors import (
     RequestError,
     TargetError,
 )
-from aipimage.io import entropy
-from aipimage.io.create import create_image
+from aipimage.io.creating.create import create_image
 from aipimage.io.increment.job import IncrementJob
 from aipimage.io.merge.job import merge_images
-from aipimage.io.passwords import change_password
-from aipimage.io.storage import Storage
+from aipimage.io.stream.passwords import change_password
+from aipimage.io.system import entropy
+from aipimage.io.system.storage import Storage
 from aipimage.tracking import ChangeTracker
 from tests.chain.increments import METHODS, ODD, altered, disk, given
 from tests.safety.chains import Disk, at, change, check, make, opened, scattered

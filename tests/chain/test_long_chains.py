@@ -12,9 +12,9 @@ from typing import NamedTuple
 import pytest
 
 import aipimage
-from aipimage.io.create import CreateOptions, create_image
-from aipimage.io.image import open_image
-from aipimage.io.storage import Storage
+from aipimage.io.creating.create import CreateOptions, create_image
+from aipimage.io.reading.image import open_image
+from aipimage.io.system.storage import Storage
 from tests.support.counting import CountingSystem
 
 CLUSTER = 4096

@@ -15,7 +15,7 @@ from aipimage.extents import EXTENT_DTYPE, ExtentArray, Kind, extent_array
 from aipimage.format.constants import RecordType
 from aipimage.format.mappage import MapPage, encode_map_page
 from aipimage.format.record import Reference
-from aipimage.io.increment.mapupdate import overlaid
+from aipimage.io.index.mapupdate import overlaid
 from tests.chain.maps import (
     Change,
     Point,

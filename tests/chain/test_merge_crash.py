@@ -15,11 +15,12 @@ import pytest
 
 from aipimage.errors import AipImageError, CancelledError, RequestError, StorageError, TargetError
 from aipimage.format.constants import RecordType
-from aipimage.io import keys, progress
-from aipimage.io.image import open_image
 from aipimage.io.merge import copying as mergecopy
 from aipimage.io.merge.job import merge_images
-from aipimage.io.storage import Storage, SystemCalls
+from aipimage.io.reading.image import open_image
+from aipimage.io.records import keys
+from aipimage.io.system import progress
+from aipimage.io.system.storage import Storage, SystemCalls
 from tests.chain.chains import Series, contents_over_time, copy_of, path_of, records_of, series
 from tests.safety.images import PASSWORD, read_all, remember_derivations
 from tests.safety.memory import ROOT, MemorySystem

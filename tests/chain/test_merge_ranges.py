@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from aipimage.errors import LimitError
 from aipimage.format import constants as c
 from aipimage.format.segments import Segment, decode_segments, encode_segments
-from aipimage.io.chain.assemble import Placed
 from aipimage.io.merge import ranges as mergeranges
+from aipimage.io.merge.assemble import Placed
 from aipimage.io.merge.ranges import FrameSet, Ranges, bridge_to
 
 ORIGIN = bytes(15) + b"o"

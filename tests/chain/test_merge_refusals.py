@@ -20,10 +20,10 @@ from aipimage.errors import (
     TargetError,
 )
 from aipimage.format.constants import RecordType
-from aipimage.io.image import open_image
 from aipimage.io.merge import run as mergerun
 from aipimage.io.merge.job import merge_images
-from aipimage.io.storage import Storage
+from aipimage.io.reading.image import open_image
+from aipimage.io.system.storage import Storage
 from tests.chain.chains import (
     Series,
     contents_over_time,

@@ -26,7 +26,7 @@ from aipimage.errors import (
 )
 from aipimage.format.constants import RecordType
 from aipimage.format.record import RecordHeader, encode_record_header
-from aipimage.io.create import create_image
+from aipimage.io.creating.create import create_image
 from tests.chain.damaged import (
     DISKS,
     FORMS,
@@ -310,7 +310,7 @@ def test_interrupted(name: str, tmp_path: Path) -> None:
 
     target = tmp_path / "new.aiv"
     with (
-        mock.patch("aipimage.io.progress._TICK", 0.0),
+        mock.patch("aipimage.io.system.progress._TICK", 0.0),
         pytest.raises(CancelledError),
     ):
         create_image(target, [io.BytesIO(each) for each in DISKS], options(name), stop)
@@ -329,7 +329,7 @@ def resumed(path: Path, form: str) -> bytes:
             return end is None or progress.done < end
 
         try:
-            with mock.patch("aipimage.io.progress._TICK", 0.0):
+            with mock.patch("aipimage.io.system.progress._TICK", 0.0):
                 sources: list[Any] = [io.BytesIO(each) for each in DISKS]
                 create_image(path, sources, options(form, resume=True), go_on)
         except CancelledError:
@@ -499,7 +499,7 @@ def test_refused(images: dict[str, bytes], tmp_path: Path) -> None:
         repaired(tmp_path, b"")
     with pytest.raises(AipImageError):
         repaired(tmp_path, random.Random(1).randbytes(100_000))
-    with pytest.raises(CancelledError), mock.patch("aipimage.io.progress._TICK", 0.0):
+    with pytest.raises(CancelledError), mock.patch("aipimage.io.system.progress._TICK", 0.0):
         repaired(tmp_path, images["zstd"], progress=lambda _: False)
     assert not list(tmp_path.glob("out*"))
 
@@ -523,7 +523,7 @@ def test_unreadable_file(images: dict[str, bytes], tmp_path: Path) -> None:
     """Where the disk with the image has bad sectors, the rest of it is read."""
     import errno
 
-    from aipimage.io.storage import Storage, SystemCalls
+    from aipimage.io.system.storage import Storage, SystemCalls
 
     part = [part for part in parts_of(images["none"], "none") if part.kind == 1][20]
 

@@ -10,11 +10,11 @@ import pytest
 
 from aipimage.errors import AipImageError, PasswordError, RequestError
 from aipimage.format.constants import RecordType
-from aipimage.io.create import CreateResult
+from aipimage.io.creating.create import CreateResult
 from aipimage.io.increment import grouping
 from aipimage.io.increment import plan as planning
 from aipimage.io.merge.job import merge_images
-from aipimage.io.storage import Storage, SystemCalls
+from aipimage.io.system.storage import Storage, SystemCalls
 from tests.safety.chains import Disk, at, change, check, make
 from tests.safety.images import MIB, PASSWORD
 from tests.safety.memory import MemorySystem

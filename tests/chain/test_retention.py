@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 import aipimage
 from aipimage import RequestError
 from aipimage.format import constants as c
-from aipimage.io import entropy
+from aipimage.io.system import entropy
 from aipimage.retention import (
     KeepRules,
     Merge,

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from aipimage import RequestError
-from aipimage.io import entropy
+from aipimage.io.system import entropy
 from aipimage.retention import KeepRules, Plan, Point, carry_out, plan
 
 BEGIN = datetime(2026, 3, 1, 22, tzinfo=UTC)

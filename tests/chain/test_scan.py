@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from aipimage.extents import Extent, Kind
 from aipimage.format.layers import DIGEST_DTYPE
-from aipimage.io.changes.byteranges import aligned, joined
 from aipimage.io.increment import plan as planning
 from aipimage.io.increment import scan
 from aipimage.io.increment.plan import (
@@ -25,6 +24,7 @@ from aipimage.io.increment.plan import (
     tracked_pieces,
 )
 from aipimage.io.increment.scan import Method, Piece, Scanner, block_digests
+from aipimage.ranges import aligned, joined
 from tests.safety.chains import Disk, _digest
 
 BLOCK = 65_536

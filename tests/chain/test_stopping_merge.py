@@ -9,10 +9,10 @@ from unittest import mock
 
 import pytest
 
-from aipimage.io import keys
 from aipimage.io.merge import copying as mergecopy
 from aipimage.io.merge.job import merge_images
-from aipimage.io.storage import Storage
+from aipimage.io.records import keys
+from aipimage.io.system.storage import Storage
 from tests.safety.chains import at
 from tests.safety.images import remember_derivations
 from tests.support.realistic_chains import (

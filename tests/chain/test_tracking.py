@@ -29,10 +29,10 @@ from aipimage.errors import (
     UnsupportedError,
 )
 from aipimage.format.digest import digest
-from aipimage.io.changes.byteranges import joined
 from aipimage.io.changes.chunkmap import CHUNK_GRANULES, Chunks, chunk_ranges, merged, set_ranges
 from aipimage.io.changes.forms import Changes, changes_from
-from aipimage.io.storage import DEFAULT, Storage
+from aipimage.io.system.storage import DEFAULT, Storage
+from aipimage.ranges import joined
 from aipimage.tracking import ChangeTracker, Generation
 from tests.safety.memory import ROOT, MemorySystem
 from tests.support.crash import RecordingSystemCalls, crash_states

@@ -15,8 +15,8 @@ from aipimage import Damage, Progress, VerifyResult, verify_keyless
 from aipimage.errors import AipImageError, CancelledError, IncompleteError
 from aipimage.extents import EXTENT_DTYPE, Kind
 from aipimage.format.constants import ImageKind, RecordType
-from aipimage.io.create import create_image
-from aipimage.io.increment import mapupdate
+from aipimage.io.creating.create import create_image
+from aipimage.io.index import mapupdate
 from tests.chain.handmade import FRAME, Made, Maker
 from tests.safety.images import ArraySource, options, remember_derivations
 from tests.safety.memory import ROOT, MemorySystem
@@ -371,7 +371,7 @@ def created(system: MemorySystem, name: str, contents: list[bytes], kind: str, *
     path = f"{ROOT}/{name}.aiv"
     chosen = options(kind, **more)
     sources = [ArraySource(content) for content in contents]
-    create_image(path, sources, chosen, None, aipimage.io.storage.Storage(system))
+    create_image(path, sources, chosen, None, aipimage.io.system.storage.Storage(system))
     return path
 
 
@@ -382,13 +382,13 @@ def test_created_increments_with_digest_layers(kind: str) -> None:
     system = MemorySystem()
     content = bytearray(CHANCE.randbytes(3 << 20))
     path = created(system, "0", [bytes(content)], kind)
-    storage = aipimage.io.storage.Storage(system)
+    storage = aipimage.io.system.storage.Storage(system)
     password = options(kind).password
     protection = {"encrypt": None} if password else {}
     for number in range(1, 5):
         content[number * 300_000 : number * 300_000 + 9000] = CHANCE.randbytes(9000)
         path = created(system, str(number), [bytes(content)], kind, parent=path, **protection)
-    with aipimage.io.image.open_image(path, password, storage=storage) as image:
+    with aipimage.io.reading.image.open_image(path, password, storage=storage) as image:
         root = image.devices[0].entry.digest_root
         assert image.records.fetch(root, RecordType.DIGEST_LAYER)
         result = image.verify(chain=True, threads=1)
@@ -400,7 +400,7 @@ def test_created_increments_with_digest_layers(kind: str) -> None:
         at = image.locate(root) if image.segments.holds(root.origin) else 0
     assert at
     system.files[path][at + 60] ^= 1
-    with aipimage.io.image.open_image(path, password, storage=storage) as image:
+    with aipimage.io.reading.image.open_image(path, password, storage=storage) as image:
         assert not image.verify(threads=1).ok
 
 

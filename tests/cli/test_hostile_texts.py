@@ -17,8 +17,8 @@ import pytest
 
 import aipimage
 from aipimage.cli.output import Report, say, write_report
-from aipimage.io.create import CreateJob
-from aipimage.io.sources import open_source
+from aipimage.io.blocks.sources import open_source
+from aipimage.io.creating.create import CreateJob
 from aipimage.vmdk.ovf import write_ova
 from tests.cli.helpers import Ran, invoke
 
@@ -66,7 +66,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         disk.write_bytes(data.replace(b"\0" * 4096, b"\1" * 4096, 1))
         aipimage.create(place / "1.aiv", [disk], parent=first, comment=NAMES_MAY)
         aipimage.create(place / "locked.aiv", [disk], **options)
-    with mock.patch("aipimage.io.keys._checked_label", lambda label: label):
+    with mock.patch("aipimage.io.records.keys._checked_label", lambda label: label):
         aipimage.add_password(place / "locked.aiv", "x", "y", label="label\x1b[2J\u202e")
     cut = bytearray(first.read_bytes())
     cut[len(cut) // 2] ^= 1

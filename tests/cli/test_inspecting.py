@@ -10,7 +10,7 @@ import pytest
 
 import aipimage
 from aipimage.format.digest import digest
-from aipimage.io.spare import metadata_copies
+from aipimage.io.stream.spare import metadata_copies
 from tests.cli.helpers import PASSWORD, done, invoke
 
 INFO = {

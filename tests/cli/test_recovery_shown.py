@@ -85,7 +85,9 @@ def test_createimage(
 
 def test_a_slot_that_cannot_be_written_after_all(image: Path, password: Path) -> None:
     """The key was shown; the message says that it is of no use."""
-    with mock.patch("aipimage.io.passwords._Editor.commit", side_effect=StorageError("disk gone")):
+    with mock.patch(
+        "aipimage.io.stream.passwords._Editor.commit", side_effect=StorageError("disk gone")
+    ):
         ran = invoke("passwd", image, "--recovery", "--password-file", password)
     assert ran.code == 1
     assert "recovery key" in ran.out

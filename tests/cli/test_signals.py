@@ -25,21 +25,22 @@ EAGER = (
 )
 # The command with a target that is slow to write.
 SLOW = (
-    "import sys, time; from aipimage.cli import main; from aipimage.io.sinks import FileSink; "
+    "import sys, time; from aipimage.cli import main; from aipimage.io.blocks.sinks import FileSink; "
     "write = FileSink.write; FileSink.write = lambda *a: (time.sleep(0.05), write(*a)); "
     "sys.exit(main(sys.argv[1:]))"
 )
 # The command with a job that sleeps for an hour before it writes content, and does not report.
 SLEEPING = [
     sys.executable, "-c",
-    "import sys, time; from aipimage.cli import main; from aipimage.io.progress import RateLimit; "
+    "import sys, time; from aipimage.cli import main; from aipimage.io.system.progress import RateLimit; "
     "RateLimit.wait = lambda *_: time.sleep(3600); sys.exit(main())",
 ]  # fmt: skip
 # The command that makes a file when it waits for its rate, and breaks nothing off after a signal.
 WAITING = """
 import contextlib, pathlib, sys
 from aipimage.cli import interrupts, main
-from aipimage.io import progress, ratedsource
+from aipimage.io.system import progress
+from aipimage.io.blocks import ratedsource
 
 interrupts.GRACE = 3600.0
 wait = progress.RateLimit.wait
@@ -174,7 +175,7 @@ def test_a_job_that_waits_for_its_rate_is_stopped(phase: str, large: Path, tmp_p
     [
         "rich", "aipimage.cli.app", "click", "aipimage.errors", "aipimage.cli.interrupts",
         "aipimage.cli.creating", "aipimage.cli.virtual", "aipimage.io", "numpy", "aipimage._native",
-        "zstandard", "aipimage.io.create", "aipimage.volumes.survey",
+        "zstandard", "aipimage.io.creating.create", "aipimage.volumes.survey",
     ],
 )  # fmt: skip
 def test_ctrl_c_while_a_module_is_loaded(module: str, large: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import zstandard
 
 import aipimage
 from aipimage.errors import SourceError
-from aipimage.io.containers import container_in, container_of
+from aipimage.io.blocks.containers import container_in, container_of
 from tests.cli.helpers import invoke
 from tests.support.sources import SparseSource
 

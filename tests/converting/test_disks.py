@@ -348,7 +348,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def stopped(large: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Begins a conversion that is cancelled behind a checkpoint."""
-    monkeypatch.setattr("aipimage.io.progress._TICK", 0)
+    monkeypatch.setattr("aipimage.io.system.progress._TICK", 0)
     monkeypatch.setattr("aipimage.vmdk.writing.state.Checkpoints.is_due", lambda *_: True)
 
     def stop(subformat: str) -> Path:

@@ -11,7 +11,7 @@ import pytest
 import aipimage
 from aipimage.converting.formats import format_of_source, format_of_target
 from aipimage.errors import AipImageError, PasswordError, RequestError
-from aipimage.io.storage import DEFAULT
+from aipimage.io.system.storage import DEFAULT
 
 MIB = 1 << 20
 DESCRIPTOR = (

@@ -25,9 +25,9 @@ from aipimage.errors import (
     StorageError,
     TargetError,
 )
-from aipimage.io.copying import BATCH, copy_blocks
-from aipimage.io.progress import Progress
-from aipimage.io.storage import Storage
+from aipimage.io.reading.copying import BATCH, copy_blocks
+from aipimage.io.system.progress import Progress
+from aipimage.io.system.storage import Storage
 from tests.support import loop_device
 from tests.support.faults import Fault, FaultySystemCalls, each_fault
 from tests.support.sources import SparseSource
@@ -202,13 +202,13 @@ def stopped(source: Path, target: Path, after: int, **options: Any) -> None:
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """A checkpoint before every write, and a look at the callback after each batch."""
     monkeypatch.setattr(rawfile, "CHECKPOINT_BYTES", 1)
-    monkeypatch.setattr("aipimage.io.progress._TICK", 0)
+    monkeypatch.setattr("aipimage.io.system.progress._TICK", 0)
 
 
 def test_cancelled_before_a_checkpoint_leaves_nothing(
     disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aipimage.io.progress._TICK", 0)
+    monkeypatch.setattr("aipimage.io.system.progress._TICK", 0)
     stopped(disk, tmp_path / "a.img", MIB)
     assert not list(tmp_path.iterdir())
 

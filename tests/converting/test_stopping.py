@@ -12,8 +12,9 @@ import pytest
 from aipimage.converting import rawfile, targets
 from aipimage.converting.convert import convert
 from aipimage.errors import TargetError
-from aipimage.io import copying, keys
-from aipimage.io.storage import Storage
+from aipimage.io.reading import copying
+from aipimage.io.records import keys
+from aipimage.io.system.storage import Storage
 from aipimage.vmdk import feed
 from aipimage.vmdk.writing.job import write_vmdk
 from tests.safety.chains import at

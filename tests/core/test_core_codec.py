@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aipimage import _core
-from aipimage.io import zstdcalls
+from aipimage.io.records import zstdcalls
 
 PARAMETERS = zstandard.ZstdCompressionParameters.from_level(
     1, write_checksum=0, write_content_size=1

@@ -8,7 +8,7 @@ from aipimage.format.header import Header, encode_core, encode_core_body
 from aipimage.format.keyarea import KeyArea, Slot, encode_key_area
 from aipimage.format.parts import PartHeader, encode_part_header
 from aipimage.format.record import RecordHeader, encode_record_header
-from aipimage.io.keys import Argon2Parameters, ChainKeys, Suite, wrap_chain_key
+from aipimage.io.records.keys import Argon2Parameters, ChainKeys, Suite, wrap_chain_key
 
 CHEAP = Argon2Parameters(memory=8192, passes=1, lanes=1)
 CHAIN_KEY = bytes(range(32))

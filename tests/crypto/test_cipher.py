@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from aipimage.errors import IntegrityError, LimitError
 from aipimage.format.constants import BODY_MAX
-from aipimage.io import cipher as cipher_module
-from aipimage.io.cipher import RecordCipher
-from aipimage.io.keys import ChainKeys, Suite
+from aipimage.io.records import cipher as cipher_module
+from aipimage.io.records.cipher import RecordCipher
+from aipimage.io.records.keys import ChainKeys, Suite
 from tests.crypto.helpers import CHAIN_KEY, FILE_ID, OTHER_ID, SUITES, chain_keys, record
 from tests.support.soon import SOON
 

@@ -14,9 +14,9 @@ import numpy.typing as npt
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from aipimage.io import cipher as cipher_module
-from aipimage.io.keys import Suite
-from aipimage.io.numbering import RecordNumbers
+from aipimage.io.records import cipher as cipher_module
+from aipimage.io.records.keys import Suite
+from aipimage.io.records.numbering import RecordNumbers
 from tests.crypto.helpers import SUITES, chain_keys, record
 
 TYPES = range(1, 11)

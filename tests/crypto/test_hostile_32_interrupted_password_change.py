@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from aipimage.errors import StorageError
-from aipimage.io import keys, passwords
-from aipimage.io.storage import Storage, SystemCalls
+from aipimage.io.records import keys
+from aipimage.io.stream import passwords
+from aipimage.io.system.storage import Storage, SystemCalls
 from tests.crypto.helpers import CHEAP, write_image
 from tests.crypto.test_passwords import copies, opens
 from tests.support.crash import RecordingSystemCalls, crash_states

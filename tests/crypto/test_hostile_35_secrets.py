@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from aipimage.errors import AipImageError
-from aipimage.io import keys, passwords
-from aipimage.io.keys import OpenedSlot
+from aipimage.io.records import keys
+from aipimage.io.records.keys import OpenedSlot
+from aipimage.io.stream import passwords
 from tests.crypto.helpers import (
     CHAIN_ID,
     CHAIN_KEY,
@@ -105,12 +106,13 @@ def test_class_35_messages_and_tracebacks(
 PROGRAM = """
 import logging, sys
 logging.basicConfig(level=logging.DEBUG)
-from aipimage.io import keys, passwords
+from aipimage.io.records import keys
+from aipimage.io.stream import passwords
 secret = sys.stdin.read()
 cheap = keys.Argon2Parameters(8192, 1, 1)
 passwords.change_password(sys.argv[1], "right", secret, parameters=cheap)
 passwords.list_slots(sys.argv[1])
-print(repr(sys.modules["aipimage.io.passwords"]))
+print(repr(sys.modules["aipimage.io.stream.passwords"]))
 passwords.add_password(sys.argv[1], secret + "!", secret)
 """
 

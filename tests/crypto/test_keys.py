@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.kdf import argon2
 from aipimage.errors import IntegrityError, PasswordError, RequestError
 from aipimage.format.header import Header, encode_core, encode_core_body
 from aipimage.format.keyarea import KeyArea, Slot
-from aipimage.io import keys
-from aipimage.io.keys import ChainKeys, Suite, generate_recovery_key, normalised, unlock
+from aipimage.io.records import keys
+from aipimage.io.records.keys import ChainKeys, Suite, generate_recovery_key, normalised, unlock
 from tests.crypto.helpers import (
     CHAIN_ID,
     CHAIN_KEY,

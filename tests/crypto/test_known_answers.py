@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESGCMSIV
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from aipimage.format.keyarea import encode_slot
-from aipimage.io.keys import Suite
+from aipimage.io.records.keys import Suite
 from tests.crypto.helpers import (
     CHAIN_ID,
     CHAIN_KEY,

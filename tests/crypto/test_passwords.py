@@ -20,9 +20,9 @@ from aipimage.errors import (
 from aipimage.format.header import Header, decode_core, decode_core_length, encode_core
 from aipimage.format.keyarea import choose_copy
 from aipimage.format.parts import PartHeader, encode_part_header
-from aipimage.io import passwords
-from aipimage.io.keys import unlock
-from aipimage.io.storage import DEFAULT
+from aipimage.io.records.keys import unlock
+from aipimage.io.stream import passwords
+from aipimage.io.system.storage import DEFAULT
 from tests.crypto.helpers import (
     CHAIN_ID,
     CHEAP,

@@ -20,9 +20,14 @@ from aipimage.format.keyarea import (
     encode_key_area,
     encode_slot,
 )
-from aipimage.io import keys
-from aipimage.io.keys import DEFAULT_PARAMETERS, Argon2Parameters, open_slot, slots_opened_by
-from aipimage.io.passwords import add_password, add_recovery_key, change_password, list_slots
+from aipimage.io.records import keys
+from aipimage.io.records.keys import (
+    DEFAULT_PARAMETERS,
+    Argon2Parameters,
+    open_slot,
+    slots_opened_by,
+)
+from aipimage.io.stream.passwords import add_password, add_recovery_key, change_password, list_slots
 from tests.crypto.helpers import CHAIN_ID, CHEAP, area_of, chain_keys, image_bytes, slot_for
 
 COMMITMENT = chain_keys().key_commitment()

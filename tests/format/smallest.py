@@ -14,10 +14,10 @@ from aipimage.format import constants as c
 from aipimage.format.record import decode_record_header, payload_length
 from aipimage.format.seal import decode_seal
 from aipimage.format.trailer import Trailer, decode_trailer, trailer_copy
-from aipimage.io import create
-from aipimage.io.create import CreateOptions, create_image
-from aipimage.io.spare import metadata_copies
-from aipimage.io.walk import walk_records
+from aipimage.io.creating import create
+from aipimage.io.creating.create import CreateOptions, create_image
+from aipimage.io.records.walk import walk_records
+from aipimage.io.stream.spare import metadata_copies
 from tests.support.deterministic import deterministic
 
 CONTENT = b"The smallest image holds one sector.".ljust(512, b".")

@@ -310,7 +310,7 @@ def test_a_rate_holds_from_the_first_byte_on(tmp_path: Path) -> None:
 
 
 def test_who_has_a_file_is_said_as_it_is(tmp_path: Path) -> None:
-    from aipimage.io.storage import DEFAULT
+    from aipimage.io.system.storage import DEFAULT
 
     with DEFAULT.create(tmp_path / "a") as file, DEFAULT.open_update(tmp_path / "a") as second:
         file.lock()

@@ -19,10 +19,10 @@ import numpy as np
 import pytest
 
 import aipimage
-import aipimage.io.keyless
+import aipimage.io.checking.keyless
 from aipimage.errors import ClosedError
-from aipimage.io.image import open_image
-from aipimage.io.storage import Storage, SystemCalls
+from aipimage.io.reading.image import open_image
+from aipimage.io.system.storage import Storage, SystemCalls
 from aipimage.vmdk import open as open_vmdk
 
 SIZE = 6 << 20
@@ -365,7 +365,9 @@ def test_what_could_not_be_read_is_no_damage_unless_the_medium_says_so(
                         return image.verify()
                     # Headers and the end are read, and no large piece between them.
                     system.least = 100_000
-                    return aipimage.io.keyless.verify_keyless(paths[0], storage=Storage(system))
+                    return aipimage.io.checking.keyless.verify_keyless(
+                        paths[0], storage=Storage(system)
+                    )
 
                 if number == errno.EIO:
                     assert not verify().ok
@@ -379,6 +381,9 @@ def test_cancelling_a_verification_is_no_damage(paths: tuple[Path, Path]) -> Non
         return progress.done == progress.total
 
     for verify in (aipimage.open(paths[0]).verify, partial(aipimage.verify_keyless, paths[0])):
-        with mock.patch("aipimage.io.progress._TICK", -1.0), pytest.raises(aipimage.CancelledError):
+        with (
+            mock.patch("aipimage.io.system.progress._TICK", -1.0),
+            pytest.raises(aipimage.CancelledError),
+        ):
             verify(progress=cancel)
     gc.collect()

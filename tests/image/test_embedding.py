@@ -189,7 +189,8 @@ def test_signatures_are_readable() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["retention", "tracking", "vmdk", "testing", "volumes.image", "io.sources", "checks"]
+    "name",
+    ["retention", "tracking", "vmdk", "testing", "volumes.image", "io.blocks.sources", "checks"],
 )
 def test_each_module_can_be_the_first_that_is_imported(name: str) -> None:
     subprocess.run([sys.executable, "-c", f"import aipimage.{name}"], check=True, timeout=60)

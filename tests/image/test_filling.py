@@ -12,13 +12,13 @@ import pytest
 import aipimage
 from aipimage.errors import IntegrityError
 from aipimage.extents import SECTOR, Kind
-from aipimage.io import zstdcalls
-from aipimage.io.buffers import Buffers
-from aipimage.io.bulkread import fill_together, load_frames, read_range
-from aipimage.io.create import CreateOptions, create_image
-from aipimage.io.device import Device
-from aipimage.io.devicemap import DeviceMap, Piece
-from aipimage.io.keys import Argon2Parameters
+from aipimage.io.creating.create import CreateOptions, create_image
+from aipimage.io.index.devicemap import DeviceMap, Piece
+from aipimage.io.reading.bulkread import fill_together, load_frames, read_range
+from aipimage.io.reading.device import Device
+from aipimage.io.records import zstdcalls
+from aipimage.io.records.keys import Argon2Parameters
+from aipimage.io.system.buffers import Buffers
 
 FRAME = 1 << 16
 SIZE = 5 * (1 << 20) + 3 * SECTOR

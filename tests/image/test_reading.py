@@ -91,7 +91,7 @@ def test_many_threads_read_one_image(image_path: Path) -> None:
 
 
 def test_the_cache_is_bounded_and_loads_a_frame_once() -> None:
-    from aipimage.io.cache import FrameCache
+    from aipimage.io.system.cache import FrameCache
 
     cache, loads, gate = FrameCache(1000), [], threading.Event()
 
@@ -111,7 +111,7 @@ def test_the_cache_is_bounded_and_loads_a_frame_once() -> None:
 
 
 def test_a_failed_load_is_tried_again() -> None:
-    from aipimage.io.cache import FrameCache
+    from aipimage.io.system.cache import FrameCache
 
     cache = FrameCache(1000)
     with pytest.raises(OSError, match="once"):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from aipimage.extents import Kind
-from aipimage.io.create import create_image
-from aipimage.io.image import Image, open_image
-from aipimage.io.storage import Storage
+from aipimage.io.creating.create import create_image
+from aipimage.io.reading.image import Image, open_image
+from aipimage.io.system.storage import Storage
 from tests.safety.images import PATH, options, password_of
 from tests.safety.memory import ROOT, MemorySystem
 from tests.support.realistic import CORPUS, SMALL, RealisticDisk, changed, corpus_disk

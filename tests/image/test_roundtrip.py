@@ -15,10 +15,10 @@ import aipimage
 from aipimage.extents import Kind
 from aipimage.format.constants import RecordType
 from aipimage.format.tables import decode_digest_leaf
-from aipimage.io.chain.digesttree import record_type
-from aipimage.io.create import CreateOptions, create_image
-from aipimage.io.keys import Argon2Parameters
-from aipimage.io.trees import IndexReader
+from aipimage.io.creating.create import CreateOptions, create_image
+from aipimage.io.index.digesttree import record_type
+from aipimage.io.index.trees import IndexReader
+from aipimage.io.records.keys import Argon2Parameters
 from tests.support.sources import SparseSource
 
 CHEAP = Argon2Parameters(memory=8192, passes=1, lanes=1)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import aipimage
-from aipimage.io.sources import BinaryFileSource
+from aipimage.io.blocks.sources import BinaryFileSource
 from aipimage.volumes.survey import survey
 from tests.support import SAMPLES
 

@@ -54,8 +54,8 @@ def test_a_disk_of_64_tib_in_bounded_memory(tmp_path: Path) -> None:
 
 
 def test_opening_reads_a_few_pieces_at_the_ends(tmp_path: Path) -> None:
-    from aipimage.io.image import open_image
-    from aipimage.io.storage import Storage
+    from aipimage.io.reading.image import open_image
+    from aipimage.io.system.storage import Storage
     from tests.support.faults import FaultySystemCalls
 
     reads = []
@@ -85,7 +85,8 @@ def test_sizes_at_the_edges(tmp_path: Path, size: int) -> None:
 _MANY_PARTS = """
 import io, random, resource, sys
 import aipimage
-from aipimage.io import filepool, instream
+from aipimage.io.system import filepool
+from aipimage.io.stream import instream
 disk = random.Random(1).randbytes(3_000_000)
 filepool.FILES_OPEN = instream.FILES_OPEN = 8
 filepool.FilePool.__init__.__defaults__ = (8,)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from aipimage.io import buffers
-from aipimage.io.buffers import Buffers, thread_buffer
+from aipimage.io.system import buffers
+from aipimage.io.system.buffers import Buffers, thread_buffer
 
 MIB = 1 << 20
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aipimage import _core
-from aipimage.io import codec, zstdcalls
+from aipimage.io.records import codec, zstdcalls
 
 LEVELS = [None, -7, 1, 3, 9]
 

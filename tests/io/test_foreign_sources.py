@@ -13,7 +13,7 @@ import pytest
 
 import aipimage
 from aipimage.errors import OptionTypeError, RequestError, SourceError, StorageError
-from aipimage.io.sources import UnreadableRangeError
+from aipimage.io.blocks.sources import UnreadableRangeError
 
 CHANCE = random.Random(11)
 SIZE = 3_000_064

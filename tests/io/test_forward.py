@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import aipimage
-from aipimage.io import forward
-from aipimage.io.forward import Lately, reads_forward
-from aipimage.io.sources import BinaryFileSource
+from aipimage.io.blocks import forward
+from aipimage.io.blocks.forward import Lately, reads_forward
+from aipimage.io.blocks.sources import BinaryFileSource
 
 MIB = 1 << 20
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from aipimage.errors import FormatError, IntegrityError, StorageError, naming, reworded
-from aipimage.io.image import open_image
-from aipimage.io.keyless import verify_keyless
+from aipimage.io.checking.keyless import verify_keyless
 from aipimage.io.merge.job import merge_images
-from aipimage.io.splitting import split_image
-from aipimage.io.storage import Storage
+from aipimage.io.reading.image import open_image
+from aipimage.io.stream.splitting import split_image
+from aipimage.io.system.storage import Storage
 from tests.safety.images import image_files
 from tests.safety.memory import ROOT, MemorySystem
 

@@ -16,8 +16,8 @@ import pytest
 import aipimage
 from aipimage import FileObjects, FunctionOpener, testing
 from aipimage.errors import OptionTypeError, RequestError, StorageError
-from aipimage.io.sinks import open_target
-from aipimage.io.storage import DEFAULT, Storage, SystemCalls
+from aipimage.io.blocks.sinks import open_target
+from aipimage.io.system.storage import DEFAULT, Storage, SystemCalls
 
 CHANCE = random.Random(3)
 FIRST = b"".join(
@@ -263,7 +263,7 @@ def test_wrong_arguments(folder: Path) -> None:
 
 
 def test_nothing_is_written_through_an_opener(folder: Path) -> None:
-    from aipimage.io.openers import OpenerStorage
+    from aipimage.io.system.openers import OpenerStorage
 
     storage = OpenerStorage(Bucket(contents(folder)), Storage(SystemCalls()))
     for use in (
@@ -276,7 +276,9 @@ def test_nothing_is_written_through_an_opener(folder: Path) -> None:
 
 def test_the_library_s_own_sources_and_sinks_keep_their_contract(tmp_path: Path) -> None:
     (tmp_path / "disk.raw").write_bytes(FIRST)
-    testing.check_source(lambda: aipimage.io.sources.open_source(tmp_path / "disk.raw"), FIRST)
+    testing.check_source(
+        lambda: aipimage.io.blocks.sources.open_source(tmp_path / "disk.raw"), FIRST
+    )
     aipimage.create(tmp_path / "a.aiv", io.BytesIO(FIRST))
     aipimage.convert(tmp_path / "a.aiv", tmp_path / "a.vmdk")
     testing.check_source(lambda: aipimage.vmdk.open(tmp_path / "a.vmdk"), padded(tmp_path))

@@ -9,9 +9,9 @@ import pytest
 
 from aipimage.format.constants import Codec, RecordType
 from aipimage.format.record import decode_record_header
-from aipimage.io import records
-from aipimage.io.numbering import RecordNumbers
-from aipimage.io.outstream import PipeStream
+from aipimage.io.records import records
+from aipimage.io.records.numbering import RecordNumbers
+from aipimage.io.stream.outstream import PipeStream
 
 RANDOM = np.random.default_rng(1).bytes(4096)
 SPARSE = RANDOM[:64] + bytes(3968) + RANDOM[:64]

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aipimage.errors import AipImageError, RequestError, StorageError, TargetError
-from aipimage.io.mounts import SystemUse
-from aipimage.io.sinks import BlockSink, DeviceSink, FileSink, open_target
-from aipimage.io.storage import DEFAULT, Storage, SystemCalls
+from aipimage.io.blocks.sinks import BlockSink, DeviceSink, FileSink, open_target
+from aipimage.io.system.mounts import SystemUse
+from aipimage.io.system.storage import DEFAULT, Storage, SystemCalls
 from tests.support import loop_device, require, require_loop_devices
 from tests.support.crash import RecordingSystemCalls, crash_states
 from tests.support.faults import TRANSFERS, Fault, FaultySystemCalls, each_fault

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import aipimage
 from aipimage.errors import RequestError, SourceError
-from aipimage.io.sources import (
+from aipimage.io.blocks.sources import (
     BinaryFileSource,
     BlockSource,
     DeviceSource,
@@ -25,7 +25,7 @@ from aipimage.io.sources import (
     open_source,
     read_with_retries,
 )
-from aipimage.io.storage import Storage, SystemCalls
+from aipimage.io.system.storage import Storage, SystemCalls
 from aipimage.vmdk.writing.job import write_vmdk
 from tests.support import loop_device
 from tests.support.faults import TRANSFERS, Fault, FaultySystemCalls

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from aipimage.errors import RequestError, StorageError, TargetError
-from aipimage.io.storage import DEFAULT, Storage, SystemCalls
+from aipimage.io.system.storage import DEFAULT, Storage, SystemCalls
 from tests.support import loop_device
 from tests.support.crash import RecordingSystemCalls, crash_states
 from tests.support.faults import KINDS, TRANSFERS, Fault, FaultySystemCalls, each_fault
@@ -206,7 +206,7 @@ def test_without_positional_calls(
     tmp_path: Path, data: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Windows has no preadv: a seek and a read, under a lock."""
-    monkeypatch.setattr("aipimage.io.storage._POSITIONAL", False)
+    monkeypatch.setattr("aipimage.io.system.storage._POSITIONAL", False)
     run(tmp_path, data, SystemCalls())
     with DEFAULT.create(tmp_path / "many") as file:
         file.pwrite(data, 0)
@@ -232,7 +232,7 @@ def test_modules_import_where_linux_calls_are_missing() -> None:
         "for name in ('preadv', 'pwritev', 'posix_fadvise', 'O_CLOEXEC', 'O_NONBLOCK',\n"
         "             'O_DIRECTORY', 'SEEK_DATA', 'SEEK_HOLE'):\n"
         "    delattr(os, name)\n"
-        "import aipimage.io.sinks, aipimage.io.sources\n"
+        "import aipimage.io.blocks.sinks, aipimage.io.blocks.sources\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from aipimage.format.constants import RecordType
-from aipimage.io.keys import ChainKeys
+from aipimage.io.records.keys import ChainKeys
 from tests.safety.forge import (
     FRAME_ENTRY,
     REFERENCE,

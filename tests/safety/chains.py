@@ -9,11 +9,11 @@ from typing import Any
 from aipimage.extents import SECTOR, Kind
 from aipimage.format import constants as c
 from aipimage.format.digest import digest
-from aipimage.io.chain.digests import DigestView
-from aipimage.io.create import CreateResult, create_image
-from aipimage.io.image import Image, open_image
-from aipimage.io.sources import UnreadableRangeError
-from aipimage.io.storage import Storage, SystemCalls
+from aipimage.io.blocks.sources import UnreadableRangeError
+from aipimage.io.creating.create import CreateResult, create_image
+from aipimage.io.index.digests import DigestView
+from aipimage.io.reading.image import Image, open_image
+from aipimage.io.system.storage import Storage, SystemCalls
 from tests.safety.images import options
 from tests.safety.memory import ROOT
 

@@ -23,15 +23,15 @@ from aipimage.format import constants as c
 from aipimage.format.constants import RecordType
 from aipimage.format.record import Reference, verified_record
 from aipimage.format.tables import FRAME_ENTRY_DTYPE
-from aipimage.io import walk
-from aipimage.io.frames import FrameRun, open_frames
-from aipimage.io.image import Image, open_image
-from aipimage.io.instream import InStream, open_stream
-from aipimage.io.keys import ChainKeys
-from aipimage.io.opening import read_header, read_key_area, unlock_header
-from aipimage.io.records import RecordReader
-from aipimage.io.spare import read_trailer, spare_damage
-from aipimage.io.storage import Storage
+from aipimage.io.reading.image import Image, open_image
+from aipimage.io.records import walk
+from aipimage.io.records.frames import FrameRun, open_frames
+from aipimage.io.records.keys import ChainKeys
+from aipimage.io.records.records import RecordReader
+from aipimage.io.stream.instream import InStream, open_stream
+from aipimage.io.stream.opening import read_header, read_key_area, unlock_header
+from aipimage.io.stream.spare import read_trailer, spare_damage
+from aipimage.io.system.storage import Storage
 from tests.safety.images import (
     PATH,
     flipped,

@@ -15,7 +15,7 @@ import zstandard
 from blake3 import blake3
 
 from aipimage.format.constants import RecordType
-from aipimage.io.keys import ChainKeys
+from aipimage.io.records.keys import ChainKeys
 from tests.safety.memory import MemorySystem
 from tests.support.ends import GAP, TRAILER, records_end
 

@@ -11,11 +11,11 @@ from typing import Any
 
 from aipimage import verify_keyless
 from aipimage.errors import AipImageError
-from aipimage.io import keys
-from aipimage.io.create import CreateOptions, CreateResult, create_image
-from aipimage.io.image import Image, open_image
-from aipimage.io.keys import Argon2Parameters
-from aipimage.io.storage import Storage, SystemCalls
+from aipimage.io.creating.create import CreateOptions, CreateResult, create_image
+from aipimage.io.reading.image import Image, open_image
+from aipimage.io.records import keys
+from aipimage.io.records.keys import Argon2Parameters
+from aipimage.io.system.storage import Storage, SystemCalls
 from tests.safety.memory import ROOT, MemorySystem
 
 PATH = f"{ROOT}/d.aiv"

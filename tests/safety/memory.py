@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from aipimage.io.storage import SystemCalls
+from aipimage.io.system.storage import SystemCalls
 
 ROOT = "/disk"
 

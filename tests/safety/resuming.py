@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 from blake3 import blake3
 
 from aipimage.format import constants as c
-from aipimage.io.chain.digests import DigestView
-from aipimage.io.create import CreateOptions, CreateResult, create_image
-from aipimage.io.image import Image, open_image
-from aipimage.io.sources import BlockSource
-from aipimage.io.storage import Storage, SystemCalls
+from aipimage.io.blocks.sources import BlockSource
+from aipimage.io.creating.create import CreateOptions, CreateResult, create_image
+from aipimage.io.index.digests import DigestView
+from aipimage.io.reading.image import Image, open_image
+from aipimage.io.system.storage import Storage, SystemCalls
 from tests.safety.images import CHEAP, PASSWORD, PATH
 from tests.safety.memory import MemorySystem
 from tests.support.realistic import SMALL, RealisticDisk

@@ -18,9 +18,9 @@ from aipimage.errors import AipImageError
 from aipimage.format.constants import RecordType
 from aipimage.format.origins import OriginEntry
 from aipimage.format.record import encode_reference
-from aipimage.io.image import open_image
 from aipimage.io.merge.job import merge_images
-from aipimage.io.storage import Storage
+from aipimage.io.reading.image import open_image
+from aipimage.io.system.storage import Storage
 from tests.safety.chainforge import ChainForger, RecordChange
 from tests.safety.chains import Disk, at, make
 from tests.safety.fields import CORE, TRAILER, Field, boundary_values, fields_of

@@ -15,13 +15,13 @@ import pytest
 
 from aipimage.errors import AipImageError
 from aipimage.io.chain.chain import find_chain
-from aipimage.io.create import CreateResult, create_image
-from aipimage.io.image import open_image
+from aipimage.io.creating.create import CreateResult, create_image
 from aipimage.io.increment import grouping
 from aipimage.io.increment import plan as planning
 from aipimage.io.merge.job import merge_images
-from aipimage.io.passwords import change_password
-from aipimage.io.storage import Storage, SystemCalls
+from aipimage.io.reading.image import open_image
+from aipimage.io.stream.passwords import change_password
+from aipimage.io.system.storage import Storage, SystemCalls
 from aipimage.retention import KeepRules, Point, carry_out
 from aipimage.retention import plan as retention_plan
 from tests.safety.chains import Disk, make

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from aipimage.errors import AipImageError, IncompleteError, IntegrityError, PasswordError
-from aipimage.io.passwords import change_password
-from aipimage.io.storage import Storage
+from aipimage.io.stream.passwords import change_password
+from aipimage.io.system.storage import Storage
 from tests.safety.chains import Disk, at, change, make, opened
 from tests.safety.images import CHEAP, PASSWORD
 from tests.safety.memory import MemorySystem

@@ -11,7 +11,7 @@ from unittest import mock
 import pytest
 
 import aipimage
-from aipimage.io import entropy
+from aipimage.io.system import entropy
 from tests.cli.helpers import PASSWORD, done
 
 YEAR_2300 = 10_413_792_000

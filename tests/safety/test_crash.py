@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from aipimage.errors import AipImageError, RequestError
-from aipimage.io import passwords
-from aipimage.io.create import create_image
-from aipimage.io.splitting import join_image, split_image
-from aipimage.io.storage import Storage
+from aipimage.io.creating.create import create_image
+from aipimage.io.stream import passwords
+from aipimage.io.stream.splitting import join_image, split_image
+from aipimage.io.system.storage import Storage
 from tests.safety.images import (
     CHEAP,
     MIB,

@@ -18,8 +18,8 @@ import pytest
 
 import aipimage
 from aipimage import StorageError
-from aipimage.io.sources import open_source
-from aipimage.io.storage import Storage, SystemCalls
+from aipimage.io.blocks.sources import open_source
+from aipimage.io.system.storage import Storage, SystemCalls
 from aipimage.retention import KeepRules, carry_out, plan, points_of
 from aipimage.tracking import ChangeTracker
 from aipimage.vmdk.ovf import write_ova, write_ovf

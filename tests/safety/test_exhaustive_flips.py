@@ -10,9 +10,9 @@ import pytest
 
 from aipimage import verify_keyless
 from aipimage.errors import AipImageError
-from aipimage.io.image import open_image
-from aipimage.io.instream import open_stream
-from aipimage.io.storage import Storage
+from aipimage.io.reading.image import open_image
+from aipimage.io.stream.instream import open_stream
+from aipimage.io.system.storage import Storage
 from tests.safety import flips
 from tests.safety.images import (
     MIB,

@@ -10,11 +10,11 @@ import pytest
 
 from aipimage import verify_keyless
 from aipimage.errors import AipImageError
-from aipimage.io import passwords
-from aipimage.io.create import create_image
-from aipimage.io.image import open_image
-from aipimage.io.splitting import join_image, split_image
-from aipimage.io.storage import Storage, SystemCalls
+from aipimage.io.creating.create import create_image
+from aipimage.io.reading.image import open_image
+from aipimage.io.stream import passwords
+from aipimage.io.stream.splitting import join_image, split_image
+from aipimage.io.system.storage import Storage, SystemCalls
 from tests.safety.images import (
     CHEAP,
     MIB,

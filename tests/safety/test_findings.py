@@ -12,8 +12,8 @@ import pytest
 
 from aipimage.errors import AipImageError, StorageError
 from aipimage.format.constants import RecordType
-from aipimage.io.image import Image, open_image
-from aipimage.io.storage import Storage
+from aipimage.io.reading.image import Image, open_image
+from aipimage.io.system.storage import Storage
 from tests.safety.forge import Forger
 from tests.safety.images import PATH, create, image_files, options
 from tests.safety.memory import MemorySystem

@@ -26,11 +26,11 @@ from aipimage.errors import (
 from aipimage.format.constants import ImageKind
 from aipimage.format.record import NO_REFERENCE
 from aipimage.format.seal import SealDevice
-from aipimage.io import keys
 from aipimage.io.chain.chain import find_chain
-from aipimage.io.image import Image
-from aipimage.io.imagewriter import DeviceResult
-from aipimage.io.numbering import RecordNumbers
+from aipimage.io.creating.imagewriter import DeviceResult
+from aipimage.io.reading.image import Image
+from aipimage.io.records import keys
+from aipimage.io.records.numbering import RecordNumbers
 from tests.chain.handmade import FRAME, Made, Maker
 from tests.safety.images import MIB, PASSWORD, remember_derivations
 from tests.safety.memory import ROOT
@@ -451,7 +451,7 @@ def test_class_22_a_parent_replaced_under_an_open_image(
 ) -> None:
     """By each other file, cut, or gone: right data or an error, also when files are reopened."""
     if pooled:
-        monkeypatch.setattr("aipimage.io.filepool.files_open", lambda: 1)
+        monkeypatch.setattr("aipimage.io.system.filepool.files_open", lambda: 1)
     *_, last = made = chain_of(maker)
     contents = {each.path: bytes(maker.files[each.path]) for each in made}
     for victim in made[:-1]:
@@ -479,7 +479,7 @@ def test_class_22_a_parent_that_is_gone_from_under_an_open_image(
     maker: Maker, copied: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its file was closed for others: what it held is missing, or read from another file of it."""
-    monkeypatch.setattr("aipimage.io.filepool.files_open", lambda: 1)
+    monkeypatch.setattr("aipimage.io.system.filepool.files_open", lambda: 1)
     *_, last = made = chain_of(maker)
     if copied:
         maker.files[maker.path("copy")] = maker.files[made[0].path]
@@ -618,7 +618,7 @@ def test_a_password_is_asked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
         return real(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(keys, "_slot_keys", counting)
-    with aipimage.io.image.open_image(last.path, PASSWORD, storage=maker.storage) as image:
+    with aipimage.io.reading.image.open_image(last.path, PASSWORD, storage=maker.storage) as image:
         image.chain.check()
         for member in image.chain:
             with image.chain.open(member.image_id) as other:

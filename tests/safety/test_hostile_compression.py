@@ -15,9 +15,9 @@ import zstandard
 
 from aipimage.errors import AipImageError, IntegrityError
 from aipimage.format.constants import RecordType
-from aipimage.io import zstdcalls
-from aipimage.io.image import open_image
-from aipimage.io.storage import Storage
+from aipimage.io.reading.image import open_image
+from aipimage.io.records import zstdcalls
+from aipimage.io.system.storage import Storage
 from tests.safety.forge import Record
 from tests.safety.images import PATH
 from tests.safety.memory import ROOT, MemorySystem

@@ -35,9 +35,9 @@ from aipimage.errors import (
     UnsupportedError,
 )
 from aipimage.format.constants import RecordType
-from aipimage.io.create import create_image
-from aipimage.io.image import open_image
-from aipimage.io.storage import Storage
+from aipimage.io.creating.create import create_image
+from aipimage.io.reading.image import open_image
+from aipimage.io.system.storage import Storage
 from tests.safety.forge import Change, Forger, put
 from tests.safety.images import (
     CHEAP,
@@ -321,7 +321,7 @@ def test_class_25_key_derivation_bombs() -> None:
 def test_class_26_a_file_opens_under_one_chain_key_only() -> None:
     """A slot that wraps another chain key under a second password does not open."""
     from aipimage.format.keyarea import encode_slot
-    from aipimage.io.keys import wrap_chain_key
+    from aipimage.io.records.keys import wrap_chain_key
 
     made: list[bytes] = []
 
@@ -531,7 +531,7 @@ damaged = {path: bytearray(files[path])}
 damaged[path][len(files[path]) // 2] ^= 1
 damaged[path] = bytes(damaged[path])
 more = mixed(2 * MIB)
-import aipimage.io.keys
+import aipimage.io.records.keys
 warm = MemorySystem()
 create(warm, [more], options("zstd"))
 assert contents_of(warm) == [more] and contents_of(MemorySystem(files), PASSWORD) == contents

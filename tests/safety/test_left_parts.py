@@ -13,8 +13,8 @@ from aipimage.errors import TargetError
 from aipimage.format import constants as c
 from aipimage.io.merge import copying as mergecopy
 from aipimage.io.merge.job import merge_images
-from aipimage.io.splitting import join_image, split_image
-from aipimage.io.storage import Storage
+from aipimage.io.stream.splitting import join_image, split_image
+from aipimage.io.system.storage import Storage
 from tests.safety.chains import at
 from tests.support.realistic_chains import Facts, RealisticChain, chain_of, facts_of
 from tests.support.stopping import SharedMemory, Stop, stops

@@ -21,9 +21,9 @@ from blake3 import blake3
 from aipimage import verify_keyless
 from aipimage.errors import AipImageError, CancelledError, PasswordError, RequestError, TargetError
 from aipimage.format.constants import RecordType
-from aipimage.io import progress
-from aipimage.io.create import CreateOptions, CreateResult, create_image
-from aipimage.io.storage import Storage, SystemCalls
+from aipimage.io.creating.create import CreateOptions, CreateResult, create_image
+from aipimage.io.system import progress
+from aipimage.io.system.storage import Storage, SystemCalls
 from tests.safety import fields
 from tests.safety.images import (
     MIB,

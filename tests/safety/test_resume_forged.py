@@ -16,11 +16,11 @@ from blake3 import blake3
 from aipimage import verify_keyless
 from aipimage.errors import AipImageError, IntegrityError, RequestError
 from aipimage.format.constants import RecordType
-from aipimage.io.create import CreateOptions
-from aipimage.io.image import open_image
+from aipimage.io.creating.create import CreateOptions
 from aipimage.io.increment import grouping
+from aipimage.io.reading.image import open_image
 from aipimage.io.repair.rebuild import repair_image
-from aipimage.io.storage import Storage
+from aipimage.io.system.storage import Storage
 from tests.safety.memory import ROOT, MemorySystem
 from tests.safety.resuming import (
     PARTIAL,

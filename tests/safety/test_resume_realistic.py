@@ -12,11 +12,11 @@ import pytest
 
 from aipimage import split, verify_keyless
 from aipimage.errors import RequestError, StorageError
-from aipimage.io.create import CreateOptions
-from aipimage.io.image import open_image
+from aipimage.io.creating.create import CreateOptions
 from aipimage.io.increment import grouping, plan
 from aipimage.io.merge.job import merge_images
-from aipimage.io.storage import Storage, SystemCalls
+from aipimage.io.reading.image import open_image
+from aipimage.io.system.storage import Storage, SystemCalls
 from tests.safety.images import PATH
 from tests.safety.memory import ROOT, MemorySystem
 from tests.safety.resuming import (

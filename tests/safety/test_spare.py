@@ -16,10 +16,10 @@ import pytest
 import aipimage
 from aipimage.errors import AipImageError, FormatError, IntegrityError
 from aipimage.format.record import NO_REFERENCE
-from aipimage.io.image import Image, open_image
-from aipimage.io.keyless import verify_keyless
-from aipimage.io.spare import metadata_copies
-from aipimage.io.storage import Storage
+from aipimage.io.checking.keyless import verify_keyless
+from aipimage.io.reading.image import Image, open_image
+from aipimage.io.stream.spare import metadata_copies
+from aipimage.io.system.storage import Storage
 from tests.safety.images import remember_derivations
 from tests.safety.memory import ROOT, MemorySystem
 from tests.support.ends import GAP, TRAILER, records_end, trailer_copy

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from aipimage.io.storage import Storage
+from aipimage.io.system.storage import Storage
 from tests.safety.memory import ROOT
 from tests.support.faults import KINDS
 from tests.support.stopping import HARMLESS, STEPS, WAYS, stops

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import pytest
 
 from aipimage.errors import RequestError
-from aipimage.io import keys
-from aipimage.io.create import create_image
+from aipimage.io.creating.create import create_image
 from aipimage.io.increment import grouping
 from aipimage.io.increment import plan as planning
-from aipimage.io.storage import Storage
+from aipimage.io.records import keys
+from aipimage.io.system.storage import Storage
 from tests.safety.chains import at
 from tests.safety.images import password_of, remember_derivations
 from tests.support.realistic import RealisticDisk, corpus_disk

@@ -13,16 +13,16 @@ import pytest
 
 from aipimage.errors import AipImageError, PasswordError, RequestError
 from aipimage.extents import Kind
-from aipimage.io import keys
 from aipimage.io.chain.chain import find_chain
-from aipimage.io.create import create_image
-from aipimage.io.image import open_image
+from aipimage.io.creating.create import create_image
 from aipimage.io.merge import copying as mergecopy
 from aipimage.io.merge.job import merge_images
-from aipimage.io.passwords import add_password, change_password, list_slots, remove_password
+from aipimage.io.reading.image import open_image
+from aipimage.io.records import keys
 from aipimage.io.repair import repair_image
-from aipimage.io.splitting import join_image, split_image
-from aipimage.io.storage import Storage
+from aipimage.io.stream.passwords import add_password, change_password, list_slots, remove_password
+from aipimage.io.stream.splitting import join_image, split_image
+from aipimage.io.system.storage import Storage
 from aipimage.retention import KeepRules, Point, carry_out, execution
 from aipimage.retention import plan as retention_plan
 from aipimage.tracking import ChangeTracker

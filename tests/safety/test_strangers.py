@@ -15,10 +15,10 @@ import pytest
 
 import aipimage
 from aipimage import RequestError, TargetError
+from aipimage.io.blocks.sinks import open_target
+from aipimage.io.blocks.sources import open_source
 from aipimage.io.changes.wholefile import write_whole
-from aipimage.io.sinks import open_target
-from aipimage.io.sources import open_source
-from aipimage.io.storage import DEFAULT, File, Storage, SystemCalls
+from aipimage.io.system.storage import DEFAULT, File, Storage, SystemCalls
 from aipimage.tracking import ChangeTracker
 from aipimage.vmdk.writing.job import write_vmdk
 

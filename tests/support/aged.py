@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aipimage.io.sources import BlockSource
+from aipimage.io.blocks.sources import BlockSource
 from aipimage.volumes.layout import Preparation
 from tests.support.realistic import CLUSTER, RealisticDisk, clusters
 from tests.support.tools import require_programs, run

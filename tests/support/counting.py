@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from aipimage.io.storage import SystemCalls
+from aipimage.io.system.storage import SystemCalls
 
 
 class CountingSystem(SystemCalls):

@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from aipimage.io.storage import SystemCalls
+from aipimage.io.system.storage import SystemCalls
 
 SECTOR = 512
 

@@ -8,7 +8,7 @@ import random
 from collections.abc import Iterator
 from unittest import mock
 
-from aipimage.io import entropy
+from aipimage.io.system import entropy
 
 EPOCH_US = 1_700_000_000_000_000
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aipimage.io.storage import SystemCalls
+from aipimage.io.system.storage import SystemCalls
 
 #: The name of every system call that can be made to fail.
 KINDS = tuple(name for name in vars(SystemCalls) if not name.startswith("_"))

@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 from blake3 import blake3
 
-from aipimage.io.freespace import RangesFree
-from aipimage.io.sources import UnreadableRangeError
-from aipimage.io.usedsource import UsedSource
+from aipimage.io.blocks.freespace import RangesFree
+from aipimage.io.blocks.sources import UnreadableRangeError
+from aipimage.io.blocks.usedsource import UsedSource
 
 CLUSTER = 4096
 STRIPE = 1 << 20

@@ -11,12 +11,12 @@ from blake3 import blake3
 
 from aipimage.extents import Kind
 from aipimage.format import constants as c
-from aipimage.io.chain.digests import DigestView
-from aipimage.io.chain.keyless import verify_chain_keyless
-from aipimage.io.chain.verify import verify_with_chain
-from aipimage.io.create import create_image
-from aipimage.io.image import Image, open_image
-from aipimage.io.storage import Storage, SystemCalls
+from aipimage.io.checking.chainkeyless import verify_chain_keyless
+from aipimage.io.checking.chainverify import verify_with_chain
+from aipimage.io.creating.create import create_image
+from aipimage.io.index.digests import DigestView
+from aipimage.io.reading.image import Image, open_image
+from aipimage.io.system.storage import Storage, SystemCalls
 from tests.safety.chains import at
 from tests.safety.images import options, password_of
 from tests.safety.memory import MemorySystem

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from aipimage.io.sources import UnreadableRangeError
+from aipimage.io.blocks.sources import UnreadableRangeError
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

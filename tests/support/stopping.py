@@ -29,8 +29,8 @@ from unittest import mock
 from blake3 import blake3
 
 from aipimage.errors import AipImageError, CancelledError, RequestError
-from aipimage.io import progress as progressing
-from aipimage.io.storage import Storage, SystemCalls
+from aipimage.io.system import progress as progressing
+from aipimage.io.system.storage import Storage, SystemCalls
 from tests.safety.memory import ROOT, MemorySystem
 from tests.support import crash
 from tests.support.faults import Fault, FaultySystemCalls

@@ -16,11 +16,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
-from aipimage.io import create
-from aipimage.io.create import CreateOptions, create_image
-from aipimage.io.keys import Argon2Parameters
+from aipimage.io.creating import create
+from aipimage.io.creating.create import CreateOptions, create_image
 from aipimage.io.merge import job
 from aipimage.io.merge.job import merge_images
+from aipimage.io.records.keys import Argon2Parameters
 from tests.support.deterministic import deterministic
 from tests.vectors.kit import WHOLE, Vector
 

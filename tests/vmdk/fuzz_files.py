@@ -7,7 +7,7 @@ import os
 import stat
 from collections.abc import Mapping, Sequence
 
-from aipimage.io.storage import Storage, SystemCalls
+from aipimage.io.system.storage import Storage, SystemCalls
 
 FOLDER = "/fuzzed"
 

@@ -9,7 +9,7 @@ import struct
 from pathlib import Path
 from typing import NamedTuple
 
-from aipimage.io.sources import open_source
+from aipimage.io.blocks.sources import open_source
 from aipimage.volumes.filesystems.btrfs import PARSER
 from aipimage.volumes.filesystems.btrfs.chunks import ChunkMap
 from aipimage.volumes.filesystems.btrfs.superblock import Superblock, read_superblock

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from aipimage.io.sources import open_source
+from aipimage.io.blocks.sources import open_source
 from aipimage.volumes.filesystems.btrfs import PARSER
 from aipimage.volumes.model import Allocation, FileSystem, SurveyOptions
 from aipimage.volumes.view import VolumeView

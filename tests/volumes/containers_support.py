@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aipimage.io.sources import BlockSource, open_source
+from aipimage.io.blocks.sources import BlockSource, open_source
 from aipimage.volumes.filesystems.registry import Found, parsers, probe_volume
 from aipimage.volumes.model import Allocation, FileSystem, Parser, SurveyOptions
 from aipimage.volumes.view import LayoutError, VolumeView

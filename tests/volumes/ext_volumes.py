@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from aipimage.io.sources import BlockSource, open_source
+from aipimage.io.blocks.sources import BlockSource, open_source
 from aipimage.volumes.filesystems.ext import PARSER
 from aipimage.volumes.model import Allocation, FileSystem, SurveyOptions
 from aipimage.volumes.view import LayoutError, VolumeView

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from aipimage.io.sources import BlockSource, open_source
+from aipimage.io.blocks.sources import BlockSource, open_source
 from aipimage.volumes.clusters import ClusterMap
 from aipimage.volumes.model import Allocation, FileSystem, Parser, SurveyOptions
 from aipimage.volumes.view import VolumeView

@@ -6,7 +6,7 @@ import io
 import struct
 from collections.abc import Sequence
 
-from aipimage.io.sources import BinaryFileSource
+from aipimage.io.blocks.sources import BinaryFileSource
 from aipimage.volumes.filesystems.ntfs import PARSER
 from aipimage.volumes.model import Allocation, SurveyOptions
 from aipimage.volumes.view import LayoutError, VolumeView

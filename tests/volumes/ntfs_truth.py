@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from aipimage.io.sources import open_source
+from aipimage.io.blocks.sources import open_source
 from aipimage.volumes.clusters import ClusterMap
 from aipimage.volumes.filesystems.ntfs import PARSER
 from aipimage.volumes.model import Allocation, FileSystem, SurveyOptions

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from aipimage.io.sources import BlockSource, open_source
+from aipimage.io.blocks.sources import BlockSource, open_source
 from aipimage.volumes.tables.model import PartitionTable
 from tests.support import loop_device
 from tests.support.sources import SparseSource

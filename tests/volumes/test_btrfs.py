@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from aipimage.errors import SourceError
-from aipimage.io.sources import UnreadableRangeError
+from aipimage.io.blocks.sources import UnreadableRangeError
 from aipimage.volumes.filesystems.btrfs import PARSER
 from aipimage.volumes.filesystems.btrfs.checksums import KINDS, all_match
 from aipimage.volumes.model import Allocation, SurveyOptions

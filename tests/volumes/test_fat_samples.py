@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from aipimage.io.sources import open_source
+from aipimage.io.blocks.sources import open_source
 from aipimage.volumes.clusters import ClusterMap
 from aipimage.volumes.filesystems import exfat, fat
 from aipimage.volumes.model import Allocation, FileSystem, Parser, SurveyOptions

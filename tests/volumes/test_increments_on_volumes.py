@@ -17,7 +17,7 @@ import pytest
 
 import aipimage
 from aipimage import Changes, CreateResult, Kind
-from aipimage.io.changes.byteranges import joined
+from aipimage.ranges import joined
 from aipimage.tracking import write_changes
 from tests.cli.helpers import done
 from tests.support import loop_device

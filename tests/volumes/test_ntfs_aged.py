@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from aipimage.io.sources import BinaryFileSource
+from aipimage.io.blocks.sources import BinaryFileSource
 from aipimage.volumes.filesystems.ntfs import layout
 from aipimage.volumes.filesystems.ntfs.boot import decode_geometry
 from aipimage.volumes.filesystems.ntfs.streams import Mft

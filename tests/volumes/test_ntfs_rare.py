@@ -7,7 +7,7 @@ import io
 import numpy as np
 import pytest
 
-from aipimage.io.sources import BinaryFileSource
+from aipimage.io.blocks.sources import BinaryFileSource
 from aipimage.volumes.filesystems.ntfs import PARSER, layout, paging
 from aipimage.volumes.filesystems.ntfs.runs import merged, overlapping
 from aipimage.volumes.view import VolumeView

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from aipimage.errors import SourceError
-from aipimage.io.sources import open_source
+from aipimage.io.blocks.sources import open_source
 from aipimage.volumes.filesystems.ntfs import PARSER
 from aipimage.volumes.filesystems.ntfs.bitmap import open_bitmap
 from aipimage.volumes.filesystems.ntfs.boot import decode_geometry

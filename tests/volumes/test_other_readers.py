@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from aipimage.io.sources import open_source
+from aipimage.io.blocks.sources import open_source
 from aipimage.volumes.filesystems.opaque import FROM_END
 from aipimage.volumes.survey import DiskSurvey, survey
 from tests.support import loop_device

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aipimage.io.sources import BlockSource, UnreadableRangeError, open_source
+from aipimage.io.blocks.sources import BlockSource, UnreadableRangeError, open_source
 from aipimage.volumes import readahead
 from aipimage.volumes.readahead import PIECE, ReadAhead
 from aipimage.volumes.survey import survey

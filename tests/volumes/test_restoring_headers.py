@@ -13,10 +13,10 @@ import pytest
 
 import aipimage
 from aipimage.errors import AipImageError, TargetError
-from aipimage.io.restore import PartitionChange
-from aipimage.io.sinks import open_target
-from aipimage.io.sources import BlockSource, UnreadableRangeError
-from aipimage.io.storage import Storage, SystemCalls
+from aipimage.io.blocks.sinks import open_target
+from aipimage.io.blocks.sources import BlockSource, UnreadableRangeError
+from aipimage.io.reading.restore import PartitionChange
+from aipimage.io.system.storage import Storage, SystemCalls
 from aipimage.volumes.restoring.disk import restore_disk
 from aipimage.volumes.restoring.headers import resized_swap, shrunk_fat
 from aipimage.volumes.restoring.hidden import moved_boot_sectors

@@ -13,7 +13,7 @@ import pytest
 
 import aipimage
 from aipimage.errors import TargetError
-from aipimage.io.restore import RestoreResult
+from aipimage.io.reading.restore import RestoreResult
 from aipimage.volumes.restoring import expanding, extresizing, shrinking, tools
 from tests.support import loop_device
 from tests.support.tools import mounted, require_programs, run

@@ -13,12 +13,12 @@ from blake3 import blake3
 
 from aipimage.converting.convert import convert
 from aipimage.errors import RequestError
-from aipimage.io.create import create_image
+from aipimage.io.creating.create import create_image
 from aipimage.io.increment import grouping
 from aipimage.io.increment import plan as planning
 from aipimage.io.merge import copying as mergecopy
 from aipimage.io.merge.job import merge_images
-from aipimage.io.storage import Storage
+from aipimage.io.system.storage import Storage
 from tests.safety.chains import at
 from tests.support.aged import KINDS, aged, differing, used_content, used_of
 from tests.support.realistic_chains import check_chain, chosen, facts_of

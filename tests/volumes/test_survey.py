@@ -11,7 +11,7 @@ import pytest
 
 import aipimage
 from aipimage.errors import FormatError, RequestError, SourceError
-from aipimage.io.sources import BinaryFileSource
+from aipimage.io.blocks.sources import BinaryFileSource
 from aipimage.volumes.filesystems import registry
 from aipimage.volumes.layout import TEXT_MAX, volumes_of
 from aipimage.volumes.model import FileSystem, Parser
@@ -91,7 +91,7 @@ def test_a_view_reads_nothing_beyond_its_volume_or_its_budget() -> None:
 def test_sectors_that_cannot_be_read_are_a_doubt() -> None:
     class Bad(BinaryFileSource):
         def read_into(self, buffer: Any, offset: int) -> None:
-            raise aipimage.io.sources.UnreadableRangeError("bad", offset, 1)
+            raise aipimage.io.blocks.sources.UnreadableRangeError("bad", offset, 1)
 
     found = survey(Bad(io.BytesIO(bytes(MIB)), name="disk"))
     assert found.free.total == 0

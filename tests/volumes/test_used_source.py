@@ -17,13 +17,13 @@ import aipimage
 from aipimage.errors import RequestError
 from aipimage.extents import SECTOR, Kind
 from aipimage.format import constants as c
-from aipimage.io.changes.byteranges import no_ranges
-from aipimage.io.create import CreateOptions, create_image
-from aipimage.io.freespace import MappedFree, RangesFree
-from aipimage.io.image import open_image
+from aipimage.io.blocks.freespace import MappedFree, RangesFree
+from aipimage.io.blocks.sources import BinaryFileSource, BlockSource, UnreadableRangeError
+from aipimage.io.blocks.usedsource import UsedSource
+from aipimage.io.creating.create import CreateOptions, create_image
 from aipimage.io.increment.plan import SAMPLES, freed_pieces, sample_offsets
-from aipimage.io.sources import BinaryFileSource, BlockSource, UnreadableRangeError
-from aipimage.io.usedsource import UsedSource
+from aipimage.io.reading.image import open_image
+from aipimage.ranges import no_ranges
 
 QUIET = settings(
     max_examples=60, deadline=None,

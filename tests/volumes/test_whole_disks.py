@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import aipimage
-from aipimage.io.sources import open_source
+from aipimage.io.blocks.sources import open_source
 from tests.cli.helpers import Ran, done, invoke
 from tests.support import loop_device
 from tests.support.tools import run

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aipimage.io.sources import open_source
+from aipimage.io.blocks.sources import open_source
 from aipimage.volumes import crc32c
 from aipimage.volumes.filesystems.xfs import PARSER
 from aipimage.volumes.view import VolumeView

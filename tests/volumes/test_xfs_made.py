@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from aipimage.io.sources import open_source
+from aipimage.io.blocks.sources import open_source
 from aipimage.volumes.filesystems.xfs import PARSER
 from aipimage.volumes.model import FileSystem
 from aipimage.volumes.view import VolumeView

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 
 import aipimage
-from aipimage.io.sources import BlockSource, UnreadableRangeError, open_source
+from aipimage.io.blocks.sources import BlockSource, UnreadableRangeError, open_source
 from aipimage.volumes.survey import DiskSurvey, survey
 from tests.support import loop_device, require_loop_devices
 from tests.support.tools import PATH, require_programs, run

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aipimage.io.changes.byteranges import ByteRanges, joined
+from aipimage.ranges import ByteRanges, joined
 from aipimage.volumes.survey import DiskSurvey
 from tests.support.tools import run
 from tests.volumes.whole_disks import (

@@ -29,14 +29,14 @@ from aipimage.io.chain.files import (
     replaced_identity,
 )
 from aipimage.io.chain.links import KIND_NAMES, Links, Node, in_tree_order, upward
-from aipimage.io.chain.members import MemberFiles
 from aipimage.io.chain.unlocking import chain_keys
-from aipimage.io.closing import Gate
-from aipimage.io.keys import ChainKeys
-from aipimage.io.storage import DEFAULT, Storage, absolute
+from aipimage.io.reading.members import MemberFiles
+from aipimage.io.records.keys import ChainKeys
+from aipimage.io.system.closing import Gate
+from aipimage.io.system.storage import DEFAULT, Storage, absolute
 
 if TYPE_CHECKING:
-    from aipimage.io.image import Image
+    from aipimage.io.reading.image import Image
 
 _FILES_MAX = 4 * c.CHAIN_MAX
 """Files of one chain: copies of images, and inputs of merges that were not removed, count too."""
@@ -187,7 +187,7 @@ class Chain(Sequence[ChainMember]):
             IntegrityError: there are two that contradict each other, or its file was exchanged
                 meanwhile. And what opening a file raises.
         """
-        from aipimage.io.image import Image, open_image
+        from aipimage.io.reading.image import Image, open_image
 
         if self._gate is not None:
             self._gate.check()

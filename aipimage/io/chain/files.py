@@ -13,13 +13,13 @@ from aipimage.format import constants as c
 from aipimage.format.constants import ImageKind, RecordType
 from aipimage.format.record import Reference
 from aipimage.format.seal import Seal, decode_seal
-from aipimage.io.chain.members import Candidate, MemberFiles
-from aipimage.io.instream import open_stream
-from aipimage.io.keys import ChainKeys
-from aipimage.io.tail import Tail
+from aipimage.io.reading.members import Candidate, MemberFiles
+from aipimage.io.records.keys import ChainKeys
+from aipimage.io.stream.instream import open_stream
+from aipimage.io.stream.tail import Tail
 
 if TYPE_CHECKING:
-    from aipimage.io.image import Image
+    from aipimage.io.reading.image import Image
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -78,7 +78,7 @@ def read_file(
     files: MemberFiles, candidate: Candidate, keys: ChainKeys | None
 ) -> ChainFile | DamagedFile:
     """Open a file, keep what a chain needs to know of it, and close it again."""
-    from aipimage.io.image import open_image
+    from aipimage.io.reading.image import open_image
 
     try:
         with open_image(candidate.path, keys=keys, files=files, storage=files.storage) as image:
@@ -133,7 +133,7 @@ def replaced_identity(
     Raises:
         AipImageError: the file cannot be read, or is another one by now.
     """
-    from aipimage.io.image import open_image
+    from aipimage.io.reading.image import open_image
 
     with open_image(
         file.path, keys=keys, files=files, storage=files.storage,

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from aipimage.errors import AipImageError, FormatError, IncompleteError, IntegrityError, reworded
 from aipimage.format.constants import ImageKind
 from aipimage.io.chain.files import ChainFile, DamagedFile, Identity
-from aipimage.io.tail import check_sizes
+from aipimage.io.stream.tail import check_sizes
 
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 KIND_NAMES = {kind.value: kind.name.lower() for kind in ImageKind}

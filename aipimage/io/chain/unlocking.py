@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from aipimage.errors import AipImageError, PasswordError
 from aipimage.format.keyarea import Slot
-from aipimage.io.chain.members import Candidate, MemberFiles
-from aipimage.io.instream import open_stream
-from aipimage.io.keys import ChainKeys
-from aipimage.io.opening import read_header, read_key_area
+from aipimage.io.reading.members import Candidate, MemberFiles
+from aipimage.io.records.keys import ChainKeys
+from aipimage.io.stream.instream import open_stream
+from aipimage.io.stream.opening import read_header, read_key_area
 
 _TRIED_MAX = 16
 """Key areas that differ and are tried: deriving a key takes a tenth of a second on purpose."""
@@ -27,7 +27,7 @@ def chain_keys(
     Raises:
         PasswordError: none is opened by it. And what opening raises where no image can be opened.
     """
-    from aipimage.io.image import open_image
+    from aipimage.io.reading.image import open_image
 
     refused: PasswordError | None = None
     damaged: AipImageError | None = None

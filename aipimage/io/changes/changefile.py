@@ -17,7 +17,10 @@ from aipimage.errors import (
 )
 from aipimage.format.constants import DEVICE_SIZE_MAX, ZERO_ID
 from aipimage.format.gates import verified_equal, verified_limit, verified_range
-from aipimage.io.changes.byteranges import (
+from aipimage.io.changes.changeset import Changes
+from aipimage.io.changes.wholefile import sync_directory_of, write_whole
+from aipimage.io.system.storage import File, Storage, StrPath
+from aipimage.ranges import (
     ByteRanges,
     aligned,
     bitmap_of,
@@ -25,9 +28,6 @@ from aipimage.io.changes.byteranges import (
     granules_of,
     ranges_of_runs,
 )
-from aipimage.io.changes.changeset import Changes
-from aipimage.io.changes.wholefile import sync_directory_of, write_whole
-from aipimage.io.storage import File, Storage, StrPath
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

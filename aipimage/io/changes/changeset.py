@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from aipimage.errors import RequestError
-from aipimage.io.changes.byteranges import ByteRanges, no_ranges
+from aipimage.ranges import ByteRanges, no_ranges
 
 _ID_DIGITS = frozenset("0123456789abcdef")
 

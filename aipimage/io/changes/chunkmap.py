@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from aipimage import _core
-from aipimage.io.changes.byteranges import ByteRanges, granule_ranges, ranges_of_runs
+from aipimage.ranges import ByteRanges, granule_ranges, ranges_of_runs
 
 CHUNK = 4096
 """Bytes of a chunk."""

@@ -13,7 +13,13 @@ import numpy.typing as npt
 from aipimage.errors import FormatError, IntegrityError, RequestError, UnsupportedError, naming
 from aipimage.extents import Extent
 from aipimage.io.changes import changefile, trackerfile
-from aipimage.io.changes.byteranges import (
+from aipimage.io.changes.changefile import read_changes, write_change_file
+from aipimage.io.changes.changeset import Changes, verified_image_id
+from aipimage.io.changes.chunkmap import chunk_ranges, merged
+from aipimage.io.changes.nbdmap import read_nbd_map
+from aipimage.io.changes.trackerfile import Consumer
+from aipimage.io.system.storage import DEFAULT, File, Storage, StrPath
+from aipimage.ranges import (
     ByteRanges,
     aligned,
     cut,
@@ -24,12 +30,6 @@ from aipimage.io.changes.byteranges import (
     verified_granularity,
     verified_size,
 )
-from aipimage.io.changes.changefile import read_changes, write_change_file
-from aipimage.io.changes.changeset import Changes, verified_image_id
-from aipimage.io.changes.chunkmap import chunk_ranges, merged
-from aipimage.io.changes.nbdmap import read_nbd_map
-from aipimage.io.changes.trackerfile import Consumer
-from aipimage.io.storage import DEFAULT, File, Storage, StrPath
 
 __all__ = [
     "ByteRanges",

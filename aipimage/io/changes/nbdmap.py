@@ -10,9 +10,9 @@ import numpy as np
 from aipimage.errors import FormatError, IncompleteError, RequestError
 from aipimage.format.constants import DEVICE_SIZE_MAX
 from aipimage.format.gates import verified_limit
-from aipimage.io.changes.byteranges import joined
 from aipimage.io.changes.changeset import Changes
-from aipimage.io.storage import File
+from aipimage.io.system.storage import File
+from aipimage.ranges import joined
 
 TEXT_MAX = 256 << 20
 """Bytes of a map: some three million extents."""

@@ -26,7 +26,7 @@ from aipimage.format.gates import (
     verified_zero,
 )
 from aipimage.io.changes.chunkmap import CHUNK, CHUNK_GRANULES, FrozenChunks
-from aipimage.io.storage import File
+from aipimage.io.system.storage import File
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from aipimage.errors import StorageError
-from aipimage.io.outstream import PARTIAL
-from aipimage.io.storage import File, Storage, StrPath
+from aipimage.io.stream.outstream import PARTIAL
+from aipimage.io.system.storage import File, Storage, StrPath
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

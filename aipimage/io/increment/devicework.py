@@ -17,10 +17,10 @@ from aipimage.extents import SECTOR, Kind
 from aipimage.format import constants as c
 from aipimage.format.constants import RecordType
 from aipimage.format.digest import block_digest
-from aipimage.io.changes.byteranges import ByteRanges, aligned, difference, joined, no_ranges
+from aipimage.io.blocks.sources import BlockSource
 from aipimage.io.changes.forms import changes_from
-from aipimage.io.create import DeviceChanges
-from aipimage.io.imagewriter import ImageWriter
+from aipimage.io.creating.create import DeviceChanges
+from aipimage.io.creating.imagewriter import ImageWriter
 from aipimage.io.increment.grouping import Built, Group
 from aipimage.io.increment.parent import ParentUnusableError, reading_parent
 from aipimage.io.increment.plan import (
@@ -36,8 +36,8 @@ from aipimage.io.increment.plan import (
 )
 from aipimage.io.increment.scan import Method, Piece, Scanned, Scanner
 from aipimage.io.increment.update import DeviceUpdate
-from aipimage.io.pipeline import in_order
-from aipimage.io.sources import BlockSource
+from aipimage.io.system.pipeline import in_order
+from aipimage.ranges import ByteRanges, aligned, difference, joined, no_ranges
 
 if TYPE_CHECKING:
     from aipimage.io.changes.forms import ChangedLike

@@ -12,10 +12,10 @@ import numpy.typing as npt
 from aipimage import _core
 from aipimage.extents import SECTOR, Kind
 from aipimage.format.tables import FRAME_ENTRY_DTYPE, FrameEntries
-from aipimage.io.buffers import Buffers
+from aipimage.io.creating.packer import frame_extents
 from aipimage.io.increment.scan import Scanned
-from aipimage.io.packer import frame_extents
-from aipimage.io.records import RecordBuilder
+from aipimage.io.records.records import RecordBuilder
+from aipimage.io.system.buffers import Buffers
 
 GROUP = 1 << 20
 """Bytes of changed clusters that are made into frames together."""

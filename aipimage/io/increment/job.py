@@ -18,16 +18,17 @@ from aipimage.errors import AipImageError, PasswordError, RequestError, TargetEr
 from aipimage.extents import Kind
 from aipimage.format.constants import Compatible, ImageKind, Incompatible
 from aipimage.format.header import Header
+from aipimage.io.blocks.sources import BlockSource
 from aipimage.io.chain.files import replaced_seal
-from aipimage.io.chain.members import peek_header
-from aipimage.io.create import (
+from aipimage.io.creating.create import (
     CreateJob,
     CreateOptions,
     CreateResult,
     DeviceChanges,
     FullBegunError,
 )
-from aipimage.io.imagewriter import DeviceResult, ImageWriter
+from aipimage.io.creating.imagewriter import DeviceResult, ImageWriter
+from aipimage.io.creating.resume import ResumedState
 from aipimage.io.increment.devicework import DeviceWork
 from aipimage.io.increment.grouping import FrameMaker
 from aipimage.io.increment.parent import (
@@ -38,15 +39,14 @@ from aipimage.io.increment.parent import (
 )
 from aipimage.io.increment.resumed import Replay
 from aipimage.io.increment.update import DeviceUpdate
-from aipimage.io.keys import Suite
-from aipimage.io.pipeline import executor_for
-from aipimage.io.progress import ProgressCallback
-from aipimage.io.resume import ResumedState
-from aipimage.io.sources import BlockSource
-from aipimage.io.storage import Storage
+from aipimage.io.reading.members import peek_header
+from aipimage.io.records.keys import Suite
+from aipimage.io.system.pipeline import executor_for
+from aipimage.io.system.progress import ProgressCallback
+from aipimage.io.system.storage import Storage
 
 if TYPE_CHECKING:
-    from aipimage.io.device import Device
+    from aipimage.io.reading.device import Device
 
 
 def create_in_chain(

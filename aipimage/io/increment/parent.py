@@ -20,21 +20,21 @@ from aipimage.errors import (
 )
 from aipimage.format import constants as c
 from aipimage.format.constants import ImageKind
-from aipimage.io import entropy
-from aipimage.io.chain.members import (
+from aipimage.io.blocks.sources import BlockSource, is_name, place_of
+from aipimage.io.chain.unlocking import chain_keys
+from aipimage.io.reading.image import Image, open_image
+from aipimage.io.reading.members import (
     Candidate,
     MemberFiles,
     searched,
     stat_is_directory,
 )
-from aipimage.io.chain.unlocking import chain_keys
-from aipimage.io.image import Image, open_image
-from aipimage.io.keys import ChainKeys
-from aipimage.io.sources import BlockSource, is_name, place_of
-from aipimage.io.storage import Storage
+from aipimage.io.records.keys import ChainKeys
+from aipimage.io.system import entropy
+from aipimage.io.system.storage import Storage
 
 if TYPE_CHECKING:
-    from aipimage.io.device import Device
+    from aipimage.io.reading.device import Device
 
 
 class ParentUnusableError(AipImageError):

@@ -14,8 +14,11 @@ import numpy.typing as npt
 from aipimage.extents import SECTOR, Kind
 from aipimage.format import constants as c
 from aipimage.format.layers import Digests
-from aipimage.io.chain.digests import DigestView
-from aipimage.io.changes.byteranges import (
+from aipimage.io.blocks.sources import BlockSource
+from aipimage.io.blocks.usedsource import UsedSource, free_of
+from aipimage.io.increment.scan import Method, Piece
+from aipimage.io.index.digests import DigestView
+from aipimage.ranges import (
     ByteRanges,
     aligned,
     cut,
@@ -23,12 +26,9 @@ from aipimage.io.changes.byteranges import (
     joined,
     no_ranges,
 )
-from aipimage.io.increment.scan import Method, Piece
-from aipimage.io.sources import BlockSource
-from aipimage.io.usedsource import UsedSource, free_of
 
 if TYPE_CHECKING:
-    from aipimage.io.device import Device
+    from aipimage.io.reading.device import Device
 
 PIECE = 4 << 20
 """Bytes that a worker looks at at a time."""

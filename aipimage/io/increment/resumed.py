@@ -14,12 +14,12 @@ from aipimage.extents import EXTENT_DTYPE, SECTOR, Kind
 from aipimage.format import constants as c
 from aipimage.format.layers import DIGEST_DTYPE, Digests
 from aipimage.format.tables import FrameExtents
-from aipimage.io.changes.byteranges import ByteRanges, aligned, difference, joined
+from aipimage.io.blocks.sources import BlockSource, read_with_retries
+from aipimage.io.creating.resume import ResumedState
 from aipimage.io.increment.scan import block_digests
 from aipimage.io.increment.update import DeviceUpdate
-from aipimage.io.resume import ResumedState
-from aipimage.io.sources import BlockSource, read_with_retries
-from aipimage.io.walk import Walked
+from aipimage.io.records.walk import Walked
+from aipimage.ranges import ByteRanges, aligned, difference, joined
 
 _EMPTY_BLOCKS = 16_384
 _Row = tuple[int, int, int, int, int]

@@ -21,15 +21,15 @@ from aipimage.extents import SECTOR, Kind
 from aipimage.format import constants as c
 from aipimage.format.digest import block_digest
 from aipimage.format.layers import DIGEST_DTYPE, Digests
-from aipimage.io.buffers import Buffers, thread_buffer
-from aipimage.io.bulkread import read_range
-from aipimage.io.changes.byteranges import ByteRanges
+from aipimage.io.blocks.sources import BlockSource, append_merged, read_with_retries
+from aipimage.io.blocks.usedsource import free_of, grain_of, runs_with_unused
 from aipimage.io.increment.parent import ParentUnusableError, reading_parent
-from aipimage.io.sources import BlockSource, append_merged, read_with_retries
-from aipimage.io.usedsource import free_of, grain_of, runs_with_unused
+from aipimage.io.reading.bulkread import read_range
+from aipimage.io.system.buffers import Buffers, thread_buffer
+from aipimage.ranges import ByteRanges
 
 if TYPE_CHECKING:
-    from aipimage.io.device import Device
+    from aipimage.io.reading.device import Device
 
 Bits = npt.NDArray[np.uint8]
 Runs = npt.NDArray[np.uint64]

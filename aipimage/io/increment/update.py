@@ -12,17 +12,17 @@ import numpy.typing as npt
 from aipimage.extents import EXTENT_DTYPE, SECTOR, ExtentArray, Kind
 from aipimage.format import constants as c
 from aipimage.format.record import NO_REFERENCE, Reference
-from aipimage.io.chain.digests import DigestView
-from aipimage.io.imagewriter import DeviceResult, ImageWriter
-from aipimage.io.increment.layerbuild import LayerBuilder
-from aipimage.io.increment.mapupdate import MapUpdate
+from aipimage.io.creating.imagewriter import DeviceResult, ImageWriter
 from aipimage.io.increment.parent import reading_parent
-from aipimage.io.mapbuild import MapBuilder
-from aipimage.io.origins import Renumbering
+from aipimage.io.index.digests import DigestView
+from aipimage.io.index.layerbuild import LayerBuilder
+from aipimage.io.index.mapbuild import MapBuilder
+from aipimage.io.index.mapupdate import MapUpdate
+from aipimage.io.index.origins import Renumbering
 
 if TYPE_CHECKING:
-    from aipimage.io.device import Device
-    from aipimage.io.image import Image
+    from aipimage.io.reading.device import Device
+    from aipimage.io.reading.image import Image
 
 
 class _NewMap:

@@ -20,16 +20,16 @@ from aipimage.format.checkpoint import decode_continuation
 from aipimage.format.constants import RecordType
 from aipimage.format.header import Header
 from aipimage.format.record import decode_record_header, record_length, verified_record
-from aipimage.io.buffers import Buffers
-from aipimage.io.chain.assemble import Placed
-from aipimage.io.keys import ChainKeys
+from aipimage.io.merge.assemble import Placed
 from aipimage.io.merge.ranges import Ranges
 from aipimage.io.merge.run import Member
-from aipimage.io.partial import PartialStream
-from aipimage.io.pipeline import executor_for, in_order
-from aipimage.io.records import RecordReader
-from aipimage.io.running import Running
-from aipimage.io.walk import hop
+from aipimage.io.records.keys import ChainKeys
+from aipimage.io.records.records import RecordReader
+from aipimage.io.records.running import Running
+from aipimage.io.records.walk import hop
+from aipimage.io.stream.partial import PartialStream
+from aipimage.io.system.buffers import Buffers
+from aipimage.io.system.pipeline import executor_for, in_order
 
 BATCH = 2 << 20
 _FRAMING = struct.Struct("<4s4xI")

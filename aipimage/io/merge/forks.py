@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from aipimage.errors import AipImageError, RequestError
 from aipimage.format.seal import Seal
-from aipimage.io.image import open_image
-from aipimage.io.instream import open_stream
 from aipimage.io.merge.run import Run
-from aipimage.io.opening import read_header
-from aipimage.io.tail import Tail, check_header_keys, check_twins
+from aipimage.io.reading.image import open_image
+from aipimage.io.stream.instream import open_stream
+from aipimage.io.stream.opening import read_header
+from aipimage.io.stream.tail import Tail, check_header_keys, check_twins
 
 
 @dataclass(frozen=True, slots=True)

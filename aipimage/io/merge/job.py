@@ -23,25 +23,25 @@ from aipimage.format.metadata import encode_json
 from aipimage.format.origins import OriginEntry
 from aipimage.format.record import NO_REFERENCE, Reference, verified_record
 from aipimage.format.seal import Seal
-from aipimage.io import entropy
-from aipimage.io.chain.assemble import Assembly
-from aipimage.io.chain.members import MemberFiles, searched
-from aipimage.io.image import open_image
-from aipimage.io.imagewriter import PlaceInChain, sealed_header
+from aipimage.io.creating.imagewriter import PlaceInChain, sealed_header
+from aipimage.io.index.origins import NamedOrigins, Origins
+from aipimage.io.merge.assemble import Assembly
 from aipimage.io.merge.copying import Batch, Kept, copied
 from aipimage.io.merge.forks import Outside, look_outside
 from aipimage.io.merge.note import MergeNote, Noted
 from aipimage.io.merge.plan import make_plan
 from aipimage.io.merge.run import Run
-from aipimage.io.notices import with_notices
-from aipimage.io.numbering import RecordNumbers
-from aipimage.io.openers import Opener, readable_inputs, refuse_to_remove
-from aipimage.io.opening import read_header, read_key_area
-from aipimage.io.origins import NamedOrigins, Origins
-from aipimage.io.outstream import PARTIAL, FileStream
-from aipimage.io.partial import PartialStream, open_partial
-from aipimage.io.progress import ProgressCallback, Reporter
-from aipimage.io.storage import Storage, absolute
+from aipimage.io.reading.image import open_image
+from aipimage.io.reading.members import MemberFiles, searched
+from aipimage.io.records.numbering import RecordNumbers
+from aipimage.io.stream.opening import read_header, read_key_area
+from aipimage.io.stream.outstream import PARTIAL, FileStream
+from aipimage.io.stream.partial import PartialStream, open_partial
+from aipimage.io.system import entropy
+from aipimage.io.system.notices import with_notices
+from aipimage.io.system.openers import Opener, readable_inputs, refuse_to_remove
+from aipimage.io.system.progress import ProgressCallback, Reporter
+from aipimage.io.system.storage import Storage, absolute
 from aipimage.version import __version__
 
 StrPath = str | os.PathLike[str]

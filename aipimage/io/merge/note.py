@@ -18,9 +18,9 @@ from typing import Any
 from aipimage.errors import StorageError, TargetError
 from aipimage.format.digest import digest
 from aipimage.io.changes.wholefile import sync_directory_of, write_whole
-from aipimage.io.keys import ChainKeys
-from aipimage.io.outstream import PARTIAL
-from aipimage.io.storage import Storage
+from aipimage.io.records.keys import ChainKeys
+from aipimage.io.stream.outstream import PARTIAL
+from aipimage.io.system.storage import Storage
 
 STATE = ".state"
 _WHAT = "aipimage merge 1"

@@ -25,12 +25,12 @@ from aipimage.format.origins import OriginEntry
 from aipimage.format.record import NO_REFERENCE, Reference, record_length
 from aipimage.format.seal import Seal
 from aipimage.format.tables import FrameEntries, decode_index
-from aipimage.io.chain.digesttree import record_type
-from aipimage.io.devicemap import DeviceMap, LoadedPage
+from aipimage.io.index.devicemap import DeviceMap, LoadedPage
+from aipimage.io.index.digesttree import record_type
+from aipimage.io.index.origins import Origins
+from aipimage.io.index.trees import FrameTable, LeafCache
 from aipimage.io.merge.ranges import U64, FrameSet, Ranges, bridge_to
 from aipimage.io.merge.run import Member, Run
-from aipimage.io.origins import Origins
-from aipimage.io.trees import FrameTable, LeafCache
 
 SEGMENTS_AIM = c.SEGMENTS_MAX // 2
 """Segments down to which gaps are bridged. Half of the limit: what lies in different segments of a

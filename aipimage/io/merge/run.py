@@ -28,16 +28,16 @@ from aipimage.format.origins import OriginEntry
 from aipimage.format.record import NO_REFERENCE, Reference, verified_record
 from aipimage.format.seal import Seal, decode_seal
 from aipimage.format.segments import Segment
-from aipimage.io.chain.members import ForeignFiles, MemberFiles, peek_header
-from aipimage.io.filepool import FilePool
-from aipimage.io.instream import InStream, open_stream
-from aipimage.io.keys import ChainKeys
-from aipimage.io.opening import read_header, unlock_header
-from aipimage.io.records import OpenedRecord, RecordReader
-from aipimage.io.segmentmap import SegmentMap
-from aipimage.io.spare import heal_record, metadata_copies
-from aipimage.io.storage import Storage
-from aipimage.io.tail import Tail, check_header_keys, check_sizes, check_twins
+from aipimage.io.reading.members import ForeignFiles, MemberFiles, peek_header
+from aipimage.io.records.keys import ChainKeys
+from aipimage.io.records.records import OpenedRecord, RecordReader
+from aipimage.io.stream.instream import InStream, open_stream
+from aipimage.io.stream.opening import read_header, unlock_header
+from aipimage.io.stream.segmentmap import SegmentMap
+from aipimage.io.stream.spare import heal_record, metadata_copies
+from aipimage.io.stream.tail import Tail, check_header_keys, check_sizes, check_twins
+from aipimage.io.system.filepool import FilePool
+from aipimage.io.system.storage import Storage
 
 
 class Link(NamedTuple):

@@ -18,12 +18,12 @@ from aipimage.format.constants import Incompatible, RecordType
 from aipimage.format.header import Header
 from aipimage.format.keyarea import KeyArea
 from aipimage.format.seal import Seal, decode_seal
-from aipimage.io.containers import HEAD, TAIL, other_than_image
-from aipimage.io.keys import ChainKeys
-from aipimage.io.opening import read_header, read_key_area, unlock_header
-from aipimage.io.records import RecordReader
+from aipimage.io.blocks.containers import HEAD, TAIL, other_than_image
+from aipimage.io.records.keys import ChainKeys
+from aipimage.io.records.records import RecordReader
 from aipimage.io.repair.scan import Found, Scanner
 from aipimage.io.repair.stream import SalvageStream
+from aipimage.io.stream.opening import read_header, read_key_area, unlock_header
 
 
 @dataclass(slots=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from aipimage.errors import AipImageError, FormatError, IntegrityError
 from aipimage.format import constants as c
 from aipimage.format.record import decode_record_header, verified_record
-from aipimage.io.chain.assemble import Assembly
-from aipimage.io.progress import Reporter
+from aipimage.io.merge.assemble import Assembly
 from aipimage.io.repair.addresses import Addresses, Span
 from aipimage.io.repair.survey import Survey
+from aipimage.io.system.progress import Reporter
 
 _CHUNK = 4 << 20
 

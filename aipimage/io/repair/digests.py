@@ -6,8 +6,8 @@ from aipimage.errors import AipImageError
 from aipimage.format import constants as c
 from aipimage.format.record import NO_REFERENCE, Reference
 from aipimage.format.seal import Seal
-from aipimage.io.chain.digests import DigestView
-from aipimage.io.records import RecordReader
+from aipimage.io.index.digests import DigestView
+from aipimage.io.records.records import RecordReader
 
 _BLOCKS = 1 << 16
 

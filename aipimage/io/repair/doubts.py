@@ -8,10 +8,10 @@ import numpy as np
 
 from aipimage.errors import IntegrityError
 from aipimage.extents import EXTENT_DTYPE, SECTOR, ExtentArray, Kind
-from aipimage.io.findings import Damage, is_about_digests
-from aipimage.io.frameranges import all_ranges_of_frames, ranges_of_origins
-from aipimage.io.image import Image
-from aipimage.io.verify import VerifyResult
+from aipimage.io.checking.findings import Damage, is_about_digests
+from aipimage.io.checking.verify import VerifyResult
+from aipimage.io.index.frameranges import all_ranges_of_frames, ranges_of_origins
+from aipimage.io.reading.image import Image
 
 _RANGES_MAX = 1 << 20
 

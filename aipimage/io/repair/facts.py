@@ -14,7 +14,7 @@ from aipimage.format.constants import ImageKind
 from aipimage.format.record import Reference
 from aipimage.format.seal import Seal, SealDevice
 from aipimage.format.segments import Segment
-from aipimage.io.imagewriter import PlaceInChain
+from aipimage.io.creating.imagewriter import PlaceInChain
 from aipimage.io.repair.survey import SealFound, Survey
 
 _KINDS = {kind.name.lower(): kind for kind in ImageKind}

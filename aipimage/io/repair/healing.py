@@ -10,10 +10,10 @@ from aipimage.format.record import NO_REFERENCE, Reference, verified_record
 from aipimage.format.seal import Seal, decode_seal
 from aipimage.format.segments import decode_segments
 from aipimage.format.trailer import Trailer
-from aipimage.io.records import RecordReader
+from aipimage.io.records.records import RecordReader
 from aipimage.io.repair.stream import SalvageStream
-from aipimage.io.segmentmap import SegmentMap
-from aipimage.io.spare import heal_record, metadata_copies
+from aipimage.io.stream.segmentmap import SegmentMap
+from aipimage.io.stream.spare import heal_record, metadata_copies
 
 
 def heal_small_records(

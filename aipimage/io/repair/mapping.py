@@ -15,14 +15,14 @@ from aipimage.format.constants import ImageKind, RecordType
 from aipimage.format.mappage import MapPage, decode_map_page, root_level
 from aipimage.format.origins import OriginEntry
 from aipimage.format.record import Reference
-from aipimage.io.origins import NamedOrigins, Origins
-from aipimage.io.records import RecordReader
+from aipimage.io.index.origins import NamedOrigins, Origins
+from aipimage.io.records.records import RecordReader
 from aipimage.io.repair.facts import Facts
 from aipimage.io.repair.survey import Survey
 from aipimage.io.repair.timeline import SHIFT, Timeline, clipped, run_of
 
 if TYPE_CHECKING:
-    from aipimage.io.image import Image
+    from aipimage.io.reading.image import Image
 
 _SECTOR = (1 << SHIFT) - 1
 

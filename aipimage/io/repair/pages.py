@@ -13,7 +13,7 @@ from aipimage.format.constants import RecordType
 from aipimage.format.header import Header
 from aipimage.format.mappage import MapPage, decode_map_page, page_sectors
 from aipimage.format.record import Reference
-from aipimage.io.records import OpenedRecord
+from aipimage.io.records.records import OpenedRecord
 from aipimage.io.repair.scan import Found, Scanner
 
 _PREFIX = 8

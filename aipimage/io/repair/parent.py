@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from aipimage.errors import AipImageError
-from aipimage.io.chain.members import MemberFiles
-from aipimage.io.image import Image, open_image
-from aipimage.io.imagewriter import PlaceInChain
+from aipimage.io.creating.imagewriter import PlaceInChain
+from aipimage.io.reading.image import Image, open_image
+from aipimage.io.reading.members import MemberFiles
 from aipimage.io.repair.beginning import Beginning
-from aipimage.io.storage import absolute
+from aipimage.io.system.storage import absolute
 
 
 def find_parent_image(

@@ -25,17 +25,14 @@ from aipimage.format.header import Header
 from aipimage.format.origins import OriginEntry, encode_name
 from aipimage.format.record import NO_REFERENCE, Reference
 from aipimage.format.seal import Seal, SealDevice
-from aipimage.io import entropy
-from aipimage.io.chain.assemble import Assembly
-from aipimage.io.chain.members import ForeignFiles, MemberFiles, peek_header, searched
-from aipimage.io.image import open_image
-from aipimage.io.imagewriter import sealed_header
-from aipimage.io.mapbuild import MapBuilder
-from aipimage.io.notices import with_notices
-from aipimage.io.numbering import RecordNumbers
-from aipimage.io.outstream import PARTIAL, FileStream
-from aipimage.io.progress import Progress, ProgressCallback, Reporter
-from aipimage.io.records import RecordReader
+from aipimage.io.checking.verify import verify_image
+from aipimage.io.creating.imagewriter import sealed_header
+from aipimage.io.index.mapbuild import MapBuilder
+from aipimage.io.merge.assemble import Assembly
+from aipimage.io.reading.image import open_image
+from aipimage.io.reading.members import ForeignFiles, MemberFiles, peek_header, searched
+from aipimage.io.records.numbering import RecordNumbers
+from aipimage.io.records.records import RecordReader
 from aipimage.io.repair.addresses import Addresses
 from aipimage.io.repair.beginning import Beginning, read_beginning, with_shifts
 from aipimage.io.repair.copying import copy_whole
@@ -50,8 +47,11 @@ from aipimage.io.repair.stream import SalvageStream, open_salvage
 from aipimage.io.repair.survey import survey
 from aipimage.io.repair.tables import TableMaker
 from aipimage.io.repair.timeline import SHIFT, Timeline
-from aipimage.io.storage import Storage, StrPath, chosen
-from aipimage.io.verify import verify_image
+from aipimage.io.stream.outstream import PARTIAL, FileStream
+from aipimage.io.system import entropy
+from aipimage.io.system.notices import with_notices
+from aipimage.io.system.progress import Progress, ProgressCallback, Reporter
+from aipimage.io.system.storage import Storage, StrPath, chosen
 from aipimage.version import __version__
 
 _ATTEMPTS = 4

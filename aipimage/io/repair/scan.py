@@ -15,7 +15,7 @@ from aipimage.errors import AipImageError
 from aipimage.format import constants as c
 from aipimage.format.constants import RecordType
 from aipimage.format.record import RecordHeader, decode_record_header, verified_record
-from aipimage.io.records import OpenedRecord, RecordReader, open_record
+from aipimage.io.records.records import OpenedRecord, RecordReader, open_record
 from aipimage.io.repair.stream import SalvageStream
 
 _CHUNK = 4 << 20

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 from aipimage.errors import AipImageError, FormatError, StorageError
 from aipimage.format import constants as c
 from aipimage.format.parts import PartHeader, decode_part_footer, decode_part_header
-from aipimage.io.instream import base_path
-from aipimage.io.outstream import PARTIAL
-from aipimage.io.storage import File, Storage, StrPath, close_all
+from aipimage.io.stream.instream import base_path
+from aipimage.io.stream.outstream import PARTIAL
+from aipimage.io.system.storage import File, Storage, StrPath, close_all
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

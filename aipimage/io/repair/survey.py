@@ -18,14 +18,14 @@ from aipimage.format.seal import Seal, decode_seal
 from aipimage.format.segments import Segment, decode_segments
 from aipimage.format.tables import FrameExtents, decode_frame_extents
 from aipimage.format.trailer import Trailer, decode_trailer
-from aipimage.io.codec import BytesLike
+from aipimage.io.records.codec import BytesLike
 from aipimage.io.repair.beginning import Beginning
 from aipimage.io.repair.frames import FrameRuns
 from aipimage.io.repair.healing import heal_small_records
 from aipimage.io.repair.pages import LooseMaps, PageIndex
 from aipimage.io.repair.scan import Found, Scanner
 from aipimage.io.repair.stream import SalvageStream
-from aipimage.io.spare import read_trailer
+from aipimage.io.stream.spare import read_trailer
 
 _TAIL = 65_536
 _INDEX = {

@@ -23,11 +23,11 @@ from aipimage.format.tables import (
     IndexEntry,
     encode_table_leaf,
 )
-from aipimage.io.records import RecordReader, RecordWriter
+from aipimage.io.index.trees import FrameTable, IndexBuilder, IndexReader, LeafCache
+from aipimage.io.records.records import RecordReader, RecordWriter
 from aipimage.io.repair.addresses import SLOT, Addresses
 from aipimage.io.repair.frames import FrameRun, FrameRuns, FramesDigest
 from aipimage.io.repair.survey import Survey
-from aipimage.io.trees import FrameTable, IndexBuilder, IndexReader, LeafCache
 
 _Row = tuple[int, int, int, bytes]
 

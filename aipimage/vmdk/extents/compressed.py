@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 
 from aipimage.errors import FormatError
-from aipimage.io.cache import FrameCache
+from aipimage.io.system.cache import FrameCache
 from aipimage.vmdk.extents.files import ExtentFile
 from aipimage.vmdk.extents.tables import Entries
 from aipimage.vmdk.inflate import inflate

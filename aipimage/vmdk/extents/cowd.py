@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from aipimage.io.cache import FrameCache
-from aipimage.io.storage import File
+from aipimage.io.system.cache import FrameCache
+from aipimage.io.system.storage import File
 from aipimage.vmdk.cowdlayout import HEADER_SECTORS, CowdHeader, decode_cowd_header
 from aipimage.vmdk.extents.esx import (
     EsxExtent,

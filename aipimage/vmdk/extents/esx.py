@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aipimage.errors import FormatError, IncompleteError, SourceError
-from aipimage.io.cache import FrameCache
+from aipimage.io.system.cache import FrameCache
 from aipimage.vmdk.extents.files import ExtentFile
 from aipimage.vmdk.layout import ESX_TABLE_ENTRIES, SECTOR
 from aipimage.vmdk.model import PieceArray, State, joined

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from aipimage.errors import IncompleteError, SourceError, StorageError
-from aipimage.io.sources import DeviceSource, FileSource
-from aipimage.io.storage import File
+from aipimage.io.blocks.sources import DeviceSource, FileSource
+from aipimage.io.system.storage import File
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from aipimage.errors import IncompleteError
-from aipimage.io.storage import File
+from aipimage.io.system.storage import File
 from aipimage.vmdk.extents.files import ExtentFile
 from aipimage.vmdk.layout import SECTOR
 from aipimage.vmdk.model import PieceArray, State

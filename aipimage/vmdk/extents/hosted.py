@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from aipimage.errors import FormatError
-from aipimage.io.cache import FrameCache
-from aipimage.io.storage import File
+from aipimage.io.system.cache import FrameCache
+from aipimage.io.system.storage import File
 from aipimage.vmdk.extents.compressed import CompressedGrains
 from aipimage.vmdk.extents.files import ExtentFile
 from aipimage.vmdk.extents.header import read_hosted

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from aipimage.errors import ClosedError
-from aipimage.io.storage import close_all
+from aipimage.io.system.storage import close_all
 from aipimage.vmdk.model import ExtentReader, PieceArray
 
 OPEN_AT_ONCE = 16

@@ -13,8 +13,8 @@ from __future__ import annotations
 import numpy as np
 
 from aipimage.errors import FormatError
-from aipimage.io.cache import FrameCache
-from aipimage.io.storage import File
+from aipimage.io.system.cache import FrameCache
+from aipimage.io.system.storage import File
 from aipimage.vmdk.extents.esx import (
     NOWHERE,
     ZEROS,

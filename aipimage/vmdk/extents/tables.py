@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aipimage.errors import FormatError, LimitError
-from aipimage.io.cache import FrameCache
+from aipimage.io.system.cache import FrameCache
 from aipimage.vmdk.extents.files import ExtentFile
 from aipimage.vmdk.layout import SECTOR, TABLE_ENTRIES, SparseFlags, SparseHeader
 

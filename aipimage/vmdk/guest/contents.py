@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from aipimage.errors import AipImageError
-from aipimage.io.sources import BlockSource
+from aipimage.io.blocks.sources import BlockSource
 from aipimage.vmdk.guest.fatnames import FatNames, Name
 from aipimage.volumes.filesystems.fat.layout import BootSector
 from aipimage.volumes.filesystems.ntfs import layout as ntfs

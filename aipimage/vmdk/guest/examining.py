@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from aipimage.io.sources import BlockSource
+from aipimage.io.blocks.sources import BlockSource
 from aipimage.vmdk.guest.contents import Disk, look
 from aipimage.vmdk.guest.family import family_of
 from aipimage.vmdk.guest.firmware import firmware_of

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 
 from aipimage.errors import AipImageError, FormatError, IncompleteError, RequestError, StorageError
-from aipimage.io.storage import StrPath
+from aipimage.io.system.storage import StrPath
 from aipimage.vmdk.descriptor import (
     NO_PARENT,
     TEXT_MAX,

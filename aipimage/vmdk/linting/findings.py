@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from aipimage.io.storage import File
+from aipimage.io.system.storage import File
 from aipimage.vmdk.linting.codes import CODES, Severity
 
 KEPT = 3

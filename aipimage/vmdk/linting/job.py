@@ -5,8 +5,8 @@ from __future__ import annotations
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
-from aipimage.io.progress import ProgressCallback, Reporter
-from aipimage.io.storage import Storage, StrPath
+from aipimage.io.system.progress import ProgressCallback, Reporter
+from aipimage.io.system.storage import Storage, StrPath
 from aipimage.vmdk.linting.findings import CheckedFile, Collector
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from aipimage.io.pipeline import in_order
+from aipimage.io.system.pipeline import in_order
 from aipimage.vmdk.layout import SECTOR, ZEROED, MarkerType
 from aipimage.vmdk.linting.findings import CheckedFile
 from aipimage.vmdk.linting.grains import Piece, Problem, Stored, check_grains

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from types import TracebackType
 
 from aipimage.errors import FormatError, LimitError, RequestError, UnsupportedError
-from aipimage.io.containers import container_of
-from aipimage.io.storage import DEFAULT, File, Storage, StrPath
+from aipimage.io.blocks.containers import container_of
+from aipimage.io.system.storage import DEFAULT, File, Storage, StrPath
 from aipimage.vmdk.descriptor import NO_PARENT
 from aipimage.vmdk.opening import open_vmdk
 from aipimage.vmdk.ovf.locating import Package

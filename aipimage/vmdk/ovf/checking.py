@@ -6,8 +6,8 @@ import os
 import time
 
 from aipimage.errors import AipImageError, FormatError, UnsupportedError
-from aipimage.io.progress import ProgressCallback
-from aipimage.io.storage import DEFAULT, Storage, StrPath
+from aipimage.io.system.progress import ProgressCallback
+from aipimage.io.system.storage import DEFAULT, Storage, StrPath
 from aipimage.vmdk.lint import Finding, LintResult, Severity, lint
 from aipimage.vmdk.ovf.archive import OvaFile
 

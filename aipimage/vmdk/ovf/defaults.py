@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from aipimage.io.device import Device
-from aipimage.io.sources import BlockSource
+from aipimage.io.blocks.sources import BlockSource
+from aipimage.io.reading.device import Device
 from aipimage.vmdk.guest.examining import examine, starting_disk
 from aipimage.vmdk.guest.info import UNKNOWN, GuestInfo, GuestSystem
 from aipimage.volumes.restoring.imagesource import ImageSource

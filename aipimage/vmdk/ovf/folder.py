@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 
 from aipimage.errors import TargetError
-from aipimage.io.progress import ProgressCallback
-from aipimage.io.storage import Storage
+from aipimage.io.system.progress import ProgressCallback
+from aipimage.io.system.storage import Storage
 from aipimage.vmdk.ovf.output import NewFile
 from aipimage.vmdk.ovf.packing import DiskResult, Job, Reports
 
@@ -28,8 +28,7 @@ def pack_folder(
     stale = None if job.algorithm else _stale(os.path.join(folder, manifest_name), storage)
     if stale is not None and not overwrite:
         raise TargetError(
-            f"{stale}: is already there; choose another name or replace it "
-            "(overwrite=True)"
+            f"{stale}: is already there; choose another name or replace it (overwrite=True)"
         )
     files: list[NewFile] = []
     try:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from aipimage.errors import FormatError, LimitError
-from aipimage.io.storage import File
+from aipimage.io.system.storage import File
 from aipimage.vmdk.ovf import tar
 from aipimage.vmdk.ovf.tarsparse import SparseMap, old_gnu_map, pax_map, verified_pieces
 

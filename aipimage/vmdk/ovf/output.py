@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from aipimage.errors import RequestError, StorageError, TargetError
-from aipimage.io.sinks import PARTIAL_SUFFIX, open_in_place
-from aipimage.io.storage import Storage, StrPath
+from aipimage.io.blocks.sinks import PARTIAL_SUFFIX, open_in_place
+from aipimage.io.system.storage import Storage, StrPath
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -135,8 +135,7 @@ def refuse_target(path: str, overwrite: bool, storage: Storage) -> bool:
         raise RequestError(f"{path}: is a device; an appliance is a file: give another name")
     if not overwrite:
         raise TargetError(
-            f"{path}: is already there; choose another name or replace it "
-            "(overwrite=True)"
+            f"{path}: is already there; choose another name or replace it (overwrite=True)"
         )
     open_in_place(path, force=True, storage=storage).close()
     return True

@@ -16,8 +16,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, BinaryIO
 
-from aipimage.io.outstream import PipeStream
-from aipimage.io.storage import Storage, StrPath
+from aipimage.io.stream.outstream import PipeStream
+from aipimage.io.system.storage import Storage, StrPath
 from aipimage.vmdk.ovf.output import NewFile
 from aipimage.vmdk.ovf.packing import DiskResult, Job, Reports, refuse_changed
 from aipimage.vmdk.ovf.tar import BLOCK, END, encode_tar_header, padding
@@ -25,7 +25,7 @@ from aipimage.vmdk.ovf.tar import BLOCK, END, encode_tar_header, padding
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-    from aipimage.io.progress import ProgressCallback
+    from aipimage.io.system.progress import ProgressCallback
 
 
 def pack_file(

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aipimage.errors import RequestError, SourceError
-from aipimage.io.device import Device
-from aipimage.io.progress import Progress, ProgressCallback
-from aipimage.io.sources import BlockSource
+from aipimage.io.blocks.sources import BlockSource
+from aipimage.io.reading.device import Device
+from aipimage.io.system.progress import Progress, ProgressCallback
 from aipimage.vmdk.deflate import Compressor
 from aipimage.vmdk.feed import GRAIN_BYTES
 from aipimage.vmdk.ovf.defaults import as_source

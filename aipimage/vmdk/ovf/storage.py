@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from aipimage.errors import StorageError
-from aipimage.io.storage import File, FileInfo, Storage, StrPath, flat_view
+from aipimage.io.system.storage import File, FileInfo, Storage, StrPath, flat_view
 from aipimage.vmdk.ovf.members import Member
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ from dataclasses import replace
 from typing import BinaryIO
 
 from aipimage.errors import RequestError
-from aipimage.io.device import Device
-from aipimage.io.notices import with_notices
-from aipimage.io.progress import ProgressCallback
-from aipimage.io.sources import BlockSource
-from aipimage.io.storage import DEFAULT, Storage, StrPath
+from aipimage.io.blocks.sources import BlockSource
+from aipimage.io.reading.device import Device
+from aipimage.io.system.notices import with_notices
+from aipimage.io.system.progress import ProgressCallback
+from aipimage.io.system.storage import DEFAULT, Storage, StrPath
 from aipimage.vmdk.guest.info import UNKNOWN, GuestSystem
 from aipimage.vmdk.ovf.defaults import seen
 from aipimage.vmdk.ovf.folder import pack_folder

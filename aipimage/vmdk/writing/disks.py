@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from aipimage.errors import FormatError
-from aipimage.io.buffers import Buffers
-from aipimage.io.storage import File
+from aipimage.io.system.buffers import Buffers
+from aipimage.io.system.storage import File
 from aipimage.vmdk.deflate import Compressor
 from aipimage.vmdk.feed import BATCH_BYTES, FeedBatch, GrainFeed, Grains, Numbers
 from aipimage.vmdk.layout import SECTOR

@@ -12,9 +12,9 @@ import os
 from collections.abc import Sequence
 
 from aipimage.errors import StorageError, TargetError
-from aipimage.io.outstream import PARTIAL
-from aipimage.io.sinks import open_in_place
-from aipimage.io.storage import File, Storage, absolute, close_all
+from aipimage.io.blocks.sinks import open_in_place
+from aipimage.io.stream.outstream import PARTIAL
+from aipimage.io.system.storage import File, Storage, absolute, close_all
 from aipimage.vmdk.writing.naming import note_names, remove_note, take_back_names
 
 STATE = ".state"

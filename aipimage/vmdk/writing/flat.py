@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from aipimage.errors import FormatError
-from aipimage.io.storage import File
+from aipimage.io.system.storage import File
 from aipimage.vmdk.feed import GRAIN_BYTES, Numbers
 from aipimage.vmdk.layout import SECTOR
 from aipimage.vmdk.writing.tables import runs_between

@@ -11,13 +11,13 @@ from typing import Any, BinaryIO
 from aipimage import checks
 from aipimage.checks import Size
 from aipimage.errors import FormatError, RequestError, TargetError
-from aipimage.io.device import Device
-from aipimage.io.notices import with_notices
-from aipimage.io.outstream import PipeStream
-from aipimage.io.pipeline import executor_for
-from aipimage.io.progress import ProgressCallback, Reporter
-from aipimage.io.sources import BlockSource, open_source
-from aipimage.io.storage import Storage, StrPath, chosen
+from aipimage.io.blocks.sources import BlockSource, open_source
+from aipimage.io.reading.device import Device
+from aipimage.io.stream.outstream import PipeStream
+from aipimage.io.system.notices import with_notices
+from aipimage.io.system.pipeline import executor_for
+from aipimage.io.system.progress import ProgressCallback, Reporter
+from aipimage.io.system.storage import Storage, StrPath, chosen
 from aipimage.vmdk.deflate import Compressor
 from aipimage.vmdk.descriptor import format_descriptor
 from aipimage.vmdk.feed import GRAIN_BYTES, GrainFeed

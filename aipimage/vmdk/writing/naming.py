@@ -15,8 +15,8 @@ from typing import Any
 
 from aipimage.errors import StorageError, TargetError
 from aipimage.io.changes.wholefile import sync_directory_of, write_whole
-from aipimage.io.outstream import PARTIAL
-from aipimage.io.storage import FileInfo, Storage
+from aipimage.io.stream.outstream import PARTIAL
+from aipimage.io.system.storage import FileInfo, Storage
 
 NAMES = ".names"
 _WHAT = "aipimage vmdk names 1"

@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 
 from aipimage.errors import RequestError
-from aipimage.io import entropy
+from aipimage.io.system import entropy
 from aipimage.vmdk.descriptor import EXTENTS_MAX, NO_PARENT, Descriptor, ExtentLine
 from aipimage.vmdk.feed import GRAIN_BYTES
 from aipimage.vmdk.geometry import geometry_of

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from aipimage.errors import RequestError
-from aipimage.io.storage import File
+from aipimage.io.system.storage import File
 from aipimage.vmdk.feed import GRAIN_BYTES, Numbers
 from aipimage.vmdk.layout import (
     GRAIN,

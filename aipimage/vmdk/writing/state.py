@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from aipimage.errors import FormatError, RequestError, StorageError
-from aipimage.io.outstream import PARTIAL
-from aipimage.io.storage import Storage
+from aipimage.io.stream.outstream import PARTIAL
+from aipimage.io.system.storage import Storage
 from aipimage.vmdk.writing.files import NEW, DiskFiles
 from aipimage.vmdk.writing.plan import Identity
 from aipimage.vmdk.writing.tables import verified_number

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from aipimage.errors import RequestError
-from aipimage.io.buffers import thread_buffer
-from aipimage.io.device import Device
-from aipimage.io.pipeline import executor_for
-from aipimage.io.progress import ProgressCallback, Reporter
-from aipimage.io.sources import BlockSource
+from aipimage.io.blocks.sources import BlockSource
+from aipimage.io.reading.device import Device
+from aipimage.io.system.buffers import thread_buffer
+from aipimage.io.system.pipeline import executor_for
+from aipimage.io.system.progress import ProgressCallback, Reporter
 from aipimage.vmdk.deflate import Compressor
 from aipimage.vmdk.descriptor import format_descriptor
 from aipimage.vmdk.feed import BATCH_BYTES, GRAIN_BYTES, FeedBatch, GrainFeed, Numbers

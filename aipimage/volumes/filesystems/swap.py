@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from aipimage.io.freespace import RangesFree
+from aipimage.io.blocks.freespace import RangesFree
 from aipimage.volumes.model import Allocation, FileSystem, Parser, SurveyOptions
 from aipimage.volumes.view import LayoutError, VolumeView
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from aipimage.errors import SourceError
-from aipimage.io.sources import BlockSource
+from aipimage.io.blocks.sources import BlockSource
 from aipimage.volumes.filesystems.signatures import has_partition_table
 from aipimage.volumes.model import ALL_IN_USE, Allocation, FileSystem, SurveyOptions
 from aipimage.volumes.view import LayoutError, VolumeView

@@ -10,8 +10,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
 from aipimage.errors import TargetError
-from aipimage.io.sinks import TargetInfo
-from aipimage.io.sources import BlockSource
+from aipimage.io.blocks.sinks import TargetInfo
+from aipimage.io.blocks.sources import BlockSource
 from aipimage.volumes.model import Volume
 from aipimage.volumes.restoring.job import Job, Patch, scratch_directory
 from aipimage.volumes.restoring.limits import Limits

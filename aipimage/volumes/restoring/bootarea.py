@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from aipimage.errors import RequestError
-from aipimage.io.device import Device
-from aipimage.io.image import Image
-from aipimage.io.restore import RestoreResult
-from aipimage.io.sinks import TargetInfo, open_in_place
-from aipimage.io.sources import DeviceSource, FileSource
+from aipimage.io.blocks.sinks import TargetInfo, open_in_place
+from aipimage.io.blocks.sources import DeviceSource, FileSource
+from aipimage.io.reading.device import Device
+from aipimage.io.reading.image import Image
+from aipimage.io.reading.restore import RestoreResult
 from aipimage.volumes.restoring.imagesource import ImageSource
 from aipimage.volumes.restoring.job import Job, Options
 from aipimage.volumes.tables.writing import boot_area

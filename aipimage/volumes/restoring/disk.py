@@ -8,13 +8,13 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from aipimage.errors import RequestError, TargetError
-from aipimage.io.device import Device
-from aipimage.io.image import Image
-from aipimage.io.notices import with_notices
-from aipimage.io.progress import ProgressCallback
-from aipimage.io.restore import Placed, RestoreResult, restore_device
-from aipimage.io.sinks import BlockSink, TargetInfo, look_at_target
-from aipimage.io.storage import DEFAULT, Storage
+from aipimage.io.blocks.sinks import BlockSink, TargetInfo, look_at_target
+from aipimage.io.reading.device import Device
+from aipimage.io.reading.image import Image
+from aipimage.io.reading.restore import Placed, RestoreResult, restore_device
+from aipimage.io.system.notices import with_notices
+from aipimage.io.system.progress import ProgressCallback
+from aipimage.io.system.storage import DEFAULT, Storage
 from aipimage.volumes.restoring.attempts import Attempts, Prepared
 from aipimage.volumes.restoring.bootarea import restore_boot_area
 from aipimage.volumes.restoring.imagesource import ImageSource

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from aipimage.errors import AipImageError
-from aipimage.io.sinks import TargetInfo, open_in_place
-from aipimage.io.sources import open_source
-from aipimage.io.storage import Storage
+from aipimage.io.blocks.sinks import TargetInfo, open_in_place
+from aipimage.io.blocks.sources import open_source
+from aipimage.io.system.storage import Storage
 from aipimage.volumes.model import FileSystem, Volume
 from aipimage.volumes.restoring import extresizing, ntfsresizing
 from aipimage.volumes.restoring.checking import verify_sound

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from aipimage.extents import SECTOR, Kind
-from aipimage.io.device import Device
-from aipimage.io.sources import UnreadableRangeError
+from aipimage.io.blocks.sources import UnreadableRangeError
+from aipimage.io.reading.device import Device
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -16,7 +16,7 @@ _BAD = frozenset({Kind.UNREADABLE, Kind.LOST})
 
 
 class ImageSource:
-    """See :class:`aipimage.io.sources.BlockSource`. What the source could not give when it was
+    """See :class:`aipimage.io.blocks.sources.BlockSource`. What the source could not give when it was
     imaged, or what was lost to damage, cannot be read here either: zeros would be taken for it.
     """
 

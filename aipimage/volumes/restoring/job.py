@@ -9,14 +9,14 @@ from concurrent.futures import Executor
 from typing import NamedTuple
 
 from aipimage.errors import RequestError
-from aipimage.io.copying import Counts
-from aipimage.io.device import Device
-from aipimage.io.image import Image
-from aipimage.io.progress import ProgressCallback
-from aipimage.io.restore import Placed, check_ranges, restore_ranges
-from aipimage.io.sinks import BlockSink, TargetInfo, open_in_place, open_target
-from aipimage.io.sources import BlockSource
-from aipimage.io.storage import Storage
+from aipimage.io.blocks.sinks import BlockSink, TargetInfo, open_in_place, open_target
+from aipimage.io.blocks.sources import BlockSource
+from aipimage.io.reading.copying import Counts
+from aipimage.io.reading.device import Device
+from aipimage.io.reading.image import Image
+from aipimage.io.reading.restore import Placed, check_ranges, restore_ranges
+from aipimage.io.system.progress import ProgressCallback
+from aipimage.io.system.storage import Storage
 from aipimage.volumes.layout import VolumeInfo, volumes_of
 
 Patch = tuple[int, bytes]
@@ -117,7 +117,7 @@ class Job:
         check_ranges(self.image, self.device.index, placed)
 
     def ranges(self, placed: Sequence[Placed], sink: BlockSink) -> None:
-        """Write ranges of the device; see :func:`aipimage.io.restore.restore_ranges`."""
+        """Write ranges of the device; see :func:`aipimage.io.reading.restore.restore_ranges`."""
         options = self.options
         found = restore_ranges(
             self.image, self.device.index, placed, sink, options.executor, options.threads,

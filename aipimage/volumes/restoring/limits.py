@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from aipimage.io.sources import BlockSource
+from aipimage.io.blocks.sources import BlockSource
 from aipimage.volumes.model import Volume
 from aipimage.volumes.restoring import extresizing
 from aipimage.volumes.restoring.headers import fat_geometry

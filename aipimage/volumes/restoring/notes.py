@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aipimage.io.device import Device
+from aipimage.io.reading.device import Device
 from aipimage.volumes.restoring.job import described_volumes
 from aipimage.volumes.restoring.planning import Plan
 from aipimage.volumes.survey import DiskSurvey

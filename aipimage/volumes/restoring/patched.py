@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from aipimage.io.sources import BlockSource
+from aipimage.io.blocks.sources import BlockSource
 from aipimage.volumes.filesystems.registry import probe_volume
 from aipimage.volumes.model import SurveyOptions, Volume
 from aipimage.volumes.view import LayoutError, VolumeView
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 class PatchedSource:
     """The first ``size`` bytes of a volume with patches over them; see
-    :class:`aipimage.io.sources.BlockSource`.
+    :class:`aipimage.io.blocks.sources.BlockSource`.
     """
 
     def __init__(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from aipimage.io.restore import PartitionChange, Placed
-from aipimage.io.sources import BlockSource
+from aipimage.io.blocks.sources import BlockSource
+from aipimage.io.reading.restore import PartitionChange, Placed
 from aipimage.volumes.model import Volume
 from aipimage.volumes.restoring.hidden import moved_boot_sectors
 from aipimage.volumes.restoring.job import Patch

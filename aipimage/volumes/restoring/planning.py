@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from aipimage.errors import TargetError
-from aipimage.io.restore import PartitionChange
-from aipimage.io.sources import BlockSource
+from aipimage.io.blocks.sources import BlockSource
+from aipimage.io.reading.restore import PartitionChange
 from aipimage.volumes.model import Volume
 from aipimage.volumes.restoring.fitting import ALIGNMENT, DoesNotFitError, Placement, Slot, fit
 from aipimage.volumes.restoring.limits import Limits, limits_of

@@ -6,8 +6,8 @@ Windows takes an NTFS, FAT or exFAT volume for not formatted where the two diffe
 
 from __future__ import annotations
 
-from aipimage.io.sinks import TargetInfo
-from aipimage.io.sources import BlockSource
+from aipimage.io.blocks.sinks import TargetInfo
+from aipimage.io.blocks.sources import BlockSource
 from aipimage.volumes.filesystems.registry import filesystem_of
 from aipimage.volumes.model import FileSystem, Volume
 from aipimage.volumes.tables.reading import read_table

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from aipimage.errors import TargetError
-from aipimage.io.restore import Placed
-from aipimage.io.sinks import open_target
-from aipimage.io.sources import BlockSource, open_source
-from aipimage.io.storage import Storage
+from aipimage.io.blocks.sinks import open_target
+from aipimage.io.blocks.sources import BlockSource, open_source
+from aipimage.io.reading.restore import Placed
+from aipimage.io.system.storage import Storage
 from aipimage.volumes.model import Volume
 from aipimage.volumes.restoring import extresizing, ntfsresizing
 from aipimage.volumes.restoring.checking import check_of, verify_sound

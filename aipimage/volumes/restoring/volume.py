@@ -9,13 +9,13 @@ from concurrent.futures import Executor
 from typing import NamedTuple
 
 from aipimage.errors import RequestError, StorageError, TargetError
-from aipimage.io.device import Device
-from aipimage.io.image import Image
-from aipimage.io.notices import with_notices
-from aipimage.io.progress import ProgressCallback
-from aipimage.io.restore import Placed, RestoreResult
-from aipimage.io.sinks import BlockSink, TargetInfo, look_at_target
-from aipimage.io.storage import DEFAULT, Storage
+from aipimage.io.blocks.sinks import BlockSink, TargetInfo, look_at_target
+from aipimage.io.reading.device import Device
+from aipimage.io.reading.image import Image
+from aipimage.io.reading.restore import Placed, RestoreResult
+from aipimage.io.system.notices import with_notices
+from aipimage.io.system.progress import ProgressCallback
+from aipimage.io.system.storage import DEFAULT, Storage
 from aipimage.volumes.model import Volume
 from aipimage.volumes.restoring.expanding import expand_volume
 from aipimage.volumes.restoring.hidden import moved_boot_sectors

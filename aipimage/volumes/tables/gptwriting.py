@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from aipimage.errors import RequestError
-from aipimage.io import entropy
+from aipimage.io.system import entropy
 from aipimage.volumes.tables import gpt, mbr
 from aipimage.volumes.tables.gpt import GptEntry, GptHeader
 from aipimage.volumes.tables.gptreading import GptCopy, GptPair, read_pair

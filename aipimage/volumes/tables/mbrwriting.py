@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from aipimage.errors import RequestError
-from aipimage.io import entropy
+from aipimage.io.system import entropy
 from aipimage.volumes.tables import mbr
 from aipimage.volumes.tables.chainwriting import chain_of, lead_of, numbers_of
 from aipimage.volumes.tables.mbr import MbrEntry

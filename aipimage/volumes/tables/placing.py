@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from aipimage.errors import RequestError
-from aipimage.io.sources import BlockSource
+from aipimage.io.blocks.sources import BlockSource
 from aipimage.volumes.tables import mbr
 from aipimage.volumes.tables.model import PartitionTable, gaps_between
 from aipimage.volumes.view import LayoutError, VolumeView

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aipimage.io.sources import BlockSource
+from aipimage.io.blocks.sources import BlockSource
 from aipimage.volumes.tables import mbr
 from aipimage.volumes.tables.bootsectors import other_table, volume_sector
 from aipimage.volumes.tables.gptreading import read_gpt

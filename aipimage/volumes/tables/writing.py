@@ -7,7 +7,7 @@ change, boot code and reserved bytes for instance, is what the source has there.
 from __future__ import annotations
 
 from aipimage.errors import RequestError
-from aipimage.io.sources import BlockSource
+from aipimage.io.blocks.sources import BlockSource
 from aipimage.volumes.tables import mbr
 from aipimage.volumes.tables.gptwriting import rewritten_gpt
 from aipimage.volumes.tables.mbrwriting import rewritten_mbr

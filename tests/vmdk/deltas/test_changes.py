@@ -11,7 +11,7 @@ import pytest
 
 import aipimage
 from aipimage.errors import RequestError
-from aipimage.io.changes.byteranges import ByteRanges
+from aipimage.ranges import ByteRanges
 from aipimage.vmdk import deltas
 from aipimage.vmdk.deltas import changed_between
 from aipimage.vmdk.model import State

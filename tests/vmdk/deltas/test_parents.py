@@ -16,7 +16,7 @@ from aipimage.errors import (
     RequestError,
     StorageError,
 )
-from aipimage.io.storage import DEFAULT, Storage, SystemCalls
+from aipimage.io.system.storage import DEFAULT, Storage, SystemCalls
 from aipimage.vmdk import opening, parents
 from aipimage.vmdk.descriptor import NO_PARENT
 from aipimage.vmdk.opening import open_vmdk

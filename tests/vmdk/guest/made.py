@@ -7,7 +7,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from aipimage.io.sources import open_source
+from aipimage.io.blocks.sources import open_source
 from aipimage.vmdk.p2v import P2vReport, p2v_report
 from aipimage.volumes.tables import mbr
 from tests.support.tools import run

@@ -206,7 +206,7 @@ def test_types_are_those_of_sfdisk() -> None:
 @pytest.mark.parametrize(("size", "bits"), [(2, 12), (16, 16), (40, 32)])
 def test_names_on_fat_are_those_of_mdir(size: int, bits: int, tmp_path: Path) -> None:
     """Long and short ones, more than a cluster holds, some of them deleted."""
-    from aipimage.io.sources import open_source
+    from aipimage.io.blocks.sources import open_source
     from aipimage.vmdk.guest.fatnames import FatNames
     from aipimage.volumes.filesystems.fat import PARSER
     from aipimage.volumes.view import VolumeView

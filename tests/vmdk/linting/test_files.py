@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from aipimage.errors import AipImageError, CancelledError, RequestError, StorageError
-from aipimage.io.sources import open_source
-from aipimage.io.storage import Storage, SystemCalls
+from aipimage.io.blocks.sources import open_source
+from aipimage.io.system.storage import Storage, SystemCalls
 from aipimage.vmdk.lint import lint
 from aipimage.vmdk.model import SUBFORMATS
 from aipimage.vmdk.writing.job import write_vmdk

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from aipimage.io.sources import open_source
+from aipimage.io.blocks.sources import open_source
 from aipimage.vmdk.guest import examine
 from tests.volumes import boot_parts
 from tests.volumes.boot_disks import BootDisk, Parts, make_disk, make_parts

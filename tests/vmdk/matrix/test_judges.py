@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from aipimage import vmdk
-from aipimage.io.sources import open_source
+from aipimage.io.blocks.sources import open_source
 from tests.support.tools import require_programs
 from tests.vmdk.matrix import judge as checkers
 from tests.vmdk.matrix.judge import Case, Tally

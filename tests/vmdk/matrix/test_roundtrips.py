@@ -12,7 +12,7 @@ import pytest
 
 import aipimage
 from aipimage import vmdk
-from aipimage.io.sources import BlockSource, open_source
+from aipimage.io.blocks.sources import BlockSource, open_source
 from aipimage.vmdk.model import ADAPTERS, SUBFORMATS
 from tests.support.tools import require_programs, run
 from tests.vmdk.matrix.made import MIB, SECTOR, SMALL, Disk

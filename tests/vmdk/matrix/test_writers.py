@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from aipimage import vmdk
-from aipimage.io.sources import open_source
+from aipimage.io.blocks.sources import open_source
 from aipimage.vmdk.model import SUBFORMATS
 from tests.support.tools import require_programs
 from tests.vmdk.matrix import judge as checkers

@@ -8,7 +8,7 @@ import os
 import tarfile
 
 from aipimage.errors import AipImageError
-from aipimage.io.storage import Storage, SystemCalls
+from aipimage.io.system.storage import Storage, SystemCalls
 from aipimage.vmdk.ovf import open_ova, write_ova
 from aipimage.vmdk.ovf.parsing import decode_envelope
 from tests.vmdk.ovf.made import FIXED, MIB, disk

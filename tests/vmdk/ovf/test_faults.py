@@ -21,7 +21,7 @@ from aipimage.errors import (
     StorageError,
     TargetError,
 )
-from aipimage.io.storage import DEFAULT, Storage, SystemCalls
+from aipimage.io.system.storage import DEFAULT, Storage, SystemCalls
 from aipimage.vmdk.ovf import OvaResult, write_ova, write_ovf
 from tests.support.crash import RecordingSystemCalls, crash_states
 from tests.support.faults import TRANSFERS, Fault, FaultySystemCalls, each_fault

@@ -12,7 +12,7 @@ import pytest
 
 import aipimage
 from aipimage.errors import RequestError
-from aipimage.io.progress import Progress
+from aipimage.io.system.progress import Progress
 from aipimage.vmdk.ovf import write_ova, write_ovf
 from aipimage.vmdk.ovf.hardware import CONTROLLERS
 from tests.support.sources import SparseSource

@@ -13,7 +13,7 @@ import pytest
 
 import aipimage
 from aipimage.errors import AipImageError, FormatError, LimitError, RequestError, UnsupportedError
-from aipimage.io.storage import DEFAULT
+from aipimage.io.system.storage import DEFAULT
 from aipimage.vmdk.lint import lint
 from aipimage.vmdk.ovf import check_ova, open_ova, write_ova
 from aipimage.vmdk.ovf.members import list_members

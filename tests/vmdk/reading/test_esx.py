@@ -23,8 +23,8 @@ from aipimage.errors import (
     SourceError,
     UnsupportedError,
 )
-from aipimage.io.cache import FrameCache
-from aipimage.io.storage import DEFAULT, Storage
+from aipimage.io.system.cache import FrameCache
+from aipimage.io.system.storage import DEFAULT, Storage
 from aipimage.vmdk.cowdlayout import CowdHeader, decode_cowd_header, encode_cowd_header
 from aipimage.vmdk.extents.cowd import open_cowd
 from aipimage.vmdk.extents.esx import EsxExtent

@@ -16,8 +16,8 @@ import pytest
 import aipimage
 from aipimage import vmdk
 from aipimage.errors import AipImageError, SourceError
-from aipimage.io.sources import BlockSource, UnreadableRangeError, read_with_retries
-from aipimage.io.storage import Storage
+from aipimage.io.blocks.sources import BlockSource, UnreadableRangeError, read_with_retries
+from aipimage.io.system.storage import Storage
 from aipimage.vmdk.descriptor import ExtentLine
 from aipimage.vmdk.layout import GRAIN, SECTOR, SparseHeader, encode_sparse_header
 from aipimage.vmdk.model import State

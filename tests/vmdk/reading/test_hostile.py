@@ -15,7 +15,7 @@ import pytest
 
 from aipimage import vmdk
 from aipimage.errors import AipImageError, FormatError, IncompleteError, LimitError, RequestError
-from aipimage.io.storage import Storage, SystemCalls
+from aipimage.io.system.storage import Storage, SystemCalls
 from aipimage.vmdk.descriptor import TEXT_MAX, ExtentLine
 from aipimage.vmdk.extents.tables import DIRECTORY_MAX
 from aipimage.vmdk.inflate import _with_zlib, inflate

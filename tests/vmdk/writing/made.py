@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from aipimage.io.storage import SystemCalls
+from aipimage.io.system.storage import SystemCalls
 from aipimage.vmdk import feed
 from aipimage.vmdk.writing.job import WriteResult, write_vmdk
 from tests.support.sources import SparseSource

@@ -241,7 +241,7 @@ def test_identity(tmp_path: Path) -> None:
 
 
 def test_a_random_cid_is_never_one_with_a_meaning(monkeypatch: pytest.MonkeyPatch) -> None:
-    from aipimage.io import entropy
+    from aipimage.io.system import entropy
     from aipimage.vmdk.writing.plan import new_identity
 
     given = iter([b"\xff\xff\xff\xff", b"\xff\xff\xff\xfe", b"\xff\xff\xff\xfd", bytes(12)])

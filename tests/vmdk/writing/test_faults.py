@@ -11,7 +11,7 @@ import pytest
 
 from aipimage import StorageError, TargetError
 from aipimage.errors import AipImageError
-from aipimage.io.storage import DEFAULT, Storage, SystemCalls
+from aipimage.io.system.storage import DEFAULT, Storage, SystemCalls
 from tests.support.crash import RecordingSystemCalls, crash_states
 from tests.support.faults import TRANSFERS, FaultySystemCalls, each_fault
 from tests.vmdk.writing.made import GRAIN, disk, small_batches, without_syncs, write

@@ -11,8 +11,8 @@ import pytest
 
 import aipimage
 from aipimage import IntegrityError, Kind, SourceError
-from aipimage.io.sources import open_source
-from aipimage.io.storage import DEFAULT
+from aipimage.io.blocks.sources import open_source
+from aipimage.io.system.storage import DEFAULT
 from aipimage.vmdk import feed as feeding
 from aipimage.vmdk.feed import BATCH_BYTES, FeedBatch, GrainFeed, Grains
 from tests.support.sources import SparseSource

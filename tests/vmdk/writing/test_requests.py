@@ -10,7 +10,7 @@ import pytest
 
 import aipimage
 from aipimage import CancelledError, Progress, RequestError, TargetError
-from aipimage.io.sources import open_source
+from aipimage.io.blocks.sources import open_source
 from aipimage.vmdk.deflate import Compressor
 from aipimage.vmdk.writing import sparse, stream
 from aipimage.vmdk.writing.plan import DiskOptions, new_identity, plan_disk

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from aipimage import RequestError, StorageError
-from aipimage.io.storage import Storage
+from aipimage.io.system.storage import Storage
 from aipimage.vmdk.model import SUBFORMATS
 from tests.support.faults import Fault, FaultySystemCalls, count_calls
 from tests.support.sources import SparseSource

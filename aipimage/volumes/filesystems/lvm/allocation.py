@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from aipimage.io.freespace import FreeSpace, MappedFree, RangesFree
+from aipimage.io.blocks.freespace import FreeSpace, MappedFree, RangesFree
 from aipimage.volumes.filesystems.lvm import layout, text
 from aipimage.volumes.filesystems.lvm.group import Group, LogicalVolume, group_of
 from aipimage.volumes.filesystems.lvm.layout import Area, Location, PhysicalVolume

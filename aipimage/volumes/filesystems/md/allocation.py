@@ -9,7 +9,7 @@ import struct
 import numpy as np
 
 from aipimage import _core
-from aipimage.io.freespace import MappedFree
+from aipimage.io.blocks.freespace import MappedFree
 from aipimage.volumes.filesystems.md.layout import (
     SUPERBLOCK,
     Member,

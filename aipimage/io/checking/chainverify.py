@@ -1,0 +1,192 @@
+"""Checking an image with all that it needs from other files of its chain (docs/format.md, sections
+9.4 and 13).
+
+Each file is verified as it is. What the image's map names in another file is compared with what was
+found there; where its reader would take another file than the one that was verified, such as a
+copy, the frames are checked in that one. Where there are block digests, all that the image that was
+asked for reads as is compared with them, with the frames of all files, as a restore reads them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from aipimage.errors import AipImageError, CancelledError
+from aipimage.io.chain.chain import ChainMember
+from aipimage.io.checking.findings import DAMAGE_MAX, Damage, located
+from aipimage.io.checking.verify import (
+    CheckedOrigin,
+    MemberResult,
+    Verifier,
+    VerifyResult,
+)
+from aipimage.io.index.frameranges import ranges_of_origins, used_origins
+from aipimage.io.system.progress import Progress, ProgressCallback
+from aipimage.io.system.storage import absolute
+
+if TYPE_CHECKING:
+    from aipimage.io.reading.image import Image
+
+
+class JoinedProgress:
+    """Several jobs as one: each reports from where those before it ended."""
+
+    def __init__(self, total: int, callback: ProgressCallback | None) -> None:
+        self.started = time.monotonic()
+        self._total, self._callback, self._before = total, callback, 0
+
+    @property
+    def callback(self) -> ProgressCallback | None:
+        """For the job that begins now; ``None`` where nobody listens."""
+        return self._report if self._callback else None
+
+    def end(self, stored: int) -> None:
+        """A job of so many stored bytes ended."""
+        self._before += stored
+
+    def _report(self, found: Progress) -> object:
+        done, stored = self._before + found.done, self._before + found.stored
+        seconds = time.monotonic() - self.started
+        assert self._callback is not None
+        return self._callback(Progress(found.phase, done, self._total, stored, seconds))
+
+
+def verify_with_chain(
+    image: Image, sample: float | None, executor: Executor | None, threads: int | None,
+    progress: ProgressCallback | None,
+) -> VerifyResult:  # fmt: skip
+    """Verify an image and every other one that it cannot be read without.
+
+    Raises:
+        LimitError, StorageError: the chain cannot be looked for. Whatever is wrong with an image is
+            a finding.
+    """
+    image.check_open()
+    job = _ChainVerification(image, progress)
+    for member in image.chain.needed[:-1]:
+        job.verify_member(member, sample, executor, threads)
+    return job.verify_last(sample, executor, threads)
+
+
+class _ChainVerification:
+    def __init__(self, image: Image, progress: ProgressCallback | None) -> None:
+        self._image, self._chain = image, image.chain
+        # Walks the maps, so that all origins that they name are known from now on.
+        self._used = used_origins(image)
+        total = sum(member.stored for member in self._chain.needed)
+        self._progress = JoinedProgress(total, progress)
+        self._damage: list[Damage] = []
+        self._members: list[MemberResult] = []
+        self._checked: dict[str, dict[bytes, CheckedOrigin]] = {}
+
+    # The other images
+
+    def verify_member(
+        self, member: ChainMember, sample: float | None, executor: Executor | None,
+        threads: int | None,
+    ) -> None:  # fmt: skip
+        """Verify one as it is; its damage is kept, located in the image that was asked for."""
+        self._image.check_open()
+        found = wrong_state(member)
+        frames = stored = 0
+        if member.path is not None and member.state != "damaged":
+            try:
+                with _opened(self._image, member) as other:
+                    verifier = Verifier(other, sample, self._progress.callback)
+                    result = verifier.run(executor, threads)
+                    self._checked[absolute(member.path)] = verifier.checked()
+                    found += [self._located(damage, other, member) for damage in result.damage]
+                    frames, stored = result.frames, result.bytes
+            except CancelledError:
+                raise
+            except AipImageError as error:
+                found.append(Damage(str(error), path=member.path))
+        self._progress.end(member.stored)
+        self._damage += found[: max(0, DAMAGE_MAX - len(self._damage))]
+        self._members.append(MemberResult(member.image_id, member.path, not found, frames, stored))
+
+    def _located(self, damage: Damage, other: Image, member: ChainMember) -> Damage:
+        """A finding of another image as one of this: the same origin has another index here."""
+        origin = None
+        if damage.origin is not None:
+            name = other.origins.entry(damage.origin).origin
+            origin = self._image.origins.get(name)
+        return damage._replace(origin=origin, ranges=(), path=member.path)
+
+    # The image itself
+
+    def verify_last(
+        self, sample: float | None, executor: Executor | None, threads: int | None
+    ) -> VerifyResult:
+        """Verify the image that was asked for, and what its map names elsewhere."""
+        image, own = self._image, self._chain.needed[-1]
+        known, direct = self._foreign_origins()
+        self._damage = located(image, self._damage)
+        verifier = Verifier(image, sample, self._progress.callback, known, direct, True)
+        result = verifier.run(executor, threads)
+        image.check_open()
+        found = [*wrong_state(own, here=True), *result.damage]
+        self._members.append(
+            MemberResult(own.image_id, own.path, not found, result.frames, result.bytes)
+        )
+        return VerifyResult(
+            result.mode, sum(each.frames for each in self._members),
+            sum(each.bytes for each in self._members), time.monotonic() - self._progress.started,
+            tuple([*self._damage, *found][:DAMAGE_MAX]), tuple(self._members),
+        )  # fmt: skip
+
+    def _foreign_origins(self) -> tuple[dict[int, CheckedOrigin], set[int]]:
+        """Of the origins that other files hold: those verified there, and those to read from."""
+        image = self._image
+        known: dict[int, CheckedOrigin] = {}
+        direct: set[int] = set()
+        missing: dict[int, str] = {}
+        for index in sorted(self._used):
+            entry = image.origins.entry(index)
+            if image.segments.holds(entry.origin):
+                continue
+            image.check_open()
+            try:
+                path = image.foreign.holder(entry.origin).stream.name
+            except AipImageError as error:
+                missing[index] = str(error)
+                continue
+            checked = self._checked.get(absolute(path), {}).get(entry.origin)
+            if checked is not None and checked.is_of(entry):
+                known[index] = checked
+            else:
+                direct.add(index)
+        ranges = ranges_of_origins(image, missing)
+        self._damage += [
+            Damage(text, index, ranges=tuple(ranges[index])) for index, text in missing.items()
+        ]
+        return known, direct
+
+
+def wrong_state(member: ChainMember, here: bool = False) -> list[Damage]:
+    """What the links say against an image; for what it lacks, another one is named."""
+    if member.state not in ("missing", "exchanged", "damaged", "contradicts"):
+        return []
+    text = f"image {member.image_id} is {_STATES[member.state]}: {member.reason}"
+    return [Damage(text, path=None if here else member.path)]
+
+
+_STATES = {
+    "missing": "missing", "exchanged": "exchanged", "damaged": "damaged",
+    "contradicts": "not the only one",
+}  # fmt: skip
+
+
+@contextmanager
+def _opened(image: Image, member: ChainMember) -> Iterator[Image]:
+    """The image of a member's path, whichever it is: its place in the chain was judged already."""
+    from aipimage.io.reading.image import open_image
+
+    assert member.path is not None
+    storage = image.files.storage
+    with open_image(member.path, keys=image.keys, files=image.files, storage=storage) as other:
+        yield other

@@ -1,0 +1,228 @@
+"""What a verification finds: one finding for each damaged place, with what it touches."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from itertools import chain
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from aipimage.errors import AipImageError, CancelledError, ClosedError, StorageError
+from aipimage.format import constants as c
+from aipimage.io.index.frameranges import RANGES_MAX, Range, ranges_of_frames
+from aipimage.io.system.storage import MEDIUM_ERRORS
+
+if TYPE_CHECKING:
+    from aipimage.io.reading.image import Image
+    from aipimage.io.records.frames import OpenedFrame
+
+DAMAGE_MAX = 1000
+
+
+class Damage(NamedTuple):
+    """Something that is not as it was sealed.
+
+    Attributes:
+        what: one sentence. origin, frame: which frame, where it is one; of several that follow each
+            other the first.
+        ranges: (device, offset, length) in bytes that cannot be read because of it, or of which the
+            digest is wrong, the first 100, of the image that was asked for.
+        path: of the other file of the chain that it is in, or that is missing; ``None`` in the
+            image's own.
+        frames: how many frames.
+    """
+
+    what: str
+    origin: int | None = None
+    frame: int | None = None
+    ranges: tuple[Range, ...] = ()
+    path: str | None = None
+    frames: int = 1
+
+
+def told_as_damage(error: AipImageError) -> str:
+    """The text of an error that says that stored bytes are not as they were sealed.
+
+    What says nothing about stored bytes is raised again: the image was closed, or the system
+    could not read, but for a medium that cannot give the bytes.
+    """
+    if isinstance(error, (ClosedError, CancelledError)):
+        raise error
+    if isinstance(error, StorageError) and error.errno not in MEDIUM_ERRORS:
+        raise error
+    return str(error)
+
+
+class Findings:
+    """At most 1000 findings; what belongs together is one."""
+
+    def __init__(self) -> None:
+        self._all: list[Damage] = []
+        self._seen: set[Damage] = set()
+        self._leaf: tuple[int, int, str] | None = None
+        self._leaves = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether every record that was read so far is whole."""
+        return not self._all
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more is kept, or looked for in frame tables."""
+        return len(self._all) >= DAMAGE_MAX or self._leaves >= DAMAGE_MAX
+
+    def add(self, damage: Damage) -> None:
+        """Add a finding, unless it is one that was added before."""
+        if len(self._all) < DAMAGE_MAX and damage not in self._seen:
+            self._seen.add(damage)
+            self._all.append(damage)
+
+    def add_frame(self, origin: int, opened: OpenedFrame) -> None:
+        """Add a damaged frame: to the finding of the frame before it, where the damage goes on from
+        there, because not even the beginning of the record is right.
+        """
+        assert opened.error is not None
+        reason = told_as_damage(opened.error)
+        last = self._all[-1] if self._all else None
+        if (
+            last is not None and last.frame is not None and not opened.begins
+            and (last.origin, last.frame + last.frames) == (origin, opened.number)
+        ):  # fmt: skip
+            count = last.frames + 1
+            text = last.what.split(": ", 1)[1]
+            what = f"frames {last.frame} to {opened.number}: {text}"
+            self._all[-1] = last._replace(what=what, frames=count)
+            return
+        self.add(Damage(f"frame {opened.number}: {reason}", origin, opened.number))
+
+    def add_leaf(self, origin: int, leaf: int, error: AipImageError) -> None:
+        """Add a leaf of a frame table; leaves that follow each other and fail alike are one."""
+        before, self._leaf = self._leaf, (origin, leaf, told_as_damage(error))
+        self._leaves += 1
+        if before != (origin, leaf - 1, str(error)):
+            self.add(Damage(f"frame table, from frame {leaf * c.LEAF_FRAMES} on: {error}", origin))
+
+    def add_blocks(self, device: int, start: int, length: int) -> None:
+        """Add bytes whose block digests are wrong, to those that they follow on."""
+        last = self._all[-1] if self._all else None
+        if last is not None and last.what == _digest_text(device) and last.ranges:
+            _, at, count = last.ranges[-1]
+            if at + count == start:
+                joined = (device, at, count + length)
+                self._all[-1] = last._replace(ranges=(*last.ranges[:-1], joined))
+                return
+        self.add(Damage(_digest_text(device), ranges=((device, start, length),)))
+
+    def located(self, image: Image) -> list[Damage]:
+        """All, with the ranges that each damaged frame takes with it."""
+        return located(image, self._all)
+
+
+def located(image: Image, found: list[Damage]) -> list[Damage]:
+    """Findings with the ranges of an image that each damaged frame takes with it."""
+    wanted: dict[int, set[int]] = {}
+    for damage in found:
+        for origin, number in _frames_of(damage):
+            wanted.setdefault(origin, set()).add(number)
+    ranges = ranges_of_frames(image, wanted) if wanted else {}
+    return [
+        damage._replace(ranges=_joined(ranges.get(key, []) for key in _frames_of(damage)))
+        if damage.frame is not None and damage.origin is not None
+        else damage
+        for damage in found
+    ]
+
+
+def _frames_of(damage: Damage) -> list[tuple[int, int]]:
+    if damage.origin is None or damage.frame is None:
+        return []
+    return [(damage.origin, damage.frame + each) for each in range(damage.frames)]
+
+
+def _joined(ranges: Iterable[list[Range]]) -> tuple[Range, ...]:
+    """Ranges in order, neighbours as one, the first 100."""
+    found: list[Range] = []
+    for device, start, length in sorted(chain.from_iterable(ranges)):
+        if found and found[-1][0] == device and found[-1][1] + found[-1][2] == start:
+            found[-1] = (device, found[-1][1], found[-1][2] + length)
+        else:
+            found.append((device, start, length))
+    return tuple(found[:RANGES_MAX])
+
+
+def is_about_digests(damage: Damage) -> bool:
+    """Whether a finding says that block digests and content differ."""
+    return damage.frame is None and any(damage.what == _digest_text(r[0]) for r in damage.ranges)
+
+
+def _digest_text(device: int) -> str:
+    return (
+        f"device {device}: block digests are not those of the content, so that an increment would "
+        "miss what changes there; make a full image next"
+    )
+
+
+Bits = npt.NDArray[np.bool_]
+
+
+class FrameMarks:
+    """Frames that were looked at: 1024 bits for each leaf of which one was."""
+
+    def __init__(self) -> None:
+        self._bits: dict[tuple[int, int], int] = {}
+
+    def add(self, origin: int, first: int, count: int) -> None:
+        """Mark frames of one leaf."""
+        leaf, row = divmod(first, c.LEAF_FRAMES)
+        key = origin, leaf
+        self._bits[key] = self._bits.get(key, 0) | ((1 << count) - 1) << row
+
+    def has(self, origin: int, number: int) -> bool:
+        """Whether a frame is marked."""
+        leaf, row = divmod(number, c.LEAF_FRAMES)
+        return bool(self._bits.get((origin, leaf), 0) >> row & 1)
+
+    def of_leaf(self, origin: int, leaf: int) -> Bits:
+        """All of a leaf."""
+        raw = self._bits.get((origin, leaf), 0).to_bytes(c.LEAF_FRAMES // 8, "little")
+        return np.unpackbits(np.frombuffer(raw, np.uint8), bitorder="little").astype(np.bool_)
+
+
+class Sample:
+    """Which frames are looked at: all, or a random ``percent`` of each leaf, at least one."""
+
+    def __init__(self, percent: float | None) -> None:
+        self._percent = percent
+        self._seed = random.getrandbits(63)
+        self._last: tuple[tuple[int, int], Bits] | None = None
+
+    def chooses(self, origin: int, number: int) -> bool:
+        """Whether a frame is looked at; safe for threads."""
+        if self._percent is None:
+            return True
+        leaf, row = divmod(number, c.LEAF_FRAMES)
+        return bool(self.of_leaf(origin, leaf)[row])
+
+    def rows_of(self, origin: int, leaf: int, kept: Bits, done: Bits) -> npt.NDArray[np.int64]:
+        """The frames of a leaf that are looked at, of those that are kept and not done yet."""
+        rows = np.flatnonzero(kept & ~done & self.of_leaf(origin, leaf)[: len(kept)])
+        if not len(rows) and kept.any() and not done.any():
+            rows = np.flatnonzero(kept)
+            rows = rows[[random.randrange(len(rows))]]
+        return rows
+
+    def of_leaf(self, origin: int, leaf: int) -> Bits:
+        """All of a leaf: the same each time."""
+        if self._percent is None:
+            return np.ones(c.LEAF_FRAMES, np.bool_)
+        last = self._last
+        if last is not None and last[0] == (origin, leaf):
+            return last[1]
+        chance = np.random.default_rng((self._seed, origin, leaf))
+        bits: Bits = chance.random(c.LEAF_FRAMES) * 100 < self._percent
+        self._last = (origin, leaf), bits
+        return bits

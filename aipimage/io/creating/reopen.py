@@ -1,0 +1,270 @@
+"""Opening a partial image to resume it: everything is looked at before anything is changed
+(docs/format.md, section 11).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from aipimage.errors import (
+    FormatError,
+    IncompleteError,
+    IntegrityError,
+    PasswordError,
+    RequestError,
+    reworded,
+)
+from aipimage.extents import SECTOR
+from aipimage.format import constants as c
+from aipimage.format.checkpoint import Continuation, encode_continuation
+from aipimage.format.constants import Compatible, Incompatible, RecordType
+from aipimage.format.header import Header
+from aipimage.format.parts import decode_part_footer
+from aipimage.format.tables import FrameExtents
+from aipimage.format.trailer import decode_trailer, trailer_copy
+from aipimage.io.blocks.sources import BlockSource, UnreadableRangeError
+from aipimage.io.creating.imagewriter import EarlierOrigin, ImageWriter
+from aipimage.io.creating.partialsurvey import (
+    Survey,
+    Surveyor,
+    frame_extents,
+    has_checkpoint,
+    survey_partial,
+)
+from aipimage.io.creating.resume import ResumedState
+from aipimage.io.index.trees import TableBuilder
+from aipimage.io.records.codec import parse_compression
+from aipimage.io.records.keys import ChainKeys, Suite
+from aipimage.io.records.numbering import RecordNumbers
+from aipimage.io.records.records import OpenedRecord, RecordReader
+from aipimage.io.stream.opening import read_header, unlock_header
+from aipimage.io.stream.outstream import PARTIAL, FileStream, check_replaceable
+from aipimage.io.stream.partial import PartialStream, open_partial
+from aipimage.io.stream.tail import check_header_keys
+from aipimage.io.system import entropy
+from aipimage.io.system.pipeline import executor_for
+from aipimage.io.system.storage import Storage
+
+if TYPE_CHECKING:
+    from aipimage.io.creating.create import CreateOptions
+
+
+def reopen_partial(
+    storage: Storage, path: str, sources: list[BlockSource], options: CreateOptions,
+    keys: ChainKeys | None = None, with_parent: bool = False,
+    check: Callable[[dict[str, Any]], None] = lambda values: None,
+) -> ResumedState | None:  # fmt: skip
+    """Open what an interrupted creation of ``path`` left; ``None`` where there is nothing to
+    resume. Until all of it was looked at nothing is changed.
+
+    Raises:
+        RequestError: the sources or the options are not those of the interrupted creation, or the
+            image is finished already.
+        TargetError: ``path`` is there and is not to be replaced.
+        FormatError, IntegrityError: it was damaged or changed, so that it cannot be resumed.
+
+    Args:
+        with_parent: the image continues a chain; ``keys`` are those of the chain, if any.
+        check: looks at the description, and raises where it is another image's.
+    """
+    if storage.exists(path):
+        # Known now, not only when all is written and wants its name.
+        check_replaceable(storage, path, options.split, options.overwrite)
+    stream = open_partial(storage, path, options.split)
+    if stream is None:
+        return None
+    try:
+        with _naming(path):
+            header = read_header(stream)
+        if with_parent:
+            check_header_keys(stream, header, keys)
+        else:
+            keys = _unlock(stream, header, options)
+        _refuse_finished(path, stream, header)
+        _check_same_options(path, header, options, with_parent)
+
+        def refuse(values: dict[str, Any]) -> None:
+            _check_same_sources(path, values, sources)
+            check(values)
+
+        surveyor = Surveyor(header, [source.size for source in sources], refuse)
+        with _naming(path):
+            survey = _surveyed(stream, header, keys, surveyor, options)
+        if survey.checkpoint is None:
+            stream.close()
+            return None
+        _compare_with_sources(stream, keys, survey, sources)
+        return _continue(stream, header, keys, survey, options)
+    except BaseException:
+        stream.close()
+        raise
+
+
+@contextlib.contextmanager
+def _naming(path: str) -> Iterator[None]:
+    """Say which file it is, that it is as it was, and what to do."""
+    try:
+        yield
+    except (FormatError, IntegrityError, IncompleteError) as error:
+        what = str(error).removeprefix(f"{path}: ")
+        raise reworded(
+            error,
+            f"{path}{PARTIAL}: cannot be resumed and was left as it is: {what}; to begin anew, "
+            "remove it or create without resuming",
+        ) from error
+
+
+def _unlock(stream: PartialStream, header: Header, options: CreateOptions) -> ChainKeys | None:
+    if header.suite != Suite.parse(options.encrypt):
+        raise PasswordError(
+            f"{stream.name}{PARTIAL}: was begun with other encryption; use the same, or begin anew "
+            "without resuming"
+        )
+    return unlock_header(stream, header, options.password)
+
+
+def _refuse_finished(path: str, stream: PartialStream, header: Header) -> None:
+    """A finished image that did not get its name, or another one under this name, is kept."""
+    if _is_finished(stream, header):
+        parts = ", and the other parts likewise" if stream.footers else ""
+        raise RequestError(
+            f"{path}{PARTIAL}: is a finished image and was left as it is; rename it to "
+            f"{path}{parts}, or remove it"
+        )
+
+
+def _is_finished(stream: PartialStream, header: Header) -> bool:
+    """Whether this image ends in its trailer or has its copy, and in parts its last footer."""
+    # The footer of the last part counts as content in a partial stream.
+    length = stream.size - c.PART_RECORD * bool(stream.footers)
+    if length < header.records_start + c.TRAILER:
+        return False
+    try:
+        if stream.footers:
+            decode_part_footer(bytes(stream.pread(c.PART_RECORD, length)))
+    except (FormatError, IntegrityError):
+        return False
+    places = (length - c.TRAILER, trailer_copy(length))
+    return any(_is_trailer(stream, header, place, length) for place in places)
+
+
+def _is_trailer(stream: PartialStream, header: Header, place: int, length: int) -> bool:
+    """Whether the trailer of this image, or its copy, stands at a place of the stream."""
+    if place < header.records_start:
+        return False
+    try:
+        trailer = decode_trailer(bytes(stream.pread(c.TRAILER, place)), length)
+    except (FormatError, IntegrityError):
+        return False
+    return trailer.header_digest == header.header_digest
+
+
+def _check_same_options(
+    path: str, header: Header, options: CreateOptions, with_parent: bool
+) -> None:
+    """What all of an image has in common cannot change in its middle; how hard to compress can."""
+    compresses = parse_compression(options.compress) is not None
+    has_digests = bool(header.compatible & Compatible.BLOCK_DIGESTS)
+    own_digests = not header.incompatible & Incompatible.FOREIGN_ORIGINS
+    wrong = None
+    if compresses != bool(header.incompatible & Incompatible.ZSTD):
+        wrong = "no compression" if compresses else "compression"
+    elif own_digests and options.block_digests != has_digests:
+        wrong = "block digests" if has_digests else "no block digests"
+    # In a chain these are the parent's.
+    elif not with_parent and options.frame_shift != header.frame_shift:
+        wrong = f"frames of {header.frame_size} bytes"
+    elif not with_parent and options.stripe_shift != header.stripe_shift:
+        wrong = f"stripes of {1 << header.stripe_shift} bytes"
+    if wrong is not None:
+        raise RequestError(
+            f"{path}{PARTIAL}: was begun with {wrong}; ask for the same, or begin anew without "
+            "resuming"
+        )
+
+
+def _surveyed(
+    stream: PartialStream, header: Header, keys: ChainKeys | None, surveyor: Surveyor,
+    options: CreateOptions,
+) -> Survey:  # fmt: skip
+    reader = RecordReader(_no_references, keys)
+    with executor_for(None, options.threads, "resume") as (executor, in_flight):
+        end, error = survey_partial(
+            stream, surveyor, header.records_start, reader, executor, in_flight
+        )
+    survey = surveyor.whole
+    cut_off = error is not None and survey.checkpoint is None
+    if cut_off and has_checkpoint(stream, end, header.file_id):
+        raise IntegrityError(
+            f"it is damaged at byte {end}, before its first checkpoint; repair may save what is "
+            "in it"
+        )
+    return survey
+
+
+def _check_same_sources(path: str, values: dict[str, Any], sources: list[BlockSource]) -> None:
+    then = [device.get("fingerprint") for device in values.get("devices", [])]
+    now = [source.fingerprint() for source in sources]
+    if then != now:
+        raise RequestError(
+            f"{path}: the source is not as it was when the image was begun; remove {path}.partial "
+            "or create without resuming"
+        )
+
+
+def _continue(
+    stream: PartialStream, header: Header, keys: ChainKeys | None, survey: Survey,
+    options: CreateOptions,
+) -> ResumedState:  # fmt: skip
+    out: FileStream = stream.cut(survey.end, options.overwrite)
+    running = survey.running
+    writer = ImageWriter(out, header, keys, RecordNumbers(), running)
+    writer.records_before = running.records
+    writer.core = bytes(stream.pread(header.core_length, 0))
+    if (described := survey.description) is not None:
+        data = stream.pread(described.record_length, described.offset)
+        writer.keep_small(described, memoryview(data))
+    ends = [start for _, start in survey.origins[1:]] + [survey.end]
+    for (origin, _), end in zip(survey.origins, ends, strict=True):
+        writer.origins.add_run(origin)
+        writer.earlier.append(EarlierOrigin(origin, TableBuilder(writer.records), end))
+    previous = survey.origins[-1][0]
+    record = Continuation(previous, survey.end, entropy.now_us(), running.records, running.value)
+    writer.records.write(RecordType.CONTINUATION, encode_continuation(record))
+    return ResumedState(stream, header, keys, survey, writer)
+
+
+def _compare_with_sources(
+    stream: PartialStream, keys: ChainKeys | None, survey: Survey, sources: list[BlockSource]
+) -> None:
+    """Compare a sample of the frames: a fingerprint may stay the same where content changed."""
+    reader = RecordReader(_no_references, keys)
+    for sample in sorted(survey.samples, key=lambda each: each.offset):
+        data = memoryview(stream.pread(sample.header.record_length, sample.offset))
+        opened = reader.open_unreferenced(data, RecordType.FRAME)
+        extents = frame_extents(opened)
+        # A sector that cannot be read now is no change.
+        with contextlib.suppress(UnreadableRangeError):
+            _compare_with_source(opened, extents, sources[int(extents["at"][0]) >> 48])
+
+
+def _compare_with_source(opened: OpenedRecord, extents: FrameExtents, source: BlockSource) -> None:
+    plain = memoryview(opened.plain)
+    at = 0
+    for start, sectors in extents.tolist():
+        offset = (start & ((1 << 48) - 1)) * SECTOR
+        length = min(sectors * SECTOR, source.size - offset)
+        now = bytearray(sectors * SECTOR)
+        source.read_into(memoryview(now)[:length], offset)
+        if plain[at : at + len(now)] != now:
+            raise RequestError(
+                f"{source.name}: changed since the image was begun, at byte {offset}; "
+                "create it anew, without resuming"
+            )
+        at += len(now)
+
+
+def _no_references(origin: bytes, offset: int, length: int) -> bytearray:
+    raise RuntimeError("internal error: a walk follows no references")

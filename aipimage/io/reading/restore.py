@@ -1,0 +1,297 @@
+"""Writing a device of an image back: frames in batches on worker threads, each verified before it
+is written.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from aipimage.errors import AipImageError, FormatError, IntegrityError
+from aipimage.extents import DATA, SECTOR, ExtentArray, Kind
+from aipimage.io.blocks.sinks import BlockSink, open_target
+from aipimage.io.index.devicemap import Piece
+from aipimage.io.reading.bulkread import load_frames
+from aipimage.io.reading.copying import Brought, Counts, PieceCopy
+from aipimage.io.reading.located import located
+from aipimage.io.system.notices import with_notices
+from aipimage.io.system.progress import ProgressCallback
+from aipimage.io.system.storage import Storage
+
+if TYPE_CHECKING:
+    from aipimage.io.reading.image import Image
+
+_BATCH_SECTORS = (2 << 20) // SECTOR
+LOST = int(Kind.LOST)
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionChange:
+    """A partition that is not on the target as it was on the source.
+
+    Attributes:
+        number: of the partition. old_start, old_size: bytes, on the source; start, size: on the
+            target.
+    """
+
+    number: int
+    old_start: int
+    old_size: int
+    start: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreResult:
+    """What was restored.
+
+    Attributes:
+        target: path. size: bytes of the device, or of the volume. written: bytes of data written;
+            the rest reads as zeros.
+        unreadable: bytes that the source could not give when it was imaged; they are zeros on the
+            target.
+        seconds: wall time.
+        device: number in the image. volume: its number; ``None`` where a whole disk was restored.
+        unused: bytes that were known to be free: zeros in a file, anything on a device.
+        changes: partitions that were moved or became smaller.
+        expanded: bytes of the file system after it grew with its volume; ``None`` where it did not.
+        notes: what else was done. warnings: what the user should look at.
+    """
+
+    target: str
+    size: int
+    written: int
+    unreadable: int
+    seconds: float
+    device: int = 0
+    volume: int | None = None
+    unused: int = 0
+    changes: tuple[PartitionChange, ...] = ()
+    expanded: int | None = None
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class Placed(NamedTuple):
+    """A range of a device, and where it is written to. All in bytes; ``source`` is whole sectors.
+
+    Attributes:
+        source: first byte on the device. length: bytes. target: first byte on the target.
+    """
+
+    source: int
+    length: int
+    target: int
+
+
+@dataclass(slots=True)
+class _Work:
+    """Pieces of data that one worker brings, each with its offset on the target and its bytes.
+
+    ``end``: bytes of all ranges up to the last piece.
+    """
+
+    pieces: list[Piece] = field(default_factory=list)
+    targets: list[tuple[int, int]] = field(default_factory=list)
+    sectors: int = 0
+    end: int = 0
+
+
+@with_notices
+def restore_device(
+    image: Image, device: int, target: str, force: bool, set_size: bool, executor: Executor | None,
+    threads: int | None, progress: ProgressCallback | None, storage: Storage,
+    untouched: Sequence[tuple[int, int]] = (),
+) -> RestoreResult:  # fmt: skip
+    """Restore one device as it is, byte for byte.
+
+    Args:
+        untouched: (start, end) in bytes of volumes that the image does not have: of a device that
+            is restored to, they are left as they are.
+    """
+    started = time.monotonic()
+    size = image.devices[device].size
+    placed = [Placed(0, size, 0)]
+    check_ranges(image, device, placed)
+    sink = open_target(
+        target, size, force=force, set_size=set_size, storage=storage, untouched=untouched
+    )
+    try:
+        counts = restore_ranges(image, device, placed, sink, executor, threads, progress)
+        sink.finish()
+    except BaseException:
+        sink.abort()
+        raise
+    seconds = time.monotonic() - started
+    return RestoreResult(
+        sink.name, size, counts.written, counts.unreadable, seconds, device, unused=counts.unused
+    )
+
+
+def check_ranges(image: Image, device: int, placed: Sequence[Placed]) -> None:
+    """Walk the maps of what is to be restored, before the target is touched.
+
+    Raises:
+        FormatError, IntegrityError: a map is damaged, or data was lost before a repair.
+        IncompleteError: a file that holds data of the ranges is not there.
+    """
+    entry = image.devices[device]
+    entry.map.root()
+    needed: set[int] = set()
+    for part in placed:
+        for first, block in entry.map.walk(*_sectors(part)):
+            needed.update(np.unique(block["origin"][block["kind"] == DATA]).tolist())
+            if (block["kind"] == LOST).any():
+                _refuse_lost(image, device, part, first, block)
+    for index in needed:
+        origin = image.origins.entry(index).origin
+        if not image.segments.holds(origin):
+            image.foreign.holder(origin)
+
+
+def _refuse_lost(image: Image, device: int, part: Placed, first: int, block: ExtentArray) -> None:
+    """``IntegrityError`` where an extent that lies in the range was lost."""
+    low, high = _sectors(part)
+    start = first
+    for length, _, _, kind in block.tolist():
+        if kind == LOST and start < high and start + length > low:
+            raise _lost(image, device, max(start, low))
+        start += length
+
+
+def _lost(image: Image, device: int, sector: int, sectors: int = 1) -> AipImageError:
+    error = IntegrityError("was lost to damage before this image was repaired")
+    return located(error, image.path, device, sector * SECTOR, sectors * SECTOR)
+
+
+def restore_ranges(
+    image: Image, device: int, placed: Sequence[Placed], sink: BlockSink,
+    executor: Executor | None, threads: int | None, progress: ProgressCallback | None,
+) -> Counts:  # fmt: skip
+    """Write ranges of a device to a sink; every frame is verified before it is written. Ranges must
+    not meet on the target.
+
+    Raises:
+        IntegrityError: stored bytes are damaged, or data was lost before a repair.
+        StorageError: the target cannot be written. CancelledError: the callback said so.
+    """
+    return _Restorer(image, device, placed, sink).run(executor, threads, progress)
+
+
+def _sectors(part: Placed) -> tuple[int, int]:
+    """First sector of a range, and the one behind it."""
+    if part.source % SECTOR:
+        raise RuntimeError(f"internal error: a range begins inside a sector: {part}")
+    return part.source // SECTOR, -(-(part.source + part.length) // SECTOR)
+
+
+class _Restorer(PieceCopy[_Work]):
+    def __init__(
+        self, image: Image, device: int, placed: Sequence[Placed], sink: BlockSink
+    ) -> None:
+        super().__init__("restore", sum(part.length for part in placed), sink)
+        self._image, self._device = image, image.devices[device]
+        self._placed = placed
+
+    def plan(self) -> Iterator[_Work]:
+        """Cut the maps into work; see :class:`PieceCopy`."""
+        work, before = _Work(), 0
+        for part in self._placed:
+            for piece in self._pieces(part):
+                target = piece.start * SECTOR - part.source + part.target
+                if piece.kind != Kind.DATA:
+                    self._without_data(piece, target, self._bytes(piece, part))
+                    continue
+                for cut in self._cut(piece):
+                    work.pieces.append(cut)
+                    at = target + (cut.start - piece.start) * SECTOR
+                    work.targets.append((at, self._bytes(cut, part)))
+                    work.sectors += cut.length
+                    work.end = before + (cut.start + cut.length) * SECTOR - part.source
+                    if work.sectors >= _BATCH_SECTORS:
+                        yield work
+                        work = _Work()
+            before += part.length
+        if work.pieces:
+            yield work
+
+    def _without_data(self, piece: Piece, target: int, length: int) -> None:
+        if piece.kind == Kind.LOST:
+            raise _lost(self._image, self._device.index, piece.start)
+        if piece.kind == Kind.UNUSED:
+            self.counts.unused += length
+            self._sink.discard(target, length)
+            return
+        if piece.kind == Kind.UNREADABLE:
+            self.counts.unreadable += length
+        self._sink.zero(target, length)
+
+    def _pieces(self, part: Placed) -> Iterator[Piece]:
+        """The pieces of a range, cut at both of its ends; neighbours that are free are one."""
+        low, high = _sectors(part)
+        unused: Piece | None = None
+        for first, block in self._device.map.walk(low, high):
+            start = first
+            for length, position, origin, kind in block.tolist():
+                begin, end = max(start, low), min(start + length, high)
+                if begin < end:
+                    piece = Piece(begin, end - begin, kind, origin, position + begin - start)
+                    if kind == Kind.UNUSED:
+                        unused = _joined(unused, piece)
+                    else:
+                        if unused is not None:
+                            yield unused
+                            unused = None
+                        yield piece
+                start += length
+        if unused is not None:
+            yield unused
+
+    def _cut(self, piece: Piece) -> Iterator[Piece]:
+        """Parts of at most a batch that end where frames end, so that no frame is decoded twice."""
+        frame = self._image.header.frame_sectors
+        start, end = piece.start, piece.start + piece.length
+        position = piece.position
+        while start < end:
+            length = min(end - start, _BATCH_SECTORS - position % frame)
+            yield Piece(start, length, piece.kind, piece.origin, position)
+            start, position = start + length, position + length
+
+    def _bytes(self, piece: Piece, part: Placed) -> int:
+        end = min(part.source + part.length, self._device.size)
+        return min(piece.length * SECTOR, end - piece.start * SECTOR)
+
+    def bring(self, work: _Work) -> Brought:
+        """In a worker: read, verify and decode the frames of some pieces."""
+        size = self._image.header.frame_size
+        brought = Brought(work.end)
+        frames = load_frames(
+            self._image, work.pieces, self.buffers, brought.buffers, device=self._device.index
+        )
+        at = -1
+        for piece, (offset, left) in zip(work.pieces, work.targets, strict=True):
+            position = piece.position * SECTOR
+            while left > 0:
+                number, inside = divmod(position, size)
+                frame = frames[piece.origin, number]
+                assert frame is not None
+                part = frame[inside : inside + left]
+                if not len(part):
+                    raise FormatError(
+                        f"{self._image.path}: the map points behind the end of a frame"
+                    )
+                if offset != at:
+                    brought.writes.append((offset, []))
+                brought.writes[-1][1].append(part)
+                at = offset = offset + len(part)
+                left, position = left - len(part), position + len(part)
+        return brought
+
+
+def _joined(before: Piece | None, piece: Piece) -> Piece:
+    return piece if before is None else before._replace(length=before.length + piece.length)

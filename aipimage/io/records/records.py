@@ -1,0 +1,310 @@
+"""Records to and from bytes: codec, cipher and digest in one place (docs/format.md, sections 4.6
+and 5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from aipimage import _core
+from aipimage.errors import FormatError
+from aipimage.format import constants as c
+from aipimage.format.constants import Codec, RecordType
+from aipimage.format.digest import digest
+from aipimage.format.record import (
+    RECORD_HEADER_DTYPE,
+    RECORD_MAGIC_NUMBER,
+    RecordHeader,
+    Reference,
+    decode_record_header,
+    encode_record_header,
+    payload_length,
+    record_length,
+    verified_against,
+)
+from aipimage.format.tables import FRAME_ENTRY_DTYPE, FrameEntries
+from aipimage.io.records.codec import (
+    BytesLike,
+    compress,
+    compress_frames,
+    decompress,
+    room_for_frames,
+)
+from aipimage.io.records.keys import ChainKeys
+from aipimage.io.records.numbering import RecordNumbers
+from aipimage.io.records.running import Running
+from aipimage.io.stream.outstream import OutStream
+
+if TYPE_CHECKING:
+    from aipimage._core import Bitmap
+    from aipimage.io.records.cipher import RecordCipher
+
+
+class BuiltRecord(NamedTuple):
+    """What a reference needs to know of a record that was built."""
+
+    length: int
+    plain_length: int
+    digest: bytes
+
+
+class OpenedRecord(NamedTuple):
+    """A verified, opened and decoded record."""
+
+    header: RecordHeader
+    plain: BytesLike
+    extents: bytes
+
+
+class FrameWhere(NamedTuple):
+    """Where the sectors of some frames come from.
+
+    Attributes:
+        data: the extents of all frames, encoded (docs/format.md, section 6.1).
+        lengths: bytes of them that each frame has, ``uint64``.
+    """
+
+    data: bytes
+    lengths: npt.NDArray[np.uint64]
+
+
+class RecordBuilder:
+    """Builds the records of one origin: compress, seal, digest. Safe for threads.
+
+    All three release the GIL, so several workers build at once.
+    """
+
+    def __init__(self, origin: bytes, cipher: RecordCipher | None) -> None:
+        self.origin, self._cipher = origin, cipher
+        self.tag = cipher.tag_length if cipher else 0
+
+    def room(self, plain_length: int, extents: int = 0) -> int:
+        """Bytes that the record of a payload can take at most."""
+        return record_length(plain_length + c.FRAME_EXTENT * extents + self.tag)
+
+    def build_into(
+        self, out: memoryview, kind: int, plain: BytesLike, level: int | None, number: int,
+        extents: bytes = b"",
+    ) -> BuiltRecord:  # fmt: skip
+        """Build a record at the start of ``out``; ``level`` is the zstd level, ``None`` stores."""
+        codec, payload = compress(plain, level)
+        body = len(payload) + len(extents) + self.tag
+        end = c.RECORD_HEADER + body
+        header = encode_record_header(
+            RecordHeader(
+                kind, codec, len(extents) // c.FRAME_EXTENT, body, len(plain), self.origin, number
+            )
+        )
+        out[: c.RECORD_HEADER] = header
+        if self._cipher is None:
+            middle = c.RECORD_HEADER + len(payload)
+            out[c.RECORD_HEADER : middle] = payload
+            out[middle:end] = extents
+        else:
+            whole = b"".join((payload, extents)) if extents else payload
+            self._cipher.seal_into(header, whole, out[c.RECORD_HEADER : end])
+        found = digest(out[:end])
+        out[end : end + c.CHECK] = found[: c.CHECK]
+        return BuiltRecord(end + c.CHECK, len(plain), found)
+
+    def build_frames(
+        self, out: memoryview, first: int, packed: memoryview, frame_size: int,
+        where: FrameWhere, stored: Bitmap, level: int | None,
+    ) -> FrameEntries:  # fmt: skip
+        """Build frames one after the other in ``out``, numbered from ``first`` on.
+
+        All are compressed and laid out together; one by one they are only sealed and digested. What
+        Python does between two calls that give up the GIL is what the other threads wait for
+        (docs/performance.md).
+
+        Args:
+            out: at least :meth:`frames_room` bytes.
+            packed: the plain bytes, cut every ``frame_size``.
+            where: the extents of the frames.
+            stored: one bit a frame, set where it is not to be compressed.
+
+        Returns:
+            their table entries, ``offset`` counted from the start of ``out``.
+        """
+        behind = where.lengths + np.uint64(self.tag + c.CHECK)
+        gaps = np.zeros(len(behind) + 1, np.uint64)
+        gaps[1:] = behind
+        gaps[:-1] += np.uint64(c.RECORD_HEADER)
+        payloads = compress_frames(packed, frame_size, stored, gaps, out, level)
+        ends = np.cumsum(payloads + behind + np.uint64(c.RECORD_HEADER))
+        rows = np.zeros(len(payloads), FRAME_ENTRY_DTYPE)
+        rows["record_length"] = payloads + behind + np.uint64(c.RECORD_HEADER)
+        rows["offset"] = ends - rows["record_length"]
+        rows["plain_length"] = frame_size
+        rows["plain_length"][-1] = packed.nbytes - frame_size * (len(rows) - 1)
+        headers = self._frame_headers(rows, payloads, where, first)
+        _lay(headers, rows["offset"], np.uint64(c.RECORD_HEADER), out)
+        _lay(where.data, rows["offset"] + payloads + c.RECORD_HEADER, where.lengths, out)
+        checks = ends - np.uint64(c.CHECK)
+        bounds = zip(rows["offset"].tolist(), checks.tolist(), strict=True)
+        found = [self._sealed(out[low:high]) for low, high in bounds]
+        rows["digest"] = np.frombuffer(b"".join(found), rows["digest"].dtype)
+        starts = b"".join([each[: c.CHECK] for each in found])
+        _lay(starts, checks, np.uint64(c.CHECK), out)
+        return rows
+
+    def _frame_headers(
+        self, rows: FrameEntries, payloads: npt.NDArray[np.uint64], where: FrameWhere, first: int
+    ) -> npt.NDArray[np.void]:
+        headers = np.zeros(len(rows), RECORD_HEADER_DTYPE)
+        headers["magic"] = RECORD_MAGIC_NUMBER
+        headers["type"] = RecordType.FRAME
+        headers["codec"] = np.where(payloads < rows["plain_length"], Codec.ZSTD, Codec.NONE)
+        headers["extent_count"] = where.lengths // np.uint64(c.FRAME_EXTENT)
+        headers["body_length"] = payloads + where.lengths + np.uint64(self.tag)
+        headers["plain_length"] = rows["plain_length"]
+        headers["origin"] = np.frombuffer(self.origin, "<u8")
+        headers["number"] = np.arange(first, first + len(rows), dtype=np.uint64)
+        return headers
+
+    def _sealed(self, record: memoryview) -> bytes:
+        """Seal the body of a record without its check in place, and return its digest."""
+        if self._cipher is not None:
+            start, end = c.RECORD_HEADER, record.nbytes - self.tag
+            self._cipher.seal_into(record[:start], record[start:end], record[start:])
+        return digest(record)
+
+    def frames_room(self, plain_length: int, frame_size: int, extents: int) -> int:
+        """Bytes that :meth:`build_frames` needs to work in; ``extents`` is those of all frames."""
+        frames = -(-plain_length // frame_size)
+        gaps = frames * record_length(self.tag) + extents * c.FRAME_EXTENT
+        return room_for_frames(plain_length, frame_size, gaps)
+
+
+def _lay(
+    data: bytes | npt.NDArray[np.void], at: npt.NDArray[np.uint64],
+    lengths: npt.NDArray[np.uint64] | np.uint64, out: memoryview,
+) -> None:  # fmt: skip
+    """Write pieces of ``data``, which lie one after the other there, to places of ``out``."""
+    places = np.empty((len(at), 2), np.uint64)
+    places[:, 0], places[:, 1] = at, lengths
+    _core.unpack(data, places, out)
+
+
+def open_record(
+    data: memoryview, header: RecordHeader, cipher: RecordCipher | None
+) -> OpenedRecord:
+    """Unseal and decode a record whose digest was verified."""
+    body = data[c.RECORD_HEADER : -c.CHECK]
+    tag = 0
+    if cipher is not None:
+        body, tag = cipher.open(bytes(data[: c.RECORD_HEADER]), body), cipher.tag_length
+    stored = payload_length(header, tag)
+    plain = decompress(header.codec, body[:stored], header.plain_length)
+    return OpenedRecord(header, plain, bytes(body[stored:]))
+
+
+def _is_digests(kind: RecordType, plain: BytesLike) -> bool:
+    """Whether a page is digests for the most part, which do not compress: a frame table is, and the
+    block digests of a stripe without blocks of zeros, whose digests are zeros.
+    """
+    if kind == RecordType.DIGEST_LEAF:
+        return bytes(c.BLOCK_DIGEST) not in bytes(plain)
+    return kind == RecordType.TABLE_LEAF
+
+
+class RecordWriter:
+    """Appends the records of one origin to a stream, from one thread.
+
+    Args:
+        page_level: zstd level for pages, ``None`` for an image without compression.
+
+    Attributes:
+        count: records of this run. running: over all records of the stream, for checkpoints and
+            continuations (section 11); ``None`` where others append records too.
+    """
+
+    def __init__(
+        self,
+        stream: OutStream,
+        numbers: RecordNumbers,
+        keys: ChainKeys | None,
+        page_level: int | None,
+        running: Running | None = None,
+    ) -> None:
+        self.stream, self.numbers = stream, numbers
+        self._page_level = page_level
+        self.origin = numbers.origin
+        self.builder = RecordBuilder(self.origin, keys.cipher(self.origin) if keys else None)
+        self.count, self.running = 0, running
+
+    def write(self, kind: RecordType, plain: BytesLike) -> Reference:
+        """Build and append a page, and return the reference to it."""
+        return self.write_whole(kind, plain)[0]
+
+    def write_whole(self, kind: RecordType, plain: BytesLike) -> tuple[Reference, memoryview]:
+        """Like :meth:`write`; also return the record as it is stored."""
+        level = None if _is_digests(kind, plain) else self._page_level
+        out = memoryview(bytearray(self.builder.room(len(plain))))
+        record = self.builder.build_into(out, kind, plain, level, self.numbers.claim(kind))
+        data = out[: record.length]
+        offset = self.append(data, record.digest)
+        return Reference(self.origin, offset, *record), data
+
+    def append(self, data: memoryview, digests: bytes) -> int:
+        """Append records that lie one after the other, of these digests, 32 bytes each; return
+        where they begin.
+        """
+        offset = self.stream.position
+        self.stream.append([data])
+        self.count += len(digests) // len(c.ZERO_DIGEST)
+        if self.running is not None:
+            self.running.add(digests)
+        return offset
+
+
+class RecordReader:
+    """Fetches records by reference, verified before anything of them is used; safe for threads.
+
+    Args:
+        read: gives ``length`` bytes at the address (origin, offset): of this file or of another one
+            of the chain.
+        keys: of the chain, or ``None`` for a plain one.
+
+    Attributes:
+        on_fetch: told of every reference that was followed, for verification.
+        hint: is told (origin, name) where a record names the file that holds another one.
+        name_of: the name of the file that is known to hold an origin, else nothing.
+    """
+
+    def __init__(
+        self, read: Callable[[bytes, int, int], bytearray], keys: ChainKeys | None
+    ) -> None:
+        self.read, self.keys = read, keys
+        self.tag = c.TAG if keys else 0
+        self.on_fetch: Callable[[Reference], None] | None = None
+        self.hint: Callable[[bytes, str], object] = lambda origin, name: None
+        self.name_of: Callable[[bytes], str] = lambda origin: ""
+
+    def cipher(self, origin: bytes) -> RecordCipher | None:
+        """The cipher of an origin's records."""
+        return self.keys.cipher(origin) if self.keys else None
+
+    def fetch(self, ref: Reference, kind: RecordType) -> OpenedRecord:
+        """Return the record that ``ref`` leads to."""
+        data = memoryview(self.read(ref.origin, ref.offset, ref.record_length))
+        if self.on_fetch is not None:
+            # Before it is opened: that it is damaged is told by whoever asked for it.
+            self.on_fetch(ref)
+        return self.open(data, ref, kind)
+
+    def open(self, data: memoryview, ref: Reference, kind: RecordType) -> OpenedRecord:
+        """Verify and open a record whose bytes were read already."""
+        header = verified_against(data, ref, kind, self.tag)
+        return open_record(data, header, self.cipher(ref.origin))
+
+    def open_unreferenced(self, data: memoryview, kind: RecordType | None = None) -> OpenedRecord:
+        """Open a record found by walking, whose ``check`` was verified."""
+        header = decode_record_header(data, self.tag)
+        if kind is not None and header.type != kind:
+            raise FormatError("a record is of another type than the place needs")
+        return open_record(data, header, self.cipher(header.origin))

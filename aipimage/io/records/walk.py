@@ -1,0 +1,133 @@
+"""Walking the records of a stream from front to back, without an index (docs/format.md, sections 11
+and 13).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from aipimage.errors import AipImageError, IncompleteError, IntegrityError, reworded
+from aipimage.format import constants as c
+from aipimage.format.record import RecordHeader, decode_record_header, record_length
+from aipimage.io.system.buffers import Buffers
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+_CHUNK = 4 << 20
+_PIECE = 2 << 20
+_HOP = struct.Struct("<4s4xI")
+
+
+class Stream(Protocol):
+    """What a walk reads: an :class:`~aipimage.io.stream.instream.InStream` or a partial one."""
+
+    name: str
+    size: int
+
+    def pread(self, length: int, offset: int) -> bytearray:
+        """Return exactly ``length`` bytes."""
+
+    def pread_into(self, buffer: Buffer, offset: int) -> None:
+        """Fill the buffer."""
+
+
+class Walked(NamedTuple):
+    """A record where the walk found it; its digest is not verified yet."""
+
+    offset: int
+    header: RecordHeader
+    data: memoryview
+
+
+def walk_records(stream: Stream, start: int, end: int, tag: int) -> Iterator[list[Walked]]:
+    """Yield the records of ``stream`` from ``start`` to ``end``, some megabytes at a time.
+
+    Raises:
+        FormatError, IntegrityError, IncompleteError: where no whole record header stands. The
+            records before it were yielded.
+    """
+    at = start
+    while at < end:
+        chunk = memoryview(stream.pread(min(end - at, _CHUNK + c.BODY_MAX), at))
+        found, used, error = _records_in(chunk, at, tag)
+        if found:
+            yield found
+        at += used
+        if error is not None:
+            raise reworded(error, f"{stream.name}: at byte {at}: {error}") from error
+        if not used:
+            raise IncompleteError(f"{stream.name}: the record at byte {at} is cut short")
+
+
+class Piece(NamedTuple):
+    """Some whole records one after the other: where they begin in the stream, and their ends.
+
+    ``buffer`` holds them and is given back by whoever is done with the piece.
+    """
+
+    offset: int
+    buffer: bytearray
+    ends: list[int]
+
+
+def hop(stream: Stream, start: int, end: int, buffers: Buffers) -> Iterator[Piece]:
+    """Yield all records from ``start`` to ``end`` by their lengths alone, which the reader of a
+    piece then verifies with their digests.
+
+    Raises:
+        IntegrityError, IncompleteError: where no record stands.
+    """
+    at, most = start, _PIECE
+    while at < end:
+        length = min(end - at, most)
+        buffer = buffers.take(length)
+        data = memoryview(buffer)[:length]
+        stream.pread_into(data, at)
+        ends = _ends(stream.name, data, at, at + length == end)
+        if ends:
+            yield Piece(at, buffer, ends)
+            at, most = at + ends[-1], _PIECE
+        elif most == _PIECE:
+            # A record that is larger than a piece.
+            most = record_length(c.BODY_MAX)
+        else:
+            raise IncompleteError(f"{stream.name}: the record at byte {at} is cut short")
+
+
+def _ends(name: str, data: memoryview, base: int, last: bool) -> list[int]:
+    """Where the whole records at the start of ``data`` end; ``last``: nothing follows behind it."""
+    ends: list[int] = []
+    at = 0
+    while at + c.RECORD_HEADER <= data.nbytes:
+        magic, length = _HOP.unpack_from(data, at)
+        if magic != c.RECORD_MAGIC or not 0 < length <= c.BODY_MAX:
+            raise IntegrityError(f"{name}: no record stands at byte {base + at}")
+        at += record_length(length)
+        if at > data.nbytes:
+            break
+        ends.append(at)
+    if last and at != data.nbytes:
+        raise IncompleteError(f"{name}: the last record is cut short")
+    return ends
+
+
+def _records_in(
+    chunk: memoryview, base: int, tag: int
+) -> tuple[list[Walked], int, AipImageError | None]:
+    """Whole records at the start of a chunk, the bytes they take, and why there are no more."""
+    found: list[Walked] = []
+    at = 0
+    while at < min(chunk.nbytes, _CHUNK):
+        try:
+            header = decode_record_header(chunk[at : at + c.RECORD_HEADER], tag)
+        except AipImageError as error:
+            return found, at, error
+        end = at + header.record_length
+        if end > chunk.nbytes:
+            return found, at, None
+        found.append(Walked(base + at, header, chunk[at:end]))
+        at = end
+    return found, at, None

@@ -19,7 +19,7 @@ _Reasons = dict[Node, list[str]]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_US = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
 _TOLERANCE = timedelta(days=1)
-"""Clocks that are set to the time of another zone are wrong by less; as in ``io/system/entropy.py``."""
+"""Clocks set to the time of another zone are wrong by less; as in ``io/system/entropy.py``."""
 
 
 def plan(

@@ -32,8 +32,8 @@ _ZEROS = bytes(PIECE)
 
 
 class ReadAhead:
-    """A block source around another one; see :class:`aipimage.io.blocks.sources.BlockSource`. It is for
-    one thread, and for a source whose content stays as it is.
+    """A block source around another one; see :class:`aipimage.io.blocks.sources.BlockSource`.
+    It is for one thread, and for a source whose content stays as it is.
     """
 
     def __init__(self, source: BlockSource) -> None:

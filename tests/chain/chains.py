@@ -14,8 +14,8 @@ from aipimage.io.reading.image import open_image
 from aipimage.io.records.records import RecordReader
 from aipimage.io.records.walk import walk_records
 from aipimage.io.system.storage import Storage, SystemCalls
-from tests.safety.images import options, password_of, read_all
-from tests.safety.memory import ROOT, MemorySystem
+from tests.support.images import options, password_of, read_all
+from tests.support.memory import ROOT, MemorySystem
 
 SIZE = 700_000
 Contents = list[bytes]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from aipimage.io.records import keys
-from tests.safety.memory import MemorySystem
+from tests.support.memory import MemorySystem
 
 
 @pytest.fixture(scope="package", autouse=True)

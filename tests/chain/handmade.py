@@ -30,8 +30,8 @@ from aipimage.io.records.numbering import RecordNumbers
 from aipimage.io.records.walk import walk_records
 from aipimage.io.stream.outstream import PipeStream
 from aipimage.io.system.storage import Storage
-from tests.safety.images import CHEAP, PASSWORD
-from tests.safety.memory import ROOT, MemorySystem
+from tests.support.images import CHEAP, PASSWORD
+from tests.support.memory import ROOT, MemorySystem
 
 FRAME = 4096
 """Bytes of a frame and of a cluster here."""

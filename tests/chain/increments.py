@@ -6,10 +6,10 @@ import random
 from typing import Any
 
 from aipimage.io.creating.create import CreateResult
-from tests.safety.chains import Disk, change, opened, scattered
-from tests.safety.images import MIB
-from tests.safety.memory import MemorySystem
 from tests.support.ends import spare_length
+from tests.support.images import MIB
+from tests.support.memory import MemorySystem
+from tests.support.memorychains import Disk, change, opened, scattered
 
 ODD = 3 * MIB + 70_001
 METHODS: dict[str, dict[str, Any]] = {

@@ -26,9 +26,9 @@ from aipimage.format.constants import ImageKind
 from aipimage.io.chain.chain import Chain, ChainMember, find_chain
 from aipimage.retention import KeepRules, plan, points_of
 from tests.chain.handmade import FRAME, Made, Maker
-from tests.safety.images import remember_derivations
-from tests.safety.memory import ROOT
 from tests.support.ends import damage_trailers
+from tests.support.images import remember_derivations
+from tests.support.memory import ROOT
 
 DIFFERENTIAL = ImageKind.DIFFERENTIAL
 CHANCE = random.Random(7)

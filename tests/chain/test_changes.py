@@ -36,9 +36,9 @@ from aipimage.io.changes.forms import (
 )
 from aipimage.io.system.storage import Storage, SystemCalls
 from aipimage.ranges import joined, ranges_of_runs
-from tests.safety.memory import ROOT, MemorySystem
 from tests.support.crash import RecordingSystemCalls, crash_states
 from tests.support.faults import Fault, FaultySystemCalls
+from tests.support.memory import ROOT, MemorySystem
 from tests.support.soon import SOON
 
 MIB = 1 << 20

@@ -30,9 +30,9 @@ from tests.chain.increments import (
     made_of,
     stored_beside_copies,
 )
-from tests.safety.chains import Disk, at, check, make, opened
-from tests.safety.images import MIB, PASSWORD, options
-from tests.safety.memory import ROOT, MemorySystem
+from tests.support.images import MIB, PASSWORD, options
+from tests.support.memory import ROOT, MemorySystem
+from tests.support.memorychains import Disk, at, check, make, opened
 
 # Kinds
 

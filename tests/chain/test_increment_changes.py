@@ -30,9 +30,9 @@ from tests.chain.increments import (
     made_of,
     stored_beside_copies,
 )
-from tests.safety.chains import Disk, change, check, make, scattered
-from tests.safety.images import MIB
-from tests.safety.memory import MemorySystem
+from tests.support.images import MIB
+from tests.support.memory import MemorySystem
+from tests.support.memorychains import Disk, change, check, make, scattered
 
 # What changed
 

@@ -26,10 +26,10 @@ from aipimage.io.system import entropy
 from aipimage.io.system.storage import Storage
 from aipimage.tracking import ChangeTracker
 from tests.chain.increments import METHODS, ODD, altered, disk, given
-from tests.safety.chains import Disk, at, change, check, make, opened, scattered
-from tests.safety.images import CHEAP, MIB, PASSWORD, options
-from tests.safety.memory import MemorySystem
 from tests.support.ends import damage_trailers
+from tests.support.images import CHEAP, MIB, PASSWORD, options
+from tests.support.memory import MemorySystem
+from tests.support.memorychains import Disk, at, change, check, make, opened, scattered
 
 # The parent
 

@@ -33,7 +33,7 @@ from tests.chain.chains import (
     records_of,
     series,
 )
-from tests.safety.images import CHEAP, PASSWORD
+from tests.support.images import CHEAP, PASSWORD
 
 NAMES = ("plain", "zstd", "aes", "auth", "split")
 POINTS = 8

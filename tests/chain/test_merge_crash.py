@@ -22,10 +22,10 @@ from aipimage.io.records import keys
 from aipimage.io.system import progress
 from aipimage.io.system.storage import Storage, SystemCalls
 from tests.chain.chains import Series, contents_over_time, copy_of, path_of, records_of, series
-from tests.safety.images import PASSWORD, read_all, remember_derivations
-from tests.safety.memory import ROOT, MemorySystem
 from tests.support.crash import RecordingSystemCalls, crash_states
 from tests.support.faults import Fault, FaultySystemCalls, count_calls
+from tests.support.images import PASSWORD, read_all, remember_derivations
+from tests.support.memory import ROOT, MemorySystem
 
 NAMES = ("zstd", "aes", "split")
 PARTIAL = path_of("m") + ".partial"

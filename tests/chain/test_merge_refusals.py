@@ -33,8 +33,8 @@ from tests.chain.chains import (
     records_of,
     series,
 )
-from tests.safety.memory import MemorySystem
 from tests.support.ends import damage_trailers
+from tests.support.memory import MemorySystem
 
 
 @pytest.fixture(scope="module", params=["zstd", "aes"])

@@ -15,11 +15,11 @@ from aipimage.io.increment import grouping
 from aipimage.io.increment import plan as planning
 from aipimage.io.merge.job import merge_images
 from aipimage.io.system.storage import Storage, SystemCalls
-from tests.safety.chains import Disk, at, change, check, make
-from tests.safety.images import MIB, PASSWORD
-from tests.safety.memory import MemorySystem
 from tests.safety.test_resume import records_of, resealed
 from tests.support.faults import FaultySystemCalls, each_fault
+from tests.support.images import MIB, PASSWORD
+from tests.support.memory import MemorySystem
+from tests.support.memorychains import Disk, at, change, check, make
 
 SIZE = 10 * MIB + 700
 PARTIAL = at("1.aiv.partial")

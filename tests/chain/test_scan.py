@@ -25,7 +25,7 @@ from aipimage.io.increment.plan import (
 )
 from aipimage.io.increment.scan import Method, Piece, Scanner, block_digests
 from aipimage.ranges import aligned, joined
-from tests.safety.chains import Disk, _digest
+from tests.support.memorychains import Disk, _digest
 
 BLOCK = 65_536
 QUIET = settings(

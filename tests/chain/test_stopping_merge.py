@@ -13,8 +13,8 @@ from aipimage.io.merge import copying as mergecopy
 from aipimage.io.merge.job import merge_images
 from aipimage.io.records import keys
 from aipimage.io.system.storage import Storage
-from tests.safety.chains import at
-from tests.safety.images import remember_derivations
+from tests.support.images import remember_derivations
+from tests.support.memorychains import at
 from tests.support.realistic_chains import (
     Facts,
     RealisticChain,

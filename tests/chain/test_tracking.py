@@ -34,9 +34,9 @@ from aipimage.io.changes.forms import Changes, changes_from
 from aipimage.io.system.storage import DEFAULT, Storage
 from aipimage.ranges import joined
 from aipimage.tracking import ChangeTracker, Generation
-from tests.safety.memory import ROOT, MemorySystem
 from tests.support.crash import RecordingSystemCalls, crash_states
 from tests.support.faults import Fault, FaultySystemCalls
+from tests.support.memory import ROOT, MemorySystem
 
 PATH = f"{ROOT}/t"
 GRAIN = 512

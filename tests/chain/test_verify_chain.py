@@ -18,8 +18,8 @@ from aipimage.format.constants import ImageKind, RecordType
 from aipimage.io.creating.create import create_image
 from aipimage.io.index import mapupdate
 from tests.chain.handmade import FRAME, Made, Maker
-from tests.safety.images import ArraySource, options, remember_derivations
-from tests.safety.memory import ROOT, MemorySystem
+from tests.support.images import ArraySource, options, remember_derivations
+from tests.support.memory import ROOT, MemorySystem
 
 CHANCE = random.Random(11)
 

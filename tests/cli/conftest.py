@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.helpers import PASSWORD, done
+from tests.cli.running import PASSWORD, done
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.helpers import done, invoke
+from tests.cli.running import done, invoke
 
 MIB = 1 << 20
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.cli.helpers import invoke
+from tests.cli.running import invoke
 
 from aipimage.cli.options import parse_size  # isort: skip - helpers skip where click is missing
 

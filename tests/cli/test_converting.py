@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.helpers import COMMAND, Ran, done, invoke
+from tests.cli.running import COMMAND, Ran, done, invoke
 
 import aipimage  # isort: skip - after helpers, which skip where click is missing
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import aipimage
-from tests.cli.helpers import PASSWORD, Ran, done, invoke
+from tests.cli.running import PASSWORD, Ran, done, invoke
 
 CREATED = {
     "path": str, "image_id": str, "digest": str, "kind": str, "size": int, "data": int, "zero": int,

@@ -13,7 +13,7 @@ import pytest
 
 import aipimage
 from aipimage.tracking import Changes, ChangeTracker, write_changes
-from tests.cli.helpers import PASSWORD, Ran, done, invoke
+from tests.cli.running import PASSWORD, Ran, done, invoke
 
 AT = 300 * 1024
 """Byte at which the disk is changed: a cluster begins there."""

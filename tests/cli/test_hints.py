@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import aipimage
-from tests.cli.helpers import done, invoke
+from tests.cli.running import done, invoke
 
 import click  # isort: skip - helpers skip where it is missing
 

@@ -20,7 +20,7 @@ from aipimage.cli.output import Report, say, write_report
 from aipimage.io.blocks.sources import open_source
 from aipimage.io.creating.create import CreateJob
 from aipimage.vmdk.ovf import write_ova
-from tests.cli.helpers import Ran, invoke
+from tests.cli.running import Ran, invoke
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\r\n\u202eevil\u2066\u200f\u2028\x9b31m\x00\ud800\U000e0041"
 NAMES_MAY = "\x1b]0;owned\x07\n\u202eevil\x9b31m"

@@ -11,7 +11,7 @@ import pytest
 import aipimage
 from aipimage.format.digest import digest
 from aipimage.io.stream.spare import metadata_copies
-from tests.cli.helpers import PASSWORD, done, invoke
+from tests.cli.running import PASSWORD, done, invoke
 
 INFO = {
     "path": str, "kind": str, "sequence": int, "parent_id": type(None), "image_id": str,

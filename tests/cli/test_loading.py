@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.helpers import program
+from tests.cli.running import program
 
 from aipimage.cli.app import COMMANDS  # isort: skip - after helpers
 

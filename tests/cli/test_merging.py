@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.helpers import PASSWORD, done, invoke
+from tests.cli.running import PASSWORD, done, invoke
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import aipimage
-from tests.cli.helpers import PASSWORD, Ran, done, invoke, spawn
+from tests.cli.running import PASSWORD, Ran, done, invoke, spawn
 
 ENV = {"OLD": PASSWORD, "NEW": "another one", "WRONG": "not it", "BAD": "a\udcffb"}
 SLOT = {"slot", "state", "label", "created", "memory", "passes", "lanes"}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.helpers import COMMAND, PASSWORD, invoke, spawn
+from tests.cli.running import COMMAND, PASSWORD, invoke, spawn
 
 MAIN = "from aipimage.cli import main; sys.exit(main(sys.argv[1:]))"
 

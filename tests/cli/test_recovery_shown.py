@@ -13,7 +13,7 @@ import pytest
 
 import aipimage
 from aipimage import StorageError
-from tests.cli.helpers import PASSWORD, invoke, spawn
+from tests.cli.running import PASSWORD, invoke, spawn
 
 needs_full = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 OUTPUTS = [pytest.param("full", marks=needs_full), "closed", "reader gone"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.helpers import done, invoke
+from tests.cli.running import done, invoke
 from tests.support.ends import records_end
 
 FIELDS = {

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.helpers import Ran, done, invoke
+from tests.cli.running import Ran, done, invoke
 from tests.support import loop_device
 
 RESTORED = {

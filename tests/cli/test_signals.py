@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.helpers import COMMAND, Ran, done, spawn
+from tests.cli.running import COMMAND, Ran, done, spawn
 
 from aipimage.cli.interrupts import InterruptedCommand, Interrupts  # isort: skip - after helpers
 
@@ -25,14 +25,16 @@ EAGER = (
 )
 # The command with a target that is slow to write.
 SLOW = (
-    "import sys, time; from aipimage.cli import main; from aipimage.io.blocks.sinks import FileSink; "
+    "import sys, time; from aipimage.cli import main; "
+    "from aipimage.io.blocks.sinks import FileSink; "
     "write = FileSink.write; FileSink.write = lambda *a: (time.sleep(0.05), write(*a)); "
     "sys.exit(main(sys.argv[1:]))"
 )
 # The command with a job that sleeps for an hour before it writes content, and does not report.
 SLEEPING = [
     sys.executable, "-c",
-    "import sys, time; from aipimage.cli import main; from aipimage.io.system.progress import RateLimit; "
+    "import sys, time; from aipimage.cli import main; "
+    "from aipimage.io.system.progress import RateLimit; "
     "RateLimit.wait = lambda *_: time.sleep(3600); sys.exit(main())",
 ]  # fmt: skip
 # The command that makes a file when it waits for its rate, and breaks nothing off after a signal.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.helpers import done, invoke
+from tests.cli.running import done, invoke
 
 
 def test_there_and_back(plain: Path, disk: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import aipimage
-from tests.cli.helpers import PASSWORD, invoke, spawn
+from tests.cli.running import PASSWORD, invoke, spawn
 
 CLOSINGS = (
     "<&-", ">&-", "2>&-", "<&- >&- 2>&-", ">/dev/full", "2>/dev/full", "</dev/null >/dev/full 2>&1",

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import aipimage
-from tests.cli.helpers import Ran, invoke
+from tests.cli.running import Ran, invoke
 
 IMAGES = ["ok.aiv", "split.aiv", "split.aiv.002", "renamed.img", "finished.aiv.partial"]
 COMMANDS: dict[str, list[str]] = {

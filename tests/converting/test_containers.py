@@ -19,7 +19,7 @@ import zstandard
 import aipimage
 from aipimage.errors import SourceError
 from aipimage.io.blocks.containers import container_in, container_of
-from tests.cli.helpers import invoke
+from tests.cli.running import invoke
 from tests.support.sources import SparseSource
 
 RAW = random.Random(4).randbytes(300_000).ljust(4 << 20, b"\0")

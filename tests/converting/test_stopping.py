@@ -17,9 +17,9 @@ from aipimage.io.records import keys
 from aipimage.io.system.storage import Storage
 from aipimage.vmdk import feed
 from aipimage.vmdk.writing.job import write_vmdk
-from tests.safety.chains import at
-from tests.safety.images import remember_derivations
-from tests.safety.memory import ROOT
+from tests.support.images import remember_derivations
+from tests.support.memory import ROOT
+from tests.support.memorychains import at
 from tests.support.realistic import corpus_disk
 from tests.support.realistic_chains import RealisticChain, chain_of
 from tests.support.stopping import SharedMemory, Stop, stops

@@ -18,7 +18,7 @@ from aipimage.format.constants import BODY_MAX
 from aipimage.io.records import cipher as cipher_module
 from aipimage.io.records.cipher import RecordCipher
 from aipimage.io.records.keys import ChainKeys, Suite
-from tests.crypto.helpers import CHAIN_KEY, FILE_ID, OTHER_ID, SUITES, chain_keys, record
+from tests.crypto.made import CHAIN_KEY, FILE_ID, OTHER_ID, SUITES, chain_keys, record
 from tests.support.soon import SOON
 
 every_suite = pytest.mark.parametrize("suite", SUITES)

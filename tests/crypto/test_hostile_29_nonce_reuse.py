@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from aipimage.io.records import cipher as cipher_module
 from aipimage.io.records.keys import Suite
 from aipimage.io.records.numbering import RecordNumbers
-from tests.crypto.helpers import SUITES, chain_keys, record
+from tests.crypto.made import SUITES, chain_keys, record
 
 TYPES = range(1, 11)
 Claims = npt.NDArray[np.uint64]

@@ -13,7 +13,7 @@ from aipimage.errors import StorageError
 from aipimage.io.records import keys
 from aipimage.io.stream import passwords
 from aipimage.io.system.storage import Storage, SystemCalls
-from tests.crypto.helpers import CHEAP, write_image
+from tests.crypto.made import CHEAP, write_image
 from tests.crypto.test_passwords import copies, opens
 from tests.support.crash import RecordingSystemCalls, crash_states
 from tests.support.faults import Fault, FaultySystemCalls, each_fault

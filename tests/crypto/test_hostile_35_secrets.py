@@ -17,7 +17,7 @@ from aipimage.errors import AipImageError
 from aipimage.io.records import keys
 from aipimage.io.records.keys import OpenedSlot
 from aipimage.io.stream import passwords
-from tests.crypto.helpers import (
+from tests.crypto.made import (
     CHAIN_ID,
     CHAIN_KEY,
     CHEAP,

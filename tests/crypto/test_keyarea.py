@@ -28,7 +28,7 @@ from aipimage.format.keyarea import (
     encode_slot,
     is_whole,
 )
-from tests.crypto.helpers import CHAIN_ID, OTHER_ID, area_of
+from tests.crypto.made import CHAIN_ID, OTHER_ID, area_of
 from tests.support.soon import SOON
 
 

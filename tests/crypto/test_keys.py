@@ -13,7 +13,7 @@ from aipimage.format.header import Header, encode_core, encode_core_body
 from aipimage.format.keyarea import KeyArea, Slot
 from aipimage.io.records import keys
 from aipimage.io.records.keys import ChainKeys, Suite, generate_recovery_key, normalised, unlock
-from tests.crypto.helpers import (
+from tests.crypto.made import (
     CHAIN_ID,
     CHAIN_KEY,
     CHEAP,

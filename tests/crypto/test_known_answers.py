@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from aipimage.format.keyarea import encode_slot
 from aipimage.io.records.keys import Suite
-from tests.crypto.helpers import (
+from tests.crypto.made import (
     CHAIN_ID,
     CHAIN_KEY,
     FILE_ID,

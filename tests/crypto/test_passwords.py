@@ -23,7 +23,7 @@ from aipimage.format.parts import PartHeader, encode_part_header
 from aipimage.io.records.keys import unlock
 from aipimage.io.stream import passwords
 from aipimage.io.system.storage import DEFAULT
-from tests.crypto.helpers import (
+from tests.crypto.made import (
     CHAIN_ID,
     CHEAP,
     FILE_ID,

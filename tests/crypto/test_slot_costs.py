@@ -28,7 +28,7 @@ from aipimage.io.records.keys import (
     slots_opened_by,
 )
 from aipimage.io.stream.passwords import add_password, add_recovery_key, change_password, list_slots
-from tests.crypto.helpers import CHAIN_ID, CHEAP, area_of, chain_keys, image_bytes, slot_for
+from tests.crypto.made import CHAIN_ID, CHEAP, area_of, chain_keys, image_bytes, slot_for
 
 COMMITMENT = chain_keys().key_commitment()
 

@@ -16,16 +16,14 @@ from tests.format.structures import BY_NAME, Structure, sealed_by_digest
 from tests.vmdk.guest import fuzz as fuzzing_guest
 from tests.vmdk.ovf import fuzz as fuzzing_ovf
 from tests.vmdk.reading import fuzz as fuzzing_vmdk
-from tests.volumes import (
-    fuzzing_btrfs,
-    fuzzing_containers,
-    fuzzing_exfat,
-    fuzzing_ext,
-    fuzzing_fat,
-    fuzzing_ntfs,
-    fuzzing_tables,
-    fuzzing_xfs,
-)
+from tests.volumes.btrfs import fuzz as fuzzing_btrfs
+from tests.volumes.containers import fuzz as fuzzing_containers
+from tests.volumes.exfat import fuzz as fuzzing_exfat
+from tests.volumes.ext import fuzz as fuzzing_ext
+from tests.volumes.fat import fuzz as fuzzing_fat
+from tests.volumes.ntfs import fuzz as fuzzing_ntfs
+from tests.volumes.tables import fuzz as fuzzing_tables
+from tests.volumes.xfs import fuzz as fuzzing_xfs
 
 Target = Callable[[bytes], None]
 

@@ -9,8 +9,8 @@ from aipimage.extents import Kind
 from aipimage.io.creating.create import create_image
 from aipimage.io.reading.image import Image, open_image
 from aipimage.io.system.storage import Storage
-from tests.safety.images import PATH, options, password_of
-from tests.safety.memory import ROOT, MemorySystem
+from tests.support.images import PATH, options, password_of
+from tests.support.memory import ROOT, MemorySystem
 from tests.support.realistic import CORPUS, SMALL, RealisticDisk, changed, corpus_disk
 
 

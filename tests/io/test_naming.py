@@ -14,8 +14,8 @@ from aipimage.io.merge.job import merge_images
 from aipimage.io.reading.image import open_image
 from aipimage.io.stream.splitting import split_image
 from aipimage.io.system.storage import Storage
-from tests.safety.images import image_files
-from tests.safety.memory import ROOT, MemorySystem
+from tests.support.images import image_files
+from tests.support.memory import ROOT, MemorySystem
 
 PATH = f"{ROOT}/d.aiv"
 

@@ -12,7 +12,8 @@ from dataclasses import replace
 
 from aipimage.format.constants import RecordType
 from aipimage.io.records.keys import ChainKeys
-from tests.safety.forge import (
+from tests.support.ends import GAP, TRAILER
+from tests.support.forge import (
     FRAME_ENTRY,
     REFERENCE,
     Change,
@@ -21,7 +22,6 @@ from tests.safety.forge import (
     digest,
     reference_places,
 )
-from tests.support.ends import GAP, TRAILER
 
 _EVERY = -1
 Place = tuple[bytes, int]

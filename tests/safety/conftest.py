@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from aipimage.io.records import keys
-from tests.safety.images import remember_derivations
+from tests.support.images import remember_derivations
 
 
 @pytest.fixture(scope="package", autouse=True)

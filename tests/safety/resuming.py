@@ -13,8 +13,8 @@ from aipimage.io.creating.create import CreateOptions, CreateResult, create_imag
 from aipimage.io.index.digests import DigestView
 from aipimage.io.reading.image import Image, open_image
 from aipimage.io.system.storage import Storage, SystemCalls
-from tests.safety.images import CHEAP, PASSWORD, PATH
-from tests.safety.memory import MemorySystem
+from tests.support.images import CHEAP, PASSWORD, PATH
+from tests.support.memory import MemorySystem
 from tests.support.realistic import SMALL, RealisticDisk
 
 PARTIAL = PATH + ".partial"

@@ -22,11 +22,11 @@ from aipimage.io.merge.job import merge_images
 from aipimage.io.reading.image import open_image
 from aipimage.io.system.storage import Storage
 from tests.safety.chainforge import ChainForger, RecordChange
-from tests.safety.chains import Disk, at, make
-from tests.safety.fields import CORE, TRAILER, Field, boundary_values, fields_of
-from tests.safety.forge import Change, Record, origin_places, put
-from tests.safety.images import password_of, remember_derivations
-from tests.safety.memory import ROOT, MemorySystem
+from tests.support.fields import CORE, TRAILER, Field, boundary_values, fields_of
+from tests.support.forge import Change, Record, origin_places, put
+from tests.support.images import password_of, remember_derivations
+from tests.support.memory import ROOT, MemorySystem
+from tests.support.memorychains import Disk, at, make
 
 NAMES = ("a", "b", "c")
 SIZE = (2 << 20) + 65_536 * 3 + 700

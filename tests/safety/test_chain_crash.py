@@ -24,11 +24,11 @@ from aipimage.io.stream.passwords import change_password
 from aipimage.io.system.storage import Storage, SystemCalls
 from aipimage.retention import KeepRules, Point, carry_out
 from aipimage.retention import plan as retention_plan
-from tests.safety.chains import Disk, make
-from tests.safety.images import CHEAP, PASSWORD, mixed, options
-from tests.safety.memory import ROOT, MemorySystem
 from tests.support.crash import RecordingSystemCalls, crash_states
 from tests.support.faults import FaultySystemCalls, each_fault
+from tests.support.images import CHEAP, PASSWORD, mixed, options
+from tests.support.memory import ROOT, MemorySystem
+from tests.support.memorychains import Disk, make
 
 SIZE = (2 << 20) + 5000
 WORDS = (None, PASSWORD, "new")

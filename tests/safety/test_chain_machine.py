@@ -34,9 +34,9 @@ from aipimage.io.system.storage import Storage
 from aipimage.retention import KeepRules, Point, carry_out
 from aipimage.retention import plan as retention_plan
 from aipimage.tracking import ChangeTracker
-from tests.safety.chains import Disk, at, check, opened
-from tests.safety.images import CHEAP, PASSWORD, options
-from tests.safety.memory import ROOT, MemorySystem
+from tests.support.images import CHEAP, PASSWORD, options
+from tests.support.memory import ROOT, MemorySystem
+from tests.support.memorychains import Disk, at, check, opened
 
 PIECE = 1 << 20
 SIZES = (1, 511, 4097, 65_536, 70_001, (1 << 20) - 512, (1 << 20) + 3 * 512, 2_200_000)

@@ -18,9 +18,9 @@ import pytest
 from aipimage.errors import AipImageError, IncompleteError, IntegrityError, PasswordError
 from aipimage.io.stream.passwords import change_password
 from aipimage.io.system.storage import Storage
-from tests.safety.chains import Disk, at, change, make, opened
-from tests.safety.images import CHEAP, PASSWORD
-from tests.safety.memory import MemorySystem
+from tests.support.images import CHEAP, PASSWORD
+from tests.support.memory import MemorySystem
+from tests.support.memorychains import Disk, at, change, make, opened
 
 SIZE = (1 << 20) + 70_001
 MEMBERS = 8

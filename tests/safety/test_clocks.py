@@ -12,7 +12,7 @@ import pytest
 
 import aipimage
 from aipimage.io.system import entropy
-from tests.cli.helpers import PASSWORD, done
+from tests.cli.running import PASSWORD, done
 
 YEAR_2300 = 10_413_792_000
 FAR = 300_000_000_000_000_000

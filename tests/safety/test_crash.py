@@ -13,7 +13,8 @@ from aipimage.io.creating.create import create_image
 from aipimage.io.stream import passwords
 from aipimage.io.stream.splitting import join_image, split_image
 from aipimage.io.system.storage import Storage
-from tests.safety.images import (
+from tests.support.crash import CrashState, RecordingSystemCalls, crash_states
+from tests.support.images import (
     CHEAP,
     MIB,
     PASSWORD,
@@ -26,8 +27,7 @@ from tests.safety.images import (
     sparse,
     verify_finds,
 )
-from tests.safety.memory import ROOT, MemorySystem
-from tests.support.crash import CrashState, RecordingSystemCalls, crash_states
+from tests.support.memory import ROOT, MemorySystem
 
 CONTENTS = [mixed(9000), sparse(2 * MIB + 4096, 700_000)]
 OLD = [mixed(7000, 5)]

@@ -13,8 +13,8 @@ from aipimage.errors import AipImageError
 from aipimage.io.reading.image import open_image
 from aipimage.io.stream.instream import open_stream
 from aipimage.io.system.storage import Storage
-from tests.safety import flips
-from tests.safety.images import (
+from tests.support import flips
+from tests.support.images import (
     MIB,
     PATH,
     assert_whole,
@@ -25,7 +25,7 @@ from tests.safety.images import (
     remember_derivations,
     sparse,
 )
-from tests.safety.memory import MemorySystem
+from tests.support.memory import MemorySystem
 
 VARIANTS = ("plain", "zstd", "aes", "split")
 SMALL = [mixed(1500, seed) for seed in range(10)]

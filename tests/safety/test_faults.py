@@ -15,7 +15,8 @@ from aipimage.io.reading.image import open_image
 from aipimage.io.stream import passwords
 from aipimage.io.stream.splitting import join_image, split_image
 from aipimage.io.system.storage import Storage, SystemCalls
-from tests.safety.images import (
+from tests.support.faults import Fault, FaultySystemCalls, each_fault
+from tests.support.images import (
     CHEAP,
     MIB,
     PASSWORD,
@@ -29,8 +30,7 @@ from tests.safety.images import (
     read_all,
     sparse,
 )
-from tests.safety.memory import ROOT, MemorySystem
-from tests.support.faults import Fault, FaultySystemCalls, each_fault
+from tests.support.memory import ROOT, MemorySystem
 
 CONTENTS = [mixed(9000), sparse(2 * MIB + 4096, 600_000)]
 SOURCES = {f"{ROOT}/s{n}.raw": content for n, content in enumerate(CONTENTS)}

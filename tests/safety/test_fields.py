@@ -15,9 +15,9 @@ from aipimage.io.records.keys import ChainKeys
 from aipimage.io.stream.instream import open_stream
 from aipimage.io.stream.opening import read_header, unlock_header
 from aipimage.io.system.storage import Storage
-from tests.safety import fields
-from tests.safety.forge import Change, Forger, put
-from tests.safety.images import (
+from tests.support import fields
+from tests.support.forge import Change, Forger, put
+from tests.support.images import (
     MIB,
     PATH,
     image_files,
@@ -27,8 +27,8 @@ from tests.safety.images import (
     remember_derivations,
     sparse,
 )
-from tests.safety.limits import bound_memory, in_processes, time_bound
-from tests.safety.memory import MemorySystem
+from tests.support.limits import bound_memory, in_processes, time_bound
+from tests.support.memory import MemorySystem
 
 CONTENTS = [mixed(20_000), sparse(MIB + 65_536, 49_152), bytes(5000)]
 NAMES = ("plain", "zstd", "aes", "auth")

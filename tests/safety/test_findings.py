@@ -14,9 +14,9 @@ from aipimage.errors import AipImageError, StorageError
 from aipimage.format.constants import RecordType
 from aipimage.io.reading.image import Image, open_image
 from aipimage.io.system.storage import Storage
-from tests.safety.forge import Forger
-from tests.safety.images import PATH, create, image_files, options
-from tests.safety.memory import MemorySystem
+from tests.support.forge import Forger
+from tests.support.images import PATH, create, image_files, options
+from tests.support.memory import MemorySystem
 
 SECTOR = 4096
 CONTENT = random.Random(3).randbytes(3_000_000) + bytes(2_000_000) + b"some text " * 30_000

@@ -32,8 +32,8 @@ from aipimage.io.reading.image import Image
 from aipimage.io.records import keys
 from aipimage.io.records.numbering import RecordNumbers
 from tests.chain.handmade import FRAME, Made, Maker
-from tests.safety.images import MIB, PASSWORD, remember_derivations
-from tests.safety.memory import ROOT
+from tests.support.images import MIB, PASSWORD, remember_derivations
+from tests.support.memory import ROOT
 from tests.support.soon import SOON
 
 CHANCE = random.Random(13)

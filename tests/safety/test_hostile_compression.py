@@ -18,10 +18,10 @@ from aipimage.format.constants import RecordType
 from aipimage.io.reading.image import open_image
 from aipimage.io.records import zstdcalls
 from aipimage.io.system.storage import Storage
-from tests.safety.forge import Record
-from tests.safety.images import PATH
-from tests.safety.memory import ROOT, MemorySystem
 from tests.safety.test_hostile_images import forger_of, refused
+from tests.support.forge import Record
+from tests.support.images import PATH
+from tests.support.memory import ROOT, MemorySystem
 
 KINDS = (RecordType.FRAME, RecordType.MAP)
 

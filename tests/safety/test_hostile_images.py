@@ -38,8 +38,9 @@ from aipimage.format.constants import RecordType
 from aipimage.io.creating.create import create_image
 from aipimage.io.reading.image import open_image
 from aipimage.io.system.storage import Storage
-from tests.safety.forge import Change, Forger, put
-from tests.safety.images import (
+from tests.safety.test_fields import keys_of
+from tests.support.forge import Change, Forger, put
+from tests.support.images import (
     CHEAP,
     MIB,
     PASSWORD,
@@ -54,8 +55,7 @@ from tests.safety.images import (
     read_all,
     sparse,
 )
-from tests.safety.memory import ROOT, MemorySystem
-from tests.safety.test_fields import keys_of
+from tests.support.memory import ROOT, MemorySystem
 from tests.support.soon import SOON
 
 CONTENTS = [mixed(20_000), sparse(2 * MIB, 49_152)]
@@ -507,8 +507,8 @@ def test_class_60_threads_read_one_image() -> None:
 # told is an overflow of the thread's own stack: what that needs is made before memory is bounded.
 LITTLE_MEMORY = """
 import ctypes, faulthandler, itertools, resource, sys, threading
-from tests.safety.images import *
-from tests.safety.limits import bound_memory
+from tests.support.images import *
+from tests.support.limits import bound_memory
 
 class SignalStack(ctypes.Structure):
     _fields_ = [("at", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t)]

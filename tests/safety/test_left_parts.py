@@ -15,7 +15,7 @@ from aipimage.io.merge import copying as mergecopy
 from aipimage.io.merge.job import merge_images
 from aipimage.io.stream.splitting import join_image, split_image
 from aipimage.io.system.storage import Storage
-from tests.safety.chains import at
+from tests.support.memorychains import at
 from tests.support.realistic_chains import Facts, RealisticChain, chain_of, facts_of
 from tests.support.stopping import SharedMemory, Stop, stops
 

@@ -18,10 +18,10 @@ from aipimage.format.constants import RecordType
 from aipimage.io.reading.image import open_image
 from aipimage.io.repair import RepairResult, repair_image
 from aipimage.io.system.storage import Storage
-from tests.safety.fields import boundary_values, fields_of
-from tests.safety.forge import Forger, Record, put
-from tests.safety.images import PATH, image_files, mixed
-from tests.safety.memory import ROOT, MemorySystem
+from tests.support.fields import boundary_values, fields_of
+from tests.support.forge import Forger, Record, put
+from tests.support.images import PATH, image_files, mixed
+from tests.support.memory import ROOT, MemorySystem
 
 OUT = f"{ROOT}/out.aiv"
 DISKS = (mixed(1_300_000, 1) + bytes(700_000) + mixed(200_300, 2), mixed(150_000, 3))

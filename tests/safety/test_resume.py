@@ -24,8 +24,9 @@ from aipimage.format.constants import RecordType
 from aipimage.io.creating.create import CreateOptions, CreateResult, create_image
 from aipimage.io.system import progress
 from aipimage.io.system.storage import Storage, SystemCalls
-from tests.safety import fields
-from tests.safety.images import (
+from tests.support import fields
+from tests.support.faults import FaultySystemCalls, each_fault
+from tests.support.images import (
     MIB,
     PATH,
     ArraySource,
@@ -37,9 +38,8 @@ from tests.safety.images import (
     sparse,
     verify_finds,
 )
-from tests.safety.limits import time_bound
-from tests.safety.memory import MemorySystem
-from tests.support.faults import FaultySystemCalls, each_fault
+from tests.support.limits import time_bound
+from tests.support.memory import MemorySystem
 
 NAMES = ("plain", "aes", "auth", "split")
 CONTENTS = [mixed(9000), sparse(3 * MIB + 4096, 300_000), mixed(5000, 3)]

@@ -21,7 +21,6 @@ from aipimage.io.increment import grouping
 from aipimage.io.reading.image import open_image
 from aipimage.io.repair.rebuild import repair_image
 from aipimage.io.system.storage import Storage
-from tests.safety.memory import ROOT, MemorySystem
 from tests.safety.resuming import (
     PARTIAL,
     PATH,
@@ -33,6 +32,7 @@ from tests.safety.resuming import (
     run,
     start_of,
 )
+from tests.support.memory import ROOT, MemorySystem
 from tests.support.realistic import RealisticDisk, changed, mixed_disk
 
 FIRST = f"{ROOT}/first.aiv"

@@ -17,8 +17,6 @@ from aipimage.io.increment import grouping, plan
 from aipimage.io.merge.job import merge_images
 from aipimage.io.reading.image import open_image
 from aipimage.io.system.storage import Storage, SystemCalls
-from tests.safety.images import PATH
-from tests.safety.memory import ROOT, MemorySystem
 from tests.safety.resuming import (
     Facts,
     StoppedError,
@@ -36,6 +34,8 @@ from tests.safety.resuming import (
     with_stream,
 )
 from tests.support.faults import Fault, FaultySystemCalls, each_fault
+from tests.support.images import PATH
+from tests.support.memory import ROOT, MemorySystem
 from tests.support.realistic import STRIPE, RealisticDisk, changed, corpus_disk, mixed_disk
 
 FIRST, THIRD, MERGED = f"{ROOT}/first.aiv", f"{ROOT}/third.aiv", f"{ROOT}/merged.aiv"

@@ -20,9 +20,9 @@ from aipimage.io.checking.keyless import verify_keyless
 from aipimage.io.reading.image import Image, open_image
 from aipimage.io.stream.spare import metadata_copies
 from aipimage.io.system.storage import Storage
-from tests.safety.images import remember_derivations
-from tests.safety.memory import ROOT, MemorySystem
 from tests.support.ends import GAP, TRAILER, records_end, trailer_copy
+from tests.support.images import remember_derivations
+from tests.support.memory import ROOT, MemorySystem
 from tests.vectors import kit
 
 PATH = f"{ROOT}/image.aiv"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from aipimage.io.system.storage import Storage
-from tests.safety.memory import ROOT
 from tests.support.faults import KINDS
+from tests.support.memory import ROOT
 from tests.support.stopping import HARMLESS, STEPS, WAYS, stops
 
 BASE = {f"{ROOT}/old": b"old" * 1000}

@@ -16,8 +16,8 @@ from aipimage.io.increment import grouping
 from aipimage.io.increment import plan as planning
 from aipimage.io.records import keys
 from aipimage.io.system.storage import Storage
-from tests.safety.chains import at
-from tests.safety.images import password_of, remember_derivations
+from tests.support.images import password_of, remember_derivations
+from tests.support.memorychains import at
 from tests.support.realistic import RealisticDisk, corpus_disk
 from tests.support.realistic_chains import (
     Facts,

@@ -26,9 +26,9 @@ from aipimage.io.system.storage import Storage
 from aipimage.retention import KeepRules, Point, carry_out, execution
 from aipimage.retention import plan as retention_plan
 from aipimage.tracking import ChangeTracker
-from tests.safety.chains import at
-from tests.safety.images import CHEAP, PASSWORD, password_of, remember_derivations
-from tests.safety.memory import ROOT
+from tests.support.images import CHEAP, PASSWORD, password_of, remember_derivations
+from tests.support.memory import ROOT
+from tests.support.memorychains import at
 from tests.support.realistic_chains import (
     Facts,
     chain_of,

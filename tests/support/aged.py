@@ -14,7 +14,8 @@ from aipimage.io.blocks.sources import BlockSource
 from aipimage.volumes.layout import Preparation
 from tests.support.realistic import CLUSTER, RealisticDisk, clusters
 from tests.support.tools import require_programs, run
-from tests.volumes import ntfs_ageing, ntfs_volumes
+from tests.volumes.ntfs import aged as ntfs_ageing
+from tests.volumes.ntfs import made as ntfs_volumes
 
 SIZE = 32 << 20
 States = tuple[RealisticDisk, ...]

@@ -17,9 +17,9 @@ from aipimage.io.creating.create import create_image
 from aipimage.io.index.digests import DigestView
 from aipimage.io.reading.image import Image, open_image
 from aipimage.io.system.storage import Storage, SystemCalls
-from tests.safety.chains import at
-from tests.safety.images import options, password_of
-from tests.safety.memory import MemorySystem
+from tests.support.images import options, password_of
+from tests.support.memory import MemorySystem
+from tests.support.memorychains import at
 from tests.support.realistic import SMALL, RealisticDisk, changed, corpus_disk
 
 GROWTH = (0, 2_500_077, -3_100_000, 0, 0)

@@ -31,9 +31,9 @@ from blake3 import blake3
 from aipimage.errors import AipImageError, CancelledError, RequestError
 from aipimage.io.system import progress as progressing
 from aipimage.io.system.storage import Storage, SystemCalls
-from tests.safety.memory import ROOT, MemorySystem
 from tests.support import crash
 from tests.support.faults import Fault, FaultySystemCalls
+from tests.support.memory import ROOT, MemorySystem
 
 Operation = Callable[[Storage, Any], object]
 Files = Mapping[str, "bytes | bytearray"]

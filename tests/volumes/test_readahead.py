@@ -16,7 +16,7 @@ from aipimage.volumes import readahead
 from aipimage.volumes.readahead import PIECE, ReadAhead
 from aipimage.volumes.survey import survey
 from tests.support.sources import SparseSource
-from tests.volumes.restoring_disks import MIB, Wanted, make_disk, make_volume, tree_of
+from tests.volumes.restoring.made import MIB, Wanted, make_disk, make_volume, tree_of
 
 KINDS = [
     Wanted("fat32", 40), Wanted("ntfs", 60), Wanted("ext4", 300), Wanted("xfs", 320),

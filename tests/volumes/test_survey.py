@@ -17,7 +17,7 @@ from aipimage.volumes.layout import TEXT_MAX, volumes_of
 from aipimage.volumes.model import FileSystem, Parser
 from aipimage.volumes.survey import survey
 from aipimage.volumes.view import LayoutError, VolumeView
-from tests.volumes import fuzzing_tables
+from tests.volumes.tables import fuzz as fuzzing_tables
 
 MIB = 1 << 20
 

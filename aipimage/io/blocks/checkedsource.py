@@ -29,7 +29,8 @@ class OwnSource:
 
 
 class CheckedSource(OwnSource):
-    """See :class:`aipimage.io.blocks.sources.BlockSource`; ``SourceError`` for what is not its contract.
+    """See :class:`aipimage.io.blocks.sources.BlockSource`; what breaks its contract is a
+    ``SourceError``.
 
     The source stays the caller's: closing this object does not close it.
     """

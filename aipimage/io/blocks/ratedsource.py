@@ -18,8 +18,8 @@ _SMALLEST = 512
 
 
 class RatedSource(OwnSource):
-    """See :class:`aipimage.io.blocks.sources.BlockSource`. Reads wait only within :meth:`limited`; whoever
-    reads a whole device waits before it hands the work out.
+    """See :class:`aipimage.io.blocks.sources.BlockSource`. Reads wait only within
+    :meth:`limited`; code that reads a whole device waits before it hands the work out.
 
     Args:
         tick: called while waiting, so that it can be cancelled.

@@ -1,8 +1,8 @@
 """Leaves of block digests below a root, in ascending order and in little memory (docs/format.md,
 sections 6.3, 8 and 8.1).
 
-:class:`~aipimage.io.index.trees.IndexReader` keeps many decoded pages and finds one leaf at a time; here
-up to seventeen trees are read side by side, each along one path from its root to one leaf.
+:class:`~aipimage.io.index.trees.IndexReader` keeps many decoded pages and finds one leaf at a
+time; here up to seventeen trees are read side by side, each along one path from root to leaf.
 """
 
 from __future__ import annotations

@@ -82,8 +82,8 @@ class Assembly:
         placed: what lies in the stream already; whoever goes on behind kept records notes these.
 
     Args:
-        header: sealed (:func:`~aipimage.io.creating.imagewriter.sealed_header`); its ``file_id`` is the
-            origin of ``numbers``, except where an interrupted run is gone on with.
+        header: sealed (:func:`~aipimage.io.creating.imagewriter.sealed_header`); its ``file_id``
+            is the origin of ``numbers``, except where an interrupted run is resumed.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Sealing and opening of records (docs/format.md, 4.6).
 
 Nonces and associated data are made here and nowhere else, from the 40 bytes of the record
-header alone. That no (type, number) pair comes twice is :mod:`aipimage.io.records.numbering`'s part.
+header alone. :mod:`aipimage.io.records.numbering` sees that no (type, number) pair comes twice.
 
 ``encrypt_into`` and ``decrypt_into`` are used because they write into the caller's buffer and
 release the GIL; one cipher serves any number of threads. Suite 3 joins associated data and

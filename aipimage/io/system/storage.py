@@ -599,8 +599,9 @@ class Storage:
         there is nothing.
 
         Raises:
-            TargetError: it is a link, no regular file, or a file that others made or can change
-            (``aipimage/io/system/strangers.py``); it stays as it is. StorageError: it cannot be opened.
+            TargetError: it is a link, not a regular file, or a file that others made or can
+            change (``io/system/strangers.py``); it stays as it is. StorageError: it cannot be
+            opened.
         """
         name = _checked(path)
         with _storage_errors("open", name):
@@ -752,8 +753,9 @@ class Storage:
     def sync_directory(self, path: StrPath) -> None:
         """Make the names in directory `path` durable.
 
-        Where that cannot be asked for, the result of the job has a warning (``io/system/notices.py``): the
-        files are whole and durable, only their names may be lost with the power.
+        Where that cannot be asked for, the result of the job has a warning
+        (``io/system/notices.py``): the files are whole and durable, only their names may be lost
+        with the power.
 
         Raises:
             StorageError: the file system tried, and failed.

@@ -16,8 +16,8 @@ _BAD = frozenset({Kind.UNREADABLE, Kind.LOST})
 
 
 class ImageSource:
-    """See :class:`aipimage.io.blocks.sources.BlockSource`. What the source could not give when it was
-    imaged, or what was lost to damage, cannot be read here either: zeros would be taken for it.
+    """See :class:`aipimage.io.blocks.sources.BlockSource`. What could not be read when the source
+    was imaged, or was lost to damage, cannot be read here either: zeros would be taken for it.
     """
 
     def __init__(self, device: Device) -> None:

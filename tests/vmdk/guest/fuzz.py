@@ -7,10 +7,10 @@ import struct
 from aipimage.errors import RequestError
 from aipimage.vmdk.p2v import p2v_report
 from tests.support.sources import SparseSource
-from tests.volumes import ntfs_small
-from tests.volumes.fat_builder import END, FatVolume, fat12, fat32
-from tests.volumes.fuzzing_tables import chain_disk, gpt_disk
-from tests.volumes.tables_disks import mbr_sector
+from tests.volumes.fat.built import END, FatVolume, fat12, fat32
+from tests.volumes.ntfs import small as ntfs_small
+from tests.volumes.tables.fuzz import chain_disk, gpt_disk
+from tests.volumes.tables.made import mbr_sector
 
 FAT_AT, NTFS_AT = 1 << 20, 2 << 20
 SIZE = 4 << 20

@@ -11,7 +11,7 @@ from aipimage.io.blocks.sources import open_source
 from aipimage.vmdk.p2v import P2vReport, p2v_report
 from aipimage.volumes.tables import mbr
 from tests.support.tools import run
-from tests.volumes.tables_disks import sfdisk
+from tests.volumes.tables.made import sfdisk
 
 MIB = 1 << 20
 ESP = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"

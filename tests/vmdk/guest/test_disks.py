@@ -14,7 +14,7 @@ from aipimage.vmdk.guest.parttypes import ARCHITECTURES, BIOS_BOOT, EFI_SYSTEM, 
 from tests.support.tools import require_programs, run
 from tests.vmdk.guest import made as disks
 from tests.vmdk.guest.made import MIB, disk_of, fat, ntfs, report
-from tests.volumes.tables_disks import gpt_pieces, mbr_sector, source_of
+from tests.volumes.tables.made import gpt_pieces, mbr_sector, source_of
 
 
 @pytest.fixture(autouse=True)

@@ -15,8 +15,8 @@ from aipimage.volumes.view import VolumeView
 from tests.fuzz.mutate import mutants
 from tests.support.sources import SparseSource
 from tests.vmdk.guest import fuzz as fuzzing
-from tests.volumes.fat_builder import END, fat32
-from tests.volumes.tables_disks import mbr_sector, source_of
+from tests.volumes.fat.built import END, fat32
+from tests.volumes.tables.made import mbr_sector, source_of
 
 MIB = 1 << 20
 

@@ -12,7 +12,7 @@ from aipimage.vmdk.p2v import p2v_report
 from tests.support.tools import require_programs, run
 from tests.vmdk.guest import made as disks
 from tests.vmdk.guest.made import CODE, MIB, chs, disk_of, ntfs, report, set_geometry
-from tests.volumes.tables_disks import gpt_pieces, mbr_sector, source_of
+from tests.volumes.tables.made import gpt_pieces, mbr_sector, source_of
 
 DRIVER = "was not looked at"
 ACTIVE = "label: dos\nstart=2048, size=16384, type=7, bootable\n"

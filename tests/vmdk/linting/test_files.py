@@ -17,7 +17,7 @@ from aipimage.io.system.storage import Storage, SystemCalls
 from aipimage.vmdk.lint import lint
 from aipimage.vmdk.model import SUBFORMATS
 from aipimage.vmdk.writing.job import write_vmdk
-from tests.cli.helpers import done, invoke
+from tests.cli.running import done, invoke
 from tests.support.faults import FaultySystemCalls, each_fault
 from tests.support.tools import require_programs, run
 from tests.vmdk.fuzz_files import FOLDER, in_memory

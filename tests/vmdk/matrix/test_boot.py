@@ -11,8 +11,8 @@ import pytest
 
 from aipimage.io.blocks.sources import open_source
 from aipimage.vmdk.guest import examine
-from tests.volumes import boot_parts
-from tests.volumes.boot_disks import BootDisk, Parts, make_disk, make_parts
+from tests.volumes.booting import parts as boot_parts
+from tests.volumes.booting.disks import BootDisk, Parts, make_disk, make_parts
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 FIRMWARE = {"mbr": "bios", "gpt": "bios", "efi": "efi"}

@@ -29,7 +29,7 @@ from tests.vmdk.ovf.made import (
     disk,
     take,
 )
-from tests.volumes.tables_disks import mbr_sector
+from tests.volumes.tables.made import mbr_sector
 
 
 def raw_of(source: SparseSource, path: Path) -> Path:

@@ -366,9 +366,13 @@ def unpack(src: AnyBuffer, extents: npt.ArrayLike, dst: AnyBuffer) -> int:
 
 
 def encode_frames(
-    codec: CodecFunctions, src: AnyBuffer, frame: int, stored: AnyBuffer, gaps: Extents,
+    codec: CodecFunctions,
+    src: AnyBuffer,
+    frame: int,
+    stored: AnyBuffer,
+    gaps: Extents,
     out: AnyBuffer,
-) -> npt.NDArray[np.uint64]:  # fmt: skip
+) -> npt.NDArray[np.uint64]:
     """Compress each ``frame`` bytes of ``src`` into ``out``, one after the other; return the bytes
     that each takes.
 
@@ -415,11 +419,19 @@ def decode_frames(
     decoded = _bytes(out)
     _checked(
         lib.aip_decode_frames(
-            ffi.cast(_CODEC, codec.function), ffi.cast(_MEASURE, codec.measure),
-            ffi.cast(_ADDRESS, codec.context), source, len(source), _pairs(rows), len(rows),
-            target, len(target), decoded, len(decoded),
+            ffi.cast(_CODEC, codec.function),
+            ffi.cast(_MEASURE, codec.measure),
+            ffi.cast(_ADDRESS, codec.context),
+            source,
+            len(source),
+            _pairs(rows),
+            len(rows),
+            target,
+            len(target),
+            decoded,
+            len(decoded),
         )
-    )  # fmt: skip
+    )
     return out
 
 

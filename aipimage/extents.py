@@ -45,14 +45,7 @@ class Extent(NamedTuple):
     kind: Kind
 
 
-EXTENT_DTYPE = np.dtype(
-    [
-        ("length", "<u8"),
-        ("position", "<u8"),
-        ("origin", "<u2"),
-        ("kind", "u1"),
-    ]
-)
+EXTENT_DTYPE = np.dtype([("length", "<u8"), ("position", "<u8"), ("origin", "<u2"), ("kind", "u1")])
 """A map extent: ``length`` and ``position`` in sectors, ``origin`` an index, ``kind`` a
 :class:`Kind`.
 """

@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from aipimage import _core
 from aipimage.errors import RequestError
-from aipimage.format.constants import DEVICE_SIZE_MAX
 
 ByteRanges = npt.NDArray[np.uint64]
 """Shape (n, 2): offset and length in bytes, none empty; ascending, disjoint and not adjacent."""
@@ -27,13 +26,6 @@ Runs = Iterable[tuple[int, "_core.AnyBuffer", int]]
 def no_ranges() -> ByteRanges:
     """Return the empty set."""
     return np.empty((0, 2), np.uint64)
-
-
-def verified_size(size: int, what: str) -> int:
-    """Return a disk size in bytes within docs/format.md, section 9.1, else ``RequestError``."""
-    if not 1 <= size <= DEVICE_SIZE_MAX:
-        raise RequestError(f"{what} is {size} bytes, not within 1 to {DEVICE_SIZE_MAX}")
-    return size
 
 
 def verified_granularity(granularity: int) -> int:
@@ -119,9 +111,7 @@ def _joined(starts: npt.NDArray[np.uint64], ends: npt.NDArray[np.uint64]) -> Byt
     return np.column_stack((starts[heads], ends[lasts] - starts[heads]))
 
 
-def ranges_of_runs(
-    runs: Runs, granularity: int, size: int, limit: int = RANGES_MAX
-) -> ByteRanges:  # fmt: skip
+def ranges_of_runs(runs: Runs, granularity: int, size: int, limit: int = RANGES_MAX) -> ByteRanges:
     """Return the bytes whose granules are set, cut at ``size``.
 
     Where there are more than ``limit`` ranges they are widened until there are fewer, so that a

@@ -165,9 +165,10 @@ def _for_io(asked: CreateOptions, sources: int) -> ImageOptions:
     alike["checkpoint_bytes"] = checks.size("checkpoint_bytes", asked.checkpoint_bytes, 0)
     volumes = _for_each(asked.volumes, sources)
     return ImageOptions(
-        **alike, frame_shift=_frame_shift(asked.frame_size),
+        **alike,
+        frame_shift=_frame_shift(asked.frame_size),
         prepare=Preparation(asked.include_free, volumes, asked.leave_out_paging),
-    )  # fmt: skip
+    )
 
 
 def _frame_shift(frame_size: Size) -> int:
@@ -232,9 +233,14 @@ def open(
 
     found = Input("path", path, storage)
     image = open_image(
-        found.path, password, storage=found.storage, expected_digest=expected_digest,
-        cache_bytes=checks.size("cache_bytes", cache_bytes, 0), search=search, make=Image,
-    )  # fmt: skip
+        found.path,
+        password,
+        storage=found.storage,
+        expected_digest=expected_digest,
+        cache_bytes=checks.size("cache_bytes", cache_bytes, 0),
+        search=search,
+        make=Image,
+    )
     assert isinstance(image, Image)
     return image
 

@@ -23,9 +23,13 @@ GENERATION = 7
 
 
 def increment(
-    path: str, source: str, parent: str, check: str, changed: str | None = None,
+    path: str,
+    source: str,
+    parent: str,
+    check: str,
+    changed: str | None = None,
     compare: str = "auto",
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Make an incremental image, of the clusters listed in ``changed`` or by comparing.
 
     ``check`` lists clusters that are compared with the disk afterwards.
@@ -37,9 +41,14 @@ def increment(
     without(path)
     with measure.timed():
         made = library.create(
-            path, [source], compress="zstd:1", parent=parent, changed=ranges, compare=compare,
+            path,
+            [source],
+            compress="zstd:1",
+            parent=parent,
+            changed=ranges,
+            compare=compare,
             include_free=True,
-        )  # fmt: skip
+        )
     found = made.changes[0]
     if found.method != (compare if changed is None else "tracked"):
         return {"note": f"changes found by {found.method!r}: {found.reason}"}
@@ -67,9 +76,15 @@ def _wrong(path: str, check: str, disk: Overlay) -> str:
 
 
 def build_chain(
-    folder: str, full: str, source: str, pool: str, state: str, count: int, each: int,
+    folder: str,
+    full: str,
+    source: str,
+    pool: str,
+    state: str,
+    count: int,
+    each: int,
     used: bool = False,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Build ``count`` increments on a full image, each of ``each`` clusters out of a pool.
 
     With ``used`` they keep used clusters only, as the full image then does.
@@ -90,9 +105,13 @@ def build_chain(
         start = time.perf_counter()
         with measure.timed():
             made = library.create(
-                path, [overlay], compress="zstd:1", parent=parent, changed=_ranges(offsets),
+                path,
+                [overlay],
+                compress="zstd:1",
+                parent=parent,
+                changed=_ranges(offsets),
                 include_free=not used,
-            )  # fmt: skip
+            )
         seconds.append(time.perf_counter() - start)
         if made.changes[0].method != "tracked":
             return {"note": f"image {generation} was not tracked: {made.changes[0].reason}"}

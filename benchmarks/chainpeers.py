@@ -42,12 +42,7 @@ INCREMENTS = (
         "qemu-img rebase -f qcow2 -b {first} -F raw {data}/later.qcow2",
         prepare=LATER,
     ),
-    Peer(
-        "qemu-img rebase onto the zstd qcow2",
-        ("qemu-img",),
-        REBASE,
-        prepare=f"{FIRST}; {LATER}",
-    ),
+    Peer("qemu-img rebase onto the zstd qcow2", ("qemu-img",), REBASE, prepare=f"{FIRST}; {LATER}"),
     Peer(
         "qemu-img rebase onto the zstd qcow2, convert -c",
         ("qemu-img",),

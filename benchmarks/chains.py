@@ -29,9 +29,14 @@ def choose(bench: Bench, name: str, count: int, disk: Path | None = None) -> Pat
     """Choose clusters with data, none twice; return the file that lists them, ascending."""
     path = bench.work / name
     made = measure.call(
-        "limits", "choose_offsets", path=str(disk or bench.raw), target=str(path), count=count,
-        seed=2, repeat=False,
-    )  # fmt: skip
+        "limits",
+        "choose_offsets",
+        path=str(disk or bench.raw),
+        target=str(path),
+        count=count,
+        seed=2,
+        repeat=False,
+    )
     if not made.good:
         raise OSError(f"choosing clusters: {made.note}")
     np.sort(np.fromfile(path, np.uint64)).tofile(path)
@@ -48,9 +53,14 @@ def _increment(bench: Bench, parent: Path, source: Path, check: Path, **options:
     path = bench.work / "increment.aiv"
     try:
         return measure.call(
-            "chainours", "increment", path=str(path), source=str(source), parent=str(parent),
-            check=str(check), **options,
-        )  # fmt: skip
+            "chainours",
+            "increment",
+            path=str(path),
+            source=str(source),
+            parent=str(parent),
+            check=str(check),
+            **options,
+        )
     finally:
         path.unlink(missing_ok=True)
 
@@ -64,14 +74,17 @@ def section_tracked(bench: Bench) -> None:
     offsets, kept = np.fromfile(changed, np.uint64), bench.work / "kept"
     raw = str(bench.raw)
     with bench.image() as full, states.rewritten(bench.raw, offsets):
-        found = bench.race("tracked", {
-            "0.1 % changed": lambda: _increment(
-                bench, full, bench.raw, changed, changed=str(changed)
-            ),
-            "limit, digest and write": lambda: measure.call(
-                "chainlimits", "keep_changed", path=raw, changed=str(changed), target=str(kept)
-            ),
-        })  # fmt: skip
+        found = bench.race(
+            "tracked",
+            {
+                "0.1 % changed": lambda: _increment(
+                    bench, full, bench.raw, changed, changed=str(changed)
+                ),
+                "limit, digest and write": lambda: measure.call(
+                    "chainlimits", "keep_changed", path=raw, changed=str(changed), target=str(kept)
+                ),
+            },
+        )
     kept.unlink(missing_ok=True)
     name, result = "0.1 % changed", found.median("0.1 % changed")
     found.figure(name, f"{name}, s", result.seconds if result.good else None, "<= 0.3 s")
@@ -100,9 +113,9 @@ def _tracked_giant(bench: Bench) -> None:
         offsets.tofile(changed)
         with giant.open("r+b", buffering=0) as file:
             states.write_changed(file.fileno(), offsets)
-        found = bench.race(section, {
-            name: lambda: _increment(bench, full, giant, changed, changed=str(changed)),
-        })  # fmt: skip
+        found = bench.race(
+            section, {name: lambda: _increment(bench, full, giant, changed, changed=str(changed))}
+        )
     finally:
         giant.unlink(missing_ok=True)
         full.unlink(missing_ok=True)
@@ -136,18 +149,23 @@ def section_compared(bench: Bench) -> None:
     ours = ("ours, digests", "ours, data")
     with bench.image() as full:
         run = functools.partial(_increment, bench, full, bench.second, check)
-        found = bench.race("compared", {
-            ours[0]: lambda: run(compare="digests"),
-            "limit, read and hash": lambda: measure.call("chainlimits", "hash_disk", path=second),
-            ours[1]: lambda: run(compare="data"),
-            "limit, compare both raw states": lambda: measure.call(
-                "chainlimits", "compare_disks", path=second, other=first
-            ),
-            **{
-                peer.name: functools.partial(_peer, bench, peer)
-                for peer in (chainpeers.INCREMENTS if bench.peers else ())
+        found = bench.race(
+            "compared",
+            {
+                ours[0]: lambda: run(compare="digests"),
+                "limit, read and hash": lambda: measure.call(
+                    "chainlimits", "hash_disk", path=second
+                ),
+                ours[1]: lambda: run(compare="data"),
+                "limit, compare both raw states": lambda: measure.call(
+                    "chainlimits", "compare_disks", path=second, other=first
+                ),
+                **{
+                    peer.name: functools.partial(_peer, bench, peer)
+                    for peer in (chainpeers.INCREMENTS if bench.peers else ())
+                },
             },
-        })  # fmt: skip
+        )
     rate = functools.partial(gb_s, bench.data)
     found.row(ours[0], "limit, read and hash", "<= 1.3", rate(found.median(ours[0])))
     found.row(ours[1], "limit, compare both raw states", rate=rate(found.median(ours[1])))

@@ -415,9 +415,7 @@ def read_stamp(folder: Path, plan: Plan) -> dict[str, dict[str, int]]:
     if stamp.get("plan") != dataclasses.asdict(plan):
         return {}
     disks: dict[str, dict[str, int]] = stamp["disks"]
-    return {
-        name: facts for name, facts in disks.items() if (folder / f"{name}.raw").exists()
-    }  # fmt: skip
+    return {name: facts for name, facts in disks.items() if (folder / f"{name}.raw").exists()}
 
 
 DISKS = ("ext4", "ntfs", "ext4-2")

@@ -54,9 +54,16 @@ def _chain(bench: Bench, count: int, each: int) -> Iterator[_Chain]:
             if image.exists():
                 os.link(image, paths[0])
         built = measure.call(
-            "chainours", "build_chain", folder=str(folder), full=str(paths[0]),
-            source=str(bench.raw), pool=str(pool), state=str(state), count=count, each=each,
-        )  # fmt: skip
+            "chainours",
+            "build_chain",
+            folder=str(folder),
+            full=str(paths[0]),
+            source=str(bench.raw),
+            pool=str(pool),
+            state=str(state),
+            count=count,
+            each=each,
+        )
         yield _Chain(paths, state, built)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -94,12 +101,19 @@ def _building(bench: Bench, section: str, built: Result) -> None:
 
 def _opening(bench: Bench, section: str, chain: _Chain, place: int) -> None:
     """Rows on opening: seconds, and how often files are read."""
-    found = bench.race(section, {
-        "opening": lambda: measure.call(
-            "chainours", "open_both", full=str(chain.paths[0]), newest=str(chain.paths[-1]),
-            place=place, count=OPENINGS,
-        ),
-    })  # fmt: skip
+    found = bench.race(
+        section,
+        {
+            "opening": lambda: measure.call(
+                "chainours",
+                "open_both",
+                full=str(chain.paths[0]),
+                newest=str(chain.paths[-1]),
+                place=place,
+                count=OPENINGS,
+            )
+        },
+    )
     runs, result = found.runs["opening"], found.median("opening")
     for what, target in (("", "< 1.5"), (", first read", "")):
         views = {
@@ -133,21 +147,32 @@ def _reading(bench: Bench, section: str, chain: _Chain, spread: Path, own: Path)
     def reads(number: int, threads: int = 1, at: Path = spread) -> measure.Contender:
         state = str(chain.state) if number else None
         return lambda: measure.call(
-            "ours", "reads", path=str(chain.paths[number]), offsets=str(at),
-            source=str(bench.raw), threads=threads, state=state,
-        )  # fmt: skip
+            "ours",
+            "reads",
+            path=str(chain.paths[number]),
+            offsets=str(at),
+            source=str(bench.raw),
+            threads=threads,
+            state=state,
+        )
 
-    found = bench.race(section, {
-        "the newest, one thread": reads(-1),
-        "the full, one thread": reads(0),
-        "the newest, two threads": reads(-1, 2),
-        "the full, two threads": reads(0, 2),
-        "the newest, what increments hold": reads(-1, at=own),
-        "the full, the same places": reads(0, at=own),
-    })  # fmt: skip
+    found = bench.race(
+        section,
+        {
+            "the newest, one thread": reads(-1),
+            "the full, one thread": reads(0),
+            "the newest, two threads": reads(-1, 2),
+            "the full, two threads": reads(0, 2),
+            "the newest, what increments hold": reads(-1, at=own),
+            "the full, the same places": reads(0, at=own),
+        },
+    )
     names, full = list(found.runs), "the full, one thread"
-    pairs = [(names[0], names[1], ">= 0.9"), (names[2], names[3], ">= 0.9"),
-             (names[4], names[5], "")]  # fmt: skip
+    pairs = [
+        (names[0], names[1], ">= 0.9"),
+        (names[2], names[3], ">= 0.9"),
+        (names[4], names[5], ""),
+    ]
     for name, against, target in pairs:
         found.row(name, against, target, reads_a_second(found.median(name)), inverse=True)
     found.row(full, rate=reads_a_second(found.median(full)))
@@ -168,10 +193,13 @@ def _overlays(bench: Bench, spread: Path) -> None:
                 bench.rows.append(Row("depth", "qemu-nbd", measure.NOT_INSTALLED))
                 return
             name, one = f"qemu-nbd, chain of {OVERLAYS}", "qemu-nbd, one image"
-            found = bench.race("depth", {
-                name: lambda: peers.nbd_reads("qemu-nbd", newest, client, spread, 1),
-                one: lambda: peers.nbd_reads("qemu-nbd", base, client, spread, 1),
-            })  # fmt: skip
+            found = bench.race(
+                "depth",
+                {
+                    name: lambda: peers.nbd_reads("qemu-nbd", newest, client, spread, 1),
+                    one: lambda: peers.nbd_reads("qemu-nbd", base, client, spread, 1),
+                },
+            )
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     found.row(name, one, rate=reads_a_second(found.median(name)), inverse=True)
@@ -192,9 +220,14 @@ def section_merge(bench: Bench) -> None:
         def merge() -> Result:
             merged.unlink(missing_ok=True)
             return measure.call(
-                "chainours", "merge", target=str(merged), paths=[str(path) for path in chain.paths],
-                source=str(bench.raw), state=str(chain.state), check=str(check),
-            )  # fmt: skip
+                "chainours",
+                "merge",
+                target=str(merged),
+                paths=[str(path) for path in chain.paths],
+                source=str(bench.raw),
+                state=str(chain.state),
+                check=str(check),
+            )
 
         def dropped(copy: measure.Contender) -> Result:
             # Made anew in each round, as the merged image is, and not kept beside it.
@@ -205,13 +238,18 @@ def section_merge(bench: Bench) -> None:
                 copied.unlink(missing_ok=True)
 
         limit, cp = "limit, copy the merged image", "cp of the merged image"
-        found = bench.race("merge", {
-            "ours": merge,
-            limit: lambda: dropped(lambda: measure.call(
-                "chainlimits", "copy_file", path=str(merged), target=str(copied)
-            )),
-            cp: lambda: dropped(lambda: measure.command(["cp", str(merged), str(copied)])),
-        })  # fmt: skip
+        found = bench.race(
+            "merge",
+            {
+                "ours": merge,
+                limit: lambda: dropped(
+                    lambda: measure.call(
+                        "chainlimits", "copy_file", path=str(merged), target=str(copied)
+                    )
+                ),
+                cp: lambda: dropped(lambda: measure.command(["cp", str(merged), str(copied)])),
+            },
+        )
         merged.unlink(missing_ok=True)
         stored = sum(path.stat().st_size for path in chain.paths)
     size = found.median("ours").size

@@ -119,9 +119,14 @@ def command(
     with _error_file() as errors:
         start = time.perf_counter()
         process = subprocess.Popen(
-            args, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors,
-            env={**os.environ, **(env or {})}, cwd=cwd, process_group=0,
-        )  # fmt: skip
+            args,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            env={**os.environ, **(env or {})},
+            cwd=cwd,
+            process_group=0,
+        )
         alarm = threading.Timer(LONGEST, os.killpg, (process.pid, signal.SIGKILL))
         alarm.start()
         try:
@@ -188,10 +193,18 @@ def call(module: str, function: str, **arguments: Any) -> Result:
     with os.fdopen(read_end, "rb") as answer:
         try:
             process = subprocess.Popen(
-                [sys.executable, str(HERE / "measure.py"), module, function,
-                 json.dumps(arguments), str(write_end)],
-                stdin=subprocess.DEVNULL, pass_fds=[write_end], process_group=0,
-            )  # fmt: skip
+                [
+                    sys.executable,
+                    str(HERE / "measure.py"),
+                    module,
+                    function,
+                    json.dumps(arguments),
+                    str(write_end),
+                ],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[write_end],
+                process_group=0,
+            )
         finally:
             os.close(write_end)
         try:
@@ -205,9 +218,13 @@ def call(module: str, function: str, **arguments: Any) -> Result:
     reply: dict[str, Any] = json.loads(text)
     values: dict[str, Any] = reply["values"]
     return Result(
-        reply["seconds"], reply["cpu"], reply["peak"] or usage.ru_maxrss * 1024,
-        int(values.get("size", 0)), str(values.get("note", "")), values,
-    )  # fmt: skip
+        reply["seconds"],
+        reply["cpu"],
+        reply["peak"] or usage.ru_maxrss * 1024,
+        int(values.get("size", 0)),
+        str(values.get("note", "")),
+        values,
+    )
 
 
 @dataclass
@@ -253,9 +270,7 @@ def _child(module: str, function: str, arguments: str, answer: str) -> None:
     values = target(**json.loads(arguments)) or {}
     if not _watch.used:
         _watch.seconds, _watch.cpu = time.perf_counter() - wall, time.process_time() - cpu
-    reply = {
-        "seconds": _watch.seconds, "cpu": _watch.cpu, "peak": resident(), "values": values,
-    }  # fmt: skip
+    reply = {"seconds": _watch.seconds, "cpu": _watch.cpu, "peak": resident(), "values": values}
     with os.fdopen(int(answer), "w") as pipe:
         json.dump(reply, pipe)
 

@@ -49,9 +49,14 @@ def create(
     without(path)
     with measure.timed():
         library.create(
-            path, [source], compress="zstd:1", encrypt="aes-256" if password else None,
-            password=password, include_free=not used, frame_size=frame,
-        )  # fmt: skip
+            path,
+            [source],
+            compress="zstd:1",
+            encrypt="aes-256" if password else None,
+            password=password,
+            include_free=not used,
+            frame_size=frame,
+        )
     return {"size": os.path.getsize(path)}
 
 

@@ -164,9 +164,12 @@ class Store:
     def _run(self, template: str, target: Path = Path("/nonexistent")) -> Result:
         """Run one of the peer's commands; its caches stay in ``state``."""
         names = {
-            "raw": self.raw, "first": self.first, "data": self.data, "state": self.state,
+            "raw": self.raw,
+            "first": self.first,
+            "data": self.data,
+            "state": self.state,
             "target": target,
-        }  # fmt: skip
+        }
         quoted = {name: shlex.quote(str(path)) for name, path in names.items()}
         env = {
             "BORG_BASE_DIR": str(self.state),
@@ -273,6 +276,4 @@ def nbd_reads(server: str, image: Path, client: Path | None, offsets: Path, dept
         result = measure.command(f"exec {line} > {shlex.quote(str(output))}")
         values = json.loads(output.read_text())
         output.unlink()
-    return replace(
-        result, seconds=values["seconds"], cpu=result.cpu + running.cpu, values=values
-    )  # fmt: skip
+    return replace(result, seconds=values["seconds"], cpu=result.cpu + running.cpu, values=values)

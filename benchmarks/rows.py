@@ -41,20 +41,30 @@ class Row:
             return "?"
         sign, bound = self.target.split()[:2]
         good = {
-            "<=": self.ratio <= float(bound), "<": self.ratio < float(bound),
-            ">=": self.ratio >= float(bound), ">": self.ratio > float(bound),
+            "<=": self.ratio <= float(bound),
+            "<": self.ratio < float(bound),
+            ">=": self.ratio >= float(bound),
+            ">": self.ratio > float(bound),
             "=": self.ratio == float(bound),
-        }[sign]  # fmt: skip
+        }[sign]
         return "yes" if good else "NO"
 
     def cells(self) -> list[str]:
         """Return the cells of the table's line."""
         one, two = self.result, self.other or Result(note=" ")
         return [
-            self.section, self.name, seconds_of(one), _amount(one.size), self.rate,
-            f"{one.peak / MIB:.0f}" if one.peak else "", self.against, seconds_of(two),
-            f"{self.ratio:.2f}" if self.ratio is not None else "", self.target, self.met,
-        ]  # fmt: skip
+            self.section,
+            self.name,
+            seconds_of(one),
+            _amount(one.size),
+            self.rate,
+            f"{one.peak / MIB:.0f}" if one.peak else "",
+            self.against,
+            seconds_of(two),
+            f"{self.ratio:.2f}" if self.ratio is not None else "",
+            self.target,
+            self.met,
+        ]
 
 
 HEAD = ("section", "what", "s (CPU s)", "MB", "rate", "peak MiB", "compared with", "s (CPU s)",

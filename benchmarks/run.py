@@ -58,9 +58,7 @@ SECTIONS: dict[str, tuple[Callable[[Bench], None], float]] = {
 def versions() -> dict[str, str]:
     """Versions of the peers and of the Python packages that matter."""
     found = measure.versions(peers.TOOLS)
-    for name in (
-        "aipimage", "zstandard", "cryptography", "numpy", "blake3", "isal", "deflate",
-    ):  # fmt: skip
+    for name in ("aipimage", "zstandard", "cryptography", "numpy", "blake3", "isal", "deflate"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found
@@ -104,15 +102,21 @@ def prepare(args: argparse.Namespace, work: Path) -> tuple[Bench, dict[str, int]
     scan = measure.call(
         "limits", "choose_offsets", path=str(raw), target=str(work / "offsets"), count=1
     )
-    chosen = {
-        "all": peers.PEERS, "none": (), "rivals": tuple(p for p in peers.PEERS if p.rival),
-    }[args.peers]  # fmt: skip
+    chosen = {"all": peers.PEERS, "none": (), "rivals": tuple(p for p in peers.PEERS if p.rival)}[
+        args.peers
+    ]
     chosen = tuple(peer for peer in chosen if args.disk in peer.disks)
     data = int(scan.values.get("bytes", 0))
     bench = Bench(
-        raw.resolve(), work, args.runs, data, facts["allocated"], second.resolve(), chosen,
+        raw.resolve(),
+        work,
+        args.runs,
+        data,
+        facts["allocated"],
+        second.resolve(),
+        chosen,
         reads=2_000 if args.small else 20_000,
-    )  # fmt: skip
+    )
     return bench, {**facts, "not zero": data}
 
 
@@ -131,9 +135,13 @@ def report(bench: Bench, facts: dict[str, int], json_file: Path | None) -> None:
     if json_file:
         rows = [{**dataclasses.asdict(row), "met": row.met} for row in bench.rows]
         content = {
-            "machine": machine, "versions": tools, "corpus": facts, "runs": bench.runs,
-            "rows": rows, "measured": bench.measured,
-        }  # fmt: skip
+            "machine": machine,
+            "versions": tools,
+            "corpus": facts,
+            "runs": bench.runs,
+            "rows": rows,
+            "measured": bench.measured,
+        }
         json_file.write_text(json.dumps(content, indent=1) + "\n")
 
 

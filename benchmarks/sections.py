@@ -42,13 +42,16 @@ def section_create(bench: Bench) -> None:
 
     creators = [peer for peer in bench.peers if peer.create]
     raw = str(bench.raw)
-    found = bench.race("create", {
-        "ours": ours(),
-        "limit": lambda: measure.call("limits", "compress", path=raw),
-        "ours, encrypted": ours(SECRET),
-        "limit, compression only": lambda: measure.call("limits", "compress_only", path=raw),
-        **{peer.name: peer_run(peer) for peer in creators},
-    })  # fmt: skip
+    found = bench.race(
+        "create",
+        {
+            "ours": ours(),
+            "limit": lambda: measure.call("limits", "compress", path=raw),
+            "ours, encrypted": ours(SECRET),
+            "limit, compression only": lambda: measure.call("limits", "compress_only", path=raw),
+            **{peer.name: peer_run(peer) for peer in creators},
+        },
+    )
     found.row("ours", "limit", "<= 1.25", gb_s(bench.data, found.median("ours")))
     found.row("ours", "limit, compression only")
     found.row("ours, encrypted", "ours", "<= 1.12")
@@ -73,14 +76,17 @@ def section_restore(bench: Bench) -> None:
 
     with bench.image() as image:
         with bench.frames() as frames:
-            found = bench.race("restore", {
-                "ours": ours(image),
-                "limit": lambda: bench.restored(
-                    lambda target: measure.call(
-                        "limits", "restore", store=str(frames), target=str(target)
-                    )
-                ),
-            })  # fmt: skip
+            found = bench.race(
+                "restore",
+                {
+                    "ours": ours(image),
+                    "limit": lambda: bench.restored(
+                        lambda target: measure.call(
+                            "limits", "restore", store=str(frames), target=str(target)
+                        )
+                    ),
+                },
+            )
             found.row("ours", "limit", "<= 1.3", gb_s(bench.data, found.median("ours")))
             found.row("limit", rate=gb_s(bench.data, found.median("limit")))
         with bench.image(SECRET) as secret:
@@ -96,10 +102,13 @@ def section_restore(bench: Bench) -> None:
                 bench.rows.append(Row("restore", peer.name, Result(note=note)))
                 continue
             with peers.stored(peer, bench.raw, bench.work) as store:
-                found = bench.race("restore", {
-                    "ours": ours(image),
-                    peer.name: functools.partial(bench.restored, store.restore),
-                })  # fmt: skip
+                found = bench.race(
+                    "restore",
+                    {
+                        "ours": ours(image),
+                        peer.name: functools.partial(bench.restored, store.restore),
+                    },
+                )
             found.row("ours", peer.name, "> 1", inverse=True)
 
 
@@ -112,14 +121,17 @@ def section_verify(bench: Bench) -> None:
     with bench.image() as image:
         with bench.frames() as frames, bench.image(SECRET) as secret:
             stored = image.stat().st_size if image.exists() else 0
-            found = bench.race("verify", {
-                "ours": ours(image),
-                "limit": lambda: measure.call("limits", "verify", store=str(frames)),
-                "ours, encrypted": ours(secret, password=SECRET),
-                "ours, sample of 10 %": ours(image, sample=10),
-                "ours, keyless": ours(image, keyless=True),
-                "limit, keyless": lambda: measure.call("limits", "keyless", path=str(image)),
-            })  # fmt: skip
+            found = bench.race(
+                "verify",
+                {
+                    "ours": ours(image),
+                    "limit": lambda: measure.call("limits", "verify", store=str(frames)),
+                    "ours, encrypted": ours(secret, password=SECRET),
+                    "ours, sample of 10 %": ours(image, sample=10),
+                    "ours, keyless": ours(image, keyless=True),
+                    "limit, keyless": lambda: measure.call("limits", "keyless", path=str(image)),
+                },
+            )
         for name, size in (("", bench.data), (", keyless", stored)):
             one, two = f"ours{name}", f"limit{name}"
             found.row(one, two, ">= 0.8", gb_s(size, found.median(one)), inverse=True)
@@ -132,9 +144,12 @@ def section_verify(bench: Bench) -> None:
             found.row(peer.name, "ours")
         if image.exists():
             found = bench.race(
-                "verify", {"ours, keyless": ours(image, keyless=True),
-                           "openssl sha256 of the image": lambda: peers.digest(image)},
-            )  # fmt: skip
+                "verify",
+                {
+                    "ours, keyless": ours(image, keyless=True),
+                    "openssl sha256 of the image": lambda: peers.digest(image),
+                },
+            )
             found.row("openssl sha256 of the image", "ours, keyless")
 
 
@@ -161,16 +176,19 @@ def section_random(bench: Bench) -> None:
         def nbd(server: str, disk: Path, depth: int) -> measure.Contender:
             return lambda: peers.nbd_reads(server, disk, client, offsets, depth)
 
-        found = bench.race("random", {
-            "ours, one thread": ours(1),
-            "qemu-nbd, depth 1": nbd("qemu-nbd", qcow2, 1),
-            "ours, two threads": ours(2),
-            "qemu-nbd, depth 16": nbd("qemu-nbd", qcow2, 16),
-            "raw file, one thread": ceiling(1),
-            "raw file, two threads": ceiling(2),
-            "nbdkit raw, depth 1": nbd("nbdkit", bench.raw, 1),
-            "nbdkit raw, depth 16": nbd("nbdkit", bench.raw, 16),
-        })  # fmt: skip
+        found = bench.race(
+            "random",
+            {
+                "ours, one thread": ours(1),
+                "qemu-nbd, depth 1": nbd("qemu-nbd", qcow2, 1),
+                "ours, two threads": ours(2),
+                "qemu-nbd, depth 16": nbd("qemu-nbd", qcow2, 16),
+                "raw file, one thread": ceiling(1),
+                "raw file, two threads": ceiling(2),
+                "nbdkit raw, depth 1": nbd("nbdkit", bench.raw, 1),
+                "nbdkit raw, depth 16": nbd("nbdkit", bench.raw, 16),
+            },
+        )
     pairs = {
         "ours, one thread": ("qemu-nbd, depth 1", ">= 2.5"),
         "ours, two threads": ("qemu-nbd, depth 16", ">= 1"),
@@ -189,14 +207,17 @@ def section_scale(bench: Bench) -> None:
         bench.rows.append(Row("scale", "64 TiB", Result(note=note)))
         return
     try:
-        found = bench.race("scale", {
-            "create 64 TiB": lambda: measure.call(
-                "ours", "create", path=str(image), source=str(giant)
-            ),
-            "open": lambda: measure.call("ours", "open_image", path=str(image)),
-            "read": lambda: measure.call("ours", "read_giant", path=str(image)),
-            "verify": lambda: measure.call("ours", "verify", path=str(image)),
-        })  # fmt: skip
+        found = bench.race(
+            "scale",
+            {
+                "create 64 TiB": lambda: measure.call(
+                    "ours", "create", path=str(image), source=str(giant)
+                ),
+                "open": lambda: measure.call("ours", "open_image", path=str(image)),
+                "read": lambda: measure.call("ours", "read_giant", path=str(image)),
+                "verify": lambda: measure.call("ours", "verify", path=str(image)),
+            },
+        )
     finally:
         giant.unlink(missing_ok=True)
         image.unlink(missing_ok=True)

@@ -67,14 +67,20 @@ def section_volumes(bench: Bench) -> None:
             if reference.exists() and reference.stat().st_size < bench.raw.stat().st_size:
                 # partclone's file ends with the last cluster in use.
                 os.truncate(reference, bench.raw.stat().st_size)
-            back = bench.race("volumes", {
-                "ours, restored": functools.partial(
-                    _restored, functools.partial(_ours, ours), bench.work / "ours.raw", reference
-                ),
-                f"{name}, restored": functools.partial(
-                    _restored, store.restore, bench.work / "peer.raw", None
-                ),
-            })  # fmt: skip
+            back = bench.race(
+                "volumes",
+                {
+                    "ours, restored": functools.partial(
+                        _restored,
+                        functools.partial(_ours, ours),
+                        bench.work / "ours.raw",
+                        reference,
+                    ),
+                    f"{name}, restored": functools.partial(
+                        _restored, store.restore, bench.work / "peer.raw", None
+                    ),
+                },
+            )
             back.row("ours, restored", f"{name}, restored", "> 1", inverse=True)
             reference.unlink(missing_ok=True)
 

@@ -50,11 +50,9 @@ def section_vmdk(bench: Bench) -> None:
     disk = _Disk(bench, bench.work / "used.aiv", bench.work / "used.raw")
     try:
         for made in (
-            measure.call(
-                "ours", "create", path=str(disk.image), source=str(bench.raw), used=True
-            ),
+            measure.call("ours", "create", path=str(disk.image), source=str(bench.raw), used=True),
             measure.call("ours", "restore", path=str(disk.image), target=str(disk.raw)),
-        ):  # fmt: skip
+        ):
             if not made.good:
                 bench.rows.append(Row("vmdk", "the image to convert", made))
                 return
@@ -74,12 +72,15 @@ def _streams(disk: _Disk) -> None:
     """The fast and the dense level, and the newest of a chain, against qemu's single run."""
     bench = disk.bench
     with _chain(disk) as (newest, check), _peers(disk, peers.VMDK_STREAM) as theirs:
-        found = bench.race("vmdk", {
-            FAST: _writer(disk, disk.image, "streamOptimized"),
-            NEWEST: _writer(disk, newest, "streamOptimized", check=check),
-            DENSE: _writer(disk, disk.image, "streamOptimized", level="dense"),
-            **{name: _once(contender) for name, contender in theirs.items()},
-        })  # fmt: skip
+        found = bench.race(
+            "vmdk",
+            {
+                FAST: _writer(disk, disk.image, "streamOptimized"),
+                NEWEST: _writer(disk, newest, "streamOptimized", check=check),
+                DENSE: _writer(disk, disk.image, "streamOptimized", level="dense"),
+                **{name: _once(contender) for name, contender in theirs.items()},
+            },
+        )
     qemu = peers.VMDK_STREAM[0].name
     for name, speed, size in ((FAST, 12, 1.07), (NEWEST, 12, 1.07), (DENSE, 2, 1)):
         rate = gb_s(disk.data, found.median(name))
@@ -94,9 +95,7 @@ def _streams(disk: _Disk) -> None:
 def _sparse(disk: _Disk) -> None:
     """Plain grains, against the faster of qemu's ways."""
     with _peers(disk, peers.VMDK_SPARSE) as theirs:
-        found = disk.bench.race(
-            "vmdk", {SPARSE: _writer(disk, disk.image, SPARSE), **theirs}
-        )  # fmt: skip
+        found = disk.bench.race("vmdk", {SPARSE: _writer(disk, disk.image, SPARSE), **theirs})
     rate, best = gb_s(disk.data, found.median(SPARSE)), found.best(list(theirs))
     if not theirs:
         found.row(SPARSE, rate=rate)
@@ -114,10 +113,17 @@ def _chain(disk: _Disk) -> Iterator[tuple[Path, Path]]:
     paths = [bench.work / f"{number:04}.aiv" for number in range(1, DEPTH + 1)]
     try:
         made = measure.call(
-            "chainours", "build_chain", folder=str(bench.work), full=str(disk.image),
-            source=str(bench.raw), pool=str(pool), state=str(state), count=DEPTH,
-            each=DEPTH_CLUSTERS, used=True,
-        )  # fmt: skip
+            "chainours",
+            "build_chain",
+            folder=str(bench.work),
+            full=str(disk.image),
+            source=str(bench.raw),
+            pool=str(pool),
+            state=str(state),
+            count=DEPTH,
+            each=DEPTH_CLUSTERS,
+            used=True,
+        )
         if not made.good:
             bench.rows.append(Row("vmdk", "building the chain", made))
         # Half of what is looked at comes from the increments, half from anywhere.
@@ -140,9 +146,13 @@ def _writer(
     def write() -> Result:
         try:
             result = measure.call(
-                "vmdkours", "write", target=str(target), image=str(image), subformat=subformat,
+                "vmdkours",
+                "write",
+                target=str(target),
+                image=str(image),
+                subformat=subformat,
                 level=level,
-            )  # fmt: skip
+            )
             if result.good and not compared:
                 compared.append(_difference(disk, target, image, check))
             return Result(note=compared[0]) if compared and compared[0] else result
@@ -159,13 +169,16 @@ def _difference(disk: _Disk, target: Path, image: Path, check: Path | None) -> s
     if check is not None:
         return measure.call(
             "vmdkours", "compare", path=str(target), image=str(image), check=str(check)
-        ).note  # fmt: skip
+        ).note
     if not measure.available("qemu-img"):
         return ""
     done = subprocess.run(
         ["qemu-img", "compare", "-f", "vmdk", "-F", "raw", target, disk.raw],
-        capture_output=True, text=True, timeout=COMPARE_SECONDS, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=COMPARE_SECONDS,
+        check=False,
+    )
     return f"WRONG DATA: {(done.stdout + done.stderr).strip()}" if done.returncode else ""
 
 

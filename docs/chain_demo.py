@@ -50,9 +50,16 @@ class ChainDemo:
     def run(self) -> None:
         """Run every step; a new one is a method in this list."""
         steps: list[Callable[[], None]] = [
-            self.make_disk, self.full, self.increments, self.list_chain, self.restore_all,
-            self.merge, self.take_away, self.put_back, self.repair,
-        ]  # fmt: skip
+            self.make_disk,
+            self.full,
+            self.increments,
+            self.list_chain,
+            self.restore_all,
+            self.merge,
+            self.take_away,
+            self.put_back,
+            self.repair,
+        ]
         for number, step in enumerate(steps, 1):
             print(f"\n== {number}. {step.__doc__}", flush=True)
             step()

@@ -210,9 +210,13 @@ class Demo:
         shown = " ".join(command) + (f" <<< {text!r}" if text else "")
         print(f"$ {shown}", flush=True)
         done = subprocess.run(
-            command, cwd=self.place, input=text, text=True, capture_output=True,
+            command,
+            cwd=self.place,
+            input=text,
+            text=True,
+            capture_output=True,
             env=os.environ | (settings or {}),
-        )  # fmt: skip
+        )
         if done.returncode:
             raise DemoError(f"{command[0]} failed: {done.stderr.strip()}")
 
@@ -308,9 +312,16 @@ def write_gpt(disk: Path) -> None:
     for number, (name, start, size, kind) in enumerate((FAT, EXT4)):
         first = start // SECTOR
         struct.pack_into(
-            "<16s16sQQQ72s", entries, number * 128, kind.bytes_le, uuid.uuid4().bytes_le,
-            first, first + size // SECTOR - 1, 0, name.encode("utf-16-le"),
-        )  # fmt: skip
+            "<16s16sQQQ72s",
+            entries,
+            number * 128,
+            kind.bytes_le,
+            uuid.uuid4().bytes_le,
+            first,
+            first + size // SECTOR - 1,
+            0,
+            name.encode("utf-16-le"),
+        )
     disk_id = uuid.uuid4().bytes_le
     with disk.open("r+b") as file:
         mbr = bytearray(SECTOR)

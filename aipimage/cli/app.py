@@ -23,14 +23,7 @@ from aipimage import (
 )
 from aipimage.cli.hints import with_flags
 from aipimage.cli.interrupts import InterruptedCommand, Interrupts
-from aipimage.cli.output import (
-    ExitCode,
-    Report,
-    discard_output,
-    say,
-    write_output,
-    write_report,
-)
+from aipimage.cli.output import ExitCode, Report, discard_output, say, write_output, write_report
 from aipimage.cli.session import Session
 
 _MIDWAY = (StorageError, SourceError, IntegrityError)

@@ -34,12 +34,13 @@ def appliance_report(path: str) -> Report:
                 disks.append(disk_values(found) | virtual_values(disk))
                 warnings += [*disk.warnings, *found.warnings]
         values: dict[str, Any] = {
-            "path": path, "kind": "ova", "name": appliance.envelope.name,
-            "files": [
-                {"name": each.name, "size": each.size} for each in appliance.members
-            ],
-            "manifest": bool(appliance.manifest), "disks": disks,
-        }  # fmt: skip
+            "path": path,
+            "kind": "ova",
+            "name": appliance.envelope.name,
+            "files": [{"name": each.name, "size": each.size} for each in appliance.members],
+            "manifest": bool(appliance.manifest),
+            "disks": disks,
+        }
     return Report(values, _lines(values), warnings=tuple(warnings))
 
 
@@ -49,8 +50,9 @@ def _lines(values: dict[str, Any]) -> list[str]:
         ("  manifest", "digests of all files" if values["manifest"] else "none"),
     ]
     lines = [printable(values["path"]), *aligned([row for row in rows if row[1]])]
-    lines += ["files", *aligned([
-        (f"  {each['name']}", human_size(each["size"])) for each in values["files"]
-    ])]  # fmt: skip
+    lines += [
+        "files",
+        *aligned([(f"  {each['name']}", human_size(each["size"])) for each in values["files"]]),
+    ]
     lines.append(counted(len(values["disks"]), "disk"))
     return lines + [line for disk in values["disks"] for line in disk_lines(disk)]

@@ -19,15 +19,23 @@ def chain_values(chain: Chain) -> list[dict[str, Any]]:
     """The list that ``info --json`` has: each image behind its parent."""
     return [
         {
-            "path": member.path, "kind": member.kind, "image_id": member.image_id,
+            "path": member.path,
+            "kind": member.kind,
+            "image_id": member.image_id,
             "created": member.created.isoformat() if member.created else None,
-            "stored": member.stored, "parent_id": member.parent_id, "sequence": member.sequence,
-            "digest": member.digest, "changed": member.changed, "depth": member.depth,
-            "state": member.state, "reason": member.reason or None,
-            "replaces": list(member.replaces), "this": member is chain[-1],
+            "stored": member.stored,
+            "parent_id": member.parent_id,
+            "sequence": member.sequence,
+            "digest": member.digest,
+            "changed": member.changed,
+            "depth": member.depth,
+            "state": member.state,
+            "reason": member.reason or None,
+            "replaces": list(member.replaces),
+            "this": member is chain[-1],
         }
         for member in chain.members_of_tree
-    ]  # fmt: skip
+    ]
 
 
 def chain_lines(chain: Chain) -> list[str]:
@@ -59,11 +67,14 @@ def _row(prefix: str, member: ChainMember, is_this: bool) -> list[str]:
     created = member.created.isoformat(" ", "seconds") if member.created else "-"
     name = printable(member.path) if member.path else member.image_id
     return [
-        f"{prefix}{member.kind}{number}", created,
+        f"{prefix}{member.kind}{number}",
+        created,
         human_size(member.stored) if member.path else "-",
         f"{human_size(member.changed)} changed" if member.path else "-",
-        f"depth {member.depth}", member.state, name + ("  (this image)" if is_this else ""),
-    ]  # fmt: skip
+        f"depth {member.depth}",
+        member.state,
+        name + ("  (this image)" if is_this else ""),
+    ]
 
 
 def _prefixes(parents: Sequence[int | None]) -> list[str]:

@@ -27,9 +27,13 @@ if TYPE_CHECKING:
     from aipimage.converting.request import ConvertResult
 
 _SUBFORMATS = (
-    "monolithicSparse", "monolithicFlat", "twoGbMaxExtentSparse", "twoGbMaxExtentFlat",
-    "streamOptimized", "vmfs",
-)  # fmt: skip
+    "monolithicSparse",
+    "monolithicFlat",
+    "twoGbMaxExtentSparse",
+    "twoGbMaxExtentFlat",
+    "streamOptimized",
+    "vmfs",
+)
 _ADAPTERS = ("lsilogic", "buslogic", "ide", "lsilogicsas", "pvscsi", "sata")
 _APPLIANCE = ("name", "os", "firmware", "cpus", "memory", "networks", "nic", "manifest")
 
@@ -65,44 +69,61 @@ def _checked_subformat(_: click.Context, __: click.Parameter, value: str | None)
 @click.argument("source", metavar="SOURCE")
 @click.argument("target", metavar="TARGET")
 @click.option(
-    "--format", type=click.Choice(["vmdk", "raw", "aiv", "ova", "ovf"]),
+    "--format",
+    type=click.Choice(["vmdk", "raw", "aiv", "ova", "ovf"]),
     help="Of TARGET; as its name ends unless told otherwise.",
-)  # fmt: skip
+)
 @click.option(
-    "--disk", "disks", multiple=True, type=click.IntRange(0), metavar="N",
+    "--disk",
+    "disks",
+    multiple=True,
+    type=click.IntRange(0),
+    metavar="N",
     help="Which disk, from 0; several for .aiv, .ova and .ovf, which get all by default.",
-)  # fmt: skip
+)
 @source_format_option("aiv", "vmdk", "ova", "raw")
 @outside_option
 @click.option(
-    "--subformat", callback=_checked_subformat, metavar="NAME",
+    "--subformat",
+    callback=_checked_subformat,
+    metavar="NAME",
     help="Of a VMDK: monolithicSparse (unless told otherwise), monolithicFlat, "
     "twoGbMaxExtentSparse, twoGbMaxExtentFlat, streamOptimized (in a pipe), vmfs.",
-)  # fmt: skip
+)
 @click.option(
-    "--adapter", type=click.Choice(_ADAPTERS),
+    "--adapter",
+    type=click.Choice(_ADAPTERS),
     help="Of the disk: lsilogic unless told otherwise; the last three for an appliance only.",
-)  # fmt: skip
+)
 @click.option(
-    "--hardware", type=click.IntRange(1, 99), metavar="N",
+    "--hardware",
+    type=click.IntRange(1, 99),
+    metavar="N",
     help="Version of the virtual hardware: 11 unless told otherwise.",
-)  # fmt: skip
+)
 @click.option(
-    "--cid", callback=_checked_cid, metavar="HEX",
+    "--cid",
+    callback=_checked_cid,
+    metavar="HEX",
     help="Content ID of the VMDK; chosen at random unless given.",
-)  # fmt: skip
+)
 @click.option(
-    "--split", callback=checked_size, metavar="SIZE",
+    "--split",
+    callback=checked_size,
+    metavar="SIZE",
     help="Extents of a twoGbMaxExtent disk, or parts of an .aiv, of at most this size.",
-)  # fmt: skip
+)
 @click.option(
-    "--level", type=click.Choice(["fast", "dense"]),
+    "--level",
+    type=click.Choice(["fast", "dense"]),
     help="Of a streamOptimized disk: fast unless told otherwise; dense is smaller.",
-)  # fmt: skip
+)
 @click.option(
-    "--compress", callback=lambda c, p, value: value and checked_compression(c, p, value),
-    metavar="none|zstd[:LEVEL]", help="Of an .aiv.",
-)  # fmt: skip
+    "--compress",
+    callback=lambda c, p, value: value and checked_compression(c, p, value),
+    metavar="none|zstd[:LEVEL]",
+    help="Of an .aiv.",
+)
 @click.option(
     "--encrypt", type=click.Choice(["aes-128", "aes-256"]), help="Encrypt an .aiv with a password."
 )
@@ -118,14 +139,18 @@ def _checked_subformat(_: click.Context, __: click.Parameter, value: str | None)
     "--memory", callback=checked_size, metavar="SIZE", help="Of an appliance: 4G unless given."
 )
 @click.option(
-    "--network", "networks", multiple=True, metavar="NAME",
+    "--network",
+    "networks",
+    multiple=True,
+    metavar="NAME",
     help="A network that an appliance is connected to; may be given several times.",
-)  # fmt: skip
+)
 @click.option("--nic", metavar="TYPE", help="Network adapter of an appliance: E1000, VmxNet3, ...")
 @click.option(
-    "--manifest", type=click.Choice(["sha256", "sha1", "none"]),
+    "--manifest",
+    type=click.Choice(["sha256", "sha1", "none"]),
     help="Digests of an appliance's files: sha256 unless told otherwise.",
-)  # fmt: skip
+)
 @search_option
 @click.option("--resume", is_flag=True, help="Go on with an interrupted conversion to TARGET.")
 @click.option("--overwrite", is_flag=True, help="Replace TARGET once the new one is whole.")
@@ -186,10 +211,13 @@ def _arguments(options: dict[str, Any]) -> dict[str, Any]:
 def _report(result: ConvertResult) -> Report:
     values = asdict(result)
     values |= {
-        "seconds": round(result.seconds, 3), "warnings": list(result.warnings),
+        "seconds": round(result.seconds, 3),
+        "warnings": list(result.warnings),
         "cid": None if result.cid is None else f"{result.cid:08x}",
-        "notes": list(result.notes), "disks": list(result.disks), "files": list(result.files),
-    }  # fmt: skip
+        "notes": list(result.notes),
+        "disks": list(result.disks),
+        "files": list(result.files),
+    }
     kind = f"{result.format} {result.subformat}" if result.subformat else result.format
     several = f"{counted(len(result.disks), 'disk')}, " if len(result.disks) > 1 else ""
     files = f" in {counted(len(result.files), 'file')}" if len(result.files) > 1 else ""

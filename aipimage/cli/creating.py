@@ -41,32 +41,46 @@ if TYPE_CHECKING:
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE [SOURCE ...]")
 @click.option("-o", "--output", metavar="OUT.aiv", help="The image to make.")
 @click.option(
-    "--kind", type=click.Choice(["full", "incremental", "differential"]),
+    "--kind",
+    type=click.Choice(["full", "incremental", "differential"]),
     help="full unless there is a parent, then incremental.",
-)  # fmt: skip
+)
 @click.option(
-    "--parent", metavar="IMAGE|DIR",
+    "--parent",
+    metavar="IMAGE|DIR",
     help="What an increment builds on: an image, or where the newest of these sources lies.",
-)  # fmt: skip
+)
 @click.option(
-    "--changed", multiple=True, metavar="FILE",
+    "--changed",
+    multiple=True,
+    metavar="FILE",
     help="What changed since the parent, as a tracker or nbdinfo says; one for each SOURCE.",
-)  # fmt: skip
+)
 @click.option(
-    "--compare", type=click.Choice(["auto", "digests", "data"]), default="auto", show_default=True,
+    "--compare",
+    type=click.Choice(["auto", "digests", "data"]),
+    default="auto",
+    show_default=True,
     help="Find what changed with the parent's block digests, or with its data.",
-)  # fmt: skip
+)
 @click.option(
-    "--grain", type=click.Choice(["512", "1024", "2048", "4096"]), default="4096",
-    show_default=True, help="Bytes of the smallest change that is told apart.",
-)  # fmt: skip
+    "--grain",
+    type=click.Choice(["512", "1024", "2048", "4096"]),
+    default="4096",
+    show_default=True,
+    help="Bytes of the smallest change that is told apart.",
+)
 @search_option
 @source_format_option("raw", "vmdk", "ova")
 @outside_option
 @click.option(
-    "--compress", callback=checked_compression, default="zstd", metavar="none|zstd[:LEVEL]",
-    show_default=True, help="Level -50 (fast) to 22 (small).",
-)  # fmt: skip
+    "--compress",
+    callback=checked_compression,
+    default="zstd",
+    metavar="none|zstd[:LEVEL]",
+    show_default=True,
+    help="Level -50 (fast) to 22 (small).",
+)
 @click.option(
     "--encrypt", type=click.Choice(["aes-128", "aes-256"]), help="Encrypt with a password."
 )
@@ -75,22 +89,31 @@ if TYPE_CHECKING:
 )
 @password_options
 @click.option(
-    "--recovery-key", is_flag=True,
+    "--recovery-key",
+    is_flag=True,
     help="Make a second password for emergencies, and print it once.",
-)  # fmt: skip
+)
 @click.option(
     "--split", callback=checked_size, metavar="SIZE", help="Parts of at most this size: 650M, 4G."
 )
 @click.option("--include-free", is_flag=True, help="Keep the free space of file systems too.")
 @click.option(
-    "--volume", "volumes", multiple=True, callback=checked_volumes, metavar="[DISK:]N",
+    "--volume",
+    "volumes",
+    multiple=True,
+    callback=checked_volumes,
+    metavar="[DISK:]N",
     help="Keep only volume N, as `info` numbers them (sda2 is 2); of the DISKth SOURCE, from 0.",
-)  # fmt: skip
+)
 @click.option("--leave-out-paging", is_flag=True, help="Leave pagefile.sys and hiberfil.sys empty.")
 @click.option(
-    "--frame", callback=checked_size, metavar="SIZE", default="64K", show_default=True,
+    "--frame",
+    callback=checked_size,
+    metavar="SIZE",
+    default="64K",
+    show_default=True,
     help="Compress so much together, up to 1M: smaller images, slower small reads.",
-)  # fmt: skip
+)
 @click.option(
     "--rate", callback=checked_rate, metavar="BYTES/s", help="Read at most so fast: 50M/s."
 )
@@ -115,9 +138,8 @@ def createimage(
     """
     path = _checked_request(sources, output, options)
     password = image_password(
-        session, options["password_file"], options["password_env"],
-        is_new=options["parent"] is None,
-    )  # fmt: skip
+        session, options["password_file"], options["password_env"], is_new=options["parent"] is None
+    )
     if options["recovery_key"] and password is None:
         raise click.UsageError("--recovery-key needs --encrypt or --authenticate, and a password")
     if options["recovery_key"]:
@@ -125,9 +147,13 @@ def createimage(
         refuse_closed_output()
     with ExitStack() as stack:
         disks, told = opened_sources(
-            sources, path, options["source_format"], options["search"], options["allow_outside"],
+            sources,
+            path,
+            options["source_format"],
+            options["search"],
+            options["allow_outside"],
             stack,
-        )  # fmt: skip
+        )
         session.after_failure = lambda: _leftovers(path)
         callback = stack.enter_context(session.progress("creating"))
         result = aipimage.create(

@@ -39,13 +39,19 @@ def _device(device: Device) -> dict[str, Any]:
     table = device.metadata.get("table")
     about = table if isinstance(table, dict) else {}
     return {
-        "partition_table": _text(about, "scheme"), "signature": _text(about, "signature"),
+        "partition_table": _text(about, "scheme"),
+        "signature": _text(about, "signature"),
         "disk_guid": _text(about, "disk_guid"),
-        "index": device.index, "name": device.name, "size": device.size,
-        "sector_size": device.sector_size, "data": device.bytes_of(Kind.DATA),
-        "zero": device.bytes_of(Kind.ZERO), "unused": device.bytes_of(Kind.UNUSED),
-        "unreadable": device.bytes_of(Kind.UNREADABLE), "lost": device.bytes_of(Kind.LOST),
-    }  # fmt: skip
+        "index": device.index,
+        "name": device.name,
+        "size": device.size,
+        "sector_size": device.sector_size,
+        "data": device.bytes_of(Kind.DATA),
+        "zero": device.bytes_of(Kind.ZERO),
+        "unused": device.bytes_of(Kind.UNUSED),
+        "unreadable": device.bytes_of(Kind.UNREADABLE),
+        "lost": device.bytes_of(Kind.LOST),
+    }
 
 
 def _text(values: dict[str, Any], name: str) -> str:

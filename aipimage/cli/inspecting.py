@@ -47,9 +47,13 @@ _UNKNOWN = (
 @json_option
 @click.pass_obj
 def info(
-    session: Session, image: str, chain: bool, search: tuple[str, ...],
-    password_file: str | None, password_env: str | None,
-) -> Report:  # fmt: skip
+    session: Session,
+    image: str,
+    chain: bool,
+    search: tuple[str, ...],
+    password_file: str | None,
+    password_env: str | None,
+) -> Report:
     """Show what IMAGE holds: its devices and volumes, when and where it was made, its digest.
 
     IMAGE may be any part of a split image, a virtual disk (.vmdk), an appliance (.ova), or a disk
@@ -95,30 +99,43 @@ def _disk(path: str) -> DiskInfo | None:
 
 @click.command(
     epilog=example(
-        "aipimage verify disk.aiv", "aipimage verify --sample 5 disk.aiv",
+        "aipimage verify disk.aiv",
+        "aipimage verify --sample 5 disk.aiv",
         "aipimage verify disk.vmdk",
     ),
     short_help="Check that an image or a virtual disk is whole.",
-)  # fmt: skip
+)
 @click.argument("image", metavar="IMAGE|DISK")
 @click.option("--chain", is_flag=True, help="Check all images that it cannot be read without.")
 @search_option
 @click.option(
-    "--sample", type=float, callback=checked_percent, metavar="PERCENT",
+    "--sample",
+    type=float,
+    callback=checked_percent,
+    metavar="PERCENT",
     help="Check only so many of the frames, chosen at random.",
-)  # fmt: skip
+)
 @click.option("--keyless", is_flag=True, help="Check the stored bytes, without the password.")
 @click.option(
-    "--digest", metavar="DIGEST", callback=checked_digest,
+    "--digest",
+    metavar="DIGEST",
+    callback=checked_digest,
     help="Fail unless the image has the digest that createimage printed.",
-)  # fmt: skip
+)
 @password_options
 @json_option
 @click.pass_obj
 def verify(
-    session: Session, image: str, chain: bool, search: tuple[str, ...], sample: float | None,
-    keyless: bool, digest: str | None, password_file: str | None, password_env: str | None,
-) -> Report:  # fmt: skip
+    session: Session,
+    image: str,
+    chain: bool,
+    search: tuple[str, ...],
+    sample: float | None,
+    keyless: bool,
+    digest: str | None,
+    password_file: str | None,
+    password_env: str | None,
+) -> Report:
     """Check every byte of IMAGE. Exit status 3 says that damage was found.
 
     A virtual disk (.vmdk) is checked against the rules of its format: descriptor, headers, tables,
@@ -166,10 +183,14 @@ def verify(
 
 def _report(path: str, result: VerifyResult, chain: bool) -> Report:
     values: dict[str, Any] = {
-        "path": path, "mode": result.mode, "ok": result.ok, "frames": result.frames,
-        "bytes": result.bytes, "seconds": round(result.seconds, 3),
+        "path": path,
+        "mode": result.mode,
+        "ok": result.ok,
+        "frames": result.frames,
+        "bytes": result.bytes,
+        "seconds": round(result.seconds, 3),
         "damage": [_damage_values(each) for each in result.damage],
-    }  # fmt: skip
+    }
     if chain:
         members = [each._asdict() for each in result.members]
         values["chain"] = members or [{"path": path, "ok": result.ok}]
@@ -198,13 +219,15 @@ def _member_line(member: MemberResult) -> str:
 
 def _damage_values(damage: Damage) -> dict[str, Any]:
     return {
-        "what": damage.what, "path": damage.path, "origin": damage.origin,
+        "what": damage.what,
+        "path": damage.path,
+        "origin": damage.origin,
         "frame": damage.frame,
         "ranges": [
             {"device": device, "offset": offset, "length": length}
             for device, offset, length in damage.ranges
         ],
-    }  # fmt: skip
+    }
 
 
 def _damage_line(damage: Damage) -> str:

@@ -54,19 +54,25 @@ def disk_verified(session: Session, path: str, chain: bool, search: Sequence[str
 
 def _report(result: LintResult) -> Report:
     values: dict[str, Any] = {
-        "path": result.path, "mode": "vmdk", "ok": result.ok, "grains": result.grains,
-        "bytes": result.bytes, "seconds": round(result.seconds, 3),
+        "path": result.path,
+        "mode": "vmdk",
+        "ok": result.ok,
+        "grains": result.grains,
+        "bytes": result.bytes,
+        "seconds": round(result.seconds, 3),
         "files": list(result.files),
         "findings": [_values(each) for each in result.findings],
-    }  # fmt: skip
+    }
     counts = Counter(each.severity for each in result.findings)
     told = [counted(counts[each], each) for each in ("error", "warning", "note") if counts[each]]
     amount = ", ".join(
         [
-            counted(len(result.files), "file"), counted(result.grains, "grain"),
-            human_size(result.bytes), f"{result.seconds:.1f} s",
+            counted(len(result.files), "file"),
+            counted(result.grains, "grain"),
+            human_size(result.bytes),
+            f"{result.seconds:.1f} s",
         ]
-    )  # fmt: skip
+    )
     what = "whole" if result.ok else "FAULTY"
     head = f"{printable(result.path)}: {', '.join([what, *told])} ({amount})"
     lines = [head, *(_line(each, result.path) for each in result.findings)]
@@ -75,9 +81,12 @@ def _report(result: LintResult) -> Report:
 
 def _values(finding: Finding) -> dict[str, Any]:
     return {
-        "severity": finding.severity, "code": finding.code, "message": finding.message,
-        "path": finding.path, "offset": finding.offset,
-    }  # fmt: skip
+        "severity": finding.severity,
+        "code": finding.code,
+        "message": finding.message,
+        "path": finding.path,
+        "offset": finding.offset,
+    }
 
 
 def _line(finding: Finding, path: str) -> str:

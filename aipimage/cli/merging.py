@@ -34,9 +34,11 @@ if TYPE_CHECKING:
 )
 @click.option("--dry-run", is_flag=True, help="Only show what would be copied and dropped.")
 @click.option(
-    "--search", multiple=True, metavar="DIR",
+    "--search",
+    multiple=True,
+    metavar="DIR",
     help="Another directory with images of the chain; may be repeated.",
-)  # fmt: skip
+)
 @password_options
 @json_option
 @click.pass_obj
@@ -55,10 +57,18 @@ def merge(
     password = image_password(session, password_file, password_env)
     with session.progress("merging") as callback:
         result = aipimage.merge(
-            output, images, password=password, split=split, overwrite=overwrite,
-            resume=not no_resume, dry_run=dry_run, remove=remove, search=search, threads=threads,
+            output,
+            images,
+            password=password,
+            split=split,
+            overwrite=overwrite,
+            resume=not no_resume,
+            dry_run=dry_run,
+            remove=remove,
+            search=search,
+            threads=threads,
             progress=callback,
-        )  # fmt: skip
+        )
     return _report(result, len(images), dry_run)
 
 

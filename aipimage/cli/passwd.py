@@ -113,12 +113,16 @@ def _recovery(session: Session, image: str, values: dict[str, Any], password: st
 def _listed(image: str, slots: list[SlotInfo]) -> Report:
     listed = [
         {
-            "slot": slot.index, "state": slot.state, "label": slot.label,
-            "created": _time_text(slot.created), "memory": slot.memory, "passes": slot.passes,
+            "slot": slot.index,
+            "state": slot.state,
+            "label": slot.label,
+            "created": _time_text(slot.created),
+            "memory": slot.memory,
+            "passes": slot.passes,
             "lanes": slot.lanes,
         }
         for slot in slots
-    ]  # fmt: skip
+    ]
     rows = [
         (f"  {slot['slot']}  {slot['state']}", f"{slot['created']}  {printable(slot['label'])}")
         for slot in listed

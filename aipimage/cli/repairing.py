@@ -28,9 +28,11 @@ _LISTED = 10_000
 @click.argument("image", metavar="IMAGE")
 @click.argument("out", metavar="OUT")
 @click.option(
-    "--search", multiple=True, metavar="DIR",
+    "--search",
+    multiple=True,
+    metavar="DIR",
     help="Where the other images of its chain lie; IMAGE's directory unless told otherwise.",
-)  # fmt: skip
+)
 @click.option(
     "--zero-lost",
     is_flag=True,
@@ -40,9 +42,14 @@ _LISTED = 10_000
 @json_option
 @click.pass_obj
 def repair(
-    session: Session, image: str, out: str, search: tuple[str, ...], zero_lost: bool,
-    password_file: str | None, password_env: str | None,
-) -> Report:  # fmt: skip
+    session: Session,
+    image: str,
+    out: str,
+    search: tuple[str, ...],
+    zero_lost: bool,
+    password_file: str | None,
+    password_env: str | None,
+) -> Report:
     """Make a new image OUT of all that is whole of IMAGE, which is never written.
 
     IMAGE may be damaged, cut, without its end, a .partial file, or any part of a split image of
@@ -51,9 +58,13 @@ def repair(
     password = image_password(session, password_file, password_env)
     with session.progress("repairing") as callback:
         result = aipimage.repair(
-            image, out, password=password, search=search or None, zero_lost=zero_lost,
+            image,
+            out,
+            password=password,
+            search=search or None,
+            zero_lost=zero_lost,
             progress=callback,
-        )  # fmt: skip
+        )
     return _report(image, result)
 
 
@@ -65,17 +76,24 @@ def _report(image: str, result: RepairResult) -> Report:
 
 def _values(result: RepairResult) -> dict[str, Any]:
     return {
-        "path": result.path, "ok": result.ok, "image_id": result.image_id,
-        "digest": result.digest, "frames": result.frames, "frames_lost": result.frames_lost,
-        "kept": result.kept, "stored": result.stored, "lost_bytes": result.lost_bytes,
+        "path": result.path,
+        "ok": result.ok,
+        "image_id": result.image_id,
+        "digest": result.digest,
+        "frames": result.frames,
+        "frames_lost": result.frames_lost,
+        "kept": result.kept,
+        "stored": result.stored,
+        "lost_bytes": result.lost_bytes,
         "lost": [
             {"device": device, "offset": offset, "length": length}
             for device, offset, length in result.lost[:_LISTED]
         ],
-        "lost_ranges": len(result.lost), "used": list(result.used),
+        "lost_ranges": len(result.lost),
+        "used": list(result.used),
         "warnings": list(result.warnings),
         "seconds": round(result.seconds, 3),
-    }  # fmt: skip
+    }
 
 
 def _lines(result: RepairResult) -> list[str]:

@@ -10,13 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 import aipimage
-from aipimage.cli.options import (
-    checked_size,
-    example,
-    json_option,
-    password_options,
-    search_option,
-)
+from aipimage.cli.options import checked_size, example, json_option, password_options, search_option
 from aipimage.cli.output import Report, human_size, printable
 from aipimage.cli.secret import image_password
 from aipimage.cli.session import Session
@@ -32,14 +26,15 @@ def _target_options(command: _Command) -> _Command:
     """Options about the target that both commands have."""
     force = click.option("--force", is_flag=True, help=_FORCE)
     size = click.option(
-        "--size", metavar="SIZE", callback=checked_size,
-        help="Give a file this size, such as 40G.",
-    )  # fmt: skip
+        "--size", metavar="SIZE", callback=checked_size, help="Give a file this size, such as 40G."
+    )
     scratch = click.option(
-        "--scratch", metavar="DIR", type=click.Path(exists=True, file_okay=False),
+        "--scratch",
+        metavar="DIR",
+        type=click.Path(exists=True, file_okay=False),
         help="Where copies of volumes go that have to become smaller; by default the directory "
         "of the target, /var/tmp for a device.",
-    )  # fmt: skip
+    )
     return force(size(scratch(command)))
 
 
@@ -52,21 +47,28 @@ def _target_options(command: _Command) -> _Command:
 @click.argument("image", metavar="IMAGE")
 @click.argument("target", metavar="TARGET")
 @click.option(
-    "--disk", type=click.IntRange(0), default=0, metavar="N", show_default=True,
+    "--disk",
+    type=click.IntRange(0),
+    default=0,
+    metavar="N",
+    show_default=True,
     help="Which disk of the image; `info` numbers them from 0.",
-)  # fmt: skip
+)
 @click.option(
-    "--mbr", is_flag=True,
+    "--mbr",
+    is_flag=True,
     help="Where TARGET has content: write only the boot code of its first sector.",
-)  # fmt: skip
+)
 @click.option(
-    "--signature", is_flag=True,
+    "--signature",
+    is_flag=True,
     help="Where TARGET has content: write only the disk signature in its first sector.",
-)  # fmt: skip
+)
 @click.option(
-    "--new-ids", is_flag=True,
+    "--new-ids",
+    is_flag=True,
     help="New disk signature, disk GUID and partition GUIDs, for a clone beside its original.",
-)  # fmt: skip
+)
 @_target_options
 @click.option("--set-size", is_flag=True, help="Give an existing file the size of the disk.")
 @search_option
@@ -108,18 +110,23 @@ def restoredisk(
 @click.argument("image", metavar="IMAGE")
 @click.argument("target", metavar="TARGET")
 @click.option(
-    "--disk", type=click.IntRange(0), metavar="N",
+    "--disk",
+    type=click.IntRange(0),
+    metavar="N",
     help="The disk of the image that the volume is on; `info` numbers them from 0.",
-)  # fmt: skip
+)
 @click.option(
-    "--volume", type=click.IntRange(0), metavar="N",
+    "--volume",
+    type=click.IntRange(0),
+    metavar="N",
     help="Which volume, as the system numbers partitions; 0 is a disk without a partition table. "
     "Not needed where the image has one only.",
-)  # fmt: skip
+)
 @click.option(
-    "--expand", is_flag=True,
+    "--expand",
+    is_flag=True,
     help="Let the file system grow to the size of TARGET, by the system's own tools.",
-)  # fmt: skip
+)
 @_target_options
 @search_option
 @password_options
@@ -137,18 +144,28 @@ def restorevolume(
     password = image_password(session, password_file, password_env)
     with aipimage.open(image, password, search=search) as opened:
         return _restored(
-            session, image, target,
+            session,
+            image,
+            target,
             lambda callback: opened.restore_volume(
-                target, device=disk, volume=volume, expand=expand, force=force, size=size,
-                scratch=scratch, progress=callback,
+                target,
+                device=disk,
+                volume=volume,
+                expand=expand,
+                force=force,
+                size=size,
+                scratch=scratch,
+                progress=callback,
             ),
-        )  # fmt: skip
+        )
 
 
 def _restored(
-    session: Session, path: str, target: str,
+    session: Session,
+    path: str,
+    target: str,
     restore: Callable[[ProgressCallback | None], RestoreResult],
-) -> Report:  # fmt: skip
+) -> Report:
     session.after_failure = lambda: (
         f"{target} may hold part of it only; restore it again" if os.path.exists(target) else None
     )

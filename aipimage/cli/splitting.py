@@ -22,9 +22,12 @@ if TYPE_CHECKING:
 @click.argument("image", metavar="IMAGE")
 @click.argument("out", metavar="OUT")
 @click.option(
-    "--size", callback=checked_size, required=True, metavar="SIZE",
+    "--size",
+    callback=checked_size,
+    required=True,
+    metavar="SIZE",
     help="Of a part at most: 650M, 4G.",
-)  # fmt: skip
+)
 @json_option
 @click.pass_obj
 def split(session: Session, image: str, out: str, size: int) -> Report:
@@ -53,9 +56,12 @@ def join(session: Session, image: str, out: str, overwrite: bool) -> Report:
 
 def _report(image: str, result: CopyResult) -> Report:
     values = {
-        "image": image, "path": result.path, "parts": result.parts, "stored": result.stored,
+        "image": image,
+        "path": result.path,
+        "parts": result.parts,
+        "stored": result.stored,
         "warnings": list(result.warnings),
-    }  # fmt: skip
+    }
     line = (
         f"{printable(result.path)}: {human_size(result.stored)} in {counted(result.parts, 'part')}"
     )

@@ -26,9 +26,10 @@ def source_format_option(*formats: str) -> Callable[[_Command], _Command]:
 
     def add(command: _Command) -> _Command:
         return click.option(
-            "--source-format", type=click.Choice(formats),
+            "--source-format",
+            type=click.Choice(formats),
             help="What SOURCE is, where its name (.vmdk) does not tell it or tells it wrong.",
-        )(command)  # fmt: skip
+        )(command)
 
     return add
 
@@ -36,15 +37,20 @@ def source_format_option(*formats: str) -> Callable[[_Command], _Command]:
 def outside_option(command: _Command) -> _Command:
     """Add ``--allow-outside``."""
     return click.option(
-        "--allow-outside", is_flag=True,
+        "--allow-outside",
+        is_flag=True,
         help="Let a .vmdk name files outside of its own directory and those of --search.",
-    )(command)  # fmt: skip
+    )(command)
 
 
 def opened_sources(
-    paths: Sequence[str], target: str, source_format: str | None, search: Sequence[str],
-    allow_outside: bool, stack: ExitStack,
-) -> tuple[list[str | BlockSource], list[str]]:  # fmt: skip
+    paths: Sequence[str],
+    target: str,
+    source_format: str | None,
+    search: Sequence[str],
+    allow_outside: bool,
+    stack: ExitStack,
+) -> tuple[list[str | BlockSource], list[str]]:
     """Sources of an image as the library takes them: a virtual disk, by its name, is opened, and so
     are all disks of an appliance; paths of all others stay as they are. What is opened is closed
     with the stack.
@@ -111,28 +117,34 @@ def virtual_report(path: str, search: Sequence[str]) -> Report:
     values = disk_values(found) | about
     lines = disk_lines(values)
     return Report(
-        values, [lines[0], *virtual_lines(about), *lines[1:]],
+        values,
+        [lines[0], *virtual_lines(about), *lines[1:]],
         warnings=(*disk.warnings, *found.warnings),
-    )  # fmt: skip
+    )
 
 
 def virtual_values(disk: VmdkSource) -> dict[str, Any]:
     """What ``info --json`` adds to a disk that is a VMDK."""
     about = disk.descriptor
     return {
-        "kind": "vmdk", "subformat": disk.subformat,
-        "cid": f"{about.cid:08x}", "parent_cid": f"{about.parent_cid:08x}",
+        "kind": "vmdk",
+        "subformat": disk.subformat,
+        "cid": f"{about.cid:08x}",
+        "parent_cid": f"{about.parent_cid:08x}",
         "adapter": about.ddb.get("adapterType", ""),
         "hardware": about.ddb.get("virtualHWVersion", ""),
         "extents": [
             {
-                "access": each.access, "sectors": each.sectors, "type": each.kind,
-                "name": each.name, "offset": each.offset,
+                "access": each.access,
+                "sectors": each.sectors,
+                "type": each.kind,
+                "name": each.name,
+                "offset": each.offset,
             }
             for each in about.extents
         ],
         "chain": list(disk.chain),
-    }  # fmt: skip
+    }
 
 
 def virtual_lines(values: dict[str, Any]) -> list[str]:
@@ -147,10 +159,12 @@ def virtual_lines(values: dict[str, Any]) -> list[str]:
     ]
     shown = [(f"  {name}", text) for name, text in rows if text]
     extents = [
-        (f"  {number}  {each['name']}",
-         f"{human_size(each['sectors'] * 512)} {each['type']}, {each['access']}")
+        (
+            f"  {number}  {each['name']}",
+            f"{human_size(each['sectors'] * 512)} {each['type']}, {each['access']}",
+        )
         for number, each in enumerate(values["extents"])
-    ]  # fmt: skip
+    ]
     lines = [*aligned(shown), "extents", *aligned(extents)]
     if len(values["chain"]) > 1:
         lines += ["chain, newest first", *(f"  {path}" for path in values["chain"])]

@@ -39,13 +39,16 @@ def volume_lines(volumes: Sequence[dict[str, Any]]) -> list[str]:
 def _row(volume: dict[str, Any]) -> tuple[str, ...]:
     kept = volume.get("kept_bytes")
     return (
-        f"{volume['number']}", printable(volume["filesystem"] or "unknown"),
-        human_size(volume["size"]), human_size(volume["used"]),
+        f"{volume['number']}",
+        printable(volume["filesystem"] or "unknown"),
+        human_size(volume["size"]),
+        human_size(volume["used"]),
         "" if kept is None else human_size(kept),
         human_size(volume["cluster_size"]) if volume["cluster_size"] else "",
-        f"{volume['first_sector']}", printable(volume["label"] or volume["name"]),
+        f"{volume['first_sector']}",
+        printable(volume["label"] or volume["name"]),
         printable(volume["uuid"]),
-    )  # fmt: skip
+    )
 
 
 def _notes(volume: dict[str, Any]) -> list[str]:
@@ -62,11 +65,15 @@ def _notes(volume: dict[str, Any]) -> list[str]:
 def disk_values(disk: DiskInfo) -> dict[str, Any]:
     """The object that ``info --json`` prints of a disk or volume that is no image."""
     return {
-        "path": disk.name, "kind": "disk" if disk.scheme != "none" else "volume",
-        "size": disk.size, "sector_size": disk.sector_size, "partition_table": disk.scheme,
-        "signature": disk.signature, "disk_guid": disk.disk_guid,
+        "path": disk.name,
+        "kind": "disk" if disk.scheme != "none" else "volume",
+        "size": disk.size,
+        "sector_size": disk.sector_size,
+        "partition_table": disk.scheme,
+        "signature": disk.signature,
+        "disk_guid": disk.disk_guid,
         "volumes": [volume_values(volume, None) for volume in disk.volumes],
-    }  # fmt: skip
+    }
 
 
 def disk_lines(values: dict[str, Any]) -> list[str]:

@@ -9,13 +9,7 @@ from typing import Any, BinaryIO
 from aipimage import checks
 from aipimage.converting.formats import check_options, format_of_source, format_of_target
 from aipimage.converting.raw import to_raw
-from aipimage.converting.request import (
-    ConvertOptions,
-    ConvertResult,
-    Request,
-    checked,
-    target_path,
-)
+from aipimage.converting.request import ConvertOptions, ConvertResult, Request, checked, target_path
 from aipimage.converting.sources import Opened, open_for_conversion, refuse_file
 from aipimage.converting.targets import to_appliance, to_disk, to_image
 from aipimage.errors import PasswordError
@@ -25,8 +19,12 @@ from aipimage.io.system.progress import ProgressCallback
 from aipimage.io.system.storage import Storage, StrPath
 
 _WRITERS: Mapping[str, Callable[[Request, Opened], ConvertResult]] = {
-    "raw": to_raw, "aiv": to_image, "vmdk": to_disk, "ova": to_appliance, "ovf": to_appliance,
-}  # fmt: skip
+    "raw": to_raw,
+    "aiv": to_image,
+    "vmdk": to_disk,
+    "ova": to_appliance,
+    "ovf": to_appliance,
+}
 
 
 @with_notices
@@ -60,10 +58,13 @@ def convert(
         )
     request = Request(target, kind, options, executor, progress, found.storage)
     with open_for_conversion(
-        found.path, options.source_format, password=options.password if own else None,
-        search=checks.paths("search", options.search), allow_outside=options.allow_outside,
+        found.path,
+        options.source_format,
+        password=options.password if own else None,
+        search=checks.paths("search", options.search),
+        allow_outside=options.allow_outside,
         storage=found.storage,
-    ) as opened:  # fmt: skip
+    ) as opened:
         if request.path is not None:
             refuse_file(request.path, opened.files, found.storage)
         return _WRITERS[kind](request, opened)

@@ -14,19 +14,32 @@ from aipimage.io.system.storage import Storage, StrPath
 SOURCE_FORMATS = ("aiv", "vmdk", "ova", "raw")
 TARGET_FORMATS = ("vmdk", "raw", "aiv", "ova", "ovf")
 _SUFFIXES = {
-    ".vmdk": "vmdk", ".raw": "raw", ".img": "raw", ".aiv": "aiv", ".aii": "aiv", ".ova": "ova",
+    ".vmdk": "vmdk",
+    ".raw": "raw",
+    ".img": "raw",
+    ".aiv": "aiv",
+    ".aii": "aiv",
+    ".ova": "ova",
     ".ovf": "ovf",
-}  # fmt: skip
+}
 _IMAGE = re.compile(r"\.(aiv|aii)(\.\d{3,5})?$", re.IGNORECASE)
 _BYTES = re.compile(r"-(flat|f\d{3}|rdmp?|ctk)\.vmdk$", re.IGNORECASE)
 _PIECE = re.compile(r"-(s\d{3}|delta|sesparse)\.vmdk$", re.IGNORECASE)
 _DISKS = {"vmdk", "ova", "ovf"}
 _FOR: Mapping[str, set[str]] = {
-    "subformat": {"vmdk"}, "adapter": _DISKS, "hardware": _DISKS, "cid": {"vmdk"},
-    "split": {"vmdk", "aiv"}, "level": _DISKS,
-    "compress": {"aiv"}, "encrypt": {"aiv"}, "comment": {"aiv"},
-    "include_free": {"aiv"}, "appliance": {"ova", "ovf"}, "resume": {"vmdk", "raw", "aiv"},
-}  # fmt: skip
+    "subformat": {"vmdk"},
+    "adapter": _DISKS,
+    "hardware": _DISKS,
+    "cid": {"vmdk"},
+    "split": {"vmdk", "aiv"},
+    "level": _DISKS,
+    "compress": {"aiv"},
+    "encrypt": {"aiv"},
+    "comment": {"aiv"},
+    "include_free": {"aiv"},
+    "appliance": {"ova", "ovf"},
+    "resume": {"vmdk", "raw", "aiv"},
+}
 
 
 def format_of_target(target: StrPath | None, given: str | None, storage: Storage) -> str:

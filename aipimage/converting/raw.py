@@ -85,10 +85,14 @@ class _RawJob:
         """Write a new file, or go on with what an interrupted run left of it."""
         request = self._request
         sink = open_raw_file(
-            path, self.size, self._identity(), self._source.read_into,
-            overwrite=request.options.overwrite, resume=request.options.resume,
+            path,
+            self.size,
+            self._identity(),
+            self._source.read_into,
+            overwrite=request.options.overwrite,
+            resume=request.options.resume,
             storage=request.storage,
-        )  # fmt: skip
+        )
         self.start = sink.start
         self._written(sink)
         self.stored = sink.stored
@@ -126,9 +130,14 @@ class _RawJob:
             return
         placed = [Placed(self.start, self.size - self.start, self.start)]
         self.copied = restore_ranges(
-            image, self._disk, placed, sink, request.executor, request.options.threads,
+            image,
+            self._disk,
+            placed,
+            sink,
+            request.executor,
+            request.options.threads,
             request.progress,
-        )  # fmt: skip
+        )
 
 
 class RawStream:

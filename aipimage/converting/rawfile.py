@@ -45,9 +45,15 @@ class RawFile:
     """
 
     def __init__(
-        self, file: File, path: str, size: int, identity: Identity, start: int, storage: Storage,
+        self,
+        file: File,
+        path: str,
+        size: int,
+        identity: Identity,
+        start: int,
+        storage: Storage,
         overwrite: bool,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.name, self.size, self.start = path, size, start
         self._file, self._identity = file, identity
         self._storage, self._overwrite = storage, overwrite
@@ -131,9 +137,15 @@ class RawFile:
 
 
 def open_raw_file(
-    path: StrPath, size: int, identity: Identity, read: Reader, *, overwrite: bool, resume: bool,
+    path: StrPath,
+    size: int,
+    identity: Identity,
+    read: Reader,
+    *,
+    overwrite: bool,
+    resume: bool,
     storage: Storage,
-) -> RawFile:  # fmt: skip
+) -> RawFile:
     """Begin a file, or go on with one that an interrupted conversion left.
 
     Args:

@@ -57,24 +57,32 @@ def checked(options: ConvertOptions) -> ConvertOptions:
         OptionTypeError, OptionError: one is not; it is named.
     """
     checks.flags(
-        allow_outside=options.allow_outside, include_free=options.include_free,
-        overwrite=options.overwrite, resume=options.resume,
-    )  # fmt: skip
+        allow_outside=options.allow_outside,
+        include_free=options.include_free,
+        overwrite=options.overwrite,
+        resume=options.resume,
+    )
     checks.optional_texts(
-        format=options.format, subformat=options.subformat, source_format=options.source_format,
-        adapter=options.adapter, level=options.level, compress=options.compress,
+        format=options.format,
+        subformat=options.subformat,
+        source_format=options.source_format,
+        adapter=options.adapter,
+        level=options.level,
+        compress=options.compress,
         encrypt=options.encrypt,
-    )  # fmt: skip
+    )
     checks.texts(comment=options.comment)
     checks.secrets(password=options.password)
     return replace(
-        options, threads=checks.threads(options.threads),
+        options,
+        threads=checks.threads(options.threads),
         split=checks.optional_size("split", options.split),
         hardware=checks.optional_whole("hardware", options.hardware),
-        cid=checks.optional_whole("cid", options.cid, 0, 0xFFFF_FFFF), disk=_disks(options.disk),
+        cid=checks.optional_whole("cid", options.cid, 0, 0xFFFF_FFFF),
+        disk=_disks(options.disk),
         search=checks.paths("search", options.search),
         appliance=_appliance(options.appliance) or None,
-    )  # fmt: skip
+    )
 
 
 def _disks(disk: object) -> int | list[int] | None:
@@ -142,8 +150,10 @@ class Request:
     def workers(self) -> dict[str, Any]:
         """The arguments that everything takes that works in parallel."""
         return {
-            "threads": self.options.threads, "executor": self.executor, "progress": self.progress,
-        }  # fmt: skip
+            "threads": self.options.threads,
+            "executor": self.executor,
+            "progress": self.progress,
+        }
 
     def _given(self, names: Sequence[str]) -> dict[str, Any]:
         values = {name: getattr(self.options, name) for name in names}

@@ -110,9 +110,14 @@ def chosen_disks(request: Request, opened: Opened) -> tuple[int, ...]:
 
 
 def open_for_conversion(
-    path: StrPath, format: str | None, *, password: str | None, search: Sequence[StrPath],
-    allow_outside: bool, storage: Storage,
-) -> Opened:  # fmt: skip
+    path: StrPath,
+    format: str | None,
+    *,
+    password: str | None,
+    search: Sequence[StrPath],
+    allow_outside: bool,
+    storage: Storage,
+) -> Opened:
     """Open a source as its name says, or as ``format`` does.
 
     Raises:
@@ -191,9 +196,13 @@ def open_appliance(
 
 
 def open_disk(
-    path: StrPath, *, by_name: bool, search: Sequence[StrPath] = (), allow_outside: bool = False,
+    path: StrPath,
+    *,
+    by_name: bool,
+    search: Sequence[StrPath] = (),
+    allow_outside: bool = False,
     storage: Storage = DEFAULT,
-) -> VmdkSource:  # fmt: skip
+) -> VmdkSource:
     """Open a virtual disk; a file that by its name may be an extent gets the better advice. A COWD
     extent alone could be a whole disk; called like the extent of a delta it is taken for that.
 

@@ -38,10 +38,14 @@ def to_disk(request: Request, opened: Opened) -> ConvertResult:
     if request.path is not None and not asked.resume and (asked.overwrite or not refused):
         _forget(request.path, request.storage)
     made = write_vmdk(
-        request.target, opened.device(disk), overwrite=asked.overwrite,
-        resume=request.path is not None or asked.resume, storage=request.storage, **options,
+        request.target,
+        opened.device(disk),
+        overwrite=asked.overwrite,
+        resume=request.path is not None or asked.resume,
+        storage=request.storage,
+        **options,
         **request.workers,
-    )  # fmt: skip
+    )
     return ConvertResult(
         opened.path, opened.format, request.path, "vmdk", made.subformat, (disk,), made.capacity,
         min(made.grains * GRAIN * SECTOR, made.capacity), _stored(made, request.storage),
@@ -90,10 +94,13 @@ def to_image(request: Request, opened: Opened) -> ConvertResult:
     disks = chosen_disks(request, opened)
     given, asked = request.image_options, request.options
     options = CreateOptions(
-        password=asked.password, overwrite=asked.overwrite, resume=asked.resume,
-        threads=asked.threads, prepare=Preparation(bool(given.pop("include_free"))),
+        password=asked.password,
+        overwrite=asked.overwrite,
+        resume=asked.resume,
+        threads=asked.threads,
+        prepare=Preparation(bool(given.pop("include_free"))),
         **given,
-    )  # fmt: skip
+    )
     sources = [opened.disks[disk] for disk in disks]
     made = create_image(request.target, sources, options, request.progress, request.storage)
     path = request.path

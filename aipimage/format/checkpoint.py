@@ -50,9 +50,12 @@ class Continuation(NamedTuple):
 def encode_checkpoint(checkpoint: Checkpoint) -> bytes:
     """Return the plain record."""
     head = _HEAD.pack(
-        checkpoint.device, len(checkpoint.notes), checkpoint.sector, checkpoint.records,
+        checkpoint.device,
+        len(checkpoint.notes),
+        checkpoint.sector,
+        checkpoint.records,
         checkpoint.running,
-    )  # fmt: skip
+    )
     return head + checkpoint.notes.tobytes()
 
 

@@ -11,12 +11,7 @@ from aipimage.errors import FormatError
 from aipimage.extents import EXTENT_DTYPE, ExtentArray, Kind
 from aipimage.format import constants as c
 from aipimage.format.gates import verified_equal, verified_length, verified_limit, verified_zero
-from aipimage.format.origins import (
-    OriginEntry,
-    decode_origins,
-    encode_origins,
-    verified_ascending,
-)
+from aipimage.format.origins import OriginEntry, decode_origins, encode_origins, verified_ascending
 from aipimage.format.record import Reference, decode_reference, encode_reference
 
 _HEADER = struct.Struct("<QQIIIHHB3s")
@@ -56,9 +51,16 @@ def encode_map_page(page: MapPage) -> bytes:
     """Return the plain page."""
     extents = page.extents
     head = _HEADER.pack(
-        page.first, page.sectors, page.device, len(extents), len(page.refs), len(page.origins),
-        len(page.entries), page.level, b"",
-    )  # fmt: skip
+        page.first,
+        page.sectors,
+        page.device,
+        len(extents),
+        len(page.refs),
+        len(page.origins),
+        len(page.entries),
+        page.level,
+        b"",
+    )
     columns = (extents["length"], _steps(extents), extents["origin"], extents["kind"])
     return b"".join(
         [head, *page.origins, *(column.tobytes() for column in columns)]
@@ -71,8 +73,9 @@ def decode_map_page(data: bytes | memoryview, stripe_shift: int, fanout_shift: i
     """Decode a page and check all that can be checked without its device and its children."""
     if len(data) < _HEADER.size:
         raise FormatError("a map page is cut short")
-    (first, sectors, device, count, refs, origins, entry_count, level,
-     reserved) = _HEADER.unpack_from(data)  # fmt: skip
+    (first, sectors, device, count, refs, origins, entry_count, level, reserved) = (
+        _HEADER.unpack_from(data)
+    )
     verified_zero(reserved, "map page")
     verified_limit(level, c.MAP_LEVELS - 1, "level of a map page")
     verified_limit(origins, c.ORIGINS_MAX, "origins of a map page")
@@ -92,11 +95,15 @@ def decode_map_page(data: bytes | memoryview, stripe_shift: int, fanout_shift: i
     verified_limit(first + sectors, c.DEVICE_SIZE_MAX // 512, "end of a map page")
     extents = _decode_extents(data, columns_at, count)
     page = MapPage(
-        device, level, first, sectors, extents,
+        device,
+        level,
+        first,
+        sectors,
+        extents,
         tuple(bytes(data[at : at + 16]) for at in range(names_at, columns_at, 16)),
         tuple(decode_reference(data, at) for at in range(refs_at, entries_at, c.REFERENCE)),
         verified_ascending(entries),
-    )  # fmt: skip
+    )
     _check_extents(page, stripe_shift, fanout_shift)
     return page
 

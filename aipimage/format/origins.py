@@ -10,12 +10,7 @@ from typing import NamedTuple
 from aipimage.errors import FormatError
 from aipimage.format import constants as c
 from aipimage.format.gates import verified_ids, verified_limit
-from aipimage.format.record import (
-    NO_REFERENCE,
-    Reference,
-    decode_reference,
-    encode_reference,
-)
+from aipimage.format.record import NO_REFERENCE, Reference, decode_reference, encode_reference
 
 _FIXED = struct.Struct("<16s16sQ")
 _NAME_AT = _FIXED.size + c.REFERENCE

@@ -142,15 +142,24 @@ def _check_members(seal: Seal) -> None:
 
 def _encode_device(device: SealDevice) -> bytes:
     fixed = _DEVICE.pack(
-        device.size, device.sector_size, device.map_level, b"", device.unused, device.zero,
-        device.data, device.unreadable, device.lost, 0,
-    )  # fmt: skip
+        device.size,
+        device.sector_size,
+        device.map_level,
+        b"",
+        device.unused,
+        device.zero,
+        device.data,
+        device.unreadable,
+        device.lost,
+        0,
+    )
     return fixed + encode_reference(device.map_root) + encode_reference(device.digest_root)
 
 
 def _decode_device(data: bytes | memoryview, at: int) -> SealDevice:
-    (size, sector_size, level, reserved, unused, zero, kept, unreadable, lost,
-     reserved2) = _DEVICE.unpack_from(data, at)  # fmt: skip
+    (size, sector_size, level, reserved, unused, zero, kept, unreadable, lost, reserved2) = (
+        _DEVICE.unpack_from(data, at)
+    )
     verified_zero(reserved + bytes([reserved2 != 0]), "device entry of the seal")
     verified_range(size, 1, c.DEVICE_SIZE_MAX, "device size")
     verified_limit(level, c.MAP_LEVELS - 1, "level of a device's map")
@@ -158,9 +167,17 @@ def _decode_device(data: bytes | memoryview, at: int) -> SealDevice:
         raise FormatError(f"{sector_size} is no possible sector size")
     roots_at = at + _DEVICE.size
     device = SealDevice(
-        size, sector_size, level, unused, zero, kept, unreadable, lost,
-        decode_reference(data, roots_at), decode_reference(data, roots_at + c.REFERENCE),
-    )  # fmt: skip
+        size,
+        sector_size,
+        level,
+        unused,
+        zero,
+        kept,
+        unreadable,
+        lost,
+        decode_reference(data, roots_at),
+        decode_reference(data, roots_at + c.REFERENCE),
+    )
     total = unused + zero + kept + unreadable + lost
     verified_equal(total, device.sectors, "sum of the sectors of a device")
     if device.map_root == NO_REFERENCE:

@@ -101,9 +101,15 @@ def decode_trailer(data: bytes | memoryview, stream_length: int) -> Trailer:
     verified_ids((file_id, image_id), "trailer")
     verified_range(spare, c.SPARE_MIN, max(c.SPARE_MIN, length - c.TRAILER), "spare area's length")
     trailer = Trailer(
-        length, decode_reference(data, _SEAL_AT), file_id, image_id, header_digest,
-        decode_reference(data, _SEGMENTS_AT), minor, spare,
-    )  # fmt: skip
+        length,
+        decode_reference(data, _SEAL_AT),
+        file_id,
+        image_id,
+        header_digest,
+        decode_reference(data, _SEGMENTS_AT),
+        minor,
+        spare,
+    )
     if trailer.seal == NO_REFERENCE:
         raise FormatError("the trailer has no seal")
     for ref in (trailer.seal, trailer.segments):

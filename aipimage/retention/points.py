@@ -90,6 +90,12 @@ def _point(member: ChainMember) -> Point:
     if member.created is None:
         raise RequestError(f"{member.path}: does not tell the time that it is from")
     return Point(
-        member.image_id, member.parent_id, member.kind, member.created, member.path,
-        member.stored, member.replaces, member.tags,
-    )  # fmt: skip
+        member.image_id,
+        member.parent_id,
+        member.kind,
+        member.created,
+        member.path,
+        member.stored,
+        member.replaces,
+        member.tags,
+    )

@@ -151,7 +151,7 @@ class Ledger:
             raise RequestError(f"the tracker has {CONSUMERS_MAX} consumers; forget one first")
         account = self.accounts[name] = Account(
             None, self._number, self._size, self._size, self._doubt
-        )  # fmt: skip
+        )
         return account
 
     def _freeze(self) -> None:
@@ -171,7 +171,8 @@ class Ledger:
             if number >= lowest:
                 groups.setdefault(max(n for n in needed if n <= number), []).append(number)
         self._frozen = {
-            group[0]: merged([self._frozen[n] for n in group]) if len(group) > 1
+            group[0]: merged([self._frozen[n] for n in group])
+            if len(group) > 1
             else self._frozen[group[0]]
             for group in groups.values()
-        }  # fmt: skip
+        }

@@ -33,7 +33,7 @@ from aipimage.io.changes.chunkmap import (
     set_granules,
     set_ranges,
 )
-from aipimage.io.changes.forms import ranges_within
+from aipimage.io.changes.forms import ranges_within, verified_size
 from aipimage.io.changes.trackerfile import (
     HEAD,
     IN_USE,
@@ -44,7 +44,7 @@ from aipimage.io.changes.trackerfile import (
     verified_magic,
 )
 from aipimage.io.system.storage import DEFAULT, File, Storage, StrPath
-from aipimage.ranges import verified_granularity, verified_size
+from aipimage.ranges import verified_granularity
 from aipimage.tracking.ledger import Account, Ledger
 from aipimage.tracking.store import TrackerStore
 

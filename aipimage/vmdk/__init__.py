@@ -31,6 +31,12 @@ from aipimage.vmdk.writing.job import WriteResult
 from aipimage.vmdk.writing.job import write_vmdk as write
 
 __all__ = [
-    "Finding", "LintResult", "VmdkSource", "WriteResult", "changed_between", "lint", "open",
+    "Finding",
+    "LintResult",
+    "VmdkSource",
+    "WriteResult",
+    "changed_between",
+    "lint",
+    "open",
     "write",
-]  # fmt: skip
+]

@@ -79,9 +79,13 @@ class _Assembler:
     """Opens the extents of one disk, which share their caches."""
 
     def __init__(
-        self, path: str, descriptor: Descriptor, storage: Storage, allow_outside: bool,
+        self,
+        path: str,
+        descriptor: Descriptor,
+        storage: Storage,
+        allow_outside: bool,
         lines: list[ExtentLine],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._descriptor = descriptor
         self._path, self._storage, self._outside = path, storage, allow_outside
         self._lines, self._caches = lines, Caches()
@@ -178,6 +182,9 @@ def _open_flat(file: File, line: ExtentLine, sectors: int | None, caches: Caches
 
 
 _KINDS: dict[str, _Open] = {
-    "SPARSE": _open_sparse, "FLAT": _open_flat, "VMFS": _open_flat, "VMFSSPARSE": _open_cowd,
+    "SPARSE": _open_sparse,
+    "FLAT": _open_flat,
+    "VMFS": _open_flat,
+    "VMFSSPARSE": _open_cowd,
     "SESPARSE": _open_se,
-}  # fmt: skip
+}

@@ -18,9 +18,16 @@ HEADER_SECTORS = 4
 _HEADER = struct.Struct("<4sIIIIIII")
 _UNCLEAN = struct.Struct("<I")
 AT: Mapping[str, int] = {
-    "version": 4, "flags": 8, "capacity": 12, "grain_size": 16, "gd_offset": 20, "gd_entries": 24,
-    "free_sector": 28, "parent": 32, "unclean": 1648,
-}  # fmt: skip
+    "version": 4,
+    "flags": 8,
+    "capacity": 12,
+    "grain_size": 16,
+    "gd_offset": 20,
+    "gd_entries": 24,
+    "free_sector": 28,
+    "parent": 32,
+    "unclean": 1648,
+}
 """Bytes at which fields begin."""
 _PARENT_MAX = 1024
 _PARENT_LEAST = 4
@@ -63,9 +70,17 @@ def encode_cowd_header(header: CowdHeader) -> bytes:
     """Return the 2048 bytes of a header; of its other texts and generations all are empty."""
     data = bytearray(HEADER_SECTORS * SECTOR)
     _HEADER.pack_into(
-        data, 0, COWD_MAGIC, header.version, header.flags, header.capacity, header.grain_size,
-        header.gd_offset, header.gd_entries, header.free_sector,
-    )  # fmt: skip
+        data,
+        0,
+        COWD_MAGIC,
+        header.version,
+        header.flags,
+        header.capacity,
+        header.grain_size,
+        header.gd_offset,
+        header.gd_entries,
+        header.free_sector,
+    )
     at = AT["parent"]
     data[at : at + len(header.parent)] = header.parent
     _UNCLEAN.pack_into(data, AT["unclean"], header.unclean)

@@ -37,10 +37,10 @@ EXTENT_TYPES = ("FLAT", "SPARSE", "ZERO", "VMFS", "VMFSSPARSE", "SESPARSE", "VMF
 WARNINGS_MAX = 10
 
 _EXTENT = re.compile(
-    r'(?P<access>RW|RDONLY|NOACCESS)\s+(?P<sectors>\+?\d{1,30})\s+(?P<type>[A-Z]+)'
+    r"(?P<access>RW|RDONLY|NOACCESS)\s+(?P<sectors>\+?\d{1,30})\s+(?P<type>[A-Z]+)"
     r'(?:\s+(?:"(?P<name>[^"]*)"|(?P<bare>[^\s"]+))(?P<rest>(?:\s+\S+)*))?\s*',
     re.IGNORECASE | re.ASCII,
-)  # fmt: skip
+)
 _NUMBER = re.compile(r"\+?(\d{1,30}|0x[0-9a-f]{1,16})", re.IGNORECASE | re.ASCII)
 _SETTING = re.compile(r"(?P<key>[\w.\-]+)\s*=\s*(?P<value>.*)", re.DOTALL)
 _QUOTES = "\"'\u201c\u201d\u201e"
@@ -99,10 +99,13 @@ class Descriptor:
 def format_descriptor(descriptor: Descriptor) -> str:
     """Return the text, lines ended by a newline, sections as in the note's examples."""
     lines = [
-        FIRST_LINE, "version=1", f'encoding="{descriptor.encoding}"',
-        f"CID={descriptor.cid:08x}", f"parentCID={descriptor.parent_cid:08x}",
+        FIRST_LINE,
+        "version=1",
+        f'encoding="{descriptor.encoding}"',
+        f"CID={descriptor.cid:08x}",
+        f"parentCID={descriptor.parent_cid:08x}",
         f'createType="{descriptor.create_type}"',
-    ]  # fmt: skip
+    ]
     if descriptor.parent_hint is not None:
         lines.append(f'parentFileNameHint="{descriptor.parent_hint}"')
     lines += [f"{key}={value}" for key, value in descriptor.header.items() if key != "version"]
@@ -192,9 +195,12 @@ class _Parser:
             offset = verified_capacity(self._number(rest[0]), self._name)
         sectors = verified_capacity(int(found["sectors"]), self._name)
         return ExtentLine(
-            found["access"].upper(), sectors, found["type"].upper(),
-            found["name"] or (found["bare"] or "").strip(_QUOTES), offset,
-        )  # fmt: skip
+            found["access"].upper(),
+            sectors,
+            found["type"].upper(),
+            found["name"] or (found["bare"] or "").strip(_QUOTES),
+            offset,
+        )
 
     def _number(self, text: str) -> int:
         found = _NUMBER.fullmatch(text)
@@ -228,9 +234,9 @@ class _Parser:
 
 
 _NAMES = {
-    each.lower(): each for each in ("CID", "parentCID", "createType", "parentFileNameHint",
-                                    "encoding", "version")
-}  # fmt: skip
+    each.lower(): each
+    for each in ("CID", "parentCID", "createType", "parentFileNameHint", "encoding", "version")
+}
 
 
 def _is_extent(line: str) -> bool:

@@ -32,10 +32,16 @@ __all__ = ["CODES", "Finding", "LintResult", "Severity", "lint"]
 
 
 def lint(
-    path: StrPath, *, search: StrPath | Sequence[StrPath] | None = None, deep: bool = True,
-    chain: bool = False, threads: int | None = None, executor: Executor | None = None,
-    progress: ProgressCallback | None = None, storage: Storage | None = None,
-) -> LintResult:  # fmt: skip
+    path: StrPath,
+    *,
+    search: StrPath | Sequence[StrPath] | None = None,
+    deep: bool = True,
+    chain: bool = False,
+    threads: int | None = None,
+    executor: Executor | None = None,
+    progress: ProgressCallback | None = None,
+    storage: Storage | None = None,
+) -> LintResult:
     """Check a virtual disk: its descriptor, and every file that it consists of.
 
     Args:
@@ -63,6 +69,10 @@ def lint(
             check_disk(job, parent.path, folders)
     job.reporter.report(job.done, job.done, final=True)
     return LintResult(
-        os.fspath(path), findings.finished(), tuple(job.files), job.grains, job.bytes,
+        os.fspath(path),
+        findings.finished(),
+        tuple(job.files),
+        job.grains,
+        job.bytes,
         time.monotonic() - started,
-    )  # fmt: skip
+    )

@@ -23,9 +23,13 @@ class DiskMember:
     """
 
     def __init__(
-        self, path: str, descriptor: Descriptor, extents: Sequence[ExtentReader],
-        files: Sequence[str], warnings: Sequence[str] = (),
-    ) -> None:  # fmt: skip
+        self,
+        path: str,
+        descriptor: Descriptor,
+        extents: Sequence[ExtentReader],
+        files: Sequence[str],
+        warnings: Sequence[str] = (),
+    ) -> None:
         """Take the extents over; ``FormatError`` where there is no sector in them."""
         self.path = self.name = path
         self.descriptor, self.extents = descriptor, tuple(extents)

@@ -10,9 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 SUBFORMATS = (
-    "monolithicSparse", "monolithicFlat", "twoGbMaxExtentSparse", "twoGbMaxExtentFlat",
-    "streamOptimized", "vmfs",
-)  # fmt: skip
+    "monolithicSparse",
+    "monolithicFlat",
+    "twoGbMaxExtentSparse",
+    "twoGbMaxExtentFlat",
+    "streamOptimized",
+    "vmfs",
+)
 """What is written; names of ``createType``."""
 ADAPTERS = ("lsilogic", "buslogic", "ide")
 """``ddb.adapterType`` that importers accept (pvscsi breaks imports)."""

@@ -10,13 +10,7 @@ from aipimage import checks
 from aipimage.errors import FormatError, IncompleteError, LimitError
 from aipimage.io.system.storage import DEFAULT, File, Storage, StrPath, chosen
 from aipimage.vmdk.assembling import open_extents
-from aipimage.vmdk.descriptor import (
-    NO_PARENT,
-    TEXT_MAX,
-    Descriptor,
-    ExtentLine,
-    parse_descriptor,
-)
+from aipimage.vmdk.descriptor import NO_PARENT, TEXT_MAX, Descriptor, ExtentLine, parse_descriptor
 from aipimage.vmdk.descriptortext import HEAD, looks_like_descriptor
 from aipimage.vmdk.extents.cowd import open_cowd, read_cowd_header
 from aipimage.vmdk.extents.files import source_errors
@@ -32,9 +26,13 @@ _NO_CID = 0xFFFF_FFFE
 
 
 def open_vmdk(
-    path: StrPath, *, search: StrPath | Sequence[StrPath] | None = None,
-    allow_outside: bool = False, parents: bool = True, storage: Storage | None = None,
-) -> VmdkSource:  # fmt: skip
+    path: StrPath,
+    *,
+    search: StrPath | Sequence[StrPath] | None = None,
+    allow_outside: bool = False,
+    parents: bool = True,
+    storage: Storage | None = None,
+) -> VmdkSource:
     """Open a virtual disk as a block source.
 
     Args:

@@ -50,9 +50,12 @@ class P2vReport:
 
 
 def p2v_report(
-    source: BlockSource, *, adapter: str = "lsilogic", controller: str | None = None,
+    source: BlockSource,
+    *,
+    adapter: str = "lsilogic",
+    controller: str | None = None,
     capacity: int | None = None,
-) -> P2vReport:  # fmt: skip
+) -> P2vReport:
     """Compare a disk with the virtual disk that it is to become.
 
     Args:

@@ -22,12 +22,7 @@ from aipimage.errors import (
     StorageError,
 )
 from aipimage.io.system.storage import DEFAULT, File, Storage, StrPath
-from aipimage.vmdk.descriptor import (
-    NO_PARENT,
-    TEXT_MAX,
-    Descriptor,
-    parse_descriptor,
-)
+from aipimage.vmdk.descriptor import NO_PARENT, TEXT_MAX, Descriptor, parse_descriptor
 from aipimage.vmdk.descriptortext import HEAD, looks_like_descriptor, other_spellings
 from aipimage.vmdk.extents.header import embedded_type
 from aipimage.vmdk.layout import SECTOR, SPARSE_MAGIC, decode_sparse_header

@@ -26,8 +26,13 @@ CAPACITY_MAX = 1 << 37
 _CONST = struct.Struct("<26Q304s")
 _VOLATILE = struct.Struct("<4Q480s")
 AT: Mapping[str, int] = {
-    "version": 8, "capacity": 16, "grain_size": 24, "table_size": 32, "flags": 40, "reserved": 48,
-}  # fmt: skip
+    "version": 8,
+    "capacity": 16,
+    "grain_size": 24,
+    "table_size": 32,
+    "flags": 40,
+    "reserved": 48,
+}
 """Bytes at which fields of the header begin that never changes."""
 REPLAY_AT, RESERVED_AT = 24, 32
 """Likewise of the header that changes."""
@@ -78,9 +83,15 @@ class SeHeader:
 def encode_se_header(header: SeHeader) -> bytes:
     """Return the 512 bytes of the header that never changes."""
     regions = (
-        *header.volatile, *header.journal_header, *header.journal, *header.directory,
-        *header.tables, *header.free_bitmap, *header.backmap, *header.grains,
-    )  # fmt: skip
+        *header.volatile,
+        *header.journal_header,
+        *header.journal,
+        *header.directory,
+        *header.tables,
+        *header.free_bitmap,
+        *header.backmap,
+        *header.grains,
+    )
     return _CONST.pack(
         SESPARSE_MAGIC, VERSION, header.capacity, SE_GRAIN, TABLE_SECTORS, 0, 0, 0, 0, 0, *regions,
         b"",
@@ -91,9 +102,14 @@ def unpack_se_header(data: bytes) -> SeFields:
     """Return the 512 bytes of the header that never changes, with nothing checked."""
     _, version, capacity, grain, table, flags, *numbers, padding = _CONST.unpack(data)
     return SeFields(
-        version, capacity, grain, table, flags, any(numbers[:4]) or any(padding),
+        version,
+        capacity,
+        grain,
+        table,
+        flags,
+        any(numbers[:4]) or any(padding),
         tuple(zip(numbers[4::2], numbers[5::2], strict=True)),
-    )  # fmt: skip
+    )
 
 
 def decode_se_header(data: bytes, name: str) -> SeHeader:

@@ -19,10 +19,15 @@ _CODECS = {
     "cp874": "cp874 windows874 tis620 iso885911",
     "utf-8": "utf8 unicode11utf8 cp65001",
     "ascii": "ascii usascii ansix341968 iso646us",
-    "utf-16": "utf16 ucs2 unicode", "utf-16-le": "utf16le ucs2le", "utf-16-be": "utf16be ucs2be",
-    "koi8_r": "koi8r koi8", "koi8_u": "koi8u", "mac_roman": "macintosh macroman",
-    "latin_1": "latin1 l1 iso88591 cp819", "iso8859_15": "latin9 iso885915",
-}  # fmt: skip
+    "utf-16": "utf16 ucs2 unicode",
+    "utf-16-le": "utf16le ucs2le",
+    "utf-16-be": "utf16be ucs2be",
+    "koi8_r": "koi8r koi8",
+    "koi8_u": "koi8u",
+    "mac_roman": "macintosh macroman",
+    "latin_1": "latin1 l1 iso88591 cp819",
+    "iso8859_15": "latin9 iso885915",
+}
 _ALIASES = {alias: codec for codec, names in _CODECS.items() for alias in names.split()}
 _PAGES = re.compile(r"(?:cp|windows|ibm|ms|dos)?(125[0-8]|437|720|737|775|85[02578]|86[0-69])")
 _ISO = re.compile(r"iso8859([2-9]|1[0-46])")

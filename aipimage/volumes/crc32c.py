@@ -37,9 +37,7 @@ def crc32c(data: bytes, seed: int = 0xFFFFFFFF) -> int:
     return int(crc32c_rows(np.frombuffer(data, np.uint8)[None], seed)[0])
 
 
-def crc32c_rows(
-    rows: npt.NDArray[np.uint8], seed: int | npt.NDArray[Any] = 0xFFFFFFFF
-) -> Words:  # fmt: skip
+def crc32c_rows(rows: npt.NDArray[np.uint8], seed: int | npt.NDArray[Any] = 0xFFFFFFFF) -> Words:
     """The same for each row of an array of shape (n, k); ``seed`` is one for all or one a row."""
     count, length = rows.shape
     seeds = np.broadcast_to(np.asarray(seed, np.uint32), (count,))

@@ -142,18 +142,29 @@ class Image(PlainImage):
             "scratch": scratch, "threads": threads,
         })  # fmt: skip
         checks.flags(
-            force=asked.force, set_size=asked.set_size, new_ids=asked.new_ids,
-            boot_code=asked.boot_code, signature=asked.signature,
-        )  # fmt: skip
+            force=asked.force,
+            set_size=asked.set_size,
+            new_ids=asked.new_ids,
+            boot_code=asked.boot_code,
+            signature=asked.signature,
+        )
         checks.jobs(executor, progress)
         result = restore_disk(
-            self, checks.path("target", target), device=checks.whole("device", asked.device),
-            force=asked.force, set_size=asked.set_size,
-            size=checks.optional_size("size", asked.size), new_ids=asked.new_ids,
-            boot_code=asked.boot_code, signature=asked.signature, scratch=_scratch(asked.scratch),
-            executor=executor, threads=checks.threads(asked.threads), progress=progress,
+            self,
+            checks.path("target", target),
+            device=checks.whole("device", asked.device),
+            force=asked.force,
+            set_size=asked.set_size,
+            size=checks.optional_size("size", asked.size),
+            new_ids=asked.new_ids,
+            boot_code=asked.boot_code,
+            signature=asked.signature,
+            scratch=_scratch(asked.scratch),
+            executor=executor,
+            threads=checks.threads(asked.threads),
+            progress=progress,
             storage=chosen(storage),
-        )  # fmt: skip
+        )
         return replace(result, warnings=(*self.warnings, *result.warnings))
 
     def restore_volume(
@@ -184,12 +195,20 @@ class Image(PlainImage):
         checks.flags(expand=expand, force=force, set_size=set_size)
         checks.jobs(executor, progress)
         result = restore_volume(
-            self, checks.path("target", target), device=checks.optional_whole("device", device),
-            volume=checks.optional_whole("volume", volume), expand=expand, force=force,
-            set_size=set_size, size=checks.optional_size("size", size),
-            scratch=_scratch(scratch), executor=executor, threads=checks.threads(threads),
-            progress=progress, storage=chosen(storage),
-        )  # fmt: skip
+            self,
+            checks.path("target", target),
+            device=checks.optional_whole("device", device),
+            volume=checks.optional_whole("volume", volume),
+            expand=expand,
+            force=force,
+            set_size=set_size,
+            size=checks.optional_size("size", size),
+            scratch=_scratch(scratch),
+            executor=executor,
+            threads=checks.threads(threads),
+            progress=progress,
+            storage=chosen(storage),
+        )
         return replace(result, warnings=(*self.warnings, *result.warnings))
 
 

@@ -108,9 +108,11 @@ def layout_of(found: DiskSurvey, kept: Callable[[int], bool]) -> dict[str, Any]:
             | {"kept": info.kept}
         )
     about = {
-        "scheme": table.scheme, "sector_size": table.sector_size, "signature": table.signature,
+        "scheme": table.scheme,
+        "sector_size": table.sector_size,
+        "signature": table.signature,
         "disk_guid": table.disk_guid,
-    }  # fmt: skip
+    }
     return {"table": about, "volumes": volumes}
 
 
@@ -299,6 +301,12 @@ def disk_info(source: BlockSource) -> DiskInfo:
     table = found.table
     volumes = tuple(volume_info(0, volume) for volume in found.volumes)
     return DiskInfo(
-        found.name, found.size, found.sector_size, table.scheme, table.signature,
-        table.disk_guid, volumes, (*_container(source), *_warnings(found, None)),
-    )  # fmt: skip
+        found.name,
+        found.size,
+        found.sector_size,
+        table.scheme,
+        table.signature,
+        table.disk_guid,
+        volumes,
+        (*_container(source), *_warnings(found, None)),
+    )

@@ -102,9 +102,15 @@ def survey(source: BlockSource, options: SurveyOptions = _PLAIN) -> DiskSurvey:
 
 def _volume(source: ReadAhead, partition: Partition, options: SurveyOptions) -> Volume:
     volume = Volume(
-        partition.number, partition.start, partition.size, partition.type, partition.name,
-        partition.guid, partition.active, partition.logical,
-    )  # fmt: skip
+        partition.number,
+        partition.start,
+        partition.size,
+        partition.type,
+        partition.name,
+        partition.guid,
+        partition.active,
+        partition.logical,
+    )
     if partition.doubt is not None:
         # Not looked at: a thousand entries that overlap would be a thousand looks at one place.
         return volume.whole(partition.doubt)

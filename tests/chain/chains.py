@@ -60,17 +60,24 @@ class Series:
         self.results: dict[str, CreateResult] = {}
 
     def add(
-        self, name: object, contents: Contents, parent: object = None, kind: str = "incremental",
+        self,
+        name: object,
+        contents: Contents,
+        parent: object = None,
+        kind: str = "incremental",
         **changes: Any,
-    ) -> CreateResult:  # fmt: skip
+    ) -> CreateResult:
         """Make an image; the first one needs no parent."""
         chosen: dict[str, Any] = dict(changes)
         if parent is not None:
             chosen |= {"parent": path_of(parent), "kind": kind, "encrypt": None}
         made = create_image(
-            path_of(name), [io.BytesIO(content) for content in contents],
-            options(self.protection, **chosen), None, Storage(self.system),
-        )  # fmt: skip
+            path_of(name),
+            [io.BytesIO(content) for content in contents],
+            options(self.protection, **chosen),
+            None,
+            Storage(self.system),
+        )
         self.contents[str(name)], self.results[str(name)] = contents, made
         return made
 
@@ -78,9 +85,11 @@ class Series:
         """Merge images by their names."""
         more.setdefault("password", self.password)
         return merge_images(
-            path_of(out), [path_of(name) for name in names],
-            storage=more.pop("storage", None) or Storage(self.system), **more,
-        )  # fmt: skip
+            path_of(out),
+            [path_of(name) for name in names],
+            storage=more.pop("storage", None) or Storage(self.system),
+            **more,
+        )
 
     def check(
         self, name: object, contents: Contents | None = None, system: SystemCalls | None = None

@@ -135,9 +135,11 @@ def repaired(
 
 
 def check(
-    result: RepairResult, disks: Sequence[bytes] = DISKS, password: str | None = None,
+    result: RepairResult,
+    disks: Sequence[bytes] = DISKS,
+    password: str | None = None,
     whole: bool = True,
-) -> None:  # fmt: skip
+) -> None:
     """Each byte is right, or listed as lost and an error to read; the new image is sound."""
     with aipimage.open(result.path, password) as image:
         if whole:

@@ -111,19 +111,33 @@ class Maker:
         return self.image(name, ImageKind.FULL, parent, None, {0: content}, len(content), **forged)
 
     def increment(
-        self, name: str, parent: Made, changes: Changes, *, size: int | None = None,
-        kind: ImageKind = ImageKind.INCREMENTAL, **forged: Any,
-    ) -> Made:  # fmt: skip
+        self,
+        name: str,
+        parent: Made,
+        changes: Changes,
+        *,
+        size: int | None = None,
+        kind: ImageKind = ImageKind.INCREMENTAL,
+        **forged: Any,
+    ) -> Made:
         """An image of what changed."""
         size = len(parent.content) if size is None else size
         return self.image(name, kind, parent, parent, changes, size, **forged)
 
     def image(
-        self, name: str, kind: ImageKind, parent: Made | None, base: Made | None,
-        changes: Changes, size: int, *, image_id: bytes | None = None,
-        place: Mapping[str, Any] | None = None, created: str | None = None,
+        self,
+        name: str,
+        kind: ImageKind,
+        parent: Made | None,
+        base: Made | None,
+        changes: Changes,
+        size: int,
+        *,
+        image_id: bytes | None = None,
+        place: Mapping[str, Any] | None = None,
+        created: str | None = None,
         result: Mapping[str, Any] | None = None,
-    ) -> Made:  # fmt: skip
+    ) -> Made:
         """Write an image.
 
         Args:
@@ -192,18 +206,31 @@ class Maker:
             incompatible |= int(c.Incompatible.SEALED_RECORDS)
         suite = int(self.keys.suite) if self.keys else 0
         header = Header(
-            numbers.origin, self.chain_id, START * 1_000_000, suite, incompatible, 0, 12, 20, 2,
+            numbers.origin,
+            self.chain_id,
+            START * 1_000_000,
+            suite,
+            incompatible,
+            0,
+            12,
+            20,
+            2,
             creator="tests",
-        )  # fmt: skip
+        )
         header = sealed_header(header, self.keys)
         writer = ImageWriter(PipeStream(target), header, self.keys, numbers)
         writer.write_header(self.key_area)
         return writer
 
     def merged(
-        self, name: str, run: Sequence[Made], *, keep: Callable[[int], bool] | None = None,
-        place: Mapping[str, Any] | None = None, spare: Mapping[Reference, bytes] | None = None,
-    ) -> Made:  # fmt: skip
+        self,
+        name: str,
+        run: Sequence[Made],
+        *,
+        keep: Callable[[int], bool] | None = None,
+        place: Mapping[str, Any] | None = None,
+        spare: Mapping[Reference, bytes] | None = None,
+    ) -> Made:
         """A merged image of a run: the records of its files one after the other.
 
         Args:
@@ -230,11 +257,17 @@ class Maker:
         segments += _around(own, writer.stream.position, segments)
         segment_ref = writer.write_segments(sorted(segments))
         fields: dict[str, Any] = {
-            "image_id": own, "kind": first.kind, "header_digest": writer.header.header_digest,
-            "description": description, "result": result, "parent_id": first.parent_id,
-            "parent_digest": first.parent_digest, "parent_kind": first.parent_kind,
-            "parent_sequence": first.parent_sequence, "replaced": tuple(replaced),
-        }  # fmt: skip
+            "image_id": own,
+            "kind": first.kind,
+            "header_digest": writer.header.header_digest,
+            "description": description,
+            "result": result,
+            "parent_id": first.parent_id,
+            "parent_digest": first.parent_digest,
+            "parent_kind": first.parent_kind,
+            "parent_sequence": first.parent_sequence,
+            "replaced": tuple(replaced),
+        }
         origins = (OriginEntry(own, own, 0, NO_REFERENCE), *last.origins)
         seal: Seal = replace(last, origins=origins, **(fields | dict(place or {})))
         digest = writer.write_end(seal, segment_ref)

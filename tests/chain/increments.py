@@ -13,8 +13,11 @@ from tests.support.memorychains import Disk, change, opened, scattered
 
 ODD = 3 * MIB + 70_001
 METHODS: dict[str, dict[str, Any]] = {
-    "tracked": {}, "digests": {"compare": "digests"}, "data": {"compare": "data"}, "auto": {},
-}  # fmt: skip
+    "tracked": {},
+    "digests": {"compare": "digests"},
+    "data": {"compare": "data"},
+    "auto": {},
+}
 
 
 def disk(size: int = ODD, count: int = 60, seed: int = 0, **more: Any) -> Disk:

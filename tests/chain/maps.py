@@ -107,8 +107,9 @@ class World:
         """The map as a model, a row a sector."""
         blocks = list(self.opened(point.entry, point.names).walk())
         assert [first for first, _ in blocks] == [
-            0, *np.cumsum([int(block["length"].sum()) for _, block in blocks])[:-1].tolist()
-        ]  # fmt: skip
+            0,
+            *np.cumsum([int(block["length"].sum()) for _, block in blocks])[:-1].tolist(),
+        ]
         runs = [self.runs.index(name) for name in point.names]
         return expanded(np.concatenate([block for _, block in blocks]), runs)
 

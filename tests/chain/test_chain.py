@@ -78,8 +78,12 @@ def test_a_chain_from_the_first_image_on(maker: Maker) -> None:
         assert chain is image.chain
         chain.check()
         assert chain.ok
-        assert states(chain) == [("a", 0, "whole"), ("b", 1, "whole"), ("c", 2, "whole"),
-                                 ("d", 3, "whole")]  # fmt: skip
+        assert states(chain) == [
+            ("a", 0, "whole"),
+            ("b", 1, "whole"),
+            ("c", 2, "whole"),
+            ("d", 3, "whole"),
+        ]
         assert [member.image_id for member in chain] == [a.hex, b.hex, c.hex, d.hex]
         assert [member.parent_id for member in chain] == [None, a.hex, b.hex, c.hex]
         assert [member.digest for member in chain] == [each.digest.hex() for each in (a, b, c, d)]
@@ -125,15 +129,23 @@ def test_branches_and_fulls_inside_the_chain(maker: Maker) -> None:
         assert states(chain)[-2:] == [("f", 0, "whole"), ("g", 1, "whole")]
         assert [name_of(member) for member in chain.needed] == ["f", "g"]
         assert tree(chain) == {
-            "a": (None, "whole"), "b": ("a", "whole"), "c": ("b", "whole"), "d": ("c", "whole"),
-            "e": ("a", "whole"), "f": ("d", "whole"), "g": ("f", "whole"),
-        }  # fmt: skip
+            "a": (None, "whole"),
+            "b": ("a", "whole"),
+            "c": ("b", "whole"),
+            "d": ("c", "whole"),
+            "e": ("a", "whole"),
+            "f": ("d", "whole"),
+            "g": ("f", "whole"),
+        }
         assert image.devices[0].open().readall() == g.content
     # What a full image inside the chain follows on is not needed to read it.
     maker.remove(c)
     with maker.open(g) as image:
-        assert states(image.chain)[:3] == [("-", 0, "missing"), ("d", 1, "orphan"),
-                                           ("f", 0, "whole")]  # fmt: skip
+        assert states(image.chain)[:3] == [
+            ("-", 0, "missing"),
+            ("d", 1, "orphan"),
+            ("f", 0, "whole"),
+        ]
         assert not image.chain.ok
         assert image.verify(chain=True, threads=1).ok
         assert tree(image.chain)["e"] == ("a", "whole")
@@ -162,11 +174,16 @@ def test_a_time_that_is_none(maker: Maker, text: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "changed"),
     [
-        ([{"changed": 5}, {"changed": 7}], 12), ([{"changed": -1}], FRAME), ([], FRAME),
-        ([{"changed": 5}, {}], FRAME), ({"changed": 5}, FRAME), ([{"changed": "5"}], FRAME),
-        ([5], FRAME), (None, FRAME),
+        ([{"changed": 5}, {"changed": 7}], 12),
+        ([{"changed": -1}], FRAME),
+        ([], FRAME),
+        ([{"changed": 5}, {}], FRAME),
+        ({"changed": 5}, FRAME),
+        ([{"changed": "5"}], FRAME),
+        ([5], FRAME),
+        (None, FRAME),
     ],
-)  # fmt: skip
+)
 def test_what_an_image_says_it_added(maker: Maker, changes: object, changed: int) -> None:
     a = maker.full("a", clusters(3))
     b = maker.increment("b", a, {0: clusters()}, result={"changes": changes})
@@ -289,8 +306,11 @@ def test_damaged_members_are_named(maker: Maker) -> None:
     for damage in (whole[:-1], whole[:-100], flipped, whole[:-300] + whole[-299:]):
         maker.files[b.path] = bytearray(damage)
         with maker.open(d) as image:
-            assert states(image.chain) == [("b", 0, "damaged"), ("c", 1, "orphan"),
-                                           ("d", 2, "orphan")]  # fmt: skip
+            assert states(image.chain) == [
+                ("b", 0, "damaged"),
+                ("c", 1, "orphan"),
+                ("d", 2, "orphan"),
+            ]
             assert (image.chain[0].kind, image.chain[0].sequence) == ("incremental", 1)
             with pytest.raises(AipImageError, match=f"its parent, image {b.hex}.* cannot be read"):
                 image.chain.check()
@@ -309,8 +329,11 @@ def test_exchanged(maker: Maker) -> None:
     a, b, c, d = four(maker)
     maker.increment("b", a, {0: clusters()}, image_id=b.image_id)
     with maker.open(d) as image:
-        assert states(image.chain) == [("b", 1, "exchanged"), ("c", 2, "orphan"),
-                                       ("d", 3, "orphan")]  # fmt: skip
+        assert states(image.chain) == [
+            ("b", 1, "exchanged"),
+            ("c", 2, "orphan"),
+            ("d", 3, "orphan"),
+        ]
         with pytest.raises(IntegrityError, match=f"{c.path}: its parent.* was exchanged.*digest"):
             image.chain.check()
 
@@ -331,8 +354,12 @@ def test_contradiction(maker: Maker) -> None:
     a, b, _, d = four(maker)
     twin = maker.increment("twin", a, {0: clusters()}, image_id=b.image_id)
     with maker.open(d) as image:
-        assert [member.state for member in image.chain] == ["whole", "contradicts", "orphan",
-                                                            "orphan"]  # fmt: skip
+        assert [member.state for member in image.chain] == [
+            "whole",
+            "contradicts",
+            "orphan",
+            "orphan",
+        ]
         assert name_of(image.chain[1]) == "b"
         with pytest.raises(IntegrityError, match=f"{b.path} and {twin.path}: contradict each"):
             image.chain.check()
@@ -375,9 +402,13 @@ def test_a_merged_image_stands_for_its_run(maker: Maker) -> None:
         assert member.replaces == (b.hex, c.hex)
         assert member.created == datetime(2023, 11, 14, 22, 0, 3, tzinfo=UTC)
         assert tree(image.chain) == {
-            "a": (None, "whole"), "m": ("a", "whole"), "d": ("m", "whole"),
-            "b": ("a", "superseded"), "c": ("b", "superseded"), "e": ("b", "whole"),
-        }  # fmt: skip
+            "a": (None, "whole"),
+            "m": ("a", "whole"),
+            "d": ("m", "whole"),
+            "b": ("a", "superseded"),
+            "c": ("b", "superseded"),
+            "e": ("b", "whole"),
+        }
         assert image.chain.newest.image_id == e.hex
     maker.remove(c)
     with maker.open(e) as image:
@@ -488,9 +519,11 @@ def test_diff(maker: Maker) -> None:
     c = maker.increment("c", b, {6 * FRAME: clusters()}, size=12 * FRAME + 100)
     with maker.open(c) as new, maker.open(a) as old, maker.open(b) as middle:
         assert list(new.diff(old)) == [
-            (FRAME, FRAME, Kind.DATA), (5 * FRAME, FRAME, Kind.ZERO), (6 * FRAME, FRAME, Kind.DATA),
+            (FRAME, FRAME, Kind.DATA),
+            (5 * FRAME, FRAME, Kind.ZERO),
+            (6 * FRAME, FRAME, Kind.DATA),
             (10 * FRAME, 2 * FRAME + 100, Kind.ZERO),
-        ]  # fmt: skip
+        ]
         assert [extent.start for extent in new.diff(middle)] == [6 * FRAME, 10 * FRAME]
         assert list(new.diff(new)) == []
         assert [extent.start for extent in old.diff(new)] == [FRAME, 5 * FRAME, 6 * FRAME]

@@ -27,13 +27,7 @@ from aipimage.errors import (
     UnsupportedError,
 )
 from aipimage.format.digest import digest
-from aipimage.io.changes.forms import (
-    ChangedBitmap,
-    Changes,
-    aligned,
-    changes_from,
-    write_changes,
-)
+from aipimage.io.changes.forms import ChangedBitmap, Changes, aligned, changes_from, write_changes
 from aipimage.io.system.storage import Storage, SystemCalls
 from aipimage.ranges import joined, ranges_of_runs
 from tests.support.crash import RecordingSystemCalls, crash_states
@@ -430,10 +424,12 @@ def row(offset: int, length: int, kind: int, description: str) -> dict[str, obje
 
 
 DIRTY = [
-    row(0, 65_536, 1, "dirty"), row(65_536, 983_040, 0, "clean"),
-    row(1_048_576, 65_536, 1, "dirty"), row(1_114_112, 65_536, 1, "dirty"),
+    row(0, 65_536, 1, "dirty"),
+    row(65_536, 983_040, 0, "clean"),
+    row(1_048_576, 65_536, 1, "dirty"),
+    row(1_114_112, 65_536, 1, "dirty"),
     row(1_179_648, 7_208_960, 0, "clean"),
-]  # fmt: skip
+]
 DIRTY_SIZE = 8 * MIB
 
 
@@ -477,7 +473,7 @@ def test_a_map_that_is_clean() -> None:
         ([row(0, 16.0, 1, "dirty")], FormatError, "no length"),  # type: ignore[arg-type]
         ([{"size": 16, "percent": 1, "type": 1, "description": "dirty"}], FormatError, "--totals"),
     ],
-)  # fmt: skip
+)
 def test_maps_that_are_refused(rows: object, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words) as caught:
         read(json.dumps(rows).encode(), 16)

@@ -13,23 +13,11 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from aipimage.errors import (
-    CancelledError,
-    IncompleteError,
-    RequestError,
-    SourceError,
-)
+from aipimage.errors import CancelledError, IncompleteError, RequestError, SourceError
 from aipimage.io.creating.create import create_image
 from aipimage.io.system import progress
 from aipimage.io.system.storage import Storage
-from tests.chain.increments import (
-    METHODS,
-    altered,
-    disk,
-    given,
-    made_of,
-    stored_beside_copies,
-)
+from tests.chain.increments import METHODS, altered, disk, given, made_of, stored_beside_copies
 from tests.support.images import MIB, PASSWORD, options
 from tests.support.memory import ROOT, MemorySystem
 from tests.support.memorychains import Disk, at, check, make, opened

@@ -12,24 +12,13 @@ import numpy as np
 import pytest
 
 import aipimage
-from aipimage.errors import (
-    AipImageError,
-    SourceError,
-)
+from aipimage.errors import AipImageError, SourceError
 from aipimage.extents import Extent, Kind
 from aipimage.io.changes import forms as changes
 from aipimage.io.changes.forms import ChangedBitmap, Changes, write_changes
 from aipimage.io.increment import devicework
 from aipimage.tracking import ChangeTracker
-from tests.chain.increments import (
-    METHODS,
-    ODD,
-    altered,
-    disk,
-    given,
-    made_of,
-    stored_beside_copies,
-)
+from tests.chain.increments import METHODS, ODD, altered, disk, given, made_of, stored_beside_copies
 from tests.support.images import MIB
 from tests.support.memory import MemorySystem
 from tests.support.memorychains import Disk, change, check, make, scattered
@@ -75,9 +64,14 @@ def ranges(places: list[tuple[int, int]], size: int, folder: Path) -> dict[str, 
     edges = [*np.flatnonzero(np.diff(bits)) + 1, len(bits)]
     for edge in edges:
         length = (edge - at_sector) * 512
-        rows.append({"offset": int(at_sector * 512), "length": int(length),
-                     "type": int(bits[at_sector]),
-                     "description": "dirty" if bits[at_sector] else "clean"})  # fmt: skip
+        rows.append(
+            {
+                "offset": int(at_sector * 512),
+                "length": int(length),
+                "type": int(bits[at_sector]),
+                "description": "dirty" if bits[at_sector] else "clean",
+            }
+        )
         at_sector = edge
     (folder / "map.json").write_text(json.dumps(rows))
 
@@ -202,9 +196,7 @@ def test_a_right_tracker_is_not_doubted(system: MemorySystem) -> None:
     source = disk(16 * MIB, 300)
     make(system, "0.aiv", [source])
     for number in range(1, 8):
-        made = make(
-            system, f"{number}.aiv", [source], "", changed=altered(source, number, 30)
-        )  # fmt: skip
+        made = make(system, f"{number}.aiv", [source], "", changed=altered(source, number, 30))
         assert made.changes[0].method == "tracked"
         assert made.changes[0].read < 16 * MIB // 2
     check(system, "7.aiv", [source.content()])

@@ -11,13 +11,7 @@ from unittest import mock
 import pytest
 
 import aipimage
-from aipimage.errors import (
-    AipImageError,
-    IncompleteError,
-    PasswordError,
-    RequestError,
-    TargetError,
-)
+from aipimage.errors import AipImageError, IncompleteError, PasswordError, RequestError, TargetError
 from aipimage.io.creating.create import create_image
 from aipimage.io.increment.job import IncrementJob
 from aipimage.io.merge.job import merge_images
@@ -105,9 +99,7 @@ def test_a_damaged_tip_is_passed_over(system: MemorySystem) -> None:
     check(system, "2.aiv", [source.content()])
 
 
-def test_a_tip_that_has_a_whole_copy_of_what_is_damaged_is_the_parent(
-    system: MemorySystem,
-) -> None:
+def test_a_tip_that_has_a_whole_copy_of_what_is_damaged_is_the_parent(system: MemorySystem) -> None:
     source = disk()
     make(system, "0.aiv", [source])
     second = make(system, "1.aiv", [source], "0.aiv")
@@ -212,9 +204,12 @@ def test_search_finds_what_lies_elsewhere(tmp_path: Path) -> None:
         raw.write_bytes(data)
         parent = folders[number - 1] / f"{number - 1}.aiv"
         made = aipimage.create(
-            folders[number] / f"{number}.aiv", [raw], parent=parent, search=folders[:1],
+            folders[number] / f"{number}.aiv",
+            [raw],
+            parent=parent,
+            search=folders[:1],
             compare="data",
-        )  # fmt: skip
+        )
         assert made.changes[0].method == "data", made.changes
     with aipimage.open(folders[2] / "2.aiv", search=folders[:2]) as image:
         assert image.devices[0].open().readall() == raw.read_bytes()
@@ -498,9 +493,11 @@ def test_sources_without_names_are_told_apart_by_their_places(tmp_path: Path) ->
     """Named ones keep to their names, in whatever order they are given."""
     contents = [random.Random(seed).randbytes(MIB) for seed in range(4)]
     sources = [
-        _Named(contents[0], "a"), io.BytesIO(contents[1]), _Named(contents[2], "c"),
+        _Named(contents[0], "a"),
+        io.BytesIO(contents[1]),
+        _Named(contents[2], "c"),
         io.BytesIO(contents[3]),
-    ]  # fmt: skip
+    ]
     aipimage.create(tmp_path / "0.aiv", sources)
     swapped = [sources[2], sources[1], sources[0], sources[3]]
     made = aipimage.create(tmp_path / "1.aiv", swapped, parent=tmp_path / "0.aiv")

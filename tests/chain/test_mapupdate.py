@@ -30,9 +30,7 @@ from tests.chain.maps import (
 )
 from tests.support.soon import SOON
 
-QUIET = settings(
-    deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow]
-)  # fmt: skip
+QUIET = settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow])
 
 
 def check(world: World, old: Point, new: Point, model: np.ndarray, changed: list[Change]) -> None:
@@ -199,8 +197,10 @@ def test_neighbours_that_continue_each_other_are_joined() -> None:
         update.replace(run(1, Kind.DATA, sector))
     ((root, _),) = world.pages(world.finished(update))
     assert root.extents.tolist() == [
-        (1000, 0, 0, Kind.ZERO), (100, 1000, 0, Kind.DATA), (3900, 0, 0, Kind.ZERO),
-    ]  # fmt: skip
+        (1000, 0, 0, Kind.ZERO),
+        (100, 1000, 0, Kind.DATA),
+        (3900, 0, 0, Kind.ZERO),
+    ]
 
 
 def test_what_cannot_be_kept_or_replaced_is_an_internal_error() -> None:

@@ -220,9 +220,12 @@ def test_differentials_and_fulls_inside_a_chain() -> None:
     made.add("h", points[4], "g")
     made.add("k", points[5], "h")
     for out, run, kind, parent in (
-        ("de", "de", "differential", "f"), ("gh", "gh", "full", "e"), ("fde", "fde", "full", None),
-        ("all", "fdeghk", "full", None), ("deg", "deg", "differential", "f"),
-    ):  # fmt: skip
+        ("de", "de", "differential", "f"),
+        ("gh", "gh", "full", "e"),
+        ("fde", "fde", "full", None),
+        ("all", "fdeghk", "full", None),
+        ("deg", "deg", "differential", "f"),
+    ):
         made = copy_of(whole)
         result = made.merge(out, run)
         assert result.kind == kind

@@ -113,9 +113,14 @@ def test_power_fails_at_any_point(five: Series, tmp_path: Path) -> None:
     on_disk = copy_of(five)
     split = 16_384 if five.protection == "split" else None
     merge_images(
-        tmp_path / "m.aiv", [tmp_path / f"{k}.aiv" for k in (1, 2, 3)], password=five.password,
-        split=split, remove=True, threads=1, storage=Storage(recorder),
-    )  # fmt: skip
+        tmp_path / "m.aiv",
+        [tmp_path / f"{k}.aiv" for k in (1, 2, 3)],
+        password=five.password,
+        split=split,
+        remove=True,
+        threads=1,
+        storage=Storage(recorder),
+    )
     recorder.mark("done")
     seen, resumed = set(), 0
     step = 7 if five.protection == "split" else 1

@@ -74,8 +74,12 @@ def test_frame_sets(rows: list[tuple[int, int]]) -> None:
     for part in (ends[::2], ends[1::2]):
         pairs = np.array(part, np.int64).reshape(-1, 2)
         frames.add(pairs[:, 0], pairs[:, 1])
-    found = {first + int(row) for first in (0, 1024, 2048) for row in frames.rows(first, 1024)
-             if first + int(row) < 3000}  # fmt: skip
+    found = {
+        first + int(row)
+        for first in (0, 1024, 2048)
+        for row in frames.rows(first, 1024)
+        if first + int(row) < 3000
+    }
     assert found == wanted
     assert set(frames.rows(2048, 952).tolist()) == {each - 2048 for each in wanted if each >= 2048}
 
@@ -99,17 +103,21 @@ def test_placed_joins_what_continues_in_both() -> None:
     other = bytes(15) + b"p"
     placed = Placed()
     for row in (
-        (ORIGIN, 500, 10, 1000), (ORIGIN, 510, 5, 1010),  # continues
+        (ORIGIN, 500, 10, 1000),
+        (ORIGIN, 510, 5, 1010),  # continues
         (ORIGIN, 600, 5, 1015),  # another address
         (other, 605, 5, 1020),  # another origin
         (other, 610, 5, 1030),  # another place
-        (other, 615, 0, 1035), (other, 615, 1, 1035),  # nothing, then one more byte
-    ):  # fmt: skip
+        (other, 615, 0, 1035),
+        (other, 615, 1, 1035),  # nothing, then one more byte
+    ):
         placed.add(*row)
     wanted = [
-        Segment(ORIGIN, 500, 15, 1000), Segment(ORIGIN, 600, 5, 1015), Segment(other, 605, 5, 1020),
+        Segment(ORIGIN, 500, 15, 1000),
+        Segment(ORIGIN, 600, 5, 1015),
+        Segment(other, 605, 5, 1020),
         Segment(other, 610, 6, 1030),
-    ]  # fmt: skip
+    ]
     assert placed.segments() == wanted
     assert decode_segments(encode_segments(wanted), 2000) == wanted
 

@@ -44,9 +44,13 @@ def five(request: pytest.FixtureRequest) -> Series:
 
 
 def refused(
-    made: Series, names: Any, says: str, error: type[AipImageError] = RequestError,
-    out: object = "m", **more: Any,
-) -> None:  # fmt: skip
+    made: Series,
+    names: Any,
+    says: str,
+    error: type[AipImageError] = RequestError,
+    out: object = "m",
+    **more: Any,
+) -> None:
     """The merge fails with this error, and all files are as they were."""
     before = made.system.snapshot()
     with pytest.raises(error, match=says) as caught:

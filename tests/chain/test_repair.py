@@ -309,10 +309,7 @@ def test_interrupted(name: str, tmp_path: Path) -> None:
         return progress.done < 2_500_000
 
     target = tmp_path / "new.aiv"
-    with (
-        mock.patch("aipimage.io.system.progress._TICK", 0.0),
-        pytest.raises(CancelledError),
-    ):
+    with mock.patch("aipimage.io.system.progress._TICK", 0.0), pytest.raises(CancelledError):
         create_image(target, [io.BytesIO(each) for each in DISKS], options(name), stop)
     result = repaired(tmp_path, tmp_path / "new.aiv.partial", password_of(name))
     check(result, password=password_of(name))

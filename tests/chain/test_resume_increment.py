@@ -24,8 +24,10 @@ from tests.support.memorychains import Disk, at, change, check, make
 SIZE = 10 * MIB + 700
 PARTIAL = at("1.aiv.partial")
 METHODS: dict[str, dict[str, Any]] = {
-    "tracked": {}, "digests": {"compare": "digests"}, "data": {"compare": "data"},
-}  # fmt: skip
+    "tracked": {},
+    "digests": {"compare": "digests"},
+    "data": {"compare": "data"},
+}
 NAMES = ["plain", "aes", "split"]
 
 
@@ -73,11 +75,14 @@ def began(name: str = "plain", **more: Any) -> tuple[MemorySystem, list[Disk], l
 
 def run(
     system: SystemCalls, sources: Sequence[Disk], told: Any, method: str, name: str, **more: Any
-) -> CreateResult:  # fmt: skip
+) -> CreateResult:
     chosen: dict[str, Any] = {
-        "checkpoint_bytes": 1, "checkpoint_seconds": 1e9, "kind": "incremental",
-        **METHODS[method], **more,
-    }  # fmt: skip
+        "checkpoint_bytes": 1,
+        "checkpoint_seconds": 1e9,
+        "kind": "incremental",
+        **METHODS[method],
+        **more,
+    }
     if method == "tracked":
         chosen["changed"] = told
     return make(system, "1.aiv", sources, chosen.pop("parent_name", "0.aiv"), name, **chosen)
@@ -92,9 +97,14 @@ def reads_of(base: MemorySystem, sources: Sequence[Disk], told: Any, method: str
 
 
 def interrupt(
-    system: SystemCalls, sources: Sequence[Disk], told: Any, method: str, name: str, reads: int,
+    system: SystemCalls,
+    sources: Sequence[Disk],
+    told: Any,
+    method: str,
+    name: str,
+    reads: int,
     **more: Any,
-) -> bool:  # fmt: skip
+) -> bool:
     """Create until the n-th read; return whether it was interrupted."""
     left = reads
 
@@ -197,13 +207,13 @@ def test_what_a_resumed_image_says() -> None:
     result = run(system, sources, told, "digests", "plain", resume=True)
     assert result.resumed
     assert (result.data, result.zero, result.unreadable) == (
-        whole.data, whole.zero, whole.unreadable
-    )  # fmt: skip
+        whole.data,
+        whole.zero,
+        whole.unreadable,
+    )
     assert [each.changed for each in result.changes] == [each.changed for each in whole.changes]
     assert sorted(result.unreadable_ranges) == sorted(whole.unreadable_ranges)
-    merge_images(
-        at("m.aiv"), [at("0.aiv"), at("1.aiv")], remove=True, storage=Storage(system)
-    )  # fmt: skip
+    merge_images(at("m.aiv"), [at("0.aiv"), at("1.aiv")], remove=True, storage=Storage(system))
     contents = [source.content() for source in sources]
     check(system, "m.aiv", contents, bad=sources[0].bad)
 
@@ -225,9 +235,12 @@ def test_class_33_another_parent_or_kind_is_refused() -> None:
     make(system, "c.aiv", disks())
     before = system.snapshot()
     others: list[dict[str, Any]] = [
-        {"parent_name": "b.aiv"}, {"parent_name": "c.aiv"}, {"kind": "differential"},
-        {"kind": "full"}, {"split": 32_768},
-    ]  # fmt: skip
+        {"parent_name": "b.aiv"},
+        {"parent_name": "c.aiv"},
+        {"kind": "differential"},
+        {"kind": "full"},
+        {"split": 32_768},
+    ]
     for other in others:
         with pytest.raises(AipImageError):
             run(system, sources, told, "digests", "plain", resume=True, **other)
@@ -373,8 +386,7 @@ def test_a_resuming_run_fails_at_each_write(method: str) -> None:
     for fault in list(each_fault(scenario, kinds=("pwritev", "ftruncate")))[::4]:
         system = MemorySystem(base)
         with pytest.raises(AipImageError):
-            run(FaultySystemCalls(fault, inner=system), sources, told, method, "plain",
-                resume=True)  # fmt: skip
+            run(FaultySystemCalls(fault, inner=system), sources, told, method, "plain", resume=True)
         assert at("1.aiv") not in system.files
         run(system, sources, told, method, "plain", resume=True)
         assert_right(system, sources, "plain")

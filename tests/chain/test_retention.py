@@ -419,9 +419,10 @@ def calls_of(points: list[Point], rules: KeepRules) -> int:
 
 
 @pytest.mark.parametrize(
-    "shape", [lambda i: (i - 1, i), lambda _: (0, 1), lambda i: (i - 1, -i)],
+    "shape",
+    [lambda i: (i - 1, i), lambda _: (0, 1), lambda i: (i - 1, -i)],
     ids=["a chain", "a star", "a clock that runs backwards"],
-)  # fmt: skip
+)
 def test_work_grows_with_the_points(shape: Callable[[int], tuple[int, int]]) -> None:
     """Ten times the points are little more than ten times the work."""
     rules = KeepRules.parse("last=7,hourly=24,daily=14,weekly=8,monthly=12,yearly=3,within=9d")
@@ -482,9 +483,14 @@ class Disk:
             replaces += own + old if self.nested else old + own
         last = images[-1]
         self.files[path] = Point(
-            f"merged {path}", images[0].parent_id, images[0].kind, last.created, path,
-            last.stored, tuple(replaces),
-        )  # fmt: skip
+            f"merged {path}",
+            images[0].parent_id,
+            images[0].kind,
+            last.created,
+            path,
+            last.stored,
+            tuple(replaces),
+        )
         self.runs[path] = tuple(each for run in runs for each in run)
         assert self.restorable(self.runs[path][-1])
 

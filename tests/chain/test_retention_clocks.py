@@ -21,12 +21,15 @@ def daily(wrong: dict[int, datetime], count: int = 40, prefix: str = "id") -> li
     """A chain of daily points, some of them with another time."""
     return [
         Point(
-            f"{prefix}{day}", f"{prefix}{day - 1}" if day else None,
-            "incremental" if day else "full", wrong.get(day, BEGIN + timedelta(days=day)),
-            f"{prefix}{day:02}.aiv", 1,
+            f"{prefix}{day}",
+            f"{prefix}{day - 1}" if day else None,
+            "incremental" if day else "full",
+            wrong.get(day, BEGIN + timedelta(days=day)),
+            f"{prefix}{day:02}.aiv",
+            1,
         )
         for day in range(count)
-    ]  # fmt: skip
+    ]
 
 
 def kept(found: Plan) -> set[str]:
@@ -135,13 +138,20 @@ def left_of(points: list[Point], found: Plan) -> list[Point]:
     def merge(path: str, images: tuple[Point, ...]) -> None:
         first, last = images[0], images[-1]
         there[path] = Point(
-            f"m{last.image_id}", first.parent_id, first.kind, last.created, path, 1,
+            f"m{last.image_id}",
+            first.parent_id,
+            first.kind,
+            last.created,
+            path,
+            1,
             tuple(each.image_id for each in images),
-        )  # fmt: skip
+        )
 
     names: Iterator[int] = iter(range(100))
     carry_out(
-        found, merge=merge, remove=lambda each: there.pop(each.path),
+        found,
+        merge=merge,
+        remove=lambda each: there.pop(each.path),
         name=lambda *_: f"m{next(names)}.aiv",
-    )  # fmt: skip
+    )
     return list(there.values())

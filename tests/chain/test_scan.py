@@ -29,9 +29,10 @@ from tests.support.memorychains import Disk, _digest
 
 BLOCK = 65_536
 QUIET = settings(
-    max_examples=150, deadline=None,
+    max_examples=150,
+    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)  # fmt: skip
+)
 GRAINS = st.sampled_from([512, 1024, 2048, 4096])
 
 
@@ -91,9 +92,7 @@ def ranges_of(rows: Any) -> np.ndarray:
 def some_ranges(draw: st.DrawFn, size: int, grain: int) -> np.ndarray:
     """Ranges of whole clusters, the last cut at the end."""
     units = -(-size // grain)
-    rows = draw(
-        st.lists(st.tuples(st.integers(0, units - 1), st.integers(1, 20)), max_size=6)
-    )  # fmt: skip
+    rows = draw(st.lists(st.tuples(st.integers(0, units - 1), st.integers(1, 20)), max_size=6))
     wide = [(first * grain, count * grain) for first, count in rows]
     return aligned(ranges_of(wide), grain, size)
 
@@ -199,15 +198,25 @@ class View:
 
 @QUIET
 @given(
-    both=contents(), grain=GRAINS, data=st.data(), digests=st.booleans(),
+    both=contents(),
+    grain=GRAINS,
+    data=st.data(),
+    digests=st.booleans(),
     method=st.sampled_from([Method.TRACKED, Method.DIGESTS, Method.DATA]),
-    parent=st.booleans(), bad=st.lists(st.tuples(st.integers(0, 600), st.integers(1, 4))),
+    parent=st.booleans(),
+    bad=st.lists(st.tuples(st.integers(0, 600), st.integers(1, 4))),
     piece=st.sampled_from([BLOCK, 2 * BLOCK, 4 << 20]),
-)  # fmt: skip
+)
 def test_a_scan_is_what_its_twin_finds(
-    both: tuple[bytes, bytes], grain: int, data: st.DataObject, digests: bool, method: Method,
-    parent: bool, bad: list[tuple[int, int]], piece: int,
-) -> None:  # fmt: skip
+    both: tuple[bytes, bytes],
+    grain: int,
+    data: st.DataObject,
+    digests: bool,
+    method: Method,
+    parent: bool,
+    bad: list[tuple[int, int]],
+    piece: int,
+) -> None:
     old, content = both
     new = Disk(content)
     clipped = aligned(ranges_of([(512 * n, 512 * count) for n, count in bad]), 512, new.size)

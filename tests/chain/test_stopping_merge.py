@@ -74,9 +74,15 @@ def small_batches() -> Any:
 
 def merged(case: Case, chain: RealisticChain, storage: Storage, progress: Any = None) -> Any:
     return merge_images(
-        NEW, [at(f"{n}.aiv") for n in case.run], password=chain.password, split=case.split,
-        remove=case.remove, threads=1, progress=progress, storage=storage,
-    )  # fmt: skip
+        NEW,
+        [at(f"{n}.aiv") for n in case.run],
+        password=chain.password,
+        split=case.split,
+        remove=case.remove,
+        threads=1,
+        progress=progress,
+        storage=storage,
+    )
 
 
 def check(case: Case, chain: RealisticChain, system: SharedMemory, wanted: Facts) -> None:

@@ -825,8 +825,10 @@ def test_a_crash_at_every_call(tmp_path: Path) -> None:
     Witness(Storage(recorder), str(disk / "t"), recorder.mark).run()
     results = []
     for state in crash_states(recorder, shuffles=6):
-        files = {ROOT + n[len(str(disk)) :]: state.disk.data.get(i, b"") for n, i in
-                 state.disk.names.items()}  # fmt: skip
+        files = {
+            ROOT + n[len(str(disk)) :]: state.disk.data.get(i, b"")
+            for n, i in state.disk.names.items()
+        }
         storage = Storage(MemorySystem(files))
         result = trusted(storage, PATH, state.marks, state.label)
         results.append(result)

@@ -123,19 +123,25 @@ def test_damage_in_an_older_image(maker: Maker) -> None:
     flip(maker, b, frame_at(maker, b, 1) + 100)
     result = verified(maker, cc, chain=True)
     assert [(each.path, each.frame) for each in result.damage] == [
-        (a.path, 5), (b.path, 0), (b.path, 1)
-    ]  # fmt: skip
+        (a.path, 5),
+        (b.path, 0),
+        (b.path, 1),
+    ]
     assert [each.ranges for each in result.damage] == [
-        ((0, 5 * FRAME, FRAME),), ((0, 0, FRAME),), ()
-    ]  # fmt: skip
+        ((0, 5 * FRAME, FRAME),),
+        ((0, 0, FRAME),),
+        (),
+    ]
     assert named(result.damage) == unreadable(maker, cc) == {0, 5 * FRAME}
     assert [member.ok for member in result.members] == [False, False, True]
     with maker.open(cc) as image:
         assert list(image.devices[0].extents())
         origins = image.origins
         assert [each.origin for each in result.damage] == [
-            origins[a.image_id], origins[b.image_id], origins[b.image_id]
-        ]  # fmt: skip
+            origins[a.image_id],
+            origins[b.image_id],
+            origins[b.image_id],
+        ]
     assert verified(maker, cc).ok, "the file itself is whole"
 
 
@@ -145,8 +151,9 @@ def test_a_missing_image(maker: Maker) -> None:
     result = verified(maker, cc, chain=True)
     assert not result.ok
     assert [(member.image_id, member.path, member.ok) for member in result.members] == [
-        (b.hex, None, False), (cc.hex, cc.path, True)
-    ]  # fmt: skip
+        (b.hex, None, False),
+        (cc.hex, cc.path, True),
+    ]
     assert b.hex in result.damage[0].what
     assert named(result.damage) == unreadable(maker, cc) == {0}
     maker.remove(a)
@@ -195,8 +202,9 @@ def test_a_copy_that_would_be_read_is_what_counts(maker: Maker) -> None:
     result = verified(maker, cc, chain=True)
     assert named(result.damage) == unreadable(maker, cc) == {5 * FRAME}
     maker.files[maker.path("0")], maker.files[a.path] = (
-        maker.files[a.path], maker.files[maker.path("0")]
-    )  # fmt: skip
+        maker.files[a.path],
+        maker.files[maker.path("0")],
+    )
     assert unreadable(maker, cc) == set()
 
 
@@ -446,7 +454,6 @@ def test_keyless_with_an_expected_digest(maker: Maker) -> None:
     _, b, cc = three(maker)
     for made, expected in ((cc, True), (b, False)):
         result = verify_keyless(
-            cc.path, chain=True, expected_digest=made.digest.hex(), threads=1,
-            storage=maker.storage,
-        )  # fmt: skip
+            cc.path, chain=True, expected_digest=made.digest.hex(), threads=1, storage=maker.storage
+        )
         assert result.ok is expected

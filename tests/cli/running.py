@@ -68,7 +68,11 @@ def spawn(*arguments: object, env: dict[str, str] | None = None, **more: Any) ->
     more.setdefault("stdout", subprocess.PIPE)
     more.setdefault("stderr", subprocess.PIPE)
     ended = subprocess.run(
-        [*COMMAND, *map(str, arguments)], env=os.environ | (env or {}), text=True, timeout=60,
-        check=False, **more,
-    )  # fmt: skip
+        [*COMMAND, *map(str, arguments)],
+        env=os.environ | (env or {}),
+        text=True,
+        timeout=60,
+        check=False,
+        **more,
+    )
     return Ran(ended.returncode, ended.stdout or "", ended.stderr or "")

@@ -62,8 +62,10 @@ def test_json(raw: Path, tmp_path: Path) -> None:
     ran = done("convert", raw, tmp_path / "a.vmdk", "--cid", "1A2b", "--json")
     assert set(ran.json) == RESULT
     assert (ran.json["cid"], ran.json["format"], ran.json["subformat"]) == (
-        "00001a2b", "vmdk", "monolithicSparse"
-    )  # fmt: skip
+        "00001a2b",
+        "vmdk",
+        "monolithicSparse",
+    )
     assert ran.json["files"] == [str(tmp_path / "a.vmdk")]
     assert (ran.json["size"], ran.json["disks"]) == (raw.stat().st_size, [0])
 
@@ -82,8 +84,15 @@ def test_encrypted(secret: Path, disk: Path, password: Path, tmp_path: Path) -> 
     assert "(--password-file FILE" in invoke("convert", secret, tmp_path / "b.img").error
     ran = invoke("convert", secret, tmp_path / "b.vmdk", "--password-file", password)
     assert (ran.code, "whole sectors" in ran.error) == (1, True)
-    done("convert", tmp_path / "a.img", tmp_path / "c.aiv", "--encrypt", "aes-256",
-         "--password-file", password)  # fmt: skip
+    done(
+        "convert",
+        tmp_path / "a.img",
+        tmp_path / "c.aiv",
+        "--encrypt",
+        "aes-256",
+        "--password-file",
+        password,
+    )
     done("verify", tmp_path / "c.aiv", "--password-file", password)
     assert sorted(os.listdir(tmp_path)) == ["a.img", "c.aiv"]
 
@@ -166,9 +175,10 @@ def test_standard_output(format: str, raw: Path, tmp_path: Path) -> None:
 def test_a_reader_that_goes_away(raw: Path) -> None:
     """One line and a status, no traceback."""
     process = subprocess.Popen(
-        [*COMMAND, "convert", str(raw), "-", "--format", "raw"], stdout=subprocess.PIPE,
+        [*COMMAND, "convert", str(raw), "-", "--format", "raw"],
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-    )  # fmt: skip
+    )
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdout.read(10)
@@ -186,9 +196,11 @@ def test_stopped_and_resumed(number: signal.Signals, tmp_path: Path) -> None:
     source, target = tmp_path / "large.raw", tmp_path / "a.img"
     source.write_bytes(random.Random(6).randbytes(64 * MIB))
     process = subprocess.Popen(
-        [sys.executable, "-c", SLOW, "convert", str(source), str(target)], stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        [sys.executable, "-c", SLOW, "convert", str(source), str(target)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     for _ in range(3000):
         if (tmp_path / "a.img.partial.state").exists() or process.poll() is not None:
             break
@@ -231,8 +243,15 @@ def test_increments_of_a_virtual_disk(vmdk: Path, raw: Path, tmp_path: Path) -> 
     data[:4096] = bytes(4096)
     changed.write_bytes(data)
     done("convert", changed, vmdk, "--overwrite")
-    ran = done("createimage", "-o", tmp_path / "2.aiv", os.path.relpath(vmdk), "--parent", tmp_path,
-               "--json")  # fmt: skip
+    ran = done(
+        "createimage",
+        "-o",
+        tmp_path / "2.aiv",
+        os.path.relpath(vmdk),
+        "--parent",
+        tmp_path,
+        "--json",
+    )
     assert (ran.json["kind"], ran.json["changes"][0]["changed"]) == ("incremental", 4096)
     done("convert", tmp_path / "2.aiv", tmp_path / "3.img")
     assert (tmp_path / "3.img").read_bytes() == data
@@ -252,8 +271,14 @@ def test_class_37_createimage_goes_by_the_name(raw: Path, tmp_path: Path) -> Non
     ran = invoke("createimage", "-o", tmp_path / "2.aiv", tmp_path / "guest-flat.vmdk")
     assert "is an extent of a virtual disk; give the .vmdk file with the descriptor" in ran.error
     assert not (tmp_path / "2.aiv").exists()
-    done("createimage", "-o", tmp_path / "2.aiv", tmp_path / "guest-flat.vmdk",
-         "--source-format", "raw")  # fmt: skip
+    done(
+        "createimage",
+        "-o",
+        tmp_path / "2.aiv",
+        tmp_path / "guest-flat.vmdk",
+        "--source-format",
+        "raw",
+    )
 
 
 def test_createimage_does_not_replace_an_extent(raw: Path, tmp_path: Path) -> None:
@@ -273,9 +298,10 @@ def test_class_36_extents_outside_are_refused(raw: Path, tmp_path: Path) -> None
         f'createType="monolithicFlat"\nRW {raw.stat().st_size // 512} FLAT "{raw}" 0\n'
     )
     for command in (
-        ("convert", disk, tmp_path / "a.img"), ("createimage", "-o", tmp_path / "a.aiv", disk),
+        ("convert", disk, tmp_path / "a.img"),
+        ("createimage", "-o", tmp_path / "a.aiv", disk),
         ("info", disk),
-    ):  # fmt: skip
+    ):
         ran = invoke(*command)
         assert (ran.code, "outside of the descriptor's folder" in ran.error) == (1, True)
     assert os.listdir(tmp_path) == ["a.vmdk"]
@@ -296,13 +322,18 @@ def test_info_of_a_virtual_disk(vmdk: Path, raw: Path) -> None:
     values = done("info", vmdk, "--json").json
     assert values["kind"] == "vmdk"
     assert (values["subformat"], values["cid"], values["parent_cid"], values["adapter"]) == (
-        "monolithicSparse", "00abcdef", "ffffffff", "lsilogic"
-    )  # fmt: skip
+        "monolithicSparse",
+        "00abcdef",
+        "ffffffff",
+        "lsilogic",
+    )
     assert (values["size"], values["chain"]) == (raw.stat().st_size, [str(vmdk)])
     [extent] = values["extents"]
     assert (extent["type"], extent["name"], extent["sectors"]) == (
-        "SPARSE", "disk.vmdk", raw.stat().st_size // 512
-    )  # fmt: skip
+        "SPARSE",
+        "disk.vmdk",
+        raw.stat().st_size // 512,
+    )
     assert values["partition_table"] == "none"
     ran = done("info", vmdk)
     for word in ("monolithicSparse", "00abcdef", "lsilogic", "4.00 MiB SPARSE, RW"):

@@ -111,7 +111,7 @@ def test_existing_image_is_kept_or_replaced(disk: Path, tmp_path: Path) -> None:
         (["--password-file", "/dev/null"], "its first line is empty"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)  # fmt: skip
+)
 def test_refused(options: list[str], says: str, disk: Path, tmp_path: Path) -> None:
     """Exit status 1, one line, nothing made."""
     ran = create(tmp_path / "o.aiv", disk, *options)

@@ -301,7 +301,7 @@ def test_a_plain_chain_stays_plain(place: Place, password: Path) -> None:
         (["--parent", "0.aiv", "--changed", "a", "--changed", "b"], 2, "2 times --changed for 1"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)  # fmt: skip
+)
 def test_refused(
     options: list[str], code: int, says: str, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -53,9 +53,7 @@ def test_the_library_names_no_flag_of_the_command() -> None:
 
 def test_every_argument_in_a_message_has_its_flag() -> None:
     """Those that are put together from pieces are looked at by the tests of their commands."""
-    named = {
-        each for _, text in messages() for each in re.findall(r"\(\w+=[^()]*\)", text)
-    }  # fmt: skip
+    named = {each for _, text in messages() for each in re.findall(r"\(\w+=[^()]*\)", text)}
     assert "(force=True)" in named
     assert named <= set(FLAGS)
     assert set(FLAGS) - named <= {"(device=)", "(volume=)"}

@@ -88,13 +88,21 @@ def test_no_command_prints_them_raw(
     line: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = {
-        "0": f"0{NAMES_MAY}.aiv", "1": "1.aiv", "raw": f"disk{NAMES_MAY}.raw",
-        "hurt": f"hurt{NAMES_MAY}.aiv", "locked": "locked.aiv", "none": f"none{NAMES_MAY}",
-    }  # fmt: skip
+        "0": f"0{NAMES_MAY}.aiv",
+        "1": "1.aiv",
+        "raw": f"disk{NAMES_MAY}.raw",
+        "hurt": f"hurt{NAMES_MAY}.aiv",
+        "locked": "locked.aiv",
+        "none": f"none{NAMES_MAY}",
+    }
     monkeypatch.chdir(folder)
     words = [paths.get(word, word) for word in line.split()]
-    words = [f"{tmp_path}/{word}" if word.startswith(("out", "m.", "s.", "j.", "r.", "v.", "c"))
-             and "." in word else word for word in words]  # fmt: skip
+    words = [
+        f"{tmp_path}/{word}"
+        if word.startswith(("out", "m.", "s.", "j.", "r.", "v.", "c")) and "." in word
+        else word
+        for word in words
+    ]
     clean(invoke(*words))
     again = [word.replace("c.", "k.").replace("out", "new") for word in words]
     ran = clean(invoke(*again, "--json"))

@@ -94,8 +94,13 @@ def test_what_was_read_from_its_copy_is_a_warning(plain: Path, disk: Path, tmp_p
         description, result = (image.locate(ref) for ref in image.metadata_references())
         seal, size = image.trailer.seal.offset, image.stored
     assert "warning" not in done("info", plain).err
-    for what, at in (("header", 60), ("seal", seal + 70), ("trailer", size - 9),
-                     ("metadata", description + 60), ("metadata", result + 60)):  # fmt: skip
+    for what, at in (
+        ("header", 60),
+        ("seal", seal + 70),
+        ("trailer", size - 9),
+        ("metadata", description + 60),
+        ("metadata", result + 60),
+    ):
         path = damaged(plain, tmp_path, at)
         said = f"{path}: its {what} is damaged and was read from its copy; repair the image"
         ran = done("info", path)
@@ -104,8 +109,10 @@ def test_what_was_read_from_its_copy_is_a_warning(plain: Path, disk: Path, tmp_p
         ran = done("info", path, "--json")
         assert ran.json["warnings"] == [ran.err.strip().removeprefix("aipimage: warning: ")]
         raw, other = tmp_path / "t.raw", tmp_path / "t.img"
-        for command in (("restoredisk", path, raw, "--force"),
-                        ("convert", path, other, "--overwrite")):  # fmt: skip
+        for command in (
+            ("restoredisk", path, raw, "--force"),
+            ("convert", path, other, "--overwrite"),
+        ):
             if what != "metadata":  # which they need not read
                 assert said in done(*command).err
         if what != "metadata":
@@ -315,10 +322,15 @@ def test_info_draws_a_chain(series: Path, tmp_path: Path) -> None:
     assert [line[-1].rpartition("/")[2] for line in drawn] == ["a.aiv", "d.aiv", "image)", "c.aiv"]
     assert all("whole" in line and "depth" in line for line in drawn)
     values = done("info", series / "b.aiv", "--chain", "--json").json
-    found = [(os.path.basename(each["path"]), each["depth"], each["this"])
-             for each in values["chain"]]  # fmt: skip
-    assert found == [("a.aiv", 0, False), ("d.aiv", 1, False), ("b.aiv", 1, True),
-                     ("c.aiv", 2, False)]  # fmt: skip
+    found = [
+        (os.path.basename(each["path"]), each["depth"], each["this"]) for each in values["chain"]
+    ]
+    assert found == [
+        ("a.aiv", 0, False),
+        ("d.aiv", 1, False),
+        ("b.aiv", 1, True),
+        ("c.aiv", 2, False),
+    ]
     assert 4096 <= values["chain"][2]["changed"] <= 3 * 4096
     assert values["chain_ok"] is True
     shutil.copy(series / "c.aiv", tmp_path)
@@ -347,8 +359,10 @@ def test_verify_a_chain(chain: Path, options: tuple[str, ...]) -> None:
     """Exit status 3 for damage of an older image, which a look at the newest does not find."""
     ran = done("verify", chain / "c.aiv", "--chain", *options, "--json")
     assert [os.path.basename(each["path"]) for each in ran.json["chain"]] == [
-        "a.aiv", "b.aiv", "c.aiv"
-    ]  # fmt: skip
+        "a.aiv",
+        "b.aiv",
+        "c.aiv",
+    ]
     assert done("verify", chain / "c.aiv", "--chain", *options).out.count("\n  whole    ") == 3
     data = bytearray((chain / "a.aiv").read_bytes())
     data[len(data) // 2] ^= 1
@@ -372,7 +386,8 @@ def test_verify_a_chain_that_is_not_whole(chain: Path, tmp_path: Path) -> None:
         ran = invoke("verify", chain / "c.aiv", "--chain", *options)
         assert ran.code == 3
         assert "which is missing" in ran.out
-        assert done("verify", chain / "c.aiv", "--chain", "--search", tmp_path / "elsewhere",
-                    *options)  # fmt: skip
+        assert done(
+            "verify", chain / "c.aiv", "--chain", "--search", tmp_path / "elsewhere", *options
+        )
     assert invoke("verify", chain / "c.aiv").code == 3, "pages of the map are there"
     assert done("verify", chain / "c.aiv", "--search", tmp_path / "elsewhere")

@@ -101,9 +101,17 @@ def test_password(secret: Path, disk: Path, password: Path, tmp_path: Path) -> N
     changed = tmp_path / "1.raw"
     changed.write_bytes(b"new" + disk.read_bytes()[3:])
     done(
-        "createimage", "-o", tmp_path / "1.aiv", changed, "--kind", "incremental", "--parent",
-        tmp_path / "0.aiv", "--password-file", password,
-    )  # fmt: skip
+        "createimage",
+        "-o",
+        tmp_path / "1.aiv",
+        changed,
+        "--kind",
+        "incremental",
+        "--parent",
+        tmp_path / "0.aiv",
+        "--password-file",
+        password,
+    )
     command = ("merge", tmp_path / "m.aiv", *images(tmp_path, 0, 1))
     assert "--password-file" in invoke(*command).error
     done(*command, "--password-env", "SECRET", env=env)
@@ -111,8 +119,7 @@ def test_password(secret: Path, disk: Path, password: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("points", "says"),
-    [((0, 2), "is not among the images given"), ((1, 1), "both stand for")],
+    ("points", "says"), [((0, 2), "is not among the images given"), ((1, 1), "both stand for")]
 )
 def test_refused(here: Path, points: tuple[int, ...], says: str) -> None:
     before = sorted(path.name for path in here.iterdir())

@@ -148,7 +148,7 @@ def test_no_secret_gets_out(image: Path, disk: Path, tmp_path: Path) -> None:
         ("createimage", "-o", tmp_path / "o", empty, "--authenticate", "--password-env", "WRONG"),
         ("passwd", image, "--add", "--password-env", "OLD", "--new-password-file", bad),
         ("passwd", image, "--change", "--password-env", "OLD", "--new-password-env", "OLD"),
-    ):  # fmt: skip
+    ):
         ran = spawn(*arguments, env=env)
         assert ran.code == 1, ran
         assert "Traceback" in ran.err

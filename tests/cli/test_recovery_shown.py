@@ -52,9 +52,14 @@ def recovery_slots(path: Path) -> int:
 def test_passwd(output: str, as_json: bool, image: Path, password: Path) -> None:
     before = image.read_bytes()
     code, said = run_into(
-        output, "passwd", image, "--recovery", "--password-file", password,
+        output,
+        "passwd",
+        image,
+        "--recovery",
+        "--password-file",
+        password,
         *(["--json"] if as_json else []),
-    )  # fmt: skip
+    )
     assert code == 1
     assert said.startswith("aipimage: error: standard output: ")
     assert "no recovery key was made" in said

@@ -109,12 +109,7 @@ def test_a_volume_of_a_table_in_doubt(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [
-        b"",
-        mbr(),
-        bytes(510) + b"\x55\xaa",
-        b"\xeb\x52\x90NTFS    " + b"\x90" * 499 + b"\x55\xaa",
-    ],
+    [b"", mbr(), bytes(510) + b"\x55\xaa", b"\xeb\x52\x90NTFS    " + b"\x90" * 499 + b"\x55\xaa"],
 )
 def test_a_disk_without_partitions_is_a_volume(content: bytes, tmp_path: Path) -> None:
     """Boot sectors of volumes end in 55 AA as well."""

@@ -32,11 +32,12 @@ SLOW = (
 )
 # The command with a job that sleeps for an hour before it writes content, and does not report.
 SLEEPING = [
-    sys.executable, "-c",
+    sys.executable,
+    "-c",
     "import sys, time; from aipimage.cli import main; "
     "from aipimage.io.system.progress import RateLimit; "
     "RateLimit.wait = lambda *_: time.sleep(3600); sys.exit(main())",
-]  # fmt: skip
+]
 # The command that makes a file when it waits for its rate, and breaks nothing off after a signal.
 WAITING = """
 import contextlib, pathlib, sys
@@ -289,8 +290,9 @@ def test_stopped_restore(large: Path, tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     ran = ended(process)
     assert (ran.code, ran.error) == (
-        130, f"stopped by SIGINT; {target} may hold part of it only; restore it again",
-    )  # fmt: skip
+        130,
+        f"stopped by SIGINT; {target} may hold part of it only; restore it again",
+    )
 
 
 def test_an_ignored_signal_stays_ignored(large: Path, tmp_path: Path) -> None:

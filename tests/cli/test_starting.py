@@ -32,9 +32,13 @@ def loaded_by(code: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "code",
-    ["import aipimage", "import aipimage.cli", "from aipimage import __version__",
-     "import aipimage.cli; assert aipimage.cli.main(['--version']) == 0"],
-)  # fmt: skip
+    [
+        "import aipimage",
+        "import aipimage.cli",
+        "from aipimage import __version__",
+        "import aipimage.cli; assert aipimage.cli.main(['--version']) == 0",
+    ],
+)
 def test_what_needs_nothing_loads_nothing(code: str) -> None:
     assert not loaded_by(code) & set(HEAVY)
 

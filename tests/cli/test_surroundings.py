@@ -18,19 +18,34 @@ import aipimage
 from tests.cli.running import PASSWORD, invoke, spawn
 
 CLOSINGS = (
-    "<&-", ">&-", "2>&-", "<&- >&- 2>&-", ">/dev/full", "2>/dev/full", "</dev/null >/dev/full 2>&1",
-)  # fmt: skip
+    "<&-",
+    ">&-",
+    "2>&-",
+    "<&- >&- 2>&-",
+    ">/dev/full",
+    "2>/dev/full",
+    "</dev/null >/dev/full 2>&1",
+)
 COMMANDS = (
-    "--version", "info --help", "bogus", "info none.aiv --json",
-    "verify secret.aiv --password-file -", "createimage -o n.aiv disk.raw",
-)  # fmt: skip
+    "--version",
+    "info --help",
+    "bogus",
+    "info none.aiv --json",
+    "verify secret.aiv --password-file -",
+    "createimage -o n.aiv disk.raw",
+)
 
 
 def shell(line: str, where: Path, **more: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["sh", "-c", f'exec "$0" -m aipimage.cli {line}', sys.executable], cwd=where, check=False,
-        capture_output=True, text=True, errors="replace", **more,
-    )  # fmt: skip
+        ["sh", "-c", f'exec "$0" -m aipimage.cli {line}', sys.executable],
+        cwd=where,
+        check=False,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        **more,
+    )
 
 
 def sound(ended: subprocess.CompletedProcess[str]) -> None:
@@ -89,9 +104,10 @@ def test_nothing_that_is_opened_takes_the_place_of_a_closed_stream(folder: Path)
         "sys.exit(code if lowest and min(lowest) > 2 else 9)\n"
     )
     ended = subprocess.run(
-        ["sh", "-c", 'exec "$0" -c "$1" <&- >&- 2>&-', sys.executable, script], cwd=folder,
+        ["sh", "-c", 'exec "$0" -c "$1" <&- >&- 2>&-', sys.executable, script],
+        cwd=folder,
         check=False,
-    )  # fmt: skip
+    )
     assert ended.returncode == 0
 
 
@@ -119,11 +135,17 @@ def test_other_environments(name: str, folder: Path) -> None:
             env.pop(variable, None)
     env["PYTHONPATH"] = os.path.dirname(os.path.dirname(aipimage.__file__))
     for line in (
-        "createimage -o größe.aiv disk.raw", "info größe.aiv", "info größe.aiv --json",
-        "createimage -o größe-2.aiv --parent . disk.raw", "info größe-2.aiv --chain",
-        "merge größe-m.aiv größe.aiv größe-2.aiv", "convert plain.aiv größe.vmdk --overwrite",
-        "restoredisk größe.aiv größe.raw", "verify größe-m.aiv", "info nicht-da-ä.aiv",
-    ):  # fmt: skip
+        "createimage -o größe.aiv disk.raw",
+        "info größe.aiv",
+        "info größe.aiv --json",
+        "createimage -o größe-2.aiv --parent . disk.raw",
+        "info größe-2.aiv --chain",
+        "merge größe-m.aiv größe.aiv größe-2.aiv",
+        "convert plain.aiv größe.vmdk --overwrite",
+        "restoredisk größe.aiv größe.raw",
+        "verify größe-m.aiv",
+        "info nicht-da-ä.aiv",
+    ):
         sound(shell(line, folder, env=env))
     assert (folder / "größe-m.aiv").exists()
 
@@ -132,22 +154,38 @@ def test_a_working_directory_that_is_gone(folder: Path) -> None:
     """Whole paths work; relative ones are refused, in one line."""
     env = os.environ | {"PYTHONPATH": os.path.dirname(os.path.dirname(aipimage.__file__))}
     for line, code in (
-        ("info {0}/plain.aiv", 0), ("verify {0}/plain.aiv", 0), ("info {0}/plain.aiv --chain", 0),
-        ("createimage -o {0}/n.aiv {0}/disk.raw", 0), ("createimage -o n.aiv {0}/disk.raw", 1),
+        ("info {0}/plain.aiv", 0),
+        ("verify {0}/plain.aiv", 0),
+        ("info {0}/plain.aiv --chain", 0),
+        ("createimage -o {0}/n.aiv {0}/disk.raw", 0),
+        ("createimage -o n.aiv {0}/disk.raw", 1),
         ("createimage -o {0}/p.aiv --parent {0} {0}/disk.raw", 0),
-        ("merge m.aiv {0}/n.aiv {0}/p.aiv", 1), ("merge {0}/m.aiv {0}/n.aiv {0}/p.aiv", 0),
-        ("convert {0}/plain.aiv n.vmdk", 1), ("convert {0}/plain.aiv n.raw", 1),
-        ("convert {0}/plain.aiv n.ova", 1), ("restoredisk {0}/plain.aiv n.raw", 1),
-        ("restoredisk {0}/plain.aiv {0}/n.raw", 0), ("split {0}/plain.aiv s.aiv --size 64K", 1),
-        ("repair {0}/plain.aiv r.aiv", 1), ("info plain.aiv", 1),
-    ):  # fmt: skip
+        ("merge m.aiv {0}/n.aiv {0}/p.aiv", 1),
+        ("merge {0}/m.aiv {0}/n.aiv {0}/p.aiv", 0),
+        ("convert {0}/plain.aiv n.vmdk", 1),
+        ("convert {0}/plain.aiv n.raw", 1),
+        ("convert {0}/plain.aiv n.ova", 1),
+        ("restoredisk {0}/plain.aiv n.raw", 1),
+        ("restoredisk {0}/plain.aiv {0}/n.raw", 0),
+        ("split {0}/plain.aiv s.aiv --size 64K", 1),
+        ("repair {0}/plain.aiv r.aiv", 1),
+        ("info plain.aiv", 1),
+    ):
         gone = tempfile.mkdtemp()
         ended = subprocess.run(
-            ["sh", "-c", f'rmdir "$1"; exec "$0" -m aipimage.cli {line.format(folder)}',
-             sys.executable, gone],
-            cwd=gone, env=env, check=False,
-            capture_output=True, text=True,
-        )  # fmt: skip
+            [
+                "sh",
+                "-c",
+                f'rmdir "$1"; exec "$0" -m aipimage.cli {line.format(folder)}',
+                sys.executable,
+                gone,
+            ],
+            cwd=gone,
+            env=env,
+            check=False,
+            capture_output=True,
+            text=True,
+        )
         sound(ended)
         assert ended.returncode == code, (line, ended.stderr)
 
@@ -158,11 +196,15 @@ def test_a_working_directory_that_is_gone(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "password"),
     [
-        (b"\xef\xbb\xbfsecret\r\n", "secret"), (b"\xef\xbb\xbfsecret", "secret"),
-        (b"secret\r\nmore", "secret"), (b"secret \n", "secret "), (b" secret\n", " secret"),
-        ("geheim\u00a0\n".encode(), "geheim\u00a0"), (b"se\rcret\n", "se\rcret"),
+        (b"\xef\xbb\xbfsecret\r\n", "secret"),
+        (b"\xef\xbb\xbfsecret", "secret"),
+        (b"secret\r\nmore", "secret"),
+        (b"secret \n", "secret "),
+        (b" secret\n", " secret"),
+        ("geheim\u00a0\n".encode(), "geheim\u00a0"),
+        (b"se\rcret\n", "se\rcret"),
     ],
-)  # fmt: skip
+)
 def test_what_is_read(content: bytes, password: str, disk: Path, tmp_path: Path) -> None:
     path = tmp_path / "password"
     path.write_bytes(content)
@@ -180,9 +222,14 @@ def test_what_is_read(content: bytes, password: str, disk: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    "content", ["secret\r\n".encode("utf-16"), "secret".encode("utf-16-be"),
-                b"\xfe\xff\x00s", "secret\n".encode("utf-16-le")],
-)  # fmt: skip
+    "content",
+    [
+        "secret\r\n".encode("utf-16"),
+        "secret".encode("utf-16-be"),
+        b"\xfe\xff\x00s",
+        "secret\n".encode("utf-16-le"),
+    ],
+)
 def test_utf_16_is_refused_in_words(content: bytes, disk: Path, tmp_path: Path) -> None:
     path = tmp_path / "password"
     path.write_bytes(content)
@@ -190,8 +237,9 @@ def test_utf_16_is_refused_in_words(content: bytes, disk: Path, tmp_path: Path) 
     out = tmp_path / "a.aiv"
     ran = invoke("createimage", "-o", out, disk, "--encrypt", "aes-128", "--password-file", path)
     assert (ran.code, ran.error) == (
-        1, f"{path}: its first line is UTF-16, or no text; save it as UTF-8"
-    )  # fmt: skip
+        1,
+        f"{path}: its first line is UTF-16, or no text; save it as UTF-8",
+    )
     assert not out.exists()
 
 
@@ -207,8 +255,14 @@ def test_new_passwords_of_an_image(secret: Path, tmp_path: Path) -> None:
     assert ran.code == 0
     assert f"{new}: the new password begins or ends with a space" in ran.err
     ran = invoke(
-        "passwd", image, "--change", "--password-file", old, "--new-password-env", "ODD",
+        "passwd",
+        image,
+        "--change",
+        "--password-file",
+        old,
+        "--new-password-env",
+        "ODD",
         env={"ODD": "zero\u200bwidth"},
-    )  # fmt: skip
+    )
     assert ran.code == 0
     assert "ODD: the new password has control characters or others that cannot be seen" in ran.err

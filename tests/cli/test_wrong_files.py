@@ -16,21 +16,29 @@ from tests.cli.running import Ran, invoke
 
 IMAGES = ["ok.aiv", "split.aiv", "split.aiv.002", "renamed.img", "finished.aiv.partial"]
 COMMANDS: dict[str, list[str]] = {
-    "info": ["info", "FILE"], "info-chain": ["info", "--chain", "FILE"],
-    "verify": ["verify", "FILE"], "keyless": ["verify", "--keyless", "FILE"],
+    "info": ["info", "FILE"],
+    "info-chain": ["info", "--chain", "FILE"],
+    "verify": ["verify", "FILE"],
+    "keyless": ["verify", "--keyless", "FILE"],
     "createimage": ["createimage", "-o", "out.aiv", "FILE"],
     "parent": ["createimage", "-o", "out.aiv", "--parent", "FILE", "disk.raw"],
-    "convert": ["convert", "FILE", "out.raw"], "restoredisk": ["restoredisk", "FILE", "out.raw"],
+    "convert": ["convert", "FILE", "out.raw"],
+    "restoredisk": ["restoredisk", "FILE", "out.raw"],
     "restorevolume": ["restorevolume", "FILE", "out.raw"],
-    "split": ["split", "FILE", "out.aiv", "--size", "64K"], "join": ["join", "FILE", "out.aiv"],
-    "repair": ["repair", "FILE", "out.aiv"], "passwd": ["passwd", "FILE", "--list"],
-}  # fmt: skip
+    "split": ["split", "FILE", "out.aiv", "--size", "64K"],
+    "join": ["join", "FILE", "out.aiv"],
+    "repair": ["repair", "FILE", "out.aiv"],
+    "passwd": ["passwd", "FILE", "--list"],
+}
 READS_IMAGES = [each for each in COMMANDS if each not in ("createimage", "convert")]
 # What is said of a file by commands that want an image.
 SAID: dict[str, str] = {
-    "disk.raw": "is not an .aiv image", "text.txt": "is not an .aiv image",
-    "a.iso": "is not an .aiv image", "empty.img": "is empty (0 bytes)",
-    "empty.aiv": "is empty (0 bytes)", "noise.aiv": "is called like an .aiv image and does not",
+    "disk.raw": "is not an .aiv image",
+    "text.txt": "is not an .aiv image",
+    "a.iso": "is not an .aiv image",
+    "empty.img": "is empty (0 bytes)",
+    "empty.aiv": "is empty (0 bytes)",
+    "noise.aiv": "is called like an .aiv image and does not",
     "m.ovf": "only describes an appliance; give the .vmdk files beside it, or the .ova",
     "m.mf": "holds the digests of an appliance's files",
     "x.vmdk.partial.state": "belongs to an interrupted conversion",
@@ -38,11 +46,16 @@ SAID: dict[str, str] = {
     "split-s001.vmdk": "is a file of a virtual disk; give the small .vmdk file with its",
     "flat.vmdk": "is a virtual disk by its name; make an image of it first",
     "m.ova": "is an appliance by its name; make an image of its disks first",
-    "c.img": "begins like a qcow2 disk", "z.gz": "begins like a gzip file; unpack it first",
+    "c.img": "begins like a qcow2 disk",
+    "z.gz": "begins like a gzip file; unpack it first",
     "v.img": "begins like a VMDK disk; make an image of it first",
-    "directory": "is a directory", "pipe": "is a named pipe", "missing.aiv": "No such file",
-    "missing.vmdk": "No such file", "broken.aiv": "No such file", "/dev/null": "character device",
-}  # fmt: skip
+    "directory": "is a directory",
+    "pipe": "is a named pipe",
+    "missing.aiv": "No such file",
+    "missing.vmdk": "No such file",
+    "broken.aiv": "No such file",
+    "/dev/null": "character device",
+}
 
 
 @pytest.fixture(scope="module")
@@ -62,12 +75,18 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name in ("m.ovf", "m.mf"):
             (folder / name).write_bytes(tar.extractfile(name).read())  # type: ignore[union-attr]
     for name, data in {
-        "text.txt": b"hello world\n", "empty.img": b"", "empty.aiv": b"", "empty.vmdk": b"",
-        "empty.ova": b"", "x.vmdk.partial.state": b"{}", "noise.aiv": noise,
-        "c.img": b"QFI\xfb" + bytes(600), "z.gz": b"\x1f\x8b\x08\0" + bytes(600),
+        "text.txt": b"hello world\n",
+        "empty.img": b"",
+        "empty.aiv": b"",
+        "empty.vmdk": b"",
+        "empty.ova": b"",
+        "x.vmdk.partial.state": b"{}",
+        "noise.aiv": noise,
+        "c.img": b"QFI\xfb" + bytes(600),
+        "z.gz": b"\x1f\x8b\x08\0" + bytes(600),
         "v.img": (folder / "flat.vmdk").read_bytes(),
         "a.iso": bytes(32768) + b"\1CD001\1" + bytes(9000),
-    }.items():  # fmt: skip
+    }.items():
         (folder / name).write_bytes(data)
     (folder / "directory").mkdir()
     os.mkfifo(folder / "pipe")
@@ -166,8 +185,10 @@ def test_whatever_may_be_a_disk(
 def test_a_device_with_nothing_on_it(made: Path) -> None:
     loop = subprocess.run(
         ["losetup", "--find", "--show", "--read-only", made / "disk.raw"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if loop.returncode:
         pytest.skip("has no loop devices")
     device = loop.stdout.strip()

@@ -47,14 +47,20 @@ def check(path: Path, name: str, advice: str, where: str = "begins") -> None:
 
 
 @pytest.mark.skipif(shutil.which("qemu-img") is None, reason="needs qemu-img")
-@pytest.mark.parametrize(("form", "options", "name", "advice"), [
-    ("qcow2", [], "a qcow2 disk", "qemu-nbd"), ("qcow", [], "a qcow2 disk", "qemu-img convert"),
-    ("vhdx", [], "a VHDX disk", "qemu-img convert"), ("vpc", [], "a VHD disk", "qemu-img convert"),
-    ("vdi", [], "a VDI disk", "qemu-img"), ("qed", [], "a QED disk", "qemu-img"),
-    ("parallels", [], "a Parallels disk", "qemu-img"),
-    ("vmdk", [], "a VMDK disk", "(source_format='vmdk')"),
-    ("vmdk", ["-o", "subformat=streamOptimized"], "a VMDK disk", "(source_format='vmdk')"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("form", "options", "name", "advice"),
+    [
+        ("qcow2", [], "a qcow2 disk", "qemu-nbd"),
+        ("qcow", [], "a qcow2 disk", "qemu-img convert"),
+        ("vhdx", [], "a VHDX disk", "qemu-img convert"),
+        ("vpc", [], "a VHD disk", "qemu-img convert"),
+        ("vdi", [], "a VDI disk", "qemu-img"),
+        ("qed", [], "a QED disk", "qemu-img"),
+        ("parallels", [], "a Parallels disk", "qemu-img"),
+        ("vmdk", [], "a VMDK disk", "(source_format='vmdk')"),
+        ("vmdk", ["-o", "subformat=streamOptimized"], "a VMDK disk", "(source_format='vmdk')"),
+    ],
+)
 def test_disks_of_qemu(
     form: str, options: list[str], name: str, advice: str, tmp_path: Path
 ) -> None:
@@ -75,10 +81,11 @@ def test_a_vhd_of_fixed_size_has_its_mark_at_the_end(tmp_path: Path) -> None:
 
 
 PACKERS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
-    "a gzip file": (gzip.compress, "gunzip"), "a bzip2 file": (bz2.compress, "bunzip2"),
+    "a gzip file": (gzip.compress, "gunzip"),
+    "a bzip2 file": (bz2.compress, "bunzip2"),
     "an xz file": (lzma.compress, "unxz"),
     "a zstd file": (zstandard.ZstdCompressor().compress, "unzstd"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", PACKERS)
@@ -114,17 +121,24 @@ def test_an_image_and_its_parts_under_other_names(tmp_path: Path) -> None:
 HEADS: list[tuple[bytes, str]] = [
     (b"EVF\x09\x0d\x0a\xff\0", "an E01 image (EWF)"),
     (b"EVF2\x0d\x0a\x81\0", "an Ex01 image (EWF)"),
-    (b"AFF10\x0d\x0a\0", "an AFF image"), (b"MSWIM\0\0\0", "a WIM archive"),
-    (b"partclone-image\0", "a partclone image"), (b"PaRtImAgE-VoLuMe", "a Partimage image"),
-    (b"\0ntfsclone-image", "an ntfsclone image"), (b"\xfe\xef\x01\1", "a Ghost image"),
-    (b"\x04\x22\x4d\x18", "an lz4 file"), (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
-    (b"COWD\1", "a VMDK extent of ESX (COWD)"), (b"# Disk DescriptorFile\n", "a VMDK disk"),
+    (b"AFF10\x0d\x0a\0", "an AFF image"),
+    (b"MSWIM\0\0\0", "a WIM archive"),
+    (b"partclone-image\0", "a partclone image"),
+    (b"PaRtImAgE-VoLuMe", "a Partimage image"),
+    (b"\0ntfsclone-image", "an ntfsclone image"),
+    (b"\xfe\xef\x01\1", "a Ghost image"),
+    (b"\x04\x22\x4d\x18", "an lz4 file"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
+    (b"COWD\1", "a VMDK extent of ESX (COWD)"),
+    (b"# Disk DescriptorFile\n", "a VMDK disk"),
     (b"\xef\xbb\xbf\n# Disk Descriptor File\n", "a VMDK disk"),
     (b"VMA\0", "a Proxmox backup (VMA)"),
-    (b"WithoutFreeSpace", "a Parallels disk"), (b"QFI\xfb\0\0\0\3", "a qcow2 disk"),
+    (b"WithoutFreeSpace", "a Parallels disk"),
+    (b"QFI\xfb\0\0\0\3", "a qcow2 disk"),
     (b"PK\3\4" + bytes(26) + b"container.description", "an AFF4 image"),
-    (b"\x89LZO\0\r\n\x1a\n", "an lzop file"), (b"Rar!\x1a\x07\0", "a RAR archive"),
-]  # fmt: skip
+    (b"\x89LZO\0\r\n\x1a\n", "an lzop file"),
+    (b"Rar!\x1a\x07\0", "a RAR archive"),
+]
 
 
 @pytest.mark.parametrize(("head", "name"), HEADS)

@@ -21,8 +21,13 @@ from tests.support.tools import require_programs, run
 
 MIB = 1 << 20
 SIZE = 9 * MIB
-QEMU = ("monolithicSparse", "monolithicFlat", "twoGbMaxExtentSparse", "twoGbMaxExtentFlat",
-        "streamOptimized")  # fmt: skip
+QEMU = (
+    "monolithicSparse",
+    "monolithicFlat",
+    "twoGbMaxExtentSparse",
+    "twoGbMaxExtentFlat",
+    "streamOptimized",
+)
 
 
 def content(seed: int) -> bytes:
@@ -184,9 +189,14 @@ def test_increments_of_a_virtual_disk_find_their_parent(place: Path, tmp_path: P
 def test_options_reach_the_disk(place: Path, tmp_path: Path) -> None:
     target = tmp_path / "a.vmdk"
     made = aipimage.convert(
-        place / "before.raw", target, subformat="twoGbMaxExtentFlat", adapter="ide", hardware=9,
-        cid=0x1234ABCD, split=4 * MIB,
-    )  # fmt: skip
+        place / "before.raw",
+        target,
+        subformat="twoGbMaxExtentFlat",
+        adapter="ide",
+        hardware=9,
+        cid=0x1234ABCD,
+        split=4 * MIB,
+    )
     text = target.read_text()
     assert 'ddb.adapterType = "ide"' in text
     assert 'ddb.virtualHWVersion = "9"' in text
@@ -217,8 +227,10 @@ def test_into_a_pipe(level: str, place: Path, tmp_path: Path) -> None:
         place / "full.aiv", stream, format="vmdk", password="secret", cid=7, level=level
     )
     assert (made.subformat, made.target, made.stored) == (
-        "streamOptimized", None, len(stream.getvalue())
-    )  # fmt: skip
+        "streamOptimized",
+        None,
+        len(stream.getvalue()),
+    )
     (tmp_path / "a.vmdk").write_bytes(stream.getvalue())
     qemu("compare", "-f", "raw", "-F", "vmdk", place / "before.raw", tmp_path / "a.vmdk")
     with pytest.raises(RequestError, match="cannot be written to a pipe"):
@@ -281,9 +293,12 @@ def test_extents_of_the_source_are_no_targets(place: Path, tmp_path: Path) -> No
     flat = tmp_path / "a-flat.vmdk"
     before = (disk.read_bytes(), flat.read_bytes())
     for target, options in (
-        (disk, {}), (flat, {"format": "raw"}), (flat, {"format": "aiv"}),
-        (flat, {"format": "ova"}), (disk, {"format": "vmdk", "subformat": "streamOptimized"}),
-    ):  # fmt: skip
+        (disk, {}),
+        (flat, {"format": "raw"}),
+        (flat, {"format": "aiv"}),
+        (flat, {"format": "ova"}),
+        (disk, {"format": "vmdk", "subformat": "streamOptimized"}),
+    ):
         with pytest.raises(RequestError, match="is the source itself, or a file of it"):
             aipimage.convert(disk, target, overwrite=True, **options)
     assert before == (disk.read_bytes(), flat.read_bytes())
@@ -355,9 +370,13 @@ def stopped(large: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any
         target = tmp_path / "a.vmdk"
         with pytest.raises(aipimage.CancelledError):
             aipimage.convert(
-                large, target, subformat=subformat, cid=5, threads=1,
+                large,
+                target,
+                subformat=subformat,
+                cid=5,
+                threads=1,
                 progress=lambda now: now.done < 10 * MIB,
-            )  # fmt: skip
+            )
         assert sorted(os.listdir(tmp_path)) == ["a.vmdk.partial", "a.vmdk.partial.state"]
         return target
 

@@ -50,9 +50,15 @@ def test_extents_of_plain_bytes_are_no_disks(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("a.vmdk", "vmdk"), ("a.raw", "raw"), ("a.IMG", "raw"), ("a.aiv", "aiv"), ("a.ova", "ova"),
-     ("a.ovf", "ovf")],
-)  # fmt: skip
+    [
+        ("a.vmdk", "vmdk"),
+        ("a.raw", "raw"),
+        ("a.IMG", "raw"),
+        ("a.aiv", "aiv"),
+        ("a.ova", "ova"),
+        ("a.ovf", "ovf"),
+    ],
+)
 def test_targets_are_what_their_names_say(name: str, kind: str) -> None:
     assert format_of_target(name, None, DEFAULT) == kind
     assert format_of_target(name, "raw", DEFAULT) == "raw"

@@ -18,13 +18,7 @@ import aipimage
 from aipimage.converting import rawfile
 from aipimage.converting.convert import convert
 from aipimage.converting.raw import RawStream
-from aipimage.errors import (
-    CancelledError,
-    IntegrityError,
-    RequestError,
-    StorageError,
-    TargetError,
-)
+from aipimage.errors import CancelledError, IntegrityError, RequestError, StorageError, TargetError
 from aipimage.io.reading.copying import BATCH, copy_blocks
 from aipimage.io.system.progress import Progress
 from aipimage.io.system.storage import Storage
@@ -172,9 +166,8 @@ def test_only_data_is_read(tmp_path: Path) -> None:
 
 def _copied(source: SparseSource, target: Path) -> Any:
     sink = rawfile.open_raw_file(
-        target, source.size, {}, source.read_into, overwrite=False, resume=False,
-        storage=Storage(),
-    )  # fmt: skip
+        target, source.size, {}, source.read_into, overwrite=False, resume=False, storage=Storage()
+    )
     copied = copy_blocks(source, 0, sink)
     sink.finish()
     return copied
@@ -237,9 +230,13 @@ def test_resumed(kind: str, disk: Path, image: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["raw", "aiv", "vmdk"])
 @pytest.mark.parametrize("spelling", ["relative", "through a link", "with dots"])
 def test_resumed_however_the_path_is_written(
-    kind: str, spelling: str, disk: Path, image: Path, tmp_path: Path,
+    kind: str,
+    spelling: str,
+    disk: Path,
+    image: Path,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     source = {"raw": disk, "aiv": image, "vmdk": tmp_path / "d.vmdk"}[kind]
     wanted = disk.read_bytes()
     if kind == "vmdk":
@@ -251,9 +248,10 @@ def test_resumed_however_the_path_is_written(
     monkeypatch.chdir(source.parent)
     (tmp_path / "link").symlink_to(source.parent)
     again = {
-        "relative": source.name, "through a link": tmp_path / "link" / source.name,
+        "relative": source.name,
+        "through a link": tmp_path / "link" / source.name,
         "with dots": f"../{source.parent.name}/{source.name}",
-    }[spelling]  # fmt: skip
+    }[spelling]
     assert aipimage.convert(again, tmp_path / "a.img", resume=True).resumed
     assert (tmp_path / "a.img").read_bytes() == wanted
 

@@ -130,9 +130,15 @@ def check_all(case: Case, most: int) -> None:
 
     def run(storage: Storage, progress: Any, resume: bool = True) -> Any:
         return convert(
-            source, at(case.target), password=password, threads=1, progress=progress,
-            storage=storage, resume=resume and resumable, **case.options,
-        )  # fmt: skip
+            source,
+            at(case.target),
+            password=password,
+            threads=1,
+            progress=progress,
+            storage=storage,
+            resume=resume and resumable,
+            **case.options,
+        )
 
     whole = SharedMemory(files)
     run(Storage(whole), None)
@@ -149,9 +155,15 @@ def check_all(case: Case, most: int) -> None:
 
 
 def check_again(
-    case: Case, stop: Stop, files: Any, run: Any, resume: bool, wanted: dict[str, bytes],
-    content: np.ndarray, resumed: list[bool],
-) -> None:  # fmt: skip
+    case: Case,
+    stop: Stop,
+    files: Any,
+    run: Any,
+    resume: bool,
+    wanted: dict[str, bytes],
+    content: np.ndarray,
+    resumed: list[bool],
+) -> None:
     """Nothing that looks whole is not; what is done again has the result of the first time."""
     system = stop.system()
     for path, data in files.items():
@@ -185,9 +197,14 @@ def between_names() -> tuple[SharedMemory, Any]:
 
     def run(storage: Storage, progress: Any) -> Any:
         return convert(
-            source, at("t.vmdk"), password=password, threads=1, storage=storage, resume=True,
+            source,
+            at("t.vmdk"),
+            password=password,
+            threads=1,
+            storage=storage,
+            resume=True,
             **case.options,
-        )  # fmt: skip
+        )
 
     for stop in stops(run, files, ways=("killed",)):
         if at("t-f002.vmdk") in stop.files and at("t-f003.vmdk.partial") in stop.files:
@@ -204,9 +221,15 @@ def test_an_extent_of_somebody_else_stays() -> None:
     assert system.files[at("t-f002.vmdk")] == theirs == b"theirs" * 99
 
 
-NOTES = [b"", b"{", b"[" * 100_000, b"7", b'{"what": "aipimage vmdk names 1", "extents": 5}',
-         b'{"what": "aipimage vmdk names 1", "extents": {"../2.aiv": [1, 2], "2.aiv": "x"}}',
-         b"\xff\xfe"]  # fmt: skip
+NOTES = [
+    b"",
+    b"{",
+    b"[" * 100_000,
+    b"7",
+    b'{"what": "aipimage vmdk names 1", "extents": 5}',
+    b'{"what": "aipimage vmdk names 1", "extents": {"../2.aiv": [1, 2], "2.aiv": "x"}}',
+    b"\xff\xfe",
+]
 
 
 @pytest.mark.parametrize("text", NOTES)

@@ -107,8 +107,7 @@ def test_extents_out_of_range_are_refused(row: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    "rows",
-    [[1, 2], [[1, 2, 3]], [[1.0, 2.0]], [[-1, 2]], [["1", "2"]], [[True, True]], [[[1, 2]]]],
+    "rows", [[1, 2], [[1, 2, 3]], [[1.0, 2.0]], [[-1, 2]], [["1", "2"]], [[True, True]], [[[1, 2]]]]
 )
 def test_what_are_no_extents_is_refused(rows: list) -> None:
     with pytest.raises(ValueError):

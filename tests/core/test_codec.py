@@ -48,9 +48,13 @@ def test_encode_equals_one_by_one(
     out = bytearray(b"\xaa" * (len(plain) + sum(gaps) + zstdcalls.room_to_work(frame)))
     payloads = encoded(plain, frame, stored, name)
     lengths = _core.encode_frames(
-        codec(name), plain, frame, np.packbits(np.array(stored, bool), bitorder="little"),
-        np.array(gaps, np.uint64), out,
-    )  # fmt: skip
+        codec(name),
+        plain,
+        frame,
+        np.packbits(np.array(stored, bool), bitorder="little"),
+        np.array(gaps, np.uint64),
+        out,
+    )
     assert lengths.tolist() == [len(each) for each in payloads]
     at = 0
     for gap, payload in zip(gaps[:-1], payloads, strict=True):

@@ -122,9 +122,13 @@ def test_class_35_a_program_that_logs_everything_and_dies(tmp_path: Path) -> Non
     path = write_image(tmp_path / "disk.aiv", "right")
     done = subprocess.run(
         [sys.executable, "-X", "dev", "-c", PROGRAM, str(path)],
-        input=SECRET, capture_output=True, text=True, timeout=60, check=False,
+        input=SECRET,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
         cwd=Path(__file__).parents[2],
-    )  # fmt: skip
+    )
     assert done.returncode == 1
     assert "PasswordError" in done.stderr
     assert_hidden(done.stdout + done.stderr, SECRET, CHAIN_KEY)

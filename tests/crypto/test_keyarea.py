@@ -10,13 +10,7 @@ from cryptography.hazmat.primitives.kdf import argon2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aipimage.errors import (
-    AipImageError,
-    FormatError,
-    IntegrityError,
-    LimitError,
-    UnsupportedError,
-)
+from aipimage.errors import AipImageError, FormatError, IntegrityError, LimitError, UnsupportedError
 from aipimage.format.digest import digest
 from aipimage.format.keyarea import (
     KeyArea,
@@ -34,9 +28,17 @@ from tests.support.soon import SOON
 
 def a_slot(**changes: object) -> Slot:
     values: dict[str, object] = {
-        "state": 1, "memory": 8192, "passes": 1, "lanes": 1, "salt": b"s" * 16, "created": 5,
-        "label": "home", "commitment": b"c" * 32, "nonce": b"n" * 12, "wrapped": b"w" * 48,
-    }  # fmt: skip
+        "state": 1,
+        "memory": 8192,
+        "passes": 1,
+        "lanes": 1,
+        "salt": b"s" * 16,
+        "created": 5,
+        "label": "home",
+        "commitment": b"c" * 32,
+        "nonce": b"n" * 12,
+        "wrapped": b"w" * 48,
+    }
     return Slot(**(values | changes))  # type: ignore[arg-type]
 
 

@@ -90,8 +90,10 @@ def test_chains_examples(tmp_path: Path) -> None:
     assert f"prints `{out[0]}`" in CHAINS
     assert out[1] == "tracked ()"
     assert [line.split()[:3] for line in out[2:5]] == [
-        ["0", "full", "whole"], ["1", "incremental", "whole"], ["2", "incremental", "whole"]
-    ]  # fmt: skip
+        ["0", "full", "whole"],
+        ["1", "incremental", "whole"],
+        ["2", "incremental", "whole"],
+    ]
     assert out[5:] == ["[(69632, 8192)]", "incremental 2"]
 
 
@@ -113,9 +115,12 @@ def test_shell_examples(page: str, tmp_path: Path) -> None:
     for block in found:
         script = block.replace("/dev/sdb", "disk.raw").replace("/dev/sdc", "copy.raw")
         done = subprocess.run(
-            ["sh", "-euc", script], cwd=tmp_path, env=os.environ | {"PATH": path},
-            capture_output=True, text=True,
-        )  # fmt: skip
+            ["sh", "-euc", script],
+            cwd=tmp_path,
+            env=os.environ | {"PATH": path},
+            capture_output=True,
+            text=True,
+        )
         assert done.returncode in ((0, 3) if "aipimage repair" in script else (0,)), done.stderr
     if "copy.raw" in script:
         assert (tmp_path / "copy.raw").read_bytes() == content

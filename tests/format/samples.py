@@ -14,12 +14,7 @@ from aipimage.format.layers import Layer, LayerLeaf
 from aipimage.format.mappage import MapPage, page_sectors
 from aipimage.format.origins import OriginEntry
 from aipimage.format.parts import PartFooter, PartHeader
-from aipimage.format.record import (
-    NO_REFERENCE,
-    RecordHeader,
-    Reference,
-    encode_record_header,
-)
+from aipimage.format.record import NO_REFERENCE, RecordHeader, Reference, encode_record_header
 from aipimage.format.seal import Seal, SealDevice
 from aipimage.format.segments import Segment
 from aipimage.format.tables import IndexEntry, encode_frame_entry, encode_frame_extents
@@ -44,10 +39,15 @@ PLAIN_HEADER = Header(
     some_id(1), some_id(2), -1, compatible=3, incompatible=2, creator="aipimage 0.1.0"
 )
 SEALED_HEADER = Header(
-    some_id(1), some_id(2), 1_700_000_000_000_000, c.SUITE_AES_256_GCM,
+    some_id(1),
+    some_id(2),
+    1_700_000_000_000_000,
+    c.SUITE_AES_256_GCM,
     incompatible=c.Incompatible.SEALED_RECORDS | c.Incompatible.FOREIGN_ORIGINS,
-    key_commitment=digest(b"commitment"), creator="größer", header_mac=digest(b"mac"),
-)  # fmt: skip
+    key_commitment=digest(b"commitment"),
+    creator="größer",
+    header_mac=digest(b"mac"),
+)
 RECORD = RecordHeader(c.RecordType.FRAME, c.Codec.ZSTD, 2, 100 + 24 + 16, 1024, some_id(1), 7)
 EXTENTS = encode_frame_extents([5, (3 << 48) + 9], [1, 1])
 
@@ -59,9 +59,7 @@ def whole_record(header: RecordHeader = RECORD) -> bytes:
     return data + digest(data)[: c.CHECK]
 
 
-FRAME_ENTRIES = [
-    (4096, 65_536 + 68, FRAME_SIZE, digest(b"a")), (99_999, 300, 512, digest(b"b")),
-]  # fmt: skip
+FRAME_ENTRIES = [(4096, 65_536 + 68, FRAME_SIZE, digest(b"a")), (99_999, 300, 512, digest(b"b"))]
 LEAF_ENTRIES = b"".join(encode_frame_entry(*entry) for entry in FRAME_ENTRIES)
 INDEX = [IndexEntry(0, ref(1)), IndexEntry(1024, ref(2, 9000))]
 LAYER = Layer(ref(1), ref(2), limit=70, entries=4097, depth=2, base_name=b"0.aiv")
@@ -88,11 +86,10 @@ DEVICES = (
 ORIGINS = (
     OriginEntry(some_id(1), some_id(1), 2, ref(6)),
     OriginEntry(some_id(2), some_id(3), 1, ref(7), "größer.aiv".encode()),
-)  # fmt: skip
+)
 FULL_SEAL = Seal(
-    some_id(1), some_id(2), c.ImageKind.FULL, digest(b"header"), 9, ref(8), ref(9), DEVICES,
-    ORIGINS,
-)  # fmt: skip
+    some_id(1), some_id(2), c.ImageKind.FULL, digest(b"header"), 9, ref(8), ref(9), DEVICES, ORIGINS
+)
 INCREMENT_SEAL = Seal(
     some_id(1), some_id(2), c.ImageKind.INCREMENTAL, digest(b"header"), 9, ref(8), ref(9), DEVICES,
     ORIGINS, some_id(4), digest(b"parent"), 6, 5, c.ImageKind.DIFFERENTIAL, (ref(10), ref(11)),
@@ -111,9 +108,14 @@ NOTES = [(0, 8, Kind.UNUSED), ((1 << 48) + 5, 3, Kind.UNREADABLE)]
 CHECKPOINT = Checkpoint(1, 4096, np.array(NOTES, NOTE_DTYPE), 77, digest(b"running"))
 CONTINUATION = Continuation(some_id(1), 70_000, 1_700_000_000_000_000, 78, digest(b"going on"))
 TRAILER = Trailer(
-    STREAM, ref(1, STREAM - 12_000), some_id(1), some_id(2), digest(b"header"),
-    ref(2, STREAM - 13_000), spare_length=9000,
-)  # fmt: skip
+    STREAM,
+    ref(1, STREAM - 12_000),
+    some_id(1),
+    some_id(2),
+    digest(b"header"),
+    ref(2, STREAM - 13_000),
+    spare_length=9000,
+)
 PART_HEADER = PartHeader(some_id(1), 2, 1 << 30)
 PART_FOOTER = PartFooter(some_id(1), 2, 1 << 30, 4096, True)
 SLOT = Slot(STATE_PASSWORD, 65_536, 3, 4, some_id(5), 1_700_000_000_000_000, "größer")

@@ -68,11 +68,14 @@ def _spare_pieces(data: bytes, trailer: Trailer) -> Iterator[tuple[str, int, int
     seal = decode_seal(data[trailer.seal.offset + c.RECORD_HEADER : trailer.records_end - c.CHECK])
     start, copies = trailer.records_end, metadata_copies(trailer, seal.description, seal.result)
     places = [
-        ("4096 zero bytes", start), ("copy of the header core", trailer.core_copy),
-        ("copy of metadata 0", copies[0]), ("copy of metadata 1", copies[1]),
-        ("copy of seal 0", trailer.seal_copy), ("copy of the trailer", trailer_copy(len(data))),
+        ("4096 zero bytes", start),
+        ("copy of the header core", trailer.core_copy),
+        ("copy of metadata 0", copies[0]),
+        ("copy of metadata 1", copies[1]),
+        ("copy of seal 0", trailer.seal_copy),
+        ("copy of the trailer", trailer_copy(len(data))),
         ("4096 zero bytes", len(data) - c.TRAILER - c.SPARE_GAP),
-    ]  # fmt: skip
+    ]
     ends = [*(at for _, at in places[1:]), len(data) - c.TRAILER]
     for (name, at), end in zip(places, ends, strict=True):
         yield f"spare area: {name} (10.1)", at, end

@@ -53,12 +53,20 @@ def headers(draw: Draw) -> Header:
     incompatible = draw(st.sampled_from(range(0, 16, 2))) | bool(suite)
     frame_shift = draw(st.integers(12, 22))
     return Header(
-        draw(ids()), draw(ids()), draw(st.integers(-(1 << 63), (1 << 63) - 1)), suite,
-        incompatible, draw(counts(64)), frame_shift,
-        draw(st.integers(max(20, frame_shift + 1), 30)), draw(st.integers(2, 8)),
-        draw(sized(32)) if suite else c.ZERO_DIGEST, draw(st.text()), draw(counts(16)),
+        draw(ids()),
+        draw(ids()),
+        draw(st.integers(-(1 << 63), (1 << 63) - 1)),
+        suite,
+        incompatible,
+        draw(counts(64)),
+        frame_shift,
+        draw(st.integers(max(20, frame_shift + 1), 30)),
+        draw(st.integers(2, 8)),
+        draw(sized(32)) if suite else c.ZERO_DIGEST,
+        draw(st.text()),
+        draw(counts(16)),
         header_mac=draw(sized(32)) if suite else c.ZERO_DIGEST,
-    )  # fmt: skip
+    )
 
 
 @st.composite
@@ -96,9 +104,17 @@ def seal_devices(draw: Draw) -> SealDevice:
     sectors[0] += not any(sectors)
     unused, zero, data, unreadable, lost = sectors
     return SealDevice(
-        size, 512 << draw(st.integers(0, 7)), draw(st.integers(0, 7)), unused, zero, data,
-        unreadable, lost, draw(references()), draw(references() | st.just(NO_REFERENCE)),
-    )  # fmt: skip
+        size,
+        512 << draw(st.integers(0, 7)),
+        draw(st.integers(0, 7)),
+        unused,
+        zero,
+        data,
+        unreadable,
+        lost,
+        draw(references()),
+        draw(references() | st.just(NO_REFERENCE)),
+    )
 
 
 @st.composite
@@ -106,9 +122,12 @@ def origin_entries(draw: Draw) -> OriginEntry:
     """Origins with and without frames, and with names of any length."""
     frames = draw(st.integers(0, c.FRAMES_MAX))
     return OriginEntry(
-        draw(ids()), draw(ids()), frames, draw(references()) if frames else NO_REFERENCE,
+        draw(ids()),
+        draw(ids()),
+        frames,
+        draw(references()) if frames else NO_REFERENCE,
         draw(file_names()),
-    )  # fmt: skip
+    )
 
 
 def file_names() -> st.SearchStrategy[bytes]:
@@ -124,10 +143,17 @@ def seals(draw: Draw) -> Seal:
     first = draw(origin_entries())._replace(origin=own, holder=own)
     origins = (first, *(each for each in draw(others) if each.origin != own))
     full = Seal(
-        own, chain, c.ImageKind.FULL, draw(sized(32)), draw(counts(64)), draw(references()),
-        draw(references()), tuple(draw(st.lists(seal_devices(), min_size=1, max_size=3))),
-        origins, replaced=tuple(draw(st.lists(references(), max_size=3))),
-    )  # fmt: skip
+        own,
+        chain,
+        c.ImageKind.FULL,
+        draw(sized(32)),
+        draw(counts(64)),
+        draw(references()),
+        draw(references()),
+        tuple(draw(st.lists(seal_devices(), min_size=1, max_size=3))),
+        origins,
+        replaced=tuple(draw(st.lists(references(), max_size=3))),
+    )
     if draw(st.booleans()):
         return full
     kind = draw(st.sampled_from(list(c.ImageKind)))
@@ -228,9 +254,15 @@ def map_pages(draw: Draw) -> MapPage:
     device = draw(st.integers(0, c.DEVICES_MAX - 1))
     entries = draw(st.lists(origin_entries(), max_size=3, unique_by=lambda item: item.origin))
     return MapPage(
-        device, level, first, sectors, extent_array(rows), tuple(origins), tuple(refs),
+        device,
+        level,
+        first,
+        sectors,
+        extent_array(rows),
+        tuple(origins),
+        tuple(refs),
         tuple(sorted(entries, key=lambda entry: entry.origin)),
-    )  # fmt: skip
+    )
 
 
 def _leaf_extent(length: int, origins: int) -> st.SearchStrategy[tuple[int, int, int, int]]:

@@ -15,12 +15,7 @@ from aipimage.format import checkpoint, parts, record, tables
 from aipimage.format import constants as c
 from aipimage.format.digest import digest
 from aipimage.format.header import Header, decode_core, encode_core, encode_core_body
-from aipimage.format.layers import (
-    decode_layer,
-    decode_layer_leaf,
-    encode_layer,
-    encode_layer_leaf,
-)
+from aipimage.format.layers import decode_layer, decode_layer_leaf, encode_layer, encode_layer_leaf
 from aipimage.format.mappage import decode_map_page, encode_map_page
 from aipimage.format.origins import OriginEntry
 from aipimage.format.seal import Seal, decode_seal, encode_seal
@@ -64,16 +59,24 @@ def _header_fields(header: Header) -> tuple[Field, ...]:
     entries = [under(f"names[{n}]", layout.FEATURE_NAME) for n in range(names)]
     creator: Columns = (("creator.text", len(header.creator.encode())),)
     return placed(
-        layout.HEADER, under("names", layout.SECTION), *entries,
-        under("creator", layout.SECTION), creator, layout.HEADER_TAIL,
-    )  # fmt: skip
+        layout.HEADER,
+        under("names", layout.SECTION),
+        *entries,
+        under("creator", layout.SECTION),
+        creator,
+        layout.HEADER_TAIL,
+    )
 
 
 def _header(name: str, header: Header) -> Structure:
     return Structure(
-        name, encode_core(header, header.header_mac), _header_fields(header), decode_core,
-        _reencode_header, sealed_by_digest(32),
-    )  # fmt: skip
+        name,
+        encode_core(header, header.header_mac),
+        _header_fields(header),
+        decode_core,
+        _reencode_header,
+        sealed_by_digest(32),
+    )
 
 
 def decode_whole_record(data: bytes) -> tuple[record.RecordHeader, bytes]:
@@ -119,28 +122,34 @@ def _tables() -> list[Structure]:
     entry: Columns = (("key", 8), *reference("ref"))
     return [
         Structure(
-            "frame_extents", samples.EXTENTS, placed(*_indexed("extents", 2, layout.FRAME_EXTENT)),
+            "frame_extents",
+            samples.EXTENTS,
+            placed(*_indexed("extents", 2, layout.FRAME_EXTENT)),
             lambda data: tables.decode_frame_extents(data, 1024),
             lambda value, _: tables.encode_frame_extents(value["at"], value["sectors"]),
         ),
         Structure(
-            "table_leaf", tables.encode_table_leaf(2048, samples.LEAF_ENTRIES),
+            "table_leaf",
+            tables.encode_table_leaf(2048, samples.LEAF_ENTRIES),
             placed(layout.LEAF, *_indexed("frames", 2, layout.FRAME_ENTRY)),
             lambda data: tables.decode_table_leaf(data, samples.FRAME_SIZE),
             lambda value, _: tables.encode_table_leaf(value[0], value[1].tobytes()),
         ),
         Structure(
-            "index_page", tables.encode_index(2, samples.INDEX),
+            "index_page",
+            tables.encode_index(2, samples.INDEX),
             placed(layout.INDEX, *_indexed("entries", 2, entry)),
-            tables.decode_index, lambda value, _: tables.encode_index(*value),
+            tables.decode_index,
+            lambda value, _: tables.encode_index(*value),
         ),
         Structure(
-            "digest_leaf", tables.encode_digest_leaf(16, b"\x11" * 16 + b"\x22" * 16),
+            "digest_leaf",
+            tables.encode_digest_leaf(16, b"\x11" * 16 + b"\x22" * 16),
             placed(layout.LEAF, (("digests[0]", 16), ("digests[1]", 16))),
             lambda data: tables.decode_digest_leaf(data, samples.STRIPE_SHIFT),
             lambda value, _: tables.encode_digest_leaf(*value),
         ),
-    ]  # fmt: skip
+    ]
 
 
 def _layers() -> list[Structure]:
@@ -151,18 +160,25 @@ def _layers() -> list[Structure]:
     ]
     return [
         Structure(
-            "digest_layer", encode_layer(samples.LAYER),
+            "digest_layer",
+            encode_layer(samples.LAYER),
             placed(
-                reference("base"), reference("tree"), layout.LAYER_TAIL,
+                reference("base"),
+                reference("tree"),
+                layout.LAYER_TAIL,
                 (("base_name", len(samples.LAYER.base_name)),),
             ),
-            decode_layer, lambda value, _: encode_layer(value),
+            decode_layer,
+            lambda value, _: encode_layer(value),
         ),
         Structure(
-            "layer_leaf", encode_layer_leaf(samples.LAYER_LEAF), placed(layout.LEAF, *columns),
-            decode_layer_leaf, lambda value, _: encode_layer_leaf(value),
+            "layer_leaf",
+            encode_layer_leaf(samples.LAYER_LEAF),
+            placed(layout.LEAF, *columns),
+            decode_layer_leaf,
+            lambda value, _: encode_layer_leaf(value),
         ),
-    ]  # fmt: skip
+    ]
 
 
 def _entries(name: str, entries: Sequence[OriginEntry]) -> list[Columns]:
@@ -179,21 +195,24 @@ def _map_page() -> Structure:
     origins: Columns = tuple((f"origins[{n}]", 16) for n in range(len(page.origins)))
     refs = [reference(f"refs[{n}]") for n in range(len(page.refs))]
     return Structure(
-        "map_page", encode_map_page(page),
+        "map_page",
+        encode_map_page(page),
         placed(layout.MAP_PAGE, origins, *columns, *refs, *_entries("entries", page.entries)),
         lambda data: decode_map_page(data, samples.STRIPE_SHIFT, samples.FANOUT_SHIFT),
         lambda value, _: encode_map_page(value),
-    )  # fmt: skip
+    )
 
 
 def _seal(name: str, seal: Seal) -> Structure:
     device = (*layout.SEAL_DEVICE, *reference("map_root"), *reference("digest_root"))
     fields = placed(
-        layout.SEAL, reference("description"), reference("result"),
+        layout.SEAL,
+        reference("description"),
+        reference("result"),
         *_indexed("devices", len(seal.devices), device),
         *_entries("origins", seal.origins),
         *_indexed("replaced", len(seal.replaced), layout.REFERENCE),
-    )  # fmt: skip
+    )
     return Structure(
         name, encode_seal(seal), fields, decode_seal, lambda value, _: encode_seal(value)
     )
@@ -207,9 +226,13 @@ def _decode_trailer(data: bytes) -> Trailer:
 def _trailer(name: str, trailer: Trailer) -> Structure:
     fields = placed(layout.TRAILER, reference("seal"), reference("segments"), layout.TRAILER_TAIL)
     return Structure(
-        name, encode_trailer(trailer), fields, _decode_trailer,
-        lambda value, _: encode_trailer(value), sealed_by_digest(32),
-    )  # fmt: skip
+        name,
+        encode_trailer(trailer),
+        fields,
+        _decode_trailer,
+        lambda value, _: encode_trailer(value),
+        sealed_by_digest(32),
+    )
 
 
 def _streams() -> list[Structure]:

@@ -222,7 +222,7 @@ BOUNDS: list[tuple[str, str, dict[str, int], list[int], list[int]]] = [
     ("part_header", "start", {}, [0, (1 << 63) - 1], [1 << 63]),
     ("part_footer", "length", {"start": (1 << 63) - 2}, [1], [0, 2, 1 << 63, (1 << 64) - 1]),
     ("part_footer", "flags", {}, [0, 1], [2, 3, 1 << 31]),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(

@@ -106,9 +106,13 @@ def test_class_02_sums_of_map_lengths_wrap_around() -> None:
     shifts, sectors = (30, 8), 1 << 48
     count = (1 << 16) + 1
     page = replace(
-        samples.MAP_PAGE, level=4, sectors=sectors, origins=(), refs=(),
+        samples.MAP_PAGE,
+        level=4,
+        sectors=sectors,
+        origins=(),
+        refs=(),
         extents=extent_array([(sectors, 0, 0, Kind.ZERO)]),
-    )  # fmt: skip
+    )
     assert decode_map_page(encode_map_page(page), *shifts).sectors == sectors
     wrapping = np.repeat(page.extents, count)
     assert int(wrapping["length"].sum()) == sectors
@@ -199,9 +203,13 @@ def _stuffed_map_page(kind: Kind) -> bytes:
     rows = np.zeros(count, EXTENT_DTYPE)
     rows["length"], rows["kind"] = span if kind == Kind.PAGE else 1, kind
     page = replace(
-        samples.MAP_PAGE, level=7, sectors=int(rows["length"].sum()), extents=rows, origins=(),
+        samples.MAP_PAGE,
+        level=7,
+        sectors=int(rows["length"].sum()),
+        extents=rows,
+        origins=(),
         refs=(ref(1),) * (count if kind == Kind.PAGE else 0),
-    )  # fmt: skip
+    )
     return encode_map_page(page)
 
 
@@ -215,9 +223,13 @@ def _stuffed_seal() -> bytes:
     origins = [other._replace(origin=struct.pack("<QQ", 1, n)) for n in range(8191)]
     origins.insert(0, samples.ORIGINS[0])
     return encode_seal(
-        replace(samples.INCREMENT_SEAL, devices=samples.DEVICES[:1] * 1024,
-                origins=tuple(origins), replaced=(ref(1),) * 4096)
-    )  # fmt: skip
+        replace(
+            samples.INCREMENT_SEAL,
+            devices=samples.DEVICES[:1] * 1024,
+            origins=tuple(origins),
+            replaced=(ref(1),) * 4096,
+        )
+    )
 
 
 def _page_of_entries() -> bytes:
@@ -309,8 +321,11 @@ def test_class_06_record_that_is_not_the_one_referred_to() -> None:
     data = samples.whole_record()
     good = Reference(samples.RECORD.origin, 4096, len(data), 1024, digest(data[:-16]))
     assert verified_against(data, good, c.RecordType.FRAME, c.TAG) == samples.RECORD
-    for bad in (good._replace(origin=some_id(9)), good._replace(record_length=len(data) + 1),
-                good._replace(plain_length=512)):  # fmt: skip
+    for bad in (
+        good._replace(origin=some_id(9)),
+        good._replace(record_length=len(data) + 1),
+        good._replace(plain_length=512),
+    ):
         with pytest.raises(FormatError):
             verified_against(data, bad, c.RecordType.FRAME, c.TAG)
     with pytest.raises(FormatError):
@@ -373,8 +388,9 @@ def test_class_08_frames_ascend() -> None:
 def test_class_09_tiny_seal_declares_a_petabyte() -> None:
     """A petabyte is a legal size; deciding so takes a kibibyte. Over the limit is refused."""
     sectors = (1 << 50) // 512
-    device = replace(samples.DEVICES[0], size=1 << 50, unused=sectors, zero=0, data=0,
-                     unreadable=0, lost=0)  # fmt: skip
+    device = replace(
+        samples.DEVICES[0], size=1 << 50, unused=sectors, zero=0, data=0, unreadable=0, lost=0
+    )
     data = encode_seal(replace(samples.FULL_SEAL, devices=(device,)))
     with at_most(1, seconds=0.05):
         assert decode_seal(data).devices[0].sectors == sectors
@@ -384,8 +400,15 @@ def test_class_09_tiny_seal_declares_a_petabyte() -> None:
 def test_class_09_tiny_map_page_covers_a_petabyte() -> None:
     """One extent of zeros over 2^41 sectors, in a page of under a hundred bytes."""
     sectors = 1 << 41
-    page = replace(samples.MAP_PAGE, level=4, sectors=sectors, origins=(), refs=(), entries=(),
-                   extents=extent_array([(sectors, 0, 0, Kind.ZERO)]))  # fmt: skip
+    page = replace(
+        samples.MAP_PAGE,
+        level=4,
+        sectors=sectors,
+        origins=(),
+        refs=(),
+        entries=(),
+        extents=extent_array([(sectors, 0, 0, Kind.ZERO)]),
+    )
     data = encode_map_page(page)
     assert len(data) < 100
     with at_most(1, seconds=0.05):
@@ -440,8 +463,13 @@ def test_class_10_unknown_compatible_flags_and_sections_are_skipped() -> None:
 
 def test_class_10_broken_sections_are_refused() -> None:
     """Sections fill the space exactly; text is UTF-8."""
-    for changes in ({"creator.length": 13}, {"creator.length": 15}, {"names.length": 47},
-                    {"creator.text": 0xFF}, {"names[0].name": 0xFF}):  # fmt: skip
+    for changes in (
+        {"creator.length": 13},
+        {"creator.length": 15},
+        {"names.length": 47},
+        {"creator.text": 0xFF},
+        {"names[0].name": 0xFF},
+    ):
         refused("header_plain", changes)
 
 

@@ -125,9 +125,12 @@ def test_checkpoint(checkpoint: Checkpoint) -> None:
 
 
 @given(
-    own.ids(), st.integers(1, c.STREAM_MAX), st.integers(-(1 << 63), (1 << 63) - 1),
-    st.integers(1, c.STREAM_MAX), st.binary(min_size=32, max_size=32),
-)  # fmt: skip
+    own.ids(),
+    st.integers(1, c.STREAM_MAX),
+    st.integers(-(1 << 63), (1 << 63) - 1),
+    st.integers(1, c.STREAM_MAX),
+    st.binary(min_size=32, max_size=32),
+)
 def test_continuation(
     previous: bytes, length: int, time: int, records: int, running: bytes
 ) -> None:

@@ -132,13 +132,19 @@ def test_record_types() -> None:
     """The list of section 5: two pairs of columns side by side."""
     listed = {int(row[at]): row[at + 1] for row in rows("5", "type") for at in (0, 4)}
     names = {
-        c.RecordType.FRAME: "frame", c.RecordType.TABLE_LEAF: "frame table leaf",
-        c.RecordType.INDEX: "index page", c.RecordType.MAP: "map page",
-        c.RecordType.DIGEST_LEAF: "block digest leaf", c.RecordType.METADATA: "metadata",
-        c.RecordType.CHECKPOINT: "checkpoint", c.RecordType.CONTINUATION: "continuation",
-        c.RecordType.SEGMENTS: "segments", c.RecordType.SEAL: "seal",
-        c.RecordType.DIGEST_LAYER: "block digest layer", c.RecordType.LAYER_LEAF: "layer leaf",
-    }  # fmt: skip
+        c.RecordType.FRAME: "frame",
+        c.RecordType.TABLE_LEAF: "frame table leaf",
+        c.RecordType.INDEX: "index page",
+        c.RecordType.MAP: "map page",
+        c.RecordType.DIGEST_LEAF: "block digest leaf",
+        c.RecordType.METADATA: "metadata",
+        c.RecordType.CHECKPOINT: "checkpoint",
+        c.RecordType.CONTINUATION: "continuation",
+        c.RecordType.SEGMENTS: "segments",
+        c.RecordType.SEAL: "seal",
+        c.RecordType.DIGEST_LAYER: "block digest layer",
+        c.RecordType.LAYER_LEAF: "layer leaf",
+    }
     assert listed == names
     assert set(listed) == set(c.RecordType)
 
@@ -294,15 +300,18 @@ def test_layout_of_parts_is_the_table_of_the_text() -> None:
 
 def test_layout_of_the_header_tail() -> None:
     """Negative offsets count from the end of the core."""
-    tail = [(int(row[0].replace(MINUS, "-")), width(row[1]), row[2].strip("`"))
-            for row in rows("3", "offset") if row[0].startswith(MINUS)]  # fmt: skip
+    tail = [
+        (int(row[0].replace(MINUS, "-")), width(row[1]), row[2].strip("`"))
+        for row in rows("3", "offset")
+        if row[0].startswith(MINUS)
+    ]
     total = sum(size for _, size in layout.HEADER_TAIL)
     assert tail == [(at - total, size, name) for at, size, name in laid(layout.HEADER_TAIL)]
     assert total == c.CORE_TAIL
 
 
 SEAL_TABLES: list[tuple[str, Columns]] = [
-    ("device field", (*layout.SEAL_DEVICE, ("map_root", 64), ("digest_root", 64))),
+    ("device field", (*layout.SEAL_DEVICE, ("map_root", 64), ("digest_root", 64)))
 ]
 
 

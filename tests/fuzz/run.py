@@ -46,8 +46,15 @@ def guided(name: str, seconds: int, extra: list[str]) -> None:
     with tempfile.TemporaryDirectory() as corpus:
         for at, sample in enumerate(targets.seeds(name)):
             (Path(corpus) / f"seed-{at}").write_bytes(sample)
-        arguments = [sys.argv[0], corpus, f"-max_total_time={seconds}", "-max_len=65536",
-                     "-timeout=2", "-rss_limit_mb=512", *extra]  # fmt: skip
+        arguments = [
+            sys.argv[0],
+            corpus,
+            f"-max_total_time={seconds}",
+            "-max_len=65536",
+            "-timeout=2",
+            "-rss_limit_mb=512",
+            *extra,
+        ]
         atheris.Setup(arguments, targets.TARGETS[name], custom_mutator=mutate)
         atheris.Fuzz()
 

@@ -135,9 +135,13 @@ def _decode_key_area(data: bytes) -> KeyArea:
 
 
 KEY_AREA = Structure(
-    "key_area", encode_key_area(KeyArea(1, samples.some_id(2), (samples.SLOT, *(None,) * 7))), (),
-    _decode_key_area, lambda value, _: encode_key_area(value), sealed_by_digest(32),
-)  # fmt: skip
+    "key_area",
+    encode_key_area(KeyArea(1, samples.some_id(2), (samples.SLOT, *(None,) * 7))),
+    (),
+    _decode_key_area,
+    lambda value, _: encode_key_area(value),
+    sealed_by_digest(32),
+)
 
 
 def fuzz_key_area(data: bytes) -> None:

@@ -98,7 +98,10 @@ TYPES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "read": ("length", opened(lambda i, f: i.devices[0].read(0, 1.0))),  # type: ignore[arg-type]
     "seek": ("offset", opened(lambda i, f: reading(i).seek(1.5))),  # type: ignore[arg-type]
     "readinto_at": ("offset", opened(lambda i, f: reading(i).readinto_at(bytearray(9), None))),  # type: ignore[arg-type]
-    "keyless digest": ("expected_digest", lambda f: aipimage.verify_keyless(f / "a.aiv", expected_digest=5)),  # type: ignore[arg-type]  # noqa: E501
+    "keyless digest": (
+        "expected_digest",
+        lambda f: aipimage.verify_keyless(f / "a.aiv", expected_digest=5),
+    ),  # type: ignore[arg-type]
     "keyless path": ("path", lambda f: aipimage.verify_keyless(None)),  # type: ignore[arg-type]
     "merge threads": ("threads", merge(threads="2")),
     "merge resume": ("resume", merge(resume="no")),
@@ -120,7 +123,7 @@ TYPES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "vmdk open": ("allow_outside", lambda f: aipimage.vmdk.open(f / "d.vmdk", allow_outside="no")),
     "vmdk write": ("source", lambda f: aipimage.vmdk.write(f / "new.vmdk", "d.raw")),
     "vmdk lint": ("path", lambda f: aipimage.vmdk.lint(5)),
-}  # fmt: skip
+}
 
 VALUES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "create compress": ("compression", create(compress="gzip")),
@@ -146,21 +149,27 @@ VALUES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "verify threads": ("threads", opened(lambda i, f: i.verify(threads=-1))),
     "read_into": ("offset", opened(lambda i, f: i.devices[0].read_into(bytearray(9), -1))),
     "read_into far": ("offset", opened(lambda i, f: i.devices[0].read_into(bytearray(9), 1 << 70))),
-    "read_into of a full image": ("offset", opened(lambda i, f: i.devices[0].read_into(bytearray(9), -1), "a.aiv")),  # noqa: E501
+    "read_into of a full image": (
+        "offset",
+        opened(lambda i, f: i.devices[0].read_into(bytearray(9), -1), "a.aiv"),
+    ),
     "readinto_at": ("offset", opened(lambda i, f: reading(i).readinto_at(bytearray(9), -4096))),
     "read": ("length", opened(lambda i, f: i.devices[0].read(0, -1))),
     "seek": ("seek", opened(lambda i, f: reading(i).seek(-1))),
     "whence": ("whence", opened(lambda i, f: reading(i).seek(0, 9))),
     "restore size": ("size", opened(lambda i, f: i.restore(f / "new", size=0))),
     "restore device": ("device", opened(lambda i, f: i.restore(f / "new", device=-1))),
-    "keyless": ("expected_digest", lambda f: aipimage.verify_keyless(f / "a.aiv", expected_digest="0" * 63)),  # noqa: E501
+    "keyless": (
+        "expected_digest",
+        lambda f: aipimage.verify_keyless(f / "a.aiv", expected_digest="0" * 63),
+    ),
     "merge split": ("split", merge(split="0")),
     "convert threads": ("threads", convert(threads=0)),
     "convert cid": ("cid", convert(cid=1 << 32)),
     "convert appliance": ("'cpu'", convert(format="ova", appliance={"cpu": 4})),
     "convert memory": ("memory", convert(format="ova", appliance={"memory": "much"})),
     "split": ("size", lambda f: aipimage.split(f / "a.aiv", f / "new.aiv", -5)),
-}  # fmt: skip
+}
 
 
 def before_and_after(folder: Path, use: Callable[[Path], object]) -> pytest.ExceptionInfo[Any]:
@@ -244,9 +253,13 @@ def test_writing_to_a_device_file_is_unsupported(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "password", "reason"),
-    [("a.aiv", "x", "unwanted"), ("s.aiv", None, "missing"), ("s.aiv", "no", "wrong"),
-     ("s.aiv", "", "unusable")],
-)  # fmt: skip
+    [
+        ("a.aiv", "x", "unwanted"),
+        ("s.aiv", None, "missing"),
+        ("s.aiv", "no", "wrong"),
+        ("s.aiv", "", "unusable"),
+    ],
+)
 def test_what_is_wrong_with_a_password(
     folder: Path, name: str, password: str | None, reason: str
 ) -> None:

@@ -111,10 +111,16 @@ def test_what_was_made_before_closing_says_so_too(paths: tuple[Path, Path]) -> N
     image.close()
     before = descriptors()
     uses: list[Callable[[], object]] = [
-        lambda: file.read(10), lambda: file.readinto_at(bytearray(9), 0), file.tell,
-        lambda: file.seek(0), file.readall, lambda: next(extents), lambda: list(differences),
-        lambda: chain.open(chain[0].image_id), lambda: buffered.read(1),
-    ]  # fmt: skip
+        lambda: file.read(10),
+        lambda: file.readinto_at(bytearray(9), 0),
+        file.tell,
+        lambda: file.seek(0),
+        file.readall,
+        lambda: next(extents),
+        lambda: list(differences),
+        lambda: chain.open(chain[0].image_id),
+        lambda: buffered.read(1),
+    ]
     for use in uses:
         with pytest.raises(ClosedError, match="closed"):
             use()
@@ -329,9 +335,11 @@ def test_a_closed_virtual_disk_says_so(disk: Path) -> None:
     ranges = source.data_ranges(0, source.size)
     source.close()
     uses: list[Callable[[], object]] = [
-        lambda: source.read_into(buffer, 0), lambda: list(ranges), source.fingerprint,
+        lambda: source.read_into(buffer, 0),
+        lambda: list(ranges),
+        source.fingerprint,
         lambda: list(source.data_ranges(0, 4096)),
-    ]  # fmt: skip
+    ]
     for use in uses:
         with pytest.raises(ClosedError, match="closed"):
             use()

@@ -35,9 +35,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path = folder / f"{number}.aiv"
         job = "nightly" if number % 2 == 0 else "hourly"
         aipimage.create(
-            path, io.BytesIO(changed(number)), parent=parent,
-            created=MONDAY + timedelta(days=number), tags={"job": job, "n": str(number)},
-        )  # fmt: skip
+            path,
+            io.BytesIO(changed(number)),
+            parent=parent,
+            created=MONDAY + timedelta(days=number),
+            tags={"job": job, "n": str(number)},
+        )
         parent = path
     aipimage.create(folder / "s.aiv", io.BytesIO(DISK), encrypt="aes-128", password="secret")
     return folder

@@ -20,8 +20,16 @@ MIB = 1 << 20
 DISK = random.Random(7).randbytes(MIB) + bytes(MIB)
 # What belongs to one call: what it works on, and who does the work.
 OF_A_CALL = {
-    "self", "path", "sources", "source", "target", "progress", "executor", "storage", "options",
-}  # fmt: skip
+    "self",
+    "path",
+    "sources",
+    "source",
+    "target",
+    "progress",
+    "executor",
+    "storage",
+    "options",
+}
 FORMS: list[tuple[type[Any], Callable[..., Any]]] = [
     (CreateOptions, aipimage.create),
     (ConvertOptions, aipimage.convert),
@@ -53,9 +61,16 @@ def image(tmp_path: Path) -> Path:
 def test_create(tmp_path: Path) -> None:
     """Everything that options can say of an image arrives in it."""
     options = CreateOptions(
-        compress="zstd:3", encrypt="aes-256", password="secret", comment="nightly",
-        tags={"host": "web"}, split="512K", frame_size="128K", include_free=True, threads=1,
-    )  # fmt: skip
+        compress="zstd:3",
+        encrypt="aes-256",
+        password="secret",
+        comment="nightly",
+        tags={"host": "web"},
+        split="512K",
+        frame_size="128K",
+        include_free=True,
+        threads=1,
+    )
     result = aipimage.create(tmp_path / "a.aiv", io.BytesIO(DISK), options=options)
     assert result.parts > 1
     with aipimage.open(tmp_path / "a.aiv", "secret") as made:
@@ -77,9 +92,11 @@ def test_create_with_an_array_of_changes(image: Path) -> None:
     assert result.changes[0].method == "tracked"
     with pytest.raises(OptionError, match="changed is given beside options"):
         aipimage.create(
-            image.with_name("c.aiv"), io.BytesIO(DISK), options=CreateOptions(parent=image),
+            image.with_name("c.aiv"),
+            io.BytesIO(DISK),
+            options=CreateOptions(parent=image),
             changed=changed,
-        )  # fmt: skip
+        )
 
 
 def test_convert(image: Path) -> None:
@@ -122,9 +139,10 @@ def test_fields_are_checked_as_keywords_are(image: Path) -> None:
     """When they are used, with the same errors."""
     with pytest.raises(OptionTypeError, match="include_free"):
         aipimage.create(
-            image.with_name("new.aiv"), io.BytesIO(DISK),
+            image.with_name("new.aiv"),
+            io.BytesIO(DISK),
             options=CreateOptions(include_free="no"),  # type: ignore[arg-type]
-        )  # fmt: skip
+        )
     with pytest.raises(OptionError, match="frames of 5000 bytes"):
         aipimage.create(
             image.with_name("new.aiv"), io.BytesIO(DISK), options=CreateOptions(frame_size=5000)

@@ -46,9 +46,12 @@ def test_every_sample_comes_back(tmp_path: Path) -> None:
         source.write_bytes(data)
         for include_free in (True, False):
             aipimage.create(
-                tmp_path / "sample.aiv", [str(source)], compress="zstd:1", overwrite=True,
+                tmp_path / "sample.aiv",
+                [str(source)],
+                compress="zstd:1",
+                overwrite=True,
                 include_free=include_free,
-            )  # fmt: skip
+            )
             with aipimage.open(tmp_path / "sample.aiv") as image:
                 assert image.verify().ok, path
                 image.restore(tmp_path / "back.raw", force=True, set_size=True)

@@ -30,9 +30,11 @@ def compressed(
 
 @pytest.mark.parametrize("level", LEVELS)
 @given(
-    st.binary(max_size=500), st.integers(1, 9), st.sampled_from([64, 512, 4096, 65_536]),
+    st.binary(max_size=500),
+    st.integers(1, 9),
+    st.sampled_from([64, 512, 4096, 65_536]),
     st.integers(0, 2**64 - 1),
-)  # fmt: skip
+)
 def test_both_ways_give_the_same(
     level: int | None, start: bytes, times: int, frame_size: int, chosen: int
 ) -> None:
@@ -61,9 +63,7 @@ def test_large_frames_have_their_own_parameters(size: int) -> None:
     assert payloads == [press.compress(plain[at : at + size]) for at in range(0, len(plain), size)]
 
 
-def test_a_compressor_that_fails_is_asked_again_one_by_one(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_compressor_that_fails_is_asked_again_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that its own error is told, or that the frames are compressed all the same."""
 
     def fails(*_: object) -> None:

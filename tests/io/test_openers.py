@@ -253,10 +253,13 @@ def test_an_opener_that_lies(folder: Path, got: Any) -> None:
 def test_wrong_arguments(folder: Path) -> None:
     bucket = Bucket(contents(folder))
     for path, storage, error in (
-        ("missing.aiv", bucket, StorageError), ("../a.aiv", bucket, RequestError),
-        ("/a.aiv", bucket, RequestError), ("a.aiv", 5, OptionTypeError),
-        (io.StringIO("text"), None, aipimage.AipImageError), ([], None, OptionTypeError),
-    ):  # fmt: skip
+        ("missing.aiv", bucket, StorageError),
+        ("../a.aiv", bucket, RequestError),
+        ("/a.aiv", bucket, RequestError),
+        ("a.aiv", 5, OptionTypeError),
+        (io.StringIO("text"), None, aipimage.AipImageError),
+        ([], None, OptionTypeError),
+    ):
         with pytest.raises(error):
             aipimage.open(path, storage=storage)  # type: ignore[arg-type]
     assert bucket.opened == bucket.closed
@@ -267,9 +270,11 @@ def test_nothing_is_written_through_an_opener(folder: Path) -> None:
 
     storage = OpenerStorage(Bucket(contents(folder)), Storage(SystemCalls()))
     for use in (
-        lambda: storage.create("bucket/new"), lambda: storage.remove("bucket/a.aiv"),
-        lambda: storage.open_update("bucket/a.aiv"), lambda: storage.rename("bucket/a.aiv", "x"),
-    ):  # fmt: skip
+        lambda: storage.create("bucket/new"),
+        lambda: storage.remove("bucket/a.aiv"),
+        lambda: storage.open_update("bucket/a.aiv"),
+        lambda: storage.rename("bucket/a.aiv", "x"),
+    ):
         with pytest.raises(StorageError, match="never written"):
             use()
 

@@ -214,9 +214,7 @@ operations = st.lists(
 
 @given(operations=operations, holes=st.booleans())
 def test_any_order_of_writes_and_zeros(
-    tmp_path_factory: pytest.TempPathFactory,
-    operations: list[tuple[bool, int, int]],
-    holes: bool,
+    tmp_path_factory: pytest.TempPathFactory, operations: list[tuple[bool, int, int]], holes: bool
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "hypothesis-target"
     fault = Fault(0, 0 if holes else errno.EOPNOTSUPP, ("punch_hole",), permanent=True)

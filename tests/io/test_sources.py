@@ -293,9 +293,7 @@ def test_retries_heal(bad_source: Callable[[BadSectors], BlockSource]) -> None:
     source.close()
 
 
-def test_unreadable_error_names_the_range(
-    bad_source: Callable[[BadSectors], BlockSource],
-) -> None:
+def test_unreadable_error_names_the_range(bad_source: Callable[[BadSectors], BlockSource]) -> None:
     source = bad_source(BadSectors([5]))
     with pytest.raises(UnreadableRangeError, match="disk: cannot read 1024 bytes") as caught:
         read(source, 2048, 1024)

@@ -355,10 +355,7 @@ def test_a_failing_close_does_not_hide_the_first_error(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), Storage(system).create(tmp_path / "a"):
         raise ZeroDivisionError
     system = FaultySystemCalls(Fault(0, errno.EIO, ("close",)))
-    with (
-        pytest.raises(StorageError, match="cannot close"),
-        Storage(system).create(tmp_path / "b"),
-    ):
+    with pytest.raises(StorageError, match="cannot close"), Storage(system).create(tmp_path / "b"):
         pass
 
 

@@ -40,9 +40,14 @@ class ChainForger:
         self.files = [Forger(each, keys) for each in images]
 
     def forge(
-        self, file: int, index: int | None = None, change: RecordChange | None = None, *,
-        core: Change | None = None, trailer: Change | None = None,
-    ) -> list[bytes]:  # fmt: skip
+        self,
+        file: int,
+        index: int | None = None,
+        change: RecordChange | None = None,
+        *,
+        core: Change | None = None,
+        trailer: Change | None = None,
+    ) -> list[bytes]:
         """All images, with another record, core or trailer of one of them; without an index each of
         its records is changed.
         """
@@ -53,10 +58,14 @@ class ChainForger:
             here = number == file
             writer = _Writer(each, moved, seals)
             wanted = _EVERY if index is None else index
-            found.append(writer.write(
-                wanted if here else None, change or _same, core if here else None,
-                trailer if here else None,
-            ))  # fmt: skip
+            found.append(
+                writer.write(
+                    wanted if here else None,
+                    change or _same,
+                    core if here else None,
+                    trailer if here else None,
+                )
+            )
         return found
 
 

@@ -65,9 +65,13 @@ def stop_at(disks: Sequence[RealisticDisk], reads: int) -> None:
 
 
 def interrupted(
-    system: SystemCalls, disks: Sequence[RealisticDisk], options: CreateOptions, reads: int,
-    path: str = PATH, used: bool = False,
-) -> bool:  # fmt: skip
+    system: SystemCalls,
+    disks: Sequence[RealisticDisk],
+    options: CreateOptions,
+    reads: int,
+    path: str = PATH,
+    used: bool = False,
+) -> bool:
     """Create until the n-th read; return whether it was interrupted."""
     stop_at(disks, reads)
     try:
@@ -85,9 +89,12 @@ def given(disks: Sequence[RealisticDisk], used: bool) -> list[BlockSource]:
 
 
 def reads_of(
-    base: MemorySystem, disks: Sequence[RealisticDisk], options: CreateOptions, path: str = PATH,
+    base: MemorySystem,
+    disks: Sequence[RealisticDisk],
+    options: CreateOptions,
+    path: str = PATH,
     used: bool = False,
-) -> int:  # fmt: skip
+) -> int:
     """How many reads a creation takes."""
     count = 0
 

@@ -75,9 +75,7 @@ def creating(protected: str, **more: object) -> Job:
     new = disk(3).content()
 
     def run(storage: Storage, directory: str) -> None:
-        chosen = options(
-            protected, checkpoint_bytes=1, parent=f"{directory}/2.aiv", **more
-        )  # fmt: skip
+        chosen = options(protected, checkpoint_bytes=1, parent=f"{directory}/2.aiv", **more)
         made = create_image(f"{directory}/3.aiv", [disk(3)], chosen, None, storage)
         assert made.parent_id is not None
 
@@ -106,9 +104,7 @@ def resuming(protected: str) -> Job:
     assert "3.aiv.partial" in files
 
     def run(storage: Storage, directory: str) -> CreateResult:
-        chosen = options(
-            protected, checkpoint_bytes=1, parent=f"{directory}/2.aiv", resume=True
-        )  # fmt: skip
+        chosen = options(protected, checkpoint_bytes=1, parent=f"{directory}/2.aiv", resume=True)
         return create_image(f"{directory}/3.aiv", [disk(3)], chosen, None, storage)
 
     assert run(Storage(system), ROOT).resumed
@@ -120,9 +116,7 @@ def new_password() -> Job:
     files, points = chain("aes")
 
     def run(storage: Storage, directory: str) -> None:
-        change_password(
-            f"{directory}/1.aiv", PASSWORD, "new", parameters=CHEAP, storage=storage
-        )  # fmt: skip
+        change_password(f"{directory}/1.aiv", PASSWORD, "new", parameters=CHEAP, storage=storage)
 
     return Job(files, points, run)
 
@@ -148,18 +142,25 @@ def retaining(protected: str) -> Job:
     def run(storage: Storage, directory: str) -> None:
         found = find_chain(directory, password=word, storage=storage)
         given = [
-            Point(each.image_id, each.parent_id, each.kind, each.created, str(each.path),
-                  each.stored, each.replaces)
+            Point(
+                each.image_id,
+                each.parent_id,
+                each.kind,
+                each.created,
+                str(each.path),
+                each.stored,
+                each.replaces,
+            )
             for each in found.members_of_tree
             if each.created is not None
-        ]  # fmt: skip
+        ]
         carry_out(
             retention_plan(given, KeepRules(last=2)),
             merge=lambda path, images: merge_images(
                 path, [each.path for each in images], password=word, storage=storage
             ),
             remove=lambda point: storage.remove(point.path),
-        )  # fmt: skip
+        )
         storage.sync_directory(directory)
 
     return Job(files, points - gone, run, None, gone)

@@ -121,12 +121,12 @@ class ChainMachine(RuleBasedStateMachine):
 
     @rule(
         kind=st.sampled_from(("incremental", "incremental", "incremental", "differential", "full")),
-        parent=st.integers(0, 9), method=st.sampled_from(METHODS),
-        grain=st.sampled_from((512, 4096)), stop=st.integers(0, 4),
-    )  # fmt: skip
-    def image(
-        self, kind: str, parent: int | None, method: str, grain: int, stop: int
-    ) -> None:  # fmt: skip
+        parent=st.integers(0, 9),
+        method=st.sampled_from(METHODS),
+        grain=st.sampled_from((512, 4096)),
+        stop=st.integers(0, 4),
+    )
+    def image(self, kind: str, parent: int | None, method: str, grain: int, stop: int) -> None:
         """Make an image on one of the newest points, or of all points for a differential."""
         base = self._parent(kind, parent)
         changes: dict[str, Any] = {"grain": grain, "block_digests": self.digests}
@@ -274,15 +274,16 @@ class ChainMachine(RuleBasedStateMachine):
             return
         path = f"{next(self.numbers)}.aiv"
         inner = run[:-1]
-        branches = [
-            each for each in self.members if each not in run and each.parent in inner
-        ]  # fmt: skip
+        branches = [each for each in self.members if each not in run and each.parent in inner]
         refused = ""
         try:
             merge_images(
-                at(path), [at(each.path) for each in run], password=run[-1].password,
-                remove=remove, storage=self.storage,
-            )  # fmt: skip
+                at(path),
+                [at(each.path) for each in run],
+                password=run[-1].password,
+                remove=remove,
+                storage=self.storage,
+            )
         except RequestError as error:
             refused = str(error)
         if refused:
@@ -322,18 +323,27 @@ class ChainMachine(RuleBasedStateMachine):
         chain = self._chain()
         points = [
             Point(
-                each.image_id, each.parent_id, each.kind, each.created, each.path or "",
-                each.stored, each.replaces,
+                each.image_id,
+                each.parent_id,
+                each.kind,
+                each.created,
+                each.path or "",
+                each.stored,
+                each.replaces,
             )
             for each in chain.members_of_tree
-        ]  # fmt: skip
+        ]
         plan = retention_plan(points, KeepRules(last=keep))
         assert not plan.refused
 
         def merge(path: str, images: Sequence[Point]) -> None:
             run = [self._member_at(each.path) for each in images]
-            merge_images(path, [each.path for each in images], password=run[-1].password,
-                         storage=self.storage)  # fmt: skip
+            merge_images(
+                path,
+                [each.path for each in images],
+                password=run[-1].password,
+                storage=self.storage,
+            )
             self._stand_for(run, path.removeprefix(f"{ROOT}/"), removed=False)
 
         def remove(point: Point) -> None:
@@ -371,9 +381,7 @@ class ChainMachine(RuleBasedStateMachine):
     # What must be true
 
     def _look(self, member: Member, verify: bool = True) -> None:
-        check(
-            self.system, member.path, member.contents, member.password, verify=verify
-        )  # fmt: skip
+        check(self.system, member.path, member.contents, member.password, verify=verify)
 
     @rule(number=st.integers(0, 9), chain=st.booleans())
     def look(self, number: int, chain: bool) -> None:
@@ -401,9 +409,8 @@ class ChainMachine(RuleBasedStateMachine):
         new, old = self.members[-1], self.members[number % len(self.members)]
         with (
             opened(self.system, new.path, new.password) as image,
-            open_image(at(old.path), storage=self.storage, keys=image.keys,
-                       password=None) as other,
-        ):  # fmt: skip
+            open_image(at(old.path), storage=self.storage, keys=image.keys, password=None) as other,
+        ):
             told = [(each.start, each.length) for each in image.diff(other)]
         content = bytearray(new.contents[0])
         was = old.contents[0][: len(content)]
@@ -496,9 +503,13 @@ MACHINES = [ChainMachine, EncryptedMachine, TwoDisksMachine, WithoutDigestsMachi
 
 def _settings(examples: int, steps: int) -> settings:
     return settings(
-        max_examples=examples, stateful_step_count=steps, deadline=None, database=None,
-        suppress_health_check=list(HealthCheck), print_blob=True,
-    )  # fmt: skip
+        max_examples=examples,
+        stateful_step_count=steps,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        print_blob=True,
+    )
 
 
 def _run(machine: type[ChainMachine], examples: int, steps: int) -> None:

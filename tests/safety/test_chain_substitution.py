@@ -59,8 +59,13 @@ def _chain(protected: str, options: dict[str, Any], seed: int) -> Chain:
         for _ in range(4):
             change(source.data, chance)
     word = PASSWORD if protected != "plain" else None
-    return Chain([bytes(system.files[at(f"{n}.aiv")]) for n in range(MEMBERS)], contents, digests,
-                 word, kinds)  # fmt: skip
+    return Chain(
+        [bytes(system.files[at(f"{n}.aiv")]) for n in range(MEMBERS)],
+        contents,
+        digests,
+        word,
+        kinds,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -176,10 +181,7 @@ def test_class_19_foreign_files_by_password(chains: dict[str, Chain]) -> None:
                 with pytest.raises(PasswordError):
                     opened(system, "7.aiv", chain.password)
                 continue
-            with (
-                pytest.raises(IncompleteError),
-                opened(system, "7.aiv", chain.password) as image,
-            ):
+            with pytest.raises(IncompleteError), opened(system, "7.aiv", chain.password) as image:
                 image.devices[0].open().readall()
 
 
@@ -226,9 +228,7 @@ def test_an_increment_on_an_exchanged_parent(chains: dict[str, Chain]) -> None:
                     system = disk_of(chain, place, data)
                     protected = CHAINS[name][0]
                     try:
-                        make(
-                            system, "8.aiv", [source], "7.aiv", protected, compare=compare
-                        )  # fmt: skip
+                        make(system, "8.aiv", [source], "7.aiv", protected, compare=compare)
                     except AipImageError:
                         continue
                     system.files[at(f"{place}.aiv")] = bytearray(chain.files[place])

@@ -72,9 +72,13 @@ def test_a_clock_before_1970() -> None:
 
 @pytest.mark.parametrize(
     ("microseconds", "text"),
-    [(0, "1970-01-01T00:00:00+00:00"), (1_796_065_952_999_999, "2026-11-30T19:12:32+00:00"),
-     (FAR, "9999-12-31T23:59:59+00:00"), ((1 << 63) - 1, "9999-12-31T23:59:59+00:00")],
-)  # fmt: skip
+    [
+        (0, "1970-01-01T00:00:00+00:00"),
+        (1_796_065_952_999_999, "2026-11-30T19:12:32+00:00"),
+        (FAR, "9999-12-31T23:59:59+00:00"),
+        ((1 << 63) - 1, "9999-12-31T23:59:59+00:00"),
+    ],
+)
 def test_times_as_text(microseconds: int, text: str) -> None:
     assert entropy.time_text(microseconds) == text
     assert datetime.fromisoformat(text).tzinfo == UTC

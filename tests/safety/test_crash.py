@@ -70,9 +70,13 @@ def found(system: MemorySystem, password: str | None, name: str) -> list[bytes] 
 
 
 def crash_each(
-    tmp_path: Path, run: Callable[[Storage, Path], object], password: str | None,
-    new: list[bytes], old: list[bytes] | None, name: str = NAME,
-) -> None:  # fmt: skip
+    tmp_path: Path,
+    run: Callable[[Storage, Path], object],
+    password: str | None,
+    new: list[bytes],
+    old: list[bytes] | None,
+    name: str = NAME,
+) -> None:
     """Old or new at every point; new once it was acknowledged; both are seen."""
     recorder = RecordingSystemCalls(tmp_path)
     run(Storage(recorder), tmp_path)

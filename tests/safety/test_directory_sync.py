@@ -68,9 +68,7 @@ def volume(made: Path, out: Path) -> Any:
 JOBS: dict[str, Callable[[Path, Path], Any]] = {
     "create": lambda m, o: aipimage.create(o, [m / "disk.raw"]),
     "create in parts": lambda m, o: aipimage.create(o, [m / "disk.raw"], split=64 << 10),
-    "increment": lambda m, o: aipimage.create(
-        o, [m / "disk.raw"], parent=m / "0.aiv", search=[m]
-    ),
+    "increment": lambda m, o: aipimage.create(o, [m / "disk.raw"], parent=m / "0.aiv", search=[m]),
     "merge": lambda m, o: aipimage.merge(o, [m / "0.aiv", m / "1.aiv"]),
     "split": lambda m, o: aipimage.split(m / "0.aiv", o, 64 << 10),
     "join": lambda m, o: aipimage.join(m / "0.aiv", o),
@@ -84,7 +82,7 @@ JOBS: dict[str, Callable[[Path, Path], Any]] = {
     "write_vmdk": lambda m, o: write_vmdk(o, open_source(m / "disk.raw")),
     "write_ova": lambda m, o: write_ova(o, [open_source(m / "disk.raw")]),
     "write_ovf": lambda m, o: write_ovf(f"{o}.ovf", [open_source(m / "disk.raw")]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("failing", ["EOPNOTSUPP", "ENOSYS"], indirect=True)
@@ -143,16 +141,21 @@ def test_the_command(code: str, made: Path, tmp_path: Path) -> None:
         "from aipimage.cli import main\n"
         "sys.exit(main())\n"
     )
-    for number, arguments in enumerate((
-        ["createimage", "-o", "a.aiv", made / "disk.raw"],
-        ["merge", "m.aiv", made / "0.aiv", made / "1.aiv"],
-        ["split", made / "0.aiv", "s.aiv", "--size", "64K"],
-        ["restoredisk", made / "0.aiv", "r.raw"],
-    )):  # fmt: skip
+    for number, arguments in enumerate(
+        (
+            ["createimage", "-o", "a.aiv", made / "disk.raw"],
+            ["merge", "m.aiv", made / "0.aiv", made / "1.aiv"],
+            ["split", made / "0.aiv", "s.aiv", "--size", "64K"],
+            ["restoredisk", made / "0.aiv", "r.raw"],
+        )
+    ):
         ended = subprocess.run(
-            [sys.executable, "-c", script, *map(str, arguments)], cwd=tmp_path, check=False,
-            capture_output=True, text=True,
-        )  # fmt: skip
+            [sys.executable, "-c", script, *map(str, arguments)],
+            cwd=tmp_path,
+            check=False,
+            capture_output=True,
+            text=True,
+        )
         if code == "EIO":
             assert ended.returncode == 1, number
             assert "cannot make the directory durable: Input/output error" in ended.stderr

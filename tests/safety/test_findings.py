@@ -122,8 +122,9 @@ def test_two_places_are_two_findings() -> None:
         for number in (4, 5):
             system.files[PATH][image.locate(image.tables[0].frame(number)) + 1000] ^= 1
         assert [(each.frame, each.frames) for each in image.verify(threads=1).damage] == [
-            (4, 1), (5, 1)
-        ]  # fmt: skip
+            (4, 1),
+            (5, 1),
+        ]
 
 
 def test_wrong_digests_that_follow_each_other() -> None:

@@ -147,9 +147,12 @@ def test_class_16_an_image_that_is_its_own_parent(maker: Maker) -> None:
 def test_class_16_a_merged_image_that_replaces_its_own_parent(maker: Maker) -> None:
     a, b, c, d = chain_of(maker)
     place = {
-        "kind": ImageKind.INCREMENTAL, "parent_id": b.image_id, "parent_digest": b.digest,
-        "parent_kind": b.kind, "parent_sequence": b.sequence,
-    }  # fmt: skip
+        "kind": ImageKind.INCREMENTAL,
+        "parent_id": b.image_id,
+        "parent_digest": b.digest,
+        "parent_kind": b.kind,
+        "parent_sequence": b.sequence,
+    }
     merged = maker.merged("m", [b, c], place=place)
     maker.remove(b, c)
     refused_by_all(maker, d, FormatError, "run in a circle")

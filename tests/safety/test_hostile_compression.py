@@ -97,9 +97,13 @@ def test_class_13_a_window_bomb() -> None:
 def test_class_14_concatenated_and_skippable_frames() -> None:
     skippable = struct.pack("<II", 0x184D2A50, 4) + b"skip"
     for payload in (
-        zstd(bytes(2048)) * 2, zstd(bytes(4096)) + zstd(b""), zstd(bytes(4096)) + skippable,
-        skippable + zstd(bytes(4096)), zstd(bytes(4096)) + b"\0", skippable,
-    ):  # fmt: skip
+        zstd(bytes(2048)) * 2,
+        zstd(bytes(4096)) + zstd(b""),
+        zstd(bytes(4096)) + skippable,
+        skippable + zstd(bytes(4096)),
+        zstd(bytes(4096)) + b"\0",
+        skippable,
+    ):
         refused_everywhere(with_payload(payload, 4096), IntegrityError)
 
 

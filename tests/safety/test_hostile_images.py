@@ -74,9 +74,12 @@ def use(files: Mapping[str, bytes], name: str = "plain", path: str = PATH) -> bo
 
 
 def refused(
-    data: bytes | Mapping[str, bytes], error: type[AipImageError], match: str = "",
-    name: str = "plain", path: str = PATH,
-) -> None:  # fmt: skip
+    data: bytes | Mapping[str, bytes],
+    error: type[AipImageError],
+    match: str = "",
+    name: str = "plain",
+    path: str = PATH,
+) -> None:
     """Refused with one typed error, within 2 s and 256 MiB."""
     files = {PATH: data} if isinstance(data, bytes) else data
     tracemalloc.start()
@@ -346,8 +349,11 @@ def test_class_27_frames_swapped_and_spliced() -> None:
         a, b = (forger.records[index] for index in forger.indexes(RecordType.FRAME)[:2])
         assert a.length == b.length
         first, second = slice(a.offset, a.offset + a.length), slice(b.offset, b.offset + b.length)
-        for left, right in ((data[second], data[first]), (data[first], data[first]),
-                            (other[first], data[second])):  # fmt: skip
+        for left, right in (
+            (data[second], data[first]),
+            (data[first], data[first]),
+            (other[first], data[second]),
+        ):
             changed = data[: a.offset] + left + data[a.offset + a.length : b.offset] + right
             refused(changed + data[b.offset + b.length :], AipImageError, "", name)
 

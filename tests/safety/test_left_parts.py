@@ -29,9 +29,14 @@ def chain() -> RealisticChain:
 def merged(storage: Storage, resume: bool = True, progress: Any = None) -> Any:
     with mock.patch.object(mergecopy, "BATCH", 100_000):
         return merge_images(
-            NEW, [at(f"{n}.aiv") for n in range(3)], split=200_000, resume=resume, threads=1,
-            progress=progress, storage=storage,
-        )  # fmt: skip
+            NEW,
+            [at(f"{n}.aiv") for n in range(3)],
+            split=200_000,
+            resume=resume,
+            threads=1,
+            progress=progress,
+            storage=storage,
+        )
 
 
 def wanted() -> Facts:

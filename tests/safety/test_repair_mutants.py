@@ -101,9 +101,12 @@ def damaged(data: bytes, chance: random.Random) -> Mutant:
 def forged_field(forger: Forger, chance: random.Random) -> Mutant:
     """A field of a page or of the seal, with every digest made anew."""
     kinds = (
-        RecordType.SEAL, RecordType.MAP, RecordType.TABLE_LEAF, RecordType.DIGEST_LEAF,
+        RecordType.SEAL,
+        RecordType.MAP,
+        RecordType.TABLE_LEAF,
+        RecordType.DIGEST_LEAF,
         RecordType.CHECKPOINT,
-    )  # fmt: skip
+    )
     index = chance.choice(forger.indexes(chance.choice(kinds)))
     record = forger.records[index]
     field = chance.choice(list(fields_of(record)))
@@ -122,8 +125,9 @@ def exchanged_entries(forger: Forger, chance: random.Random) -> Mutant:
         data = bytearray(plain)
         low, high = 16 + 48 * first + start, 16 + 48 * second + start
         data[low : low + size], data[high : high + size] = (
-            data[high : high + size], data[low : low + size]
-        )  # fmt: skip
+            data[high : high + size],
+            data[low : low + size],
+        )
         return bytes(data)
 
     return f"entries {first} and {second}, {size} bytes", forger.forge(index, change)
@@ -162,10 +166,12 @@ def mutants(name: str, count: int) -> Iterator[Mutant]:
     forger = Forger(data)
     chance = random.Random(f"{name} {count}")
     makers: list[Callable[[], Mutant]] = [
-        partial(damaged, data, chance), partial(forged_field, forger, chance),
-        partial(exchanged_entries, forger, chance), partial(strange_metadata, forger, chance),
+        partial(damaged, data, chance),
+        partial(forged_field, forger, chance),
+        partial(exchanged_entries, forger, chance),
+        partial(strange_metadata, forger, chance),
         partial(strange_frame, forger, chance),
-    ]  # fmt: skip
+    ]
     for number in range(count):
         yield makers[number % len(makers)]()
 

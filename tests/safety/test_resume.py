@@ -59,9 +59,11 @@ def begun(name: str, **changes: Any) -> CreateOptions:
 
 
 def run(
-    system: SystemCalls, chosen: CreateOptions, given: list[ArraySource] | None = None,
+    system: SystemCalls,
+    chosen: CreateOptions,
+    given: list[ArraySource] | None = None,
     callback: Any = None,
-) -> CreateResult:  # fmt: skip
+) -> CreateResult:
     return create_image(PATH, given or sources(), chosen, callback, Storage(system))
 
 
@@ -413,10 +415,22 @@ def resealed(data: bytes, at: int, length: int, place: int, value: bytes) -> byt
 
 def forgeries(data: bytes) -> Iterator[tuple[str, bytes]]:
     """Fields of records at boundary values, with their check made anew."""
-    head = [("type", 4, 1), ("codec", 5, 1), ("extent_count", 6, 2), ("body_length", 8, 4),
-            ("plain_length", 12, 4), ("origin", 16, 16), ("number", 32, 8)]  # fmt: skip
-    chosen = {RecordType.CHECKPOINT, RecordType.METADATA, RecordType.CONTINUATION,
-              RecordType.FRAME, RecordType.DIGEST_LEAF}  # fmt: skip
+    head = [
+        ("type", 4, 1),
+        ("codec", 5, 1),
+        ("extent_count", 6, 2),
+        ("body_length", 8, 4),
+        ("plain_length", 12, 4),
+        ("origin", 16, 16),
+        ("number", 32, 8),
+    ]
+    chosen = {
+        RecordType.CHECKPOINT,
+        RecordType.METADATA,
+        RecordType.CONTINUATION,
+        RecordType.FRAME,
+        RecordType.DIGEST_LEAF,
+    }
     seen: Counter[int] = Counter()
     for at, length, kind in records_of(data):
         seen[kind] += 1

@@ -132,9 +132,11 @@ def outcome(
 
 
 def outcomes(
-    base: MemorySystem, disks: Sequence[RealisticDisk], options: CreateOptions,
+    base: MemorySystem,
+    disks: Sequence[RealisticDisk],
+    options: CreateOptions,
     forged: Sequence[tuple[str, bytes]],
-) -> Counter[str]:  # fmt: skip
+) -> Counter[str]:
     """Count what becomes of many."""
     found: Counter[str] = Counter()
     for what, data in forged:
@@ -241,8 +243,11 @@ def test_damage_before_the_first_checkpoint_destroys_nothing(name: str) -> None:
     left = {**base.snapshot(), PARTIAL: bytes(data)}
     assert outcome(left, disks, options, "flipped") == "IntegrityError"
     # Where there was no checkpoint nothing is lost.
-    first = next(at for at, _, kind in records_of({PARTIAL: bytes(data)},
-                 start_of({PARTIAL: bytes(data)})) if kind == RecordType.CHECKPOINT)  # fmt: skip
+    first = next(
+        at
+        for at, _, kind in records_of({PARTIAL: bytes(data)}, start_of({PARTIAL: bytes(data)}))
+        if kind == RecordType.CHECKPOINT
+    )
     left[PARTIAL] = bytes(data[:first])
     assert outcome(left, disks, options, "flipped") == "anew"
 

@@ -80,7 +80,8 @@ KINDS: dict[str, tuple[Callable[[], list[RealisticDisk]], str, dict[str, Any]]] 
     "used and bad": (lambda: [mixed_disk(12, 15, bad=5, free=True)], "aes", {"used": True}),
     "several": (
         lambda: [mixed_disk(5, 16), mixed_disk(0, 17, tail=70_001), mixed_disk(4, 18, tail=0)],
-        "aes", {},
+        "aes",
+        {},
     ),
     "gmac": (lambda: [mixed_disk(7, 19)], "gmac", {}),
     "parts": (lambda: [mixed_disk(7, 20)], "plain", {"split": 100_000}),
@@ -90,7 +91,7 @@ KINDS: dict[str, tuple[Callable[[], list[RealisticDisk]], str, dict[str, Any]]] 
     "one stripe": (lambda: [mixed_disk(0, 24, tail=900_003)], "plain", {}),
     "whole stripes": (lambda: [mixed_disk(7, 25, tail=0)], "aes", {}),
     "half-random": (lambda: [corpus_disk("half-random")], "plain", {"checkpoint_bytes": 1 << 20}),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -70,8 +70,9 @@ def _kept(image: Image) -> Iterator[Kept]:
     trailer, seal = image.trailer, image.seal
     copies = metadata_copies(trailer, seal.description, seal.result)
     yield Kept("core", image.header.core_length, 0, trailer.core_copy)
-    for what, ref, copy in zip(("description", "result"), image.metadata_references(), copies,
-                               strict=True):  # fmt: skip
+    for what, ref, copy in zip(
+        ("description", "result"), image.metadata_references(), copies, strict=True
+    ):
         yield Kept(what, ref.record_length, image.locate(ref), copy)
     if trailer.segments != NO_REFERENCE:
         ref = trailer.segments

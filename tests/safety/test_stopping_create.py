@@ -32,8 +32,10 @@ from tests.support.stopping import WAYS, SharedMemory, renamed_as_told, stops
 
 NEW = at("new.aiv")
 WAYS_TO_TELL: dict[str, dict[str, Any]] = {
-    "tracked": {}, "digests": {"compare": "digests"}, "data": {"compare": "data"},
-}  # fmt: skip
+    "tracked": {},
+    "digests": {"compare": "digests"},
+    "data": {"compare": "data"},
+}
 
 
 @pytest.fixture(scope="module", autouse=True)

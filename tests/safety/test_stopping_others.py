@@ -153,11 +153,18 @@ def test_repairing(protected: str, number: int) -> None:
 def points_of(storage: Storage, password: str | None) -> list[Point]:
     found = find_chain(ROOT, password=password, storage=storage)
     return [
-        Point(each.image_id, each.parent_id, each.kind, each.created, str(each.path), each.stored,
-              each.replaces)
+        Point(
+            each.image_id,
+            each.parent_id,
+            each.kind,
+            each.created,
+            str(each.path),
+            each.stored,
+            each.replaces,
+        )
         for each in found.members_of_tree
         if each.created is not None
-    ]  # fmt: skip
+    ]
 
 
 @pytest.mark.parametrize(("name", "protected"), [("some", "zstd"), ("used", "split")])
@@ -169,9 +176,13 @@ def test_retention(name: str, protected: str) -> None:
     def run(storage: Storage, progress: Any) -> None:
         def merge(path: str, images: Any) -> None:
             merge_images(
-                path, [each.path for each in images], password=chain.password, threads=1,
-                progress=progress, storage=storage,
-            )  # fmt: skip
+                path,
+                [each.path for each in images],
+                password=chain.password,
+                threads=1,
+                progress=progress,
+                storage=storage,
+            )
 
         with mock.patch.object(execution, "DEFAULT", storage):
             plan = retention_plan(points_of(storage, chain.password), KeepRules(last=2))

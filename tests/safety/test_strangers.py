@@ -81,10 +81,15 @@ def of_another_user(name: Path, victim: Path) -> None:
 
 
 STRANGERS = {
-    link: "is a symbolic link", dangling: "is a symbolic link", hard_link: "2 names",
-    pipe: "is a named pipe", directory: "is a directory", open_to_all: "can be written by others",
-    of_another_group: "can be written by others", of_another_user: "belongs to user 12345",
-}  # fmt: skip
+    link: "is a symbolic link",
+    dangling: "is a symbolic link",
+    hard_link: "2 names",
+    pipe: "is a named pipe",
+    directory: "is a directory",
+    open_to_all: "can be written by others",
+    of_another_group: "can be written by others",
+    of_another_user: "belongs to user 12345",
+}
 OWNED = {of_another_group, of_another_user}
 Lay = Callable[[Path, Path], None]
 
@@ -132,16 +137,16 @@ JOBS: dict[str, tuple[Callable[[Path, Path], Any], str]] = {
     "merge --no-resume": (lambda d, o: merge(d, o, resume=False), ".partial"),
     "convert to raw": (lambda d, o: aipimage.convert(d, o, format="raw"), ".partial"),
     "convert to raw --resume": (
-        lambda d, o: aipimage.convert(d, o, format="raw", resume=True), ".partial"
+        lambda d, o: aipimage.convert(d, o, format="raw", resume=True),
+        ".partial",
     ),
     "convert to vmdk": (lambda d, o: aipimage.convert(d, o, format="vmdk"), ".partial"),
     "convert to vmdk, its state": (
-        lambda d, o: aipimage.convert(d, o, format="vmdk", resume=True), ".partial.state"
+        lambda d, o: aipimage.convert(d, o, format="vmdk", resume=True),
+        ".partial.state",
     ),
     "convert to a stream": (
-        lambda d, o: write_vmdk(
-            o, open_source(d), subformat="streamOptimized", resume=True
-        ),
+        lambda d, o: write_vmdk(o, open_source(d), subformat="streamOptimized", resume=True),
         ".partial",
     ),
     "convert to an appliance": (lambda d, o: aipimage.convert(d, o, format="ova"), ".partial"),
@@ -150,7 +155,7 @@ JOBS: dict[str, tuple[Callable[[Path, Path], Any], str]] = {
     "repair": (repair, ".partial"),
     "restore": (restore, ".partial"),
     "a flat disk": (flat, ".partial"),
-}  # fmt: skip
+}
 
 
 def state_of(path: Path) -> tuple[Any, ...]:

@@ -95,8 +95,10 @@ def _ntfs(work: Path, chance: random.Random) -> States:
 
 
 KINDS: dict[str, Callable[[Path, random.Random], States]] = {
-    "ext4": _ext4, "fat": _fat, "ntfs": _ntfs,
-}  # fmt: skip
+    "ext4": _ext4,
+    "fat": _fat,
+    "ntfs": _ntfs,
+}
 
 
 @functools.cache

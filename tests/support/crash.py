@@ -259,9 +259,13 @@ class CrashState:
 
 
 def crash_states(
-    recorder: Recorder, *, seed: int = 0, shuffles: int = 2, tears: int = 4,
+    recorder: Recorder,
+    *,
+    seed: int = 0,
+    shuffles: int = 2,
+    tears: int = 4,
     only: Collection[int] | None = None,
-) -> Iterator[CrashState]:  # fmt: skip
+) -> Iterator[CrashState]:
     """Yield the states after a crash at every point of the journal, the end included, or at those
     in `only`.
 

@@ -60,11 +60,14 @@ _MAP = (
 def fields_of(record: Record) -> list[Field]:
     """The fields of a page, leaf or seal; of repeated ones the first, second and last."""
     makers = {
-        RecordType.SEAL: _seal_fields, RecordType.MAP: _map_fields,
-        RecordType.TABLE_LEAF: _leaf_fields, RecordType.INDEX: _index_fields,
-        RecordType.DIGEST_LEAF: _digest_fields, RecordType.METADATA: _metadata_fields,
+        RecordType.SEAL: _seal_fields,
+        RecordType.MAP: _map_fields,
+        RecordType.TABLE_LEAF: _leaf_fields,
+        RecordType.INDEX: _index_fields,
+        RecordType.DIGEST_LEAF: _digest_fields,
+        RecordType.METADATA: _metadata_fields,
         RecordType.CHECKPOINT: _checkpoint_fields,
-    }  # fmt: skip
+    }
     return list(makers[RecordType(record.type)](record.plain))
 
 

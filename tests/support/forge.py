@@ -82,19 +82,29 @@ class Forger:
         return bytes(self.keys.cipher(whole[16:32]).open(whole[:40], whole[40:]))
 
     def forge(
-        self, index: int | None, change: Change, *, trailer: Change | None = None,
+        self,
+        index: int | None,
+        change: Change,
+        *,
+        trailer: Change | None = None,
         core: Change | None = None,
-    ) -> bytes:  # fmt: skip
+    ) -> bytes:
         """Return an image whose record ``index`` has other plain content; all else follows."""
         return self.forge_record(
-            index, lambda record: replace(record, plain=change(record.plain)),
-            trailer=trailer, core=core,
-        )  # fmt: skip
+            index,
+            lambda record: replace(record, plain=change(record.plain)),
+            trailer=trailer,
+            core=core,
+        )
 
     def forge_record(
-        self, index: int | None, change: Callable[[Record], Record], *,
-        trailer: Change | None = None, core: Change | None = None,
-    ) -> bytes:  # fmt: skip
+        self,
+        index: int | None,
+        change: Callable[[Record], Record],
+        *,
+        trailer: Change | None = None,
+        core: Change | None = None,
+    ) -> bytes:
         """The same for any part of a record, its header included."""
         head = self._core(core) + self.areas
         out, moved = bytearray(head), {}
@@ -126,9 +136,15 @@ class Forger:
         inside = payload + record.extents
         tag = 16 if self.keys else 0
         header = HEADER.pack(
-            b"AIVR", record.type, record.codec, len(record.extents) // 12, len(inside) + tag,
-            len(record.plain), record.origin, record.number,
-        )  # fmt: skip
+            b"AIVR",
+            record.type,
+            record.codec,
+            len(record.extents) // 12,
+            len(inside) + tag,
+            len(record.plain),
+            record.origin,
+            record.number,
+        )
         if self.keys is not None:
             sealed = bytearray(len(inside) + tag)
             self.keys.cipher(record.origin).seal_into(header, inside, memoryview(sealed))
@@ -161,11 +177,7 @@ class Forger:
         return bytes(plain)
 
     def _end(
-        self,
-        moved: dict[int, tuple[int, bytes, int]],
-        at: int,
-        head: bytes,
-        change: Change | None,
+        self, moved: dict[int, tuple[int, bytes, int]], at: int, head: bytes, change: Change | None
     ) -> bytes:
         """Spare area and trailer behind records that end at ``at`` (sections 10 and 10.1)."""
         seal = self.records[-1]
@@ -177,9 +189,13 @@ class Forger:
         return bytes(GAP) + copies + trailer + bytes(GAP) + trailer
 
     def _trailer(
-        self, moved: dict[int, tuple[int, bytes, int]], length: int, spare: int, core: bytes,
+        self,
+        moved: dict[int, tuple[int, bytes, int]],
+        length: int,
+        spare: int,
+        core: bytes,
         change: Change | None,
-    ) -> bytes:  # fmt: skip
+    ) -> bytes:
         body = bytearray(self.data[-TRAILER:-32])
         offset, built, plain_length = moved[self.records[-1].offset]
         body[16:24] = struct.pack("<Q", length)

@@ -52,9 +52,7 @@ def remember_derivations() -> None:
 
 def options(name: str = "plain", **changes: Any) -> CreateOptions:
     """Options of :data:`PROTECTED` for small images: cheap keys, small frames and stripes."""
-    values: dict[str, Any] = {
-        "argon2": CHEAP, "frame_shift": 12, "stripe_shift": 20, "threads": 1,
-    }  # fmt: skip
+    values: dict[str, Any] = {"argon2": CHEAP, "frame_shift": 12, "stripe_shift": 20, "threads": 1}
     return CreateOptions(**(values | PROTECTED[name] | changes))
 
 
@@ -82,9 +80,12 @@ def sparse(size: int, every: int = 65_536, seed: int = 0) -> bytes:
 
 
 def create(
-    system: SystemCalls, contents: Sequence[bytes], chosen: CreateOptions, path: str = PATH,
+    system: SystemCalls,
+    contents: Sequence[bytes],
+    chosen: CreateOptions,
+    path: str = PATH,
     progress: Any = None,
-) -> CreateResult:  # fmt: skip
+) -> CreateResult:
     """Image some bytes."""
     sources = [io.BytesIO(content) for content in contents]
     return create_image(path, sources, chosen, progress, Storage(system))
@@ -185,9 +186,11 @@ class ArraySource:
 
 
 def assert_whole(
-    files: Mapping[str, bytes], contents: Sequence[bytes], password: str | None = None,
+    files: Mapping[str, bytes],
+    contents: Sequence[bytes],
+    password: str | None = None,
     path: str = PATH,
-) -> None:  # fmt: skip
+) -> None:
     """The image in ``files`` is whole: it reads as ``contents``, and both verifications agree."""
     system = MemorySystem(files)
     assert contents_of(system, password, path) == list(contents)

@@ -81,10 +81,17 @@ class MemorySystem(SystemCalls):
     def _status(self, data: bytearray | None) -> Any:
         kind = stat.S_IFDIR if data is None else stat.S_IFREG
         return SimpleNamespace(
-            st_mode=kind | 0o644, st_nlink=1, st_uid=os.geteuid(), st_gid=os.getegid(),
-            st_size=len(data or b""), st_mtime_ns=7, st_dev=1, st_ino=id(data),
-            st_blocks=-(-len(data or b"") // 512), st_rdev=0,
-        )  # fmt: skip
+            st_mode=kind | 0o644,
+            st_nlink=1,
+            st_uid=os.geteuid(),
+            st_gid=os.getegid(),
+            st_size=len(data or b""),
+            st_mtime_ns=7,
+            st_dev=1,
+            st_ino=id(data),
+            st_blocks=-(-len(data or b"") // 512),
+            st_rdev=0,
+        )
 
     def fstat(self, descriptor: int) -> Any:
         with self._lock:

@@ -98,9 +98,13 @@ class Disk:
 
 
 def make(
-    system: SystemCalls, name: str, disks: Sequence[Any], parent: str | None = None,
-    protected: str = "plain", **changes: Any,
-) -> CreateResult:  # fmt: skip
+    system: SystemCalls,
+    name: str,
+    disks: Sequence[Any],
+    parent: str | None = None,
+    protected: str = "plain",
+    **changes: Any,
+) -> CreateResult:
     """Make an image; ``parent`` is the name of its file, or "" for the directory."""
     if parent is not None:
         changes["parent"] = at(parent) if parent else ROOT
@@ -114,9 +118,13 @@ def opened(system: SystemCalls, name: str, password: str | None = None, **more: 
 
 
 def check(
-    system: SystemCalls, name: str, contents: Sequence[bytes], password: str | None = None,
-    bad: Sequence[tuple[int, int]] = (), verify: bool = True,
-) -> None:  # fmt: skip
+    system: SystemCalls,
+    name: str,
+    contents: Sequence[bytes],
+    password: str | None = None,
+    bad: Sequence[tuple[int, int]] = (),
+    verify: bool = True,
+) -> None:
     """The image is bit-exact: reads, extents, counts, block digests and a full verification agree.
 
     Args:

@@ -187,9 +187,13 @@ _SHARES = (0.2, 0.24, 0.015, 0.07, 0.45, 0.015, 0.01)
 
 
 def mixed_disk(
-    stripes: int = 200, seed: int = 0, tail: int = 3 * CLUSTER + 1225, name: str = "sda",
-    bad: int = 0, free: bool = False,
-) -> RealisticDisk:  # fmt: skip
+    stripes: int = 200,
+    seed: int = 0,
+    tail: int = 3 * CLUSTER + 1225,
+    name: str = "sda",
+    bad: int = 0,
+    free: bool = False,
+) -> RealisticDisk:
     """Make a disk of so many stripes and ``tail`` bytes more.
 
     Where there are at least seven stripes, each shape is there: one cluster alone, short runs,
@@ -269,9 +273,7 @@ def _free_places(disk: RealisticDisk, chance: np.random.Generator) -> Ranges:
     return _within(found, disk.size)
 
 
-def changed(
-    disk: RealisticDisk, seed: int = 1, grow: int = 0
-) -> tuple[RealisticDisk, Ranges]:  # fmt: skip
+def changed(disk: RealisticDisk, seed: int = 1, grow: int = 0) -> tuple[RealisticDisk, Ranges]:
     """Make a later state of a disk; return it and (offset, length) of all that was changed.
 
     Clusters here and there, a few sectors, a run that is written anew over a stripe's end, what is

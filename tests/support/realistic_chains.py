@@ -124,9 +124,7 @@ def _digests(image: Image, number: int) -> bytes:
     return blake3(view.read(0, blocks).tobytes()).digest()
 
 
-def check_disk(
-    system: SystemCalls, path: str, disk: RealisticDisk, password: str | None
-) -> Facts:  # fmt: skip
+def check_disk(system: SystemCalls, path: str, disk: RealisticDisk, password: str | None) -> Facts:
     """The image holds the disk; bad sectors are all that is unreadable."""
     facts = facts_of(system, path, password)
     assert facts.content == (disk.digest(used=bool(disk.free)),), f"{path}: other content"

@@ -152,9 +152,14 @@ class Stop:
 
 
 def stops(
-    operation: Operation, base: Files, *, ways: Collection[str] = WAYS, most: int = 10**9,
-    tears: int = 1, shuffles: int = 1,
-) -> Iterator[Stop]:  # fmt: skip
+    operation: Operation,
+    base: Files,
+    *,
+    ways: Collection[str] = WAYS,
+    most: int = 10**9,
+    tears: int = 1,
+    shuffles: int = 1,
+) -> Iterator[Stop]:
     """Yield what ``operation`` leaves on a disk with ``base`` when it ends early, each once.
 
     Args:

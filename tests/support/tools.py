@@ -22,15 +22,23 @@ def require_programs(*programs: str) -> None:
 
 
 def run(
-    command: Sequence[str | os.PathLike[str]], timeout: float = 120, codes: Sequence[int] = (0,),
+    command: Sequence[str | os.PathLike[str]],
+    timeout: float = 120,
+    codes: Sequence[int] = (0,),
     **more: Any,
-) -> str:  # fmt: skip
+) -> str:
     """Run a program that must end with one of ``codes``; return what it printed."""
     words = [os.fspath(word) for word in command]
     done = subprocess.run(
-        words, timeout=timeout, check=False, env=os.environ | {"PATH": PATH, "LC_ALL": "C"},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, **more,
-    )  # fmt: skip
+        words,
+        timeout=timeout,
+        check=False,
+        env=os.environ | {"PATH": PATH, "LC_ALL": "C"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        **more,
+    )
     text = done.stdout.decode(errors="replace")
     assert done.returncode in codes, f"{words}: {done.returncode}\n{text[-4000:]}"
     return text

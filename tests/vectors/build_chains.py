@@ -68,11 +68,16 @@ def build(directory: Path, encrypt: str | None) -> dict[str, str]:
         name = f"{number}.aiv"
         kind = ("full", "differential", "incremental")[min(number, 2)]
         options = CreateOptions(
-            compress="zstd:3", encrypt=None if number else encrypt, password=password, kind=kind,
-            parent=str(directory / f"{number - 1}.aiv") if number else None, threads=1,
-            changed=changed if number % 2 else None, grain=512 if number == 3 else 4096,
+            compress="zstd:3",
+            encrypt=None if number else encrypt,
+            password=password,
+            kind=kind,
+            parent=str(directory / f"{number - 1}.aiv") if number else None,
+            threads=1,
+            changed=changed if number % 2 else None,
+            grain=512 if number == 3 else 4096,
             argon2=CHEAP,
-        )  # fmt: skip
+        )
         create_image(str(directory / name), [Disk(disk)], options)
         contents[name] = hashlib.sha256(disk).hexdigest()
     run = [str(directory / f"{number}.aiv") for number in (2, 3)]
@@ -97,10 +102,11 @@ def vectors() -> Iterator[Vector]:
             files = {file: (directory / file).read_bytes() for file in found}
         whole = {"verify": WHOLE, "keyless": WHOLE, "chain": WHOLE}
         says = {
-            "about": ABOUT.format(encrypt or "without a suite"), "section": "9.4",
+            "about": ABOUT.format(encrypt or "without a suite"),
+            "section": "9.4",
             "password": PASSWORD if encrypt else None,
             "images": {file: {"devices": [digest], **whole} for file, digest in found.items()},
-        }  # fmt: skip
+        }
         yield Vector(f"chain-{name}", files, says)
 
 

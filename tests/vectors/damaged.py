@@ -46,8 +46,15 @@ def _swapped() -> Iterator[Vector]:
     length = struct.unpack_from("<I", data, first + 8)[0] + 56
     a, b = data[first : first + length], data[first + length : first + 2 * length]
     swapped = data[:first] + b + a + data[first + 2 * length :]
-    yield refused("class-27-swapped", "5", "Two frames of a sealed image that changed places.",
-        {"": swapped}, "IntegrityError", "read", password=PASSWORD)  # fmt: skip
+    yield refused(
+        "class-27-swapped",
+        "5",
+        "Two frames of a sealed image that changed places.",
+        {"": swapped},
+        "IntegrityError",
+        "read",
+        password=PASSWORD,
+    )
 
 
 def places(writer: Writer) -> dict[str, tuple[int, int, int]]:
@@ -64,10 +71,13 @@ def places(writer: Writer) -> dict[str, tuple[int, int, int]]:
 
 
 LOST_WITH_BOTH = {
-    "core": ("IntegrityError", "open"), "description": ("IntegrityError", "verify"),
-    "result": ("IntegrityError", "verify"), "segments": ("IntegrityError", "open"),
-    "seal": ("IntegrityError", "open"), "trailer": ("IntegrityError", "open"),
-}  # fmt: skip
+    "core": ("IntegrityError", "open"),
+    "description": ("IntegrityError", "verify"),
+    "result": ("IntegrityError", "verify"),
+    "segments": ("IntegrityError", "open"),
+    "seal": ("IntegrityError", "open"),
+    "trailer": ("IntegrityError", "open"),
+}
 
 
 def _spare() -> Iterator[Vector]:
@@ -78,18 +88,45 @@ def _spare() -> Iterator[Vector]:
         middle = length // 2
         for what, place in ((name, original), (f"copy-of-{name}", copy)):
             about = f"One bit of the {what.replace('-', ' ')} flipped; the other one is whole."
-            yield read_as(f"spare-{what}", "10.1", about, writer, verify=DAMAGED, keyless=DAMAGED,
-                files={"": flipped(data, place + middle)})  # fmt: skip
+            yield read_as(
+                f"spare-{what}",
+                "10.1",
+                about,
+                writer,
+                verify=DAMAGED,
+                keyless=DAMAGED,
+                files={"": flipped(data, place + middle)},
+            )
         error, on = LOST_WITH_BOTH[name]
-        yield refused(f"spare-both-{name}", "10.1", f"One bit of the {name} and one of its copy.",
-            {"": flipped(data, original + middle, copy + middle)}, error, on, keyless=DAMAGED,
-            devices=SMALL if on == "verify" else None)  # fmt: skip
+        yield refused(
+            f"spare-both-{name}",
+            "10.1",
+            f"One bit of the {name} and one of its copy.",
+            {"": flipped(data, original + middle, copy + middle)},
+            error,
+            on,
+            keyless=DAMAGED,
+            devices=SMALL if on == "verify" else None,
+        )
     core, trailer = places(writer)["core"], places(writer)["trailer"]
-    yield read_as("spare-core-and-trailer", "10.1", "Header and trailer damaged, copies whole.",
-        writer, files={"": flipped(data, core[0] + 60, trailer[0] + 60)}, verify=DAMAGED,
-        keyless=DAMAGED)  # fmt: skip
-    yield read_as("spare-gap", "10.1", "A byte of the zeros before the copies is not zero.", writer,
-        files={"": flipped(data, core[1] - 100)}, verify=DAMAGED, keyless=DAMAGED)  # fmt: skip
+    yield read_as(
+        "spare-core-and-trailer",
+        "10.1",
+        "Header and trailer damaged, copies whole.",
+        writer,
+        files={"": flipped(data, core[0] + 60, trailer[0] + 60)},
+        verify=DAMAGED,
+        keyless=DAMAGED,
+    )
+    yield read_as(
+        "spare-gap",
+        "10.1",
+        "A byte of the zeros before the copies is not zero.",
+        writer,
+        files={"": flipped(data, core[1] - 100)},
+        verify=DAMAGED,
+        keyless=DAMAGED,
+    )
 
 
 def _part_sets() -> Iterator[Vector]:

@@ -303,10 +303,17 @@ def forged() -> Iterator[Vector]:
             arguments.setdefault("fanout_shift", 2)
         writer = written(name, changes=case.changes, **arguments)
         yield refused(
-            name, case.section, case.about, {"": bytes(writer.stream)}, case.error, case.on,
-            password=writer.recipe.password, keyless=case.keyless, verify=case.verify,
+            name,
+            case.section,
+            case.about,
+            {"": bytes(writer.stream)},
+            case.error,
+            case.on,
+            password=writer.recipe.password,
+            keyless=case.keyless,
+            verify=case.verify,
             devices=arguments["devices"] if case.on == "verify" else None,
-        )  # fmt: skip
+        )
     yield from bombs()
     yield from passwords()
 
@@ -345,5 +352,6 @@ def passwords() -> Iterator[Vector]:
         ("password-wrong", "A wrong password.", sealed, PASSWORD.upper()),
     ):
         files = {"": bytes(writer.stream)}
-        yield refused(name, "4.7", about, files, "PasswordError", "open", password=password,
-            keyless=WHOLE)  # fmt: skip
+        yield refused(
+            name, "4.7", about, files, "PasswordError", "open", password=password, keyless=WHOLE
+        )

@@ -64,11 +64,19 @@ def _kinds() -> Iterator[Vector]:
     """Section 7: what is not data, and not zero."""
     devices = disks()
     devices[0] = bytes(4096) + devices[0][4096:]
-    yield read_as("unreadable", "7", "Extents of kind 3, which read as zeros.",
-        written("unreadable", devices, unreadable=(0, 0, 8)))  # fmt: skip
+    yield read_as(
+        "unreadable",
+        "7",
+        "Extents of kind 3, which read as zeros.",
+        written("unreadable", devices, unreadable=(0, 0, 8)),
+    )
     devices = [noise(2048, "u") + bytes(4096) + noise(1000, "v")]
-    yield read_as("unused", "7", "Extents of kind 0, which read as zeros.",
-        written("unused", devices, marked=((0, 4, 8, UNUSED),)))  # fmt: skip
+    yield read_as(
+        "unused",
+        "7",
+        "Extents of kind 0, which read as zeros.",
+        written("unused", devices, marked=((0, 4, 8, UNUSED),)),
+    )
 
 
 def _parts() -> Iterator[Vector]:
@@ -91,18 +99,31 @@ def _trees() -> Iterator[Vector]:
         for place in range(6):
             at = n * MIB + place * 1024
             deep[at : at + 512] = bytes([n, place + 100]) * 256
-    yield read_as("deep-map", "7",
+    yield read_as(
+        "deep-map",
+        "7",
         "A map with a root of level 4, pages of levels 0 and 1 below it, and levels left out.",
-        written("deep-map", [bytes(deep)], zstd=True))  # fmt: skip
-    yield read_as("deep-index", "6.3", "A tree of block digests with index pages of levels 1 to 8.",
-        written("deep-index", [stripes(5)], zstd=True, digests=True, tree_level=8))  # fmt: skip
-    yield read_as("second-leaf", "6.2",
+        written("deep-map", [bytes(deep)], zstd=True),
+    )
+    yield read_as(
+        "deep-index",
+        "6.3",
+        "A tree of block digests with index pages of levels 1 to 8.",
+        written("deep-index", [stripes(5)], zstd=True, digests=True, tree_level=8),
+    )
+    yield read_as(
+        "second-leaf",
+        "6.2",
         "1030 frames: a table of two leaves and an index page; each frame but 1 is shorter than a "
         "frame can be.",
-        written("second-leaf", [many_sectors(1030)], zstd=True, frame_sectors=1))  # fmt: skip
-    yield read_as("short-frames", "6",
+        written("second-leaf", [many_sectors(1030)], zstd=True, frame_sectors=1),
+    )
+    yield read_as(
+        "short-frames",
+        "6",
         "Frames of 3 sectors where 8 would fit: packed positions are left out.",
-        written("short-frames", [noise(10_000, "short")], frame_sectors=3))  # fmt: skip
+        written("short-frames", [noise(10_000, "short")], frame_sectors=3),
+    )
 
 
 def stripes(count: int) -> bytes:
@@ -143,14 +164,30 @@ def _keys() -> Iterator[Vector]:
 
 def _unknown() -> Iterator[Vector]:
     """What a later minor version may add."""
-    yield read_as("minor", "3", "A minor version above 0, in header and trailer.",
-        written("minor", SMALL, minor=7))  # fmt: skip
-    yield read_as("unknown-records", "5", "Records of unknown types, to which nothing leads.",
-        written("unknown-records", SMALL, strays=(13, 255)))  # fmt: skip
-    yield read_as("unknown-section", "3", "A header section of an unknown type.",
-        written("unknown-section", SMALL, sections=((900, b"\xff later"),)))  # fmt: skip
-    yield read_as("compatible-feature", "3.1", "An unknown compatible feature without a name.",
-        written("compatible-feature", SMALL, changes={"core": put(24, "Q", 1 << 50)}))  # fmt: skip
+    yield read_as(
+        "minor",
+        "3",
+        "A minor version above 0, in header and trailer.",
+        written("minor", SMALL, minor=7),
+    )
+    yield read_as(
+        "unknown-records",
+        "5",
+        "Records of unknown types, to which nothing leads.",
+        written("unknown-records", SMALL, strays=(13, 255)),
+    )
+    yield read_as(
+        "unknown-section",
+        "3",
+        "A header section of an unknown type.",
+        written("unknown-section", SMALL, sections=((900, b"\xff later"),)),
+    )
+    yield read_as(
+        "compatible-feature",
+        "3.1",
+        "An unknown compatible feature without a name.",
+        written("compatible-feature", SMALL, changes={"core": put(24, "Q", 1 << 50)}),
+    )
 
 
 def _name(kind: int, bit: int, name: bytes) -> bytes:
@@ -180,19 +217,40 @@ def _tolerated() -> Iterator[Vector]:
     """Rules that bind the writer alone."""
     checked = zstandard.ZstdCompressor(write_checksum=True)
     plain = b"\1" * 3584
-    yield read_as("zstd-checksum", "5", "A Zstandard frame with a content checksum.",
-        written("zstd-checksum", [plain], zstd=True,
-            changes={"frame payload": lambda _: checked.compress(plain)}))  # fmt: skip
-    yield read_as("metadata-is-32-deep", "9.2", "Metadata nested 32 deep, the object counted.",
-        written("metadata-is-32-deep", SMALL, changes={"description": nested(32)}))  # fmt: skip
+    yield read_as(
+        "zstd-checksum",
+        "5",
+        "A Zstandard frame with a content checksum.",
+        written(
+            "zstd-checksum",
+            [plain],
+            zstd=True,
+            changes={"frame payload": lambda _: checked.compress(plain)},
+        ),
+    )
+    yield read_as(
+        "metadata-is-32-deep",
+        "9.2",
+        "Metadata nested 32 deep, the object counted.",
+        written("metadata-is-32-deep", SMALL, changes={"description": nested(32)}),
+    )
     padded = noise(512, "padding")
-    yield read_as("padding", "1", "A device of 100 bytes whose sector is not padded with zeros.",
+    yield read_as(
+        "padding",
+        "1",
+        "A device of 100 bytes whose sector is not padded with zeros.",
         written("padding", [padded], changes={"seal": put(264, "Q", 100)}),
-        devices=[padded[:100]])  # fmt: skip
+        devices=[padded[:100]],
+    )
     twins = [noise(3000, "twins")] * 2
-    yield read_as("twins", "7", "Two devices that share packed sectors: both are read, and "
+    yield read_as(
+        "twins",
+        "7",
+        "Two devices that share packed sectors: both are read, and "
         "verification reports the one that contradicts the frames.",
-        written("twins", twins, twins=True), verify=DAMAGED)  # fmt: skip
+        written("twins", twins, twins=True),
+        verify=DAMAGED,
+    )
 
 
 def nested(depth: int) -> Any:

@@ -25,9 +25,13 @@ def key_area(chain_id: bytes, slots: list[bytes], changed: Callable[[str, bytes]
 
 
 def slot(
-    chain_id: bytes, chain_key: bytes, password: str, state: int, memory: int,
+    chain_id: bytes,
+    chain_key: bytes,
+    password: str,
+    state: int,
+    memory: int,
     random: Callable[[int], bytes],
-) -> bytes:  # fmt: skip
+) -> bytes:
     """Section 4.3."""
     salt, nonce = random(16), random(12)
     head = struct.pack("<BBHIII16sq24s", state, 1, 0, memory, 1, 1, salt, 0, b"vector")

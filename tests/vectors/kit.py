@@ -102,24 +102,42 @@ def contents(devices: list[bytes]) -> list[str]:
 
 
 def read_as(
-    name: str, section: str, about: str, writer: Writer, *, files: dict[str, bytes] | None = None,
-    devices: list[bytes] | None = None, verify: str = WHOLE, keyless: str = WHOLE,
+    name: str,
+    section: str,
+    about: str,
+    writer: Writer,
+    *,
+    files: dict[str, bytes] | None = None,
+    devices: list[bytes] | None = None,
+    verify: str = WHOLE,
+    keyless: str = WHOLE,
     password: str | None = None,
-) -> Vector:  # fmt: skip
+) -> Vector:
     """A vector that must be read; ``files`` by suffix."""
     says = {
-        "about": about, "section": section, "password": password or writer.recipe.password,
+        "about": about,
+        "section": section,
+        "password": password or writer.recipe.password,
         "devices": contents(writer.recipe.devices if devices is None else devices),
-        "verify": verify, "keyless": keyless,
-    }  # fmt: skip
+        "verify": verify,
+        "keyless": keyless,
+    }
     return Vector(f"good-{name}", _named("good", name, files or {"": bytes(writer.stream)}), says)
 
 
 def refused(
-    name: str, section: str, about: str, files: dict[str, bytes], error: str, on: str, *,
-    password: str | None = None, keyless: str | None = WHOLE, devices: list[bytes] | None = None,
+    name: str,
+    section: str,
+    about: str,
+    files: dict[str, bytes],
+    error: str,
+    on: str,
+    *,
+    password: str | None = None,
+    keyless: str | None = WHOLE,
+    devices: list[bytes] | None = None,
     verify: str = DAMAGED,
-) -> Vector:  # fmt: skip
+) -> Vector:
     """A vector that must be refused, or of which verification must report something."""
     says: dict[str, Any] = {"about": about, "section": section, "password": password}
     says |= {"error": error, "on": on}

@@ -52,10 +52,7 @@ class Merger(Stream):
     def entries(self) -> list[Entry]:
         """Those of the last image."""
         last = self.last
-        return [
-            *(last.known[run] for run in reversed(last.runs)),
-            *last.behind_roots(),
-        ]
+        return [*(last.known[run] for run in reversed(last.runs)), *last.behind_roots()]
 
     def copied(self) -> list[tuple[bytes, bytes]]:
         """References and records, in the order in which they were written."""

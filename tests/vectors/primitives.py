@@ -88,8 +88,14 @@ def in_parts(stream: bytes, file_id: bytes, room: int, first: int | None = None)
         piece = stream[start:end]
         head = struct.pack("<8s16sIIQQ48s", b"AIVPART1", file_id, number, 0, start, 0, b"")
         foot = struct.pack(
-            "<8s16sIIQQ48s", b"AIVPEND1", file_id, number, end == len(stream), start, len(piece),
+            "<8s16sIIQQ48s",
+            b"AIVPEND1",
+            file_id,
+            number,
+            end == len(stream),
+            start,
+            len(piece),
             b"",
-        )  # fmt: skip
+        )
         parts.append(head + h(head) + piece + foot + h(foot))
     return parts

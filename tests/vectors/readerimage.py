@@ -295,9 +295,15 @@ class Image:
         return bytes(content[:size])
 
     def _page(
-        self, number: int, ref: Ref, runs: list[Entry], area: tuple[int, int], level: int,
-        is_root: bool, content: bytearray,
-    ) -> None:  # fmt: skip
+        self,
+        number: int,
+        ref: Ref,
+        runs: list[Entry],
+        area: tuple[int, int],
+        level: int,
+        is_root: bool,
+        content: bytearray,
+    ) -> None:
         data = self.fetch(ref, MAP)[1]
         first, sectors, device, extents, refs, origins, told, own = fields("QQIIIHHB", data)
         need((first, sectors) == area and device == number, "a page of another place")
@@ -316,8 +322,7 @@ class Image:
         below = [reference(data, columns + 64 * n) for n in range(refs)]
         entries, end = entries_of(data, columns + 64 * refs, told)
         need(end == len(data), "length of a page")
-        need(all(a.origin < b.origin for a, b in pairwise(entries)),
-            "entries that do not ascend")  # fmt: skip
+        need(all(a.origin < b.origin for a, b in pairwise(entries)), "entries that do not ascend")
         need(0 not in lengths and sum(lengths) == sectors, "lengths of a page")
         need(all(kind <= LOST for kind in kinds) and kinds.count(PAGE) == refs, "kinds of a page")
         self.learn(entries)

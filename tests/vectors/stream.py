@@ -226,9 +226,13 @@ class Stream:
     # Section 5
 
     def record(
-        self, kind: int, plain: bytes, extents: bytes = b"", name: str = "",
+        self,
+        kind: int,
+        plain: bytes,
+        extents: bytes = b"",
+        name: str = "",
         below: Iterable[bytes] = (),
-    ) -> bytes:  # fmt: skip
+    ) -> bytes:
         """Append a record; return the reference to it."""
         plain = self.changed(name, plain)
         payload, codec = plain, 0
@@ -239,9 +243,16 @@ class Stream:
         inside = payload + self.changed(f"{name} extents", extents)
         number, self.numbers[kind] = self.numbers[kind], self.numbers[kind] + 1
         header = struct.pack(
-            "<4sBBHII16sQ", b"AIVR", kind, codec, len(extents) // 12,
-            len(inside) + (16 if self.recipe.suite else 0), len(plain), self.origin, number,
-        )  # fmt: skip
+            "<4sBBHII16sQ",
+            b"AIVR",
+            kind,
+            codec,
+            len(extents) // 12,
+            len(inside) + (16 if self.recipe.suite else 0),
+            len(plain),
+            self.origin,
+            number,
+        )
         header = self.changed(f"{name} header", header)
         whole = header + self.changed(f"{name} sealed", self.sealed(header, inside))
         offset = len(self.stream)
@@ -289,9 +300,13 @@ class Stream:
         self.numbers.clear()
         self.runs.append(self.origin)
         body = struct.pack(
-            "<16sQqQ32s", previous, len(self.stream), 1_700_000_100_000_000, self.records,
+            "<16sQqQ32s",
+            previous,
+            len(self.stream),
+            1_700_000_100_000_000,
+            self.records,
             self.running,
-        )  # fmt: skip
+        )
         self.record(CONTINUATION, body, name="continuation")
 
     # Sections 9 and 10
@@ -316,14 +331,18 @@ class Stream:
         ]
         kind = {FULL: "full", INCREMENTAL: "incremental", DIFFERENTIAL: "differential"}
         said: dict[str, object] = {
-            "created": "2023-11-14T22:13:20Z", "kind": kind[self.recipe.kind], "devices": devices,
-        }  # fmt: skip
+            "created": "2023-11-14T22:13:20Z",
+            "kind": kind[self.recipe.kind],
+            "devices": devices,
+        }
         parent = self.recipe.parent
         if parent is not None:
             said |= {
-                "parent_id": parent.origin.hex(), "parent_digest": parent.seal_ref[32:].hex(),
-                "parent_sequence": parent.sequence, "parent_kind": parent.recipe.kind,
-            }  # fmt: skip
+                "parent_id": parent.origin.hex(),
+                "parent_digest": parent.seal_ref[32:].hex(),
+                "parent_sequence": parent.sequence,
+                "parent_kind": parent.recipe.kind,
+            }
         return self.metadata(said, "description")
 
     def ancestry(self) -> bytes:
@@ -332,9 +351,14 @@ class Stream:
         if parent is None:
             return struct.pack("<48xIIBB", self.sequence, 0, self.recipe.kind, 0)
         return struct.pack(
-            "<16s32sIIBB", parent.origin, parent.seal_ref[32:], self.sequence, parent.sequence,
-            self.recipe.kind, parent.recipe.kind,
-        )  # fmt: skip
+            "<16s32sIIBB",
+            parent.origin,
+            parent.seal_ref[32:],
+            self.sequence,
+            parent.sequence,
+            self.recipe.kind,
+            parent.recipe.kind,
+        )
 
     def finish(self, described: bytes, entries: list[Entry], replaced: list[bytes]) -> None:
         """Result, segments, seal, spare area and trailer."""
@@ -342,11 +366,18 @@ class Stream:
         segments = self.segments()
         devices = [self.device_entry(number) for number in range(len(self.rows))]
         seal = (
-            self.origin + self.chain_id + self.ancestry()
+            self.origin
+            + self.chain_id
+            + self.ancestry()
             + struct.pack("<HHH", len(devices), len(entries), len(replaced))
-            + self.header_digest + struct.pack("<Q", self.records) + described + result
-            + b"".join(devices) + b"".join(entry.packed() for entry in entries) + b"".join(replaced)
-        )  # fmt: skip
+            + self.header_digest
+            + struct.pack("<Q", self.records)
+            + described
+            + result
+            + b"".join(devices)
+            + b"".join(entry.packed() for entry in entries)
+            + b"".join(replaced)
+        )
         self.seal_ref = self.record(SEAL, seal, name="seal")
         self.seal_parts = [described, result]
         self.trailer(segments)

@@ -13,21 +13,17 @@ import aipimage
 from tests.vectors import build_chains
 from tests.vectors.build_vectors import build
 from tests.vectors.chains import link
-from tests.vectors.kit import (
-    FROZEN,
-    README,
-    WHOLE,
-    header,
-    names,
-    readme,
-    unpack,
-)
+from tests.vectors.kit import FROZEN, README, WHOLE, header, names, readme, unpack
 
 NAMES = names()
 ERRORS = {
-    "FormatError", "UnsupportedError", "LimitError", "IncompleteError", "IntegrityError",
+    "FormatError",
+    "UnsupportedError",
+    "LimitError",
+    "IncompleteError",
+    "IntegrityError",
     "PasswordError",
-}  # fmt: skip
+}
 TEXT = Path(__file__).parents[2] / "docs" / "format.md"
 SECTIONS = set(re.findall(r"^##+ ([0-9]+(?:\.[0-9]+)?)\.? ", TEXT.read_text("utf-8"), re.M))
 MEMBERS = {"about", "section", "password", "devices", "error", "on", "verify", "keyless", "files"}

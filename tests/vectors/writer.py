@@ -262,9 +262,14 @@ class Writer(Stream):
         return self.written[key]
 
     def new_page(
-        self, device: int, level: int, first: int, sectors: int, rows: list[Extent],
+        self,
+        device: int,
+        level: int,
+        first: int,
+        sectors: int,
+        rows: list[Extent],
         refs: list[bytes],
-    ) -> bytes:  # fmt: skip
+    ) -> bytes:
         origins = sorted({row[3] for row in rows if row[2] == DATA})
         entries = self.recipe.entries(self.page_entries(origins, refs))
         steps, expected = [], 0
@@ -272,9 +277,17 @@ class Writer(Stream):
             steps.append((position - expected) % (1 << 64) if kind == DATA else 0)
             expected = position + length if kind == DATA else expected
         head = struct.pack(
-            "<QQIIIHHB3s", first, sectors, device, len(rows), len(refs), len(origins), len(entries),
-            level, b"",
-        )  # fmt: skip
+            "<QQIIIHHB3s",
+            first,
+            sectors,
+            device,
+            len(rows),
+            len(refs),
+            len(origins),
+            len(entries),
+            level,
+            b"",
+        )
         columns = [
             b"".join(struct.pack("<Q", row[0]) for row in rows),
             b"".join(struct.pack("<Q", step) for step in steps),

@@ -19,9 +19,14 @@ from tests.support.sources import SparseSource
 from tests.volumes.restoring.made import MIB, Wanted, make_disk, make_volume, tree_of
 
 KINDS = [
-    Wanted("fat32", 40), Wanted("ntfs", 60), Wanted("ext4", 300), Wanted("xfs", 320),
-    Wanted("btrfs", 128), Wanted("swap", 16), Wanted("unknown", 2),
-]  # fmt: skip
+    Wanted("fat32", 40),
+    Wanted("ntfs", 60),
+    Wanted("ext4", 300),
+    Wanted("xfs", 320),
+    Wanted("btrfs", 128),
+    Wanted("swap", 16),
+    Wanted("unknown", 2),
+]
 
 
 class Recording:
@@ -77,9 +82,17 @@ def test_a_disk_is_looked_at_in_few_requests(disk: Path) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "mib", "most"),
-    [("fat16", 40, 7), ("fat32", 60, 8), ("ntfs", 60, 12), ("ext4", 300, 12), ("ext2", 60, 12),
-     ("xfs", 320, 26), ("btrfs", 128, 14), ("swap", 16, 6)],
-)  # fmt: skip
+    [
+        ("fat16", 40, 7),
+        ("fat32", 60, 8),
+        ("ntfs", 60, 12),
+        ("ext4", 300, 12),
+        ("ext2", 60, 12),
+        ("xfs", 320, 26),
+        ("btrfs", 128, 14),
+        ("swap", 16, 6),
+    ],
+)
 def test_each_file_system_alone(tmp_path: Path, kind: str, mib: int, most: int) -> None:
     make_volume(kind, tmp_path / "v", mib * MIB, tree_of(tmp_path / "tree"))
     source = Recording(open_source(tmp_path / "v"))
@@ -110,16 +123,24 @@ def test_what_cannot_be_read_nearby_is_no_hindrance() -> None:
         source.read_into(bytearray(1024), 70_000)
 
 
-@given(st.lists(st.tuples(st.integers(0, 40_000), st.integers(0, 9_000)), max_size=40),
-       st.booleans(), st.integers(1, 3000))  # fmt: skip
+@given(
+    st.lists(st.tuples(st.integers(0, 40_000), st.integers(0, 9_000)), max_size=40),
+    st.booleans(),
+    st.integers(1, 3000),
+)
 @settings(max_examples=200, deadline=None)
 def test_the_same_bytes_as_without(reads: list[tuple[int, int]], forward: bool, size: int) -> None:
     size += 46_000
     data = bytearray(random.Random(3).randbytes(size))
     data[9_000:21_000] = bytes(12_000)
     with pytest.MonkeyPatch.context() as patched:
-        for name, value in (("PIECE", 512), ("_DIRECT", 4096), ("_ZEROS", bytes(512)),
-                            ("KEPT_MAX", 8192), ("PASSED_MAX", 8192)):  # fmt: skip
+        for name, value in (
+            ("PIECE", 512),
+            ("_DIRECT", 4096),
+            ("_ZEROS", bytes(512)),
+            ("KEPT_MAX", 8192),
+            ("PASSED_MAX", 8192),
+        ):
             patched.setattr(readahead, name, value)
         source = ReadAhead(Recording(SparseSource(size, {0: bytes(data)}), forward))
         source.prefetch_ends(1000, 30_000)

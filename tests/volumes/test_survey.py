@@ -35,7 +35,7 @@ def parser(kind: str, error: Exception | None = None, expected: str = "") -> Par
 
     return Parser(
         kind, lambda view: FileSystem(kind), None if error is None else allocation, expected
-    )  # fmt: skip
+    )
 
 
 def surveyed(*parsers: Parser) -> tuple[str, str | None]:
@@ -48,11 +48,13 @@ def surveyed(*parsers: Parser) -> tuple[str, str | None]:
 def test_a_volume_that_looks_like_two_things_is_taken_whole() -> None:
     doubt = LayoutError("not asked")
     assert surveyed(parser("ext4", doubt), parser("xfs", doubt)) == (
-        "ext4", "it looks like ext4 and xfs",
-    )  # fmt: skip
+        "ext4",
+        "it looks like ext4 and xfs",
+    )
     assert surveyed(parser("fat32", doubt), parser("bitlocker", None, "encrypted")) == (
-        "bitlocker", "encrypted",
-    )  # fmt: skip
+        "bitlocker",
+        "encrypted",
+    )
 
 
 def test_a_reason_is_that_of_the_parser() -> None:

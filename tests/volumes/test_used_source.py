@@ -26,9 +26,10 @@ from aipimage.io.reading.image import open_image
 from aipimage.ranges import no_ranges
 
 QUIET = settings(
-    max_examples=60, deadline=None,
+    max_examples=60,
+    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
-)  # fmt: skip
+)
 
 
 class State:
@@ -124,9 +125,11 @@ def check(path: Path, state: State) -> None:
 
 @QUIET
 @given(
-    st.integers(0, 1 << 40), st.sampled_from([1, 2, 8, 64]),
-    st.sampled_from(["tracked", "auto", "data"]), st.booleans(),
-)  # fmt: skip
+    st.integers(0, 1 << 40),
+    st.sampled_from([1, 2, 8, 64]),
+    st.sampled_from(["tracked", "auto", "data"]),
+    st.booleans(),
+)
 def test_a_chain_of_used_clusters_is_what_its_twin_is(
     tmp_path: Path, seed: int, unit: int, method: str, digests: bool
 ) -> None:
@@ -144,9 +147,7 @@ def test_a_chain_of_used_clusters_is_what_its_twin_is(
             more["compare"] = "data" if method == "data" else "auto"
             if method == "tracked":
                 more["changed"] = written
-        options = CreateOptions(
-            prepare=state.prepare, block_digests=digests, **more
-        )  # fmt: skip
+        options = CreateOptions(prepare=state.prepare, block_digests=digests, **more)
         result = create_image(path, [source], options)
         if number and method == "tracked":
             assert result.changes[0].method == "tracked", result.warnings
@@ -186,9 +187,7 @@ def test_an_image_that_was_begun_with_other_free_space_is_not_continued(tmp_path
     second = State(content, first.free.copy())
     second.free[:100] = True
     with pytest.raises(RequestError, match="not as it was"):
-        create_image(
-            path, [source], CreateOptions(prepare=second.prepare, resume=True, **small)
-        )  # fmt: skip
+        create_image(path, [source], CreateOptions(prepare=second.prepare, resume=True, **small))
     result = create_image(path, [source], CreateOptions(prepare=first.prepare, resume=True))
     assert result.resumed
     check(path, first)

@@ -61,8 +61,9 @@ _EXTENT = Container("a VMDK extent", "give the small .vmdk file with its descrip
 _AIV = Container("an .aiv image", "restore or convert it instead")
 _PART = Container("a part of a split .aiv image", "restore or convert its image instead")
 _TAR = Container("a tar archive", "unpack it first (tar -xf)", is_archive=True)
-_OVA = Container("an appliance (OVA)", "name it .ova, or say so (source_format='ova')",
-                 is_archive=True)  # fmt: skip
+_OVA = Container(
+    "an appliance (OVA)", "name it .ova, or say so (source_format='ova')", is_archive=True
+)
 _AFF4 = Container("an AFF4 image", "give the raw disk that its own tools export")
 _ZIP = _packed("a zip archive", "unzip")
 
@@ -89,8 +90,11 @@ _HEADS: tuple[tuple[int, bytes, Container], ...] = (
     (0, b"WLPWM\0\0\0", Container("a WIM archive", "apply it to a volume first (wimapply)")),
     (0, b"partclone-image", Container("a partclone image", "restore it first (partclone.restore)")),
     (0, b"PaRtImAgE-VoLuMe", Container("a Partimage image", _RAW)),
-    (0, b"\0ntfsclone-image", Container("an ntfsclone image",
-                                        "restore it first (ntfsclone --restore-image)")),
+    (
+        0,
+        b"\0ntfsclone-image",
+        Container("an ntfsclone image", "restore it first (ntfsclone --restore-image)"),
+    ),
     (0, b"FsA", Container("an FSArchiver archive", _RAW)),
     (0, b"\xfe\xef\x01", Container("a Ghost image", _RAW)),
     (0, b"VMA\0", Container("a Proxmox backup (VMA)", "take its disks out first (vma extract)")),
@@ -105,18 +109,20 @@ _HEADS: tuple[tuple[int, bytes, Container], ...] = (
     (0, b"LZIP\x01", _packed("an lzip file", "lzip -d")),
     (0, b"7z\xbc\xaf\x27\x1c", _packed("a 7-Zip archive", "7z x")),
     (0, b"Rar!\x1a\x07", _packed("a RAR archive", "unrar x")),
-)  # fmt: skip
+)
 _FIRST_LINE = b"#diskdescriptorfile"
 
 _NAMES: tuple[tuple[str, str], ...] = (
     (r"\.ovf$", "only describes an appliance; give the .vmdk files beside it, or the .ova"),
     (r"\.mf$", "holds the digests of an appliance's files; give the .ova, or its .vmdk files"),
     (r"\.partial\.state$", "belongs to an interrupted conversion; repeat that with resume"),
-    (r"-(flat|f\d{3}|s\d{3}|delta|sesparse|rdmp?|ctk)\.vmdk$",
-     "is a file of a virtual disk; give the small .vmdk file with its descriptor"),
+    (
+        r"-(flat|f\d{3}|s\d{3}|delta|sesparse|rdmp?|ctk)\.vmdk$",
+        "is a file of a virtual disk; give the small .vmdk file with its descriptor",
+    ),
     (r"\.vmdk$", "is a virtual disk by its name; make an image of it first"),
     (r"\.ova$", "is an appliance by its name; make an image of its disks first"),
-)  # fmt: skip
+)
 """What a name says that no image has, as regular expressions, and what to do."""
 
 _MAYBE_RAW = "is not an .aiv image; if it is a raw disk, make an image of it first"

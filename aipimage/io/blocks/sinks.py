@@ -319,9 +319,13 @@ def open_target(
 
 
 def _device(
-    name: str, size: int | None, info: FileInfo, storage: Storage, use: SystemUse,
+    name: str,
+    size: int | None,
+    info: FileInfo,
+    storage: Storage,
+    use: SystemUse,
     untouched: Sequence[tuple[int, int]],
-) -> DeviceSink:  # fmt: skip
+) -> DeviceSink:
     file = _claimed_device(name, info, storage, use)
     try:
         _refuse_too_small(name, file.size(), size)

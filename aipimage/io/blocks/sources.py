@@ -156,12 +156,7 @@ class FileSource(OwnSource):
         """Return size, time of the last change and inode, read now."""
         with _source_errors():
             info = self._file.info()
-        return {
-            "kind": "file",
-            "size": info.size,
-            "mtime_ns": info.mtime_ns,
-            "inode": info.inode,
-        }
+        return {"kind": "file", "size": info.size, "mtime_ns": info.mtime_ns, "inode": info.inode}
 
     def close(self) -> None:
         """Close the file."""

@@ -45,9 +45,12 @@ class UsedSource(OwnSource):
     """
 
     def __init__(
-        self, source: BlockSource, free: FreeSpace, layout: Mapping[str, Any] | None = None,
+        self,
+        source: BlockSource,
+        free: FreeSpace,
+        layout: Mapping[str, Any] | None = None,
         warnings: Sequence[str] = (),
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.source, self.free = source, free
         self.name, self.size, self.sector_size = source.name, source.size, source.sector_size
         self.place = place_of(source)
@@ -194,11 +197,13 @@ def runs_with_unused(runs: npt.NDArray[np.void], free: ByteRanges) -> npt.NDArra
 
 
 def _cut(
-    starts: npt.NDArray[np.uint64], ends: npt.NDArray[np.uint64], is_zero: npt.NDArray[np.bool_],
+    starts: npt.NDArray[np.uint64],
+    ends: npt.NDArray[np.uint64],
+    is_zero: npt.NDArray[np.bool_],
     free: ByteRanges,
 ) -> tuple[
     npt.NDArray[np.int64], npt.NDArray[np.uint64], npt.NDArray[np.uint64], npt.NDArray[np.bool_]
-]:  # fmt: skip
+]:
     """Cut runs of zeros where free ranges begin and end: the run of each piece, its bounds, and
     whether it is free.
     """

@@ -21,13 +21,7 @@ from aipimage.errors import (
     RequestError,
 )
 from aipimage.format import constants as c
-from aipimage.io.chain.files import (
-    ChainFile,
-    DamagedFile,
-    file_of,
-    read_file,
-    replaced_identity,
-)
+from aipimage.io.chain.files import ChainFile, DamagedFile, file_of, read_file, replaced_identity
 from aipimage.io.chain.links import KIND_NAMES, Links, Node, in_tree_order, upward
 from aipimage.io.chain.unlocking import chain_keys
 from aipimage.io.reading.members import MemberFiles
@@ -103,9 +97,14 @@ class Chain(Sequence[ChainMember]):
     """
 
     def __init__(
-        self, files: MemberFiles, chain_id: bytes, keys: ChainKeys | None, own: ChainFile | None,
-        make: type[Image] | None = None, gate: Gate | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        files: MemberFiles,
+        chain_id: bytes,
+        keys: ChainKeys | None,
+        own: ChainFile | None,
+        make: type[Image] | None = None,
+        gate: Gate | None = None,
+    ) -> None:
         self._make, self._gate = make, gate
         self._owner: Image | None = None
         self._files, self._keys = files, keys
@@ -200,17 +199,20 @@ class Chain(Sequence[ChainMember]):
             error = IntegrityError if bad.path else IncompleteError
             raise error(f"image {image_id} cannot be opened: {bad.reason}")
         return open_image(
-            member.path, keys=self._keys, files=self._files, storage=self._files.storage,
-            expected_digest=member.digest, make=self._make or Image,
-        )  # fmt: skip
+            member.path,
+            keys=self._keys,
+            files=self._files,
+            storage=self._files.storage,
+            expected_digest=member.digest,
+            make=self._make or Image,
+        )
 
 
 def chain_of(image: Image) -> Chain:
     """The chain of an opened image; the public form is :attr:`aipimage.Image.chain`."""
     chain = Chain(
-        image.files, image.seal.chain_id, image.keys, file_of(image),
-        type(image), image.stream.gate,
-    )  # fmt: skip
+        image.files, image.seal.chain_id, image.keys, file_of(image), type(image), image.stream.gate
+    )
     # As long as somebody has the chain the image is not dropped, which would close it.
     chain._owner = image
     return chain
@@ -218,9 +220,12 @@ def chain_of(image: Image) -> Chain:
 
 def find_chain(
     search: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-    chain_id: str | None = None, password: str | None = None, *, storage: Storage = DEFAULT,
+    chain_id: str | None = None,
+    password: str | None = None,
+    *,
+    storage: Storage = DEFAULT,
     make: type[Image] | None = None,
-) -> Chain:  # fmt: skip
+) -> Chain:
     """Find a chain in some directories, up to its newest image; the public form is
     :func:`aipimage.find_chain`.
 
@@ -352,13 +357,21 @@ def _member(node: Node, exchange: AipImageError | None) -> ChainMember:
         identity = child.parent or identity if isinstance(child, ChainFile) else identity
     state, reason = _state(node, exchange)
     return ChainMember(
-        node.identity.image_id.hex(), told.parent.image_id.hex() if told and told.parent else None,
-        KIND_NAMES.get(identity.kind, "unknown"), identity.sequence, file.created if file else None,
-        file.path if file else None, node.identity.digest.hex(), file.stored if file else 0,
-        told.changed if told else 0, node.depth, state, reason,
+        node.identity.image_id.hex(),
+        told.parent.image_id.hex() if told and told.parent else None,
+        KIND_NAMES.get(identity.kind, "unknown"),
+        identity.sequence,
+        file.created if file else None,
+        file.path if file else None,
+        node.identity.digest.hex(),
+        file.stored if file else 0,
+        told.changed if told else 0,
+        node.depth,
+        state,
+        reason,
         tuple(ref.origin.hex() for ref in told.replaced) if told else (),
         told.tags if told else (),
-    )  # fmt: skip
+    )
 
 
 def _state(node: Node, exchange: AipImageError | None) -> tuple[str, str | None]:

@@ -109,9 +109,16 @@ def file_of(image: Image) -> ChainFile:
         )
     identity = Identity(seal.image_id, image.trailer.seal.digest, seal.sequence, seal.kind)
     return ChainFile(
-        image.path, identity, parent, created_of(image), image.stored, _changed(image),
-        seal.replaced, image.header.shifts, tags_of(image),
-    )  # fmt: skip
+        image.path,
+        identity,
+        parent,
+        created_of(image),
+        image.stored,
+        _changed(image),
+        seal.replaced,
+        image.header.shifts,
+        tags_of(image),
+    )
 
 
 def replaced_seal(image: Image, ref: Reference) -> Seal:
@@ -136,9 +143,12 @@ def replaced_identity(
     from aipimage.io.reading.image import open_image
 
     with open_image(
-        file.path, keys=keys, files=files, storage=files.storage,
+        file.path,
+        keys=keys,
+        files=files,
+        storage=files.storage,
         expected_digest=file.identity.digest.hex(),
-    ) as image:  # fmt: skip
+    ) as image:
         ref = next(ref for ref in image.seal.replaced if ref.origin == image_id)
         seal = replaced_seal(image, ref)
         return Identity(seal.image_id, ref.digest, seal.sequence, seal.kind)

@@ -20,14 +20,7 @@ from aipimage.format.gates import verified_equal, verified_limit, verified_range
 from aipimage.io.changes.changeset import Changes
 from aipimage.io.changes.wholefile import sync_directory_of, write_whole
 from aipimage.io.system.storage import File, Storage, StrPath
-from aipimage.ranges import (
-    ByteRanges,
-    aligned,
-    bitmap_of,
-    cut,
-    granules_of,
-    ranges_of_runs,
-)
+from aipimage.ranges import ByteRanges, aligned, bitmap_of, cut, granules_of, ranges_of_runs
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -51,9 +44,15 @@ def write_change_file(
         raise RuntimeError("internal error: changes of a disk of unknown size cannot be written")
     body, form, count = _encode_body(changes.ranges, granularity, changes.size)
     fixed = _FIXED.pack(
-        MAGIC, VERSION, form, granularity.bit_length() - 1, 0, changes.size,
-        bytes.fromhex(changes.since) if changes.since else ZERO_ID, count,
-    )  # fmt: skip
+        MAGIC,
+        VERSION,
+        form,
+        granularity.bit_length() - 1,
+        0,
+        changes.size,
+        bytes.fromhex(changes.since) if changes.since else ZERO_ID,
+        count,
+    )
     head = fixed + blake3(fixed).update(body).digest()
     write_whole(storage, path, [head, body], replace=overwrite).close()
     sync_directory_of(storage, path)

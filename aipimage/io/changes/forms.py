@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from aipimage.errors import FormatError, IntegrityError, RequestError, UnsupportedError, naming
 from aipimage.extents import Extent
+from aipimage.format.constants import DEVICE_SIZE_MAX
 from aipimage.io.changes import changefile, trackerfile
 from aipimage.io.changes.changefile import read_changes, write_change_file
 from aipimage.io.changes.changeset import Changes, verified_image_id
@@ -28,7 +29,6 @@ from aipimage.ranges import (
     no_ranges,
     ranges_of_runs,
     verified_granularity,
-    verified_size,
 )
 
 __all__ = [
@@ -41,6 +41,13 @@ __all__ = [
     "changes_from",
     "write_changes",
 ]
+
+
+def verified_size(size: int, what: str) -> int:
+    """Return a disk size in bytes within docs/format.md, section 9.1, else ``RequestError``."""
+    if not 1 <= size <= DEVICE_SIZE_MAX:
+        raise RequestError(f"{what} is {size} bytes, not within 1 to {DEVICE_SIZE_MAX}")
+    return size
 
 
 @dataclass(frozen=True, slots=True, eq=False)

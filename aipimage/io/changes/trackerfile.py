@@ -116,9 +116,16 @@ def encode_tracker(state: TrackerState) -> tuple[Head, list[Buffer]]:
         hasher.update(each)
         length += memoryview(each).nbytes
     head = Head(
-        IN_USE, state.granularity, state.size, state.epoch, length, len(state.consumers),
-        len(counts), len(numbers), hasher.digest(),
-    )  # fmt: skip
+        IN_USE,
+        state.granularity,
+        state.size,
+        state.epoch,
+        length,
+        len(state.consumers),
+        len(counts),
+        len(numbers),
+        hasher.digest(),
+    )
     return head, content
 
 

@@ -39,10 +39,14 @@ class _Job(NamedTuple):
 
 
 def verify_chain_keyless(
-    path: StrPath, expected_digest: str | None, search: Sequence[StrPath] | None,
-    executor: Executor | None, threads: int | None, progress: ProgressCallback | None,
+    path: StrPath,
+    expected_digest: str | None,
+    search: Sequence[StrPath] | None,
+    executor: Executor | None,
+    threads: int | None,
+    progress: ProgressCallback | None,
     storage: Storage,
-) -> VerifyResult:  # fmt: skip
+) -> VerifyResult:
     """Check the files of a chain; the public form is :func:`aipimage.verify_keyless`."""
     name = os.fspath(path)
     files = MemberFiles(storage, [os.path.dirname(name), *searched(search)])
@@ -103,17 +107,26 @@ def _linked(files: MemberFiles, name: str) -> list[_Job]:
 
 
 def _checked(
-    job: _Job, place: str | None, storage: Storage, expected: str | None, executor: Executor | None,
-    threads: int | None, progress: ProgressCallback | None,
-) -> VerifyResult:  # fmt: skip
+    job: _Job,
+    place: str | None,
+    storage: Storage,
+    expected: str | None,
+    executor: Executor | None,
+    threads: int | None,
+    progress: ProgressCallback | None,
+) -> VerifyResult:
     nothing = VerifyResult("keyless", 0, 0, 0.0, tuple(job.damage))
     if job.path is None:
         return nothing
     try:
         result = verify_keyless(
-            job.path, expected_digest=expected, executor=executor, threads=threads,
-            progress=progress, storage=storage,
-        )  # fmt: skip
+            job.path,
+            expected_digest=expected,
+            executor=executor,
+            threads=threads,
+            progress=progress,
+            storage=storage,
+        )
     except CancelledError:
         raise
     except AipImageError as error:

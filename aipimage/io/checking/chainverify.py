@@ -18,12 +18,7 @@ from typing import TYPE_CHECKING
 from aipimage.errors import AipImageError, CancelledError
 from aipimage.io.chain.chain import ChainMember
 from aipimage.io.checking.findings import DAMAGE_MAX, Damage, located
-from aipimage.io.checking.verify import (
-    CheckedOrigin,
-    MemberResult,
-    Verifier,
-    VerifyResult,
-)
+from aipimage.io.checking.verify import CheckedOrigin, MemberResult, Verifier, VerifyResult
 from aipimage.io.index.frameranges import ranges_of_origins, used_origins
 from aipimage.io.system.progress import Progress, ProgressCallback
 from aipimage.io.system.storage import absolute
@@ -56,9 +51,12 @@ class JoinedProgress:
 
 
 def verify_with_chain(
-    image: Image, sample: float | None, executor: Executor | None, threads: int | None,
+    image: Image,
+    sample: float | None,
+    executor: Executor | None,
+    threads: int | None,
     progress: ProgressCallback | None,
-) -> VerifyResult:  # fmt: skip
+) -> VerifyResult:
     """Verify an image and every other one that it cannot be read without.
 
     Raises:
@@ -86,9 +84,12 @@ class _ChainVerification:
     # The other images
 
     def verify_member(
-        self, member: ChainMember, sample: float | None, executor: Executor | None,
+        self,
+        member: ChainMember,
+        sample: float | None,
+        executor: Executor | None,
         threads: int | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Verify one as it is; its damage is kept, located in the image that was asked for."""
         self._image.check_open()
         found = wrong_state(member)
@@ -134,10 +135,13 @@ class _ChainVerification:
             MemberResult(own.image_id, own.path, not found, result.frames, result.bytes)
         )
         return VerifyResult(
-            result.mode, sum(each.frames for each in self._members),
-            sum(each.bytes for each in self._members), time.monotonic() - self._progress.started,
-            tuple([*self._damage, *found][:DAMAGE_MAX]), tuple(self._members),
-        )  # fmt: skip
+            result.mode,
+            sum(each.frames for each in self._members),
+            sum(each.bytes for each in self._members),
+            time.monotonic() - self._progress.started,
+            tuple([*self._damage, *found][:DAMAGE_MAX]),
+            tuple(self._members),
+        )
 
     def _foreign_origins(self) -> tuple[dict[int, CheckedOrigin], set[int]]:
         """Of the origins that other files hold: those verified there, and those to read from."""
@@ -176,9 +180,11 @@ def wrong_state(member: ChainMember, here: bool = False) -> list[Damage]:
 
 
 _STATES = {
-    "missing": "missing", "exchanged": "exchanged", "damaged": "damaged",
+    "missing": "missing",
+    "exchanged": "exchanged",
+    "damaged": "damaged",
     "contradicts": "not the only one",
-}  # fmt: skip
+}
 
 
 @contextmanager

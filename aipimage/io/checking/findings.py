@@ -89,9 +89,11 @@ class Findings:
         reason = told_as_damage(opened.error)
         last = self._all[-1] if self._all else None
         if (
-            last is not None and last.frame is not None and not opened.begins
+            last is not None
+            and last.frame is not None
+            and not opened.begins
             and (last.origin, last.frame + last.frames) == (origin, opened.number)
-        ):  # fmt: skip
+        ):
             count = last.frames + 1
             text = last.what.split(": ", 1)[1]
             what = f"frames {last.frame} to {opened.number}: {text}"

@@ -33,12 +33,16 @@ _DIGEST = len(c.ZERO_DIGEST)
 
 
 def verify_keyless(
-    path: StrPath | BinaryIO | Sequence[BinaryIO], *, chain: bool = False,
+    path: StrPath | BinaryIO | Sequence[BinaryIO],
+    *,
+    chain: bool = False,
     search: Sequence[StrPath] | None = None,
-    expected_digest: str | None = None, executor: Executor | None = None,
-    threads: int | None = None, progress: ProgressCallback | None = None,
+    expected_digest: str | None = None,
+    executor: Executor | None = None,
+    threads: int | None = None,
+    progress: ProgressCallback | None = None,
     storage: Opener | Storage | None = None,
-) -> VerifyResult:  # fmt: skip
+) -> VerifyResult:
     """Check every stored byte against the digests beside it, without any key (section 13).
 
     Finds damage; does not find tampering by somebody who recomputes digests.

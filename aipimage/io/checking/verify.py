@@ -95,9 +95,14 @@ class VerifyResult:
 
 
 def verify_image(
-    image: Image, sample: float | None, executor: Executor | None, threads: int | None,
-    progress: ProgressCallback | None, *, chain: bool = False,
-) -> VerifyResult:  # fmt: skip
+    image: Image,
+    sample: float | None,
+    executor: Executor | None,
+    threads: int | None,
+    progress: ProgressCallback | None,
+    *,
+    chain: bool = False,
+) -> VerifyResult:
     """Verify an opened image; the public form is :meth:`aipimage.Image.verify`."""
     if sample is not None and not 0 < sample <= 100:
         raise RequestError(f"a sample of {sample} percent is not possible; give over 0 to 100")
@@ -143,10 +148,14 @@ class Verifier:
     """
 
     def __init__(
-        self, image: Image, sample: float | None, progress: ProgressCallback | None,
-        known: Mapping[int, CheckedOrigin] | None = None, direct: Collection[int] = (),
+        self,
+        image: Image,
+        sample: float | None,
+        progress: ProgressCallback | None,
+        known: Mapping[int, CheckedOrigin] | None = None,
+        direct: Collection[int] = (),
         every: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._image, self._direct = image, direct
         self._is_sample, self._every, self._known = sample is not None, every, known or {}
         self._reporter = Reporter("verify", image.stored, progress)
@@ -281,9 +290,11 @@ class Verifier:
             )
         elif self._image.header.compatible & Compatible.BLOCK_DIGESTS:
             self._views[index] = DigestView(
-                self._image.records, NO_REFERENCE, -(-entry.size // c.BLOCK),
+                self._image.records,
+                NO_REFERENCE,
+                -(-entry.size // c.BLOCK),
                 self._image.header.stripe_shift,
-            )  # fmt: skip
+            )
         if is_full and self._foreign_pages:
             raise IntegrityError("a full image needs pages of another file")
 
@@ -308,8 +319,10 @@ class Verifier:
             lambda index: not foreign[index] or index in self._direct,
             lambda index: written[index] and not foreign[index],
             lambda index: not others or index in others,
-            self._every, self._sample.chooses, self._is_kept,
-        )  # fmt: skip
+            self._every,
+            self._sample.chooses,
+            self._is_kept,
+        )
 
     def _is_kept(self, origin: int, run: FrameRun) -> bool:
         if not self._is_ours(origin):
@@ -329,10 +342,14 @@ class Verifier:
         for origin, run in found.runs:
             self._frames_done.add(origin, run.first, len(run.entries))
         for origin, number in found.misplaced:
-            self._damage.add(Damage(
-                f"frame {number}: it says that its sectors are from elsewhere than where the map "
-                "has them", origin, number,
-            ))  # fmt: skip
+            self._damage.add(
+                Damage(
+                    f"frame {number}: its header names other sectors than those at which the map "
+                    "has it",
+                    origin,
+                    number,
+                )
+            )
         self._take_differing(device, found.differing)
         self._reporter.report(self._bytes, self._bytes)
 

@@ -199,9 +199,11 @@ def checked_types(options: CreateOptions, target: object, progress: object) -> C
     checks.optional_texts(encrypt=options.encrypt, kind=options.kind)
     checks.secrets(password=options.password, recovery_key=options.recovery_key)
     checks.flags(
-        block_digests=options.block_digests, stop_on_error=options.stop_on_error,
-        overwrite=options.overwrite, resume=options.resume,
-    )  # fmt: skip
+        block_digests=options.block_digests,
+        stop_on_error=options.stop_on_error,
+        overwrite=options.overwrite,
+        resume=options.resume,
+    )
     checks.jobs(None, progress)
     if options.parent is not None:
         checks.path("parent", options.parent)
@@ -211,13 +213,15 @@ def checked_types(options: CreateOptions, target: object, progress: object) -> C
     if options.tags is not None:
         checks.tags("tags", options.tags)
     return replace(
-        options, split=checks.optional_size("split", options.split),
-        rate=checks.optional_size("rate", options.rate), threads=checks.threads(options.threads),
+        options,
+        split=checks.optional_size("split", options.split),
+        rate=checks.optional_size("rate", options.rate),
+        threads=checks.threads(options.threads),
         checkpoint_bytes=checks.size("checkpoint_bytes", options.checkpoint_bytes, 0),
         checkpoint_seconds=checks.number("checkpoint_seconds", options.checkpoint_seconds, 0, 1e12),
         frame_shift=checks.whole("frame_shift", options.frame_shift),
         grain=checks.whole("grain", options.grain),
-    )  # fmt: skip
+    )
 
 
 def check_options(options: CreateOptions, target: object) -> None:
@@ -272,9 +276,13 @@ def _check_chain_options(options: CreateOptions) -> None:
 
 
 def _opened(
-    stack: ExitStack, source: SourceLike, number: int, options: CreateOptions, storage: Storage,
+    stack: ExitStack,
+    source: SourceLike,
+    number: int,
+    options: CreateOptions,
+    storage: Storage,
     progress: ProgressCallback | None,
-) -> BlockSource:  # fmt: skip
+) -> BlockSource:
     opened = open_source(source, storage)
     if opened is not source:
         stack.callback(opened.close)
@@ -303,10 +311,15 @@ class CreateJob:
     kind = ImageKind.FULL
 
     def __init__(
-        self, target: str | os.PathLike[str] | BinaryIO, sources: list[BlockSource],
-        options: CreateOptions, progress: ProgressCallback | None, storage: Storage,
-        parent: Parent | None = None, reason: str | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        target: str | os.PathLike[str] | BinaryIO,
+        sources: list[BlockSource],
+        options: CreateOptions,
+        progress: ProgressCallback | None,
+        storage: Storage,
+        parent: Parent | None = None,
+        reason: str | None = None,
+    ) -> None:
         self._parent, self._reason = parent, reason
         self._target, self._sources, self._options = target, sources, options
         self._storage, self._level = storage, parse_compression(options.compress)
@@ -371,9 +384,11 @@ class CreateJob:
             header = self._header(file_id, image.header.chain_id, suite)
             shifts = image.header
             header = replace(
-                header, frame_shift=shifts.frame_shift, stripe_shift=shifts.stripe_shift,
+                header,
+                frame_shift=shifts.frame_shift,
+                stripe_shift=shifts.stripe_shift,
                 fanout_shift=shifts.fanout_shift,
-            )  # fmt: skip
+            )
             return keys, replace(area, generation=1) if area else None, sealed_header(header, keys)
         suite, chain_id = Suite.parse(self._options.encrypt), entropy.new_id()
         chain_key = keyring.new_chain_key() if suite else b""
@@ -387,10 +402,16 @@ class CreateJob:
             incompatible |= Incompatible.SEALED_RECORDS
         digests = Compatible.BLOCK_DIGESTS if self._options.block_digests else Compatible(0)
         return Header(
-            file_id, chain_id, entropy.now_us(), suite, int(incompatible),
-            int(digests | Compatible.CHECKPOINTS), self._options.frame_shift,
-            self._options.stripe_shift, creator=f"aipimage {__version__}",
-        )  # fmt: skip
+            file_id,
+            chain_id,
+            entropy.now_us(),
+            suite,
+            int(incompatible),
+            int(digests | Compatible.CHECKPOINTS),
+            self._options.frame_shift,
+            self._options.stripe_shift,
+            creator=f"aipimage {__version__}",
+        )
 
     def _key_area(self, chain_key: bytes, chain_id: bytes) -> KeyArea | None:
         options = self._options
@@ -443,10 +464,14 @@ class CreateJob:
         assert isinstance(self._target, (str, os.PathLike))
         path = os.fspath(self._target)
         return reopen_partial(
-            self._storage, path, self._sources, self._options,
-            self._parent.image.keys if self._parent else None, self._parent is not None,
+            self._storage,
+            path,
+            self._sources,
+            self._options,
+            self._parent.image.keys if self._parent else None,
+            self._parent is not None,
             partial(self._check_same_place, path),
-        )  # fmt: skip
+        )
 
     def _check_same_place(self, path: str, described: dict[str, Any]) -> None:
         """What was begun must have been of the same kind, with the same parent."""
@@ -480,10 +505,14 @@ class CreateJob:
         results = resumed.replay(self._sources) if resumed else []
         start = resumed.sector * SECTOR if resumed else 0
         packer = Packer(
-            writer.records.numbers, writer.records.builder, self._level, writer.header.frame_size,
-            bool(writer.header.compatible & Compatible.BLOCK_DIGESTS), self._options.stop_on_error,
+            writer.records.numbers,
+            writer.records.builder,
+            self._level,
+            writer.header.frame_size,
+            bool(writer.header.compatible & Compatible.BLOCK_DIGESTS),
+            self._options.stop_on_error,
             self._turns,
-        )  # fmt: skip
+        )
         with executor_for(None, self._options.threads, "create") as (executor, in_flight):
             for device in range(len(results), len(self._sources)):
                 source = self._sources[device]
@@ -584,9 +613,13 @@ class CreateJob:
             return PlaceInChain()
         image = self._parent.image
         return PlaceInChain(
-            self.kind, image.seal.image_id, image.trailer.seal.digest, image.seal.kind,
-            image.seal.sequence + 1, image.seal.sequence,
-        )  # fmt: skip
+            self.kind,
+            image.seal.image_id,
+            image.trailer.seal.digest,
+            image.seal.kind,
+            image.seal.sequence + 1,
+            image.seal.sequence,
+        )
 
     def _warnings(self) -> list[str]:
         sectors = sum(-(-length // SECTOR) for _, _, length in self._unreadable)

@@ -80,9 +80,13 @@ class ImageWriter:
     """
 
     def __init__(
-        self, stream: OutStream, header: Header, keys: ChainKeys | None, numbers: RecordNumbers,
+        self,
+        stream: OutStream,
+        header: Header,
+        keys: ChainKeys | None,
+        numbers: RecordNumbers,
         running: Running | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.stream, self.header = stream, header
         compressed = header.incompatible & c.Incompatible.ZSTD
         self.records = RecordWriter(
@@ -123,9 +127,13 @@ class ImageWriter:
         device = len(self._devices)
         self._source = source
         self._map = MapBuilder(
-            self.records, device, -(-size // 512), self.origins, self.header.stripe_shift,
+            self.records,
+            device,
+            -(-size // 512),
+            self.origins,
+            self.header.stripe_shift,
             self.header.fanout_shift,
-        )  # fmt: skip
+        )
         block_digests = self.header.compatible & c.Compatible.BLOCK_DIGESTS
         self._digests = (
             DigestBuilder(self.records, self.header.stripe_shift) if block_digests else None
@@ -181,9 +189,13 @@ class ImageWriter:
         """The whole device is mapped: write its roots."""
         builder = self._building()
         result = DeviceResult(
-            size, sector_size, builder.root_level, [int(n) for n in builder.counts],
-            builder.finish(), self._digests.finish() if self._digests else NO_REFERENCE,
-        )  # fmt: skip
+            size,
+            sector_size,
+            builder.root_level,
+            [int(n) for n in builder.counts],
+            builder.finish(),
+            self._digests.finish() if self._digests else NO_REFERENCE,
+        )
         self.add_device(result)
         self._map = self._digests = None
         return result
@@ -232,10 +244,15 @@ class ImageWriter:
         spare = spare_length(*map(len, copies))
         trailer = encode_trailer(
             Trailer(
-                self.stream.position + spare + c.TRAILER, ref, self.header.file_id,
-                seal.image_id, self.header.header_digest, segments, spare_length=spare,
+                self.stream.position + spare + c.TRAILER,
+                ref,
+                self.header.file_id,
+                seal.image_id,
+                self.header.header_digest,
+                segments,
+                spare_length=spare,
             )
-        )  # fmt: skip
+        )
         self.stream.append([encode_spare(copies, trailer)])
         # A trailer says that the image is finished, also to who resumes a partial file: where a
         # power cut leaves one, all before it is there.
@@ -325,7 +342,14 @@ def sealed_header(header: Header, keys: ChainKeys | None) -> Header:
 def _seal_device(device: DeviceResult) -> SealDevice:
     counts = np.asarray(device.counts)
     return SealDevice(
-        device.size, device.sector_size, device.map_level, int(counts[Kind.UNUSED]),
-        int(counts[Kind.ZERO]), int(counts[Kind.DATA]), int(counts[Kind.UNREADABLE]),
-        int(counts[Kind.LOST]), device.map_root, device.digest_root,
-    )  # fmt: skip
+        device.size,
+        device.sector_size,
+        device.map_level,
+        int(counts[Kind.UNUSED]),
+        int(counts[Kind.ZERO]),
+        int(counts[Kind.DATA]),
+        int(counts[Kind.UNREADABLE]),
+        int(counts[Kind.LOST]),
+        device.map_root,
+        device.digest_root,
+    )

@@ -62,9 +62,13 @@ class Survey:
     def copy(self, end: int) -> Survey:
         """The same, as it is now."""
         return replace(
-            self, end=end, running=self.running.copy(), origins=list(self.origins),
-            samples=list(self.samples), notes=list(self.notes),
-        )  # fmt: skip
+            self,
+            end=end,
+            running=self.running.copy(),
+            origins=list(self.origins),
+            samples=list(self.samples),
+            notes=list(self.notes),
+        )
 
 
 class Looked(NamedTuple):
@@ -262,9 +266,13 @@ _LOOKS: dict[int, Callable[[Surveyor, Walked, OpenedRecord], None]] = {
 
 
 def survey_partial(
-    stream: PartialStream, surveyor: Surveyor, start: int, reader: RecordReader,
-    executor: Executor, in_flight: int,
-) -> tuple[int, AipImageError | None]:  # fmt: skip
+    stream: PartialStream,
+    surveyor: Surveyor,
+    start: int,
+    reader: RecordReader,
+    executor: Executor,
+    in_flight: int,
+) -> tuple[int, AipImageError | None]:
     """Walk a partial image; return where whole records end, and why, if before its end."""
     ended: list[AipImageError] = []
     end = start

@@ -52,10 +52,14 @@ if TYPE_CHECKING:
 
 
 def reopen_partial(
-    storage: Storage, path: str, sources: list[BlockSource], options: CreateOptions,
-    keys: ChainKeys | None = None, with_parent: bool = False,
+    storage: Storage,
+    path: str,
+    sources: list[BlockSource],
+    options: CreateOptions,
+    keys: ChainKeys | None = None,
+    with_parent: bool = False,
     check: Callable[[dict[str, Any]], None] = lambda values: None,
-) -> ResumedState | None:  # fmt: skip
+) -> ResumedState | None:
     """Open what an interrupted creation of ``path`` left; ``None`` where there is nothing to
     resume. Until all of it was looked at nothing is changed.
 
@@ -186,9 +190,12 @@ def _check_same_options(
 
 
 def _surveyed(
-    stream: PartialStream, header: Header, keys: ChainKeys | None, surveyor: Surveyor,
+    stream: PartialStream,
+    header: Header,
+    keys: ChainKeys | None,
+    surveyor: Surveyor,
     options: CreateOptions,
-) -> Survey:  # fmt: skip
+) -> Survey:
     reader = RecordReader(_no_references, keys)
     with executor_for(None, options.threads, "resume") as (executor, in_flight):
         end, error = survey_partial(
@@ -215,9 +222,12 @@ def _check_same_sources(path: str, values: dict[str, Any], sources: list[BlockSo
 
 
 def _continue(
-    stream: PartialStream, header: Header, keys: ChainKeys | None, survey: Survey,
+    stream: PartialStream,
+    header: Header,
+    keys: ChainKeys | None,
+    survey: Survey,
     options: CreateOptions,
-) -> ResumedState:  # fmt: skip
+) -> ResumedState:
     out: FileStream = stream.cut(survey.end, options.overwrite)
     running = survey.running
     writer = ImageWriter(out, header, keys, RecordNumbers(), running)

@@ -40,9 +40,13 @@ class ResumedState:
     """
 
     def __init__(
-        self, stream: PartialStream, header: Header, keys: ChainKeys | None, survey: Survey,
+        self,
+        stream: PartialStream,
+        header: Header,
+        keys: ChainKeys | None,
+        survey: Survey,
         writer: ImageWriter,
-    ) -> None:  # fmt: skip
+    ) -> None:
         assert survey.checkpoint is not None
         assert survey.description is not None
         self.writer, self.sector = writer, survey.checkpoint.sector

@@ -48,9 +48,13 @@ class DeviceWork:
     """The increment of one device."""
 
     def __init__(
-        self, job: IncrementJob, writer: ImageWriter, update: DeviceUpdate, number: int,
+        self,
+        job: IncrementJob,
+        writer: ImageWriter,
+        update: DeviceUpdate,
+        number: int,
         source: BlockSource,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._job, self._writer, self._update = job, writer, update
         self._number, self._source = number, source
         self._old, self._options = job.old(number), job.options
@@ -70,9 +74,12 @@ class DeviceWork:
         old = self._old
         parent = old if old is not None and self._parent_has_data(method) else None
         scanner = Scanner(
-            self._source, parent, self._grain, self._update.digest_view is not None,
+            self._source,
+            parent,
+            self._grain,
+            self._update.digest_view is not None,
             self._options.stop_on_error,
-        )  # fmt: skip
+        )
         freed = freed_blocks(self._source, take)
         pieces = self._pieces(method, take, freed, start)
         scanned = in_order(executor, scanner.scan, pieces, in_flight)

@@ -31,12 +31,7 @@ from aipimage.io.creating.imagewriter import DeviceResult, ImageWriter
 from aipimage.io.creating.resume import ResumedState
 from aipimage.io.increment.devicework import DeviceWork
 from aipimage.io.increment.grouping import FrameMaker
-from aipimage.io.increment.parent import (
-    Parent,
-    ParentUnusableError,
-    find_parent,
-    reading_parent,
-)
+from aipimage.io.increment.parent import Parent, ParentUnusableError, find_parent, reading_parent
 from aipimage.io.increment.resumed import Replay
 from aipimage.io.increment.update import DeviceUpdate
 from aipimage.io.reading.members import peek_header
@@ -50,9 +45,12 @@ if TYPE_CHECKING:
 
 
 def create_in_chain(
-    target: str | os.PathLike[str] | BinaryIO, sources: list[BlockSource],
-    options: CreateOptions, progress: ProgressCallback | None, storage: Storage,
-) -> CreateResult:  # fmt: skip
+    target: str | os.PathLike[str] | BinaryIO,
+    sources: list[BlockSource],
+    options: CreateOptions,
+    progress: ProgressCallback | None,
+    storage: Storage,
+) -> CreateResult:
     """Make an image with a parent; the public form is :func:`aipimage.create`."""
     kind = ImageKind[(options.kind or "incremental").upper()]
     assert options.parent is not None
@@ -121,10 +119,14 @@ class IncrementJob(CreateJob):
     """One run that keeps only what changed since the parent."""
 
     def __init__(
-        self, target: str | os.PathLike[str] | BinaryIO, sources: list[BlockSource],
-        options: CreateOptions, progress: ProgressCallback | None, storage: Storage,
+        self,
+        target: str | os.PathLike[str] | BinaryIO,
+        sources: list[BlockSource],
+        options: CreateOptions,
+        progress: ProgressCallback | None,
+        storage: Storage,
         parent: Parent,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(target, sources, options, progress, storage, parent)
         self.kind = parent.kind
         self._base = parent
@@ -158,9 +160,14 @@ class IncrementJob(CreateJob):
         with executor_for(None, self._options.threads, "create") as (executor, in_flight):
             for number, source in enumerate(self._sources):
                 update = DeviceUpdate(
-                    writer, number, source.size, source.sector_size, parent,
-                    self.old(number), self._digests,
-                )  # fmt: skip
+                    writer,
+                    number,
+                    source.size,
+                    source.sector_size,
+                    parent,
+                    self.old(number),
+                    self._digests,
+                )
                 start = replay.device(update, number) if replay is not None else 0
                 work = DeviceWork(self, writer, update, number, source)
                 found = work.run(executor, in_flight, start)

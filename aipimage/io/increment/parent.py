@@ -23,12 +23,7 @@ from aipimage.format.constants import ImageKind
 from aipimage.io.blocks.sources import BlockSource, is_name, place_of
 from aipimage.io.chain.unlocking import chain_keys
 from aipimage.io.reading.image import Image, open_image
-from aipimage.io.reading.members import (
-    Candidate,
-    MemberFiles,
-    searched,
-    stat_is_directory,
-)
+from aipimage.io.reading.members import Candidate, MemberFiles, searched, stat_is_directory
 from aipimage.io.records.keys import ChainKeys
 from aipimage.io.system import entropy
 from aipimage.io.system.storage import Storage
@@ -97,9 +92,13 @@ class Parent:
 
 
 def find_parent(
-    where: str | os.PathLike[str], kind: ImageKind, sources: Sequence[BlockSource],
-    password: str | None, search: Sequence[str | os.PathLike[str]] | None, storage: Storage,
-) -> Parent | None:  # fmt: skip
+    where: str | os.PathLike[str],
+    kind: ImageKind,
+    sources: Sequence[BlockSource],
+    password: str | None,
+    search: Sequence[str | os.PathLike[str]] | None,
+    storage: Storage,
+) -> Parent | None:
     """Open the parent; in a directory, the newest image of these sources, or ``None`` for none.
 
     Raises:
@@ -188,9 +187,13 @@ def _name_of(source: BlockSource) -> str:
 
 
 def _newest_in(
-    storage: Storage, directory: str, kind: ImageKind, sources: Sequence[BlockSource],
-    password: str | None, search: Sequence[str | os.PathLike[str]] | None,
-) -> Image | None:  # fmt: skip
+    storage: Storage,
+    directory: str,
+    kind: ImageKind,
+    sources: Sequence[BlockSource],
+    password: str | None,
+    search: Sequence[str | os.PathLike[str]] | None,
+) -> Image | None:
     files = MemberFiles(storage, [directory, *searched(search)])
     end = entropy.believed_until_us()
     # An image of a wrong clock must not hide for good all that is made after it.
@@ -224,9 +227,12 @@ def _newest_in(
 
 
 def _newest_of(
-    files: MemberFiles, members: list[Candidate], kind: ImageKind,
-    sources: Sequence[BlockSource], password: str | None,
-) -> Image | None:  # fmt: skip
+    files: MemberFiles,
+    members: list[Candidate],
+    kind: ImageKind,
+    sources: Sequence[BlockSource],
+    password: str | None,
+) -> Image | None:
     """The newest point of a chain that holds one of the sources."""
     try:
         keys = chain_keys(files, members, password)

@@ -18,14 +18,7 @@ from aipimage.io.blocks.sources import BlockSource
 from aipimage.io.blocks.usedsource import UsedSource, free_of
 from aipimage.io.increment.scan import Method, Piece
 from aipimage.io.index.digests import DigestView
-from aipimage.ranges import (
-    ByteRanges,
-    aligned,
-    cut,
-    difference,
-    joined,
-    no_ranges,
-)
+from aipimage.ranges import ByteRanges, aligned, cut, difference, joined, no_ranges
 
 if TYPE_CHECKING:
     from aipimage.io.reading.device import Device
@@ -173,8 +166,10 @@ def compared_ranges(
         if extent.kind not in (Kind.ZERO, Kind.UNUSED) and extent.start < end
     )
     ways: list[Iterable[tuple[int, int]]] = [
-        source.data_ranges(start, end), kept, (tuple(row) for row in take.tolist())
-    ]  # fmt: skip
+        source.data_ranges(start, end),
+        kept,
+        (tuple(row) for row in take.tolist()),
+    ]
     low = high = start
     for offset, length in heapq.merge(*ways):
         first = max(start, offset - offset % c.BLOCK)
@@ -191,9 +186,12 @@ def compared_ranges(
 
 
 def compared_pieces(
-    device: int, ranges: Iterable[tuple[int, int]], take: ByteRanges, method: Method,
+    device: int,
+    ranges: Iterable[tuple[int, int]],
+    take: ByteRanges,
+    method: Method,
     view: DigestView | None,
-) -> Iterator[Piece]:  # fmt: skip
+) -> Iterator[Piece]:
     """Pieces of neighbouring ranges, none across a multiple of :data:`PIECE`."""
     row = 0
     starts, stops = take[:, 0], take[:, 0] + take[:, 1]

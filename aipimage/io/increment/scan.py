@@ -131,9 +131,15 @@ class Scanner:
         runs = runs_with_unused(runs, free)
         blocks, digests = self._digests(piece, layout, view, changed)
         return Scanned(
-            piece, runs, payload, buffer, blocks, digests, unreadable,
+            piece,
+            runs,
+            payload,
+            buffer,
+            blocks,
+            digests,
+            unreadable,
             int(piece.segments[:, 1].sum()),
-        )  # fmt: skip
+        )
 
     def _free(self, piece: Piece) -> ByteRanges:
         """What of a piece is free, and reads as zeros."""
@@ -153,9 +159,15 @@ class Scanner:
 
     def _unchanged(self, piece: Piece) -> Scanned:
         return Scanned(
-            piece, np.zeros(0, RUN_DTYPE), memoryview(b""), None, np.empty(0, np.uint64),
-            np.empty(0, DIGEST_DTYPE), [], int(piece.segments[:, 1].sum()),
-        )  # fmt: skip
+            piece,
+            np.zeros(0, RUN_DTYPE),
+            memoryview(b""),
+            None,
+            np.empty(0, np.uint64),
+            np.empty(0, DIGEST_DTYPE),
+            [],
+            int(piece.segments[:, 1].sum()),
+        )
 
     def _read(self, piece: Piece) -> tuple[memoryview, list[tuple[int, int]]]:
         total = int(piece.segments[:, 1].sum())

@@ -60,16 +60,26 @@ class DeviceUpdate:
     """
 
     def __init__(
-        self, writer: ImageWriter, number: int, size: int, sector_size: int, parent: Image,
-        old: Device | None, digests: bool,
-    ) -> None:  # fmt: skip
+        self,
+        writer: ImageWriter,
+        number: int,
+        size: int,
+        sector_size: int,
+        parent: Image,
+        old: Device | None,
+        digests: bool,
+    ) -> None:
         self._size, self._sector_size, self._old = size, sector_size, old
         self.sectors = -(-size // SECTOR)
         header = writer.header
         self._builder = MapBuilder(
-            writer.records, number, self.sectors, writer.origins, header.stripe_shift,
+            writer.records,
+            number,
+            self.sectors,
+            writer.origins,
+            header.stripe_shift,
             header.fanout_shift,
-        )  # fmt: skip
+        )
         self._map: MapUpdate | _NewMap = _NewMap(self._builder)
         root, blocks = NO_REFERENCE, 0
         if old is not None:
@@ -140,6 +150,10 @@ class DeviceUpdate:
             root = self._map.finish()
             digest_root = self._layers.finish() if self._layers is not None else NO_REFERENCE
         return DeviceResult(
-            self._size, self._sector_size, self._builder.root_level,
-            [int(count) for count in self._map.counts], root, digest_root,
-        )  # fmt: skip
+            self._size,
+            self._sector_size,
+            self._builder.root_level,
+            [int(count) for count in self._map.counts],
+            root,
+            digest_root,
+        )

@@ -89,9 +89,14 @@ class DeviceMap:
     """
 
     def __init__(
-        self, records: RecordReader, header: Header, device: SealDevice, index: int,
-        origins: Origins, name: str = "",
-    ) -> None:  # fmt: skip
+        self,
+        records: RecordReader,
+        header: Header,
+        device: SealDevice,
+        index: int,
+        origins: Origins,
+        name: str = "",
+    ) -> None:
         self._named = naming_if(name)
         self._records, self._header, self._device, self._index = records, header, device, index
         self._origins = origins

@@ -19,9 +19,13 @@ Run = tuple[int, int, int]
 
 
 def diff_maps(
-    new: DeviceMap, new_entry: SealDevice, new_origins: Origins,
-    old: DeviceMap, old_entry: SealDevice, old_origins: Origins,
-) -> Iterator[Run]:  # fmt: skip
+    new: DeviceMap,
+    new_entry: SealDevice,
+    new_origins: Origins,
+    old: DeviceMap,
+    old_entry: SealDevice,
+    old_origins: Origins,
+) -> Iterator[Run]:
     """Yield (start sector, sectors, kind in the new map) where the new content may differ.
 
     Runs ascend, and neighbours of one kind are joined. Content is the same where both maps lead to
@@ -103,9 +107,11 @@ def _content(kind: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 
 def _runs(
-    at: int, ends: npt.NDArray[np.uint64], sectors: npt.NDArray[np.uint64],
+    at: int,
+    ends: npt.NDArray[np.uint64],
+    sectors: npt.NDArray[np.uint64],
     kinds: npt.NDArray[np.uint8],
-) -> Iterator[Run]:  # fmt: skip
+) -> Iterator[Run]:
     starts = (ends - sectors + np.uint64(at)).tolist()
     yield from zip(starts, sectors.tolist(), kinds.tolist(), strict=True)
 

@@ -60,9 +60,14 @@ class LeafTree:
     """
 
     def __init__(
-        self, records: RecordReader, root: Reference, kind: RecordType,
-        decode: Callable[[BytesLike], LayerLeaf], end: int, reach: int = BLOCKS_MAX,
-    ) -> None:  # fmt: skip
+        self,
+        records: RecordReader,
+        root: Reference,
+        kind: RecordType,
+        decode: Callable[[BytesLike], LayerLeaf],
+        end: int,
+        reach: int = BLOCKS_MAX,
+    ) -> None:
         self._records, self._root, self._kind, self._decode = records, root, kind, decode
         self._end, self._reach = end, reach
         self._pages: dict[int, _Page] = {}

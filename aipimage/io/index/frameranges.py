@@ -76,9 +76,15 @@ def _blocks(image: Image) -> Iterator[tuple[int, int, ExtentArray]]:
 
 
 def _match(
-    device: int, first: int, block: ExtentArray, origin: int, numbers: Collection[int], size: int,
-    ranges: dict[tuple[int, int], list[Range]], most: int = RANGES_MAX,
-) -> None:  # fmt: skip
+    device: int,
+    first: int,
+    block: ExtentArray,
+    origin: int,
+    numbers: Collection[int],
+    size: int,
+    ranges: dict[tuple[int, int], list[Range]],
+    most: int = RANGES_MAX,
+) -> None:
     """Add the ranges of one block of extents that lie in the frames ``numbers`` of an origin."""
     starts = first + np.cumsum(block["length"]) - block["length"]
     mine = (block["kind"] == Kind.DATA) & (block["origin"] == origin)

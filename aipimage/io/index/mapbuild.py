@@ -7,15 +7,7 @@ from __future__ import annotations
 import numpy as np
 
 from aipimage.errors import RequestError
-from aipimage.extents import (
-    DATA,
-    EXTENT_DTYPE,
-    PAGE,
-    ExtentArray,
-    Kind,
-    coalesce,
-    sectors_by_kind,
-)
+from aipimage.extents import DATA, EXTENT_DTYPE, PAGE, ExtentArray, Kind, coalesce, sectors_by_kind
 from aipimage.format import constants as c
 from aipimage.format.constants import RecordType
 from aipimage.format.mappage import MapPage, encode_map_page, page_sectors, root_level
@@ -41,9 +33,14 @@ class MapBuilder:
     """
 
     def __init__(
-        self, writer: RecordWriter, device: int, sectors: int, origins: NamedOrigins,
-        stripe_shift: int, fanout_shift: int,
-    ) -> None:  # fmt: skip
+        self,
+        writer: RecordWriter,
+        device: int,
+        sectors: int,
+        origins: NamedOrigins,
+        stripe_shift: int,
+        fanout_shift: int,
+    ) -> None:
         self._writer, self._device, self.sectors, self._origins = writer, device, sectors, origins
         self.root_level = root_level(sectors, stripe_shift, fanout_shift)
         if self.root_level >= c.MAP_LEVELS:
@@ -164,9 +161,15 @@ class MapBuilder:
         length = int(stored["length"].sum())
         names = tuple(self._origins.id_of(int(number)) for number in used)
         page = MapPage(
-            self._device, level, self.position - length, length, stored, names, refs,
+            self._device,
+            level,
+            self.position - length,
+            length,
+            stored,
+            names,
+            refs,
             self._origins.listed(names, refs),
-        )  # fmt: skip
+        )
         return self._writer.write(RecordType.MAP, encode_map_page(page))
 
     def finish(self) -> Reference:

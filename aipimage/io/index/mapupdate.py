@@ -42,9 +42,13 @@ class MapUpdate:
     """
 
     def __init__(
-        self, old: DeviceMap, old_entry: SealDevice, builder: MapBuilder,
-        origin_numbers: Renumbered, renumbered: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        old: DeviceMap,
+        old_entry: SealDevice,
+        builder: MapBuilder,
+        origin_numbers: Renumbered,
+        renumbered: bool = False,
+    ) -> None:
         self._cursor, self._builder = MapCursor(old, old_entry, origin_numbers), builder
         self._old_root, self._old_end = old_entry.map_root, old_entry.sectors
         self._resized = old_entry.sectors != builder.sectors

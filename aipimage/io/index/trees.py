@@ -198,9 +198,16 @@ class FrameTable:
     """The frames of one origin by number; safe for threads."""
 
     def __init__(
-        self, records: RecordReader, origin: bytes, root: Reference, frame_count: int,
-        frame_size: int, leaves: LeafCache, pages_kept: int = _PAGES_KEPT, name: str = "",
-    ) -> None:  # fmt: skip
+        self,
+        records: RecordReader,
+        origin: bytes,
+        root: Reference,
+        frame_count: int,
+        frame_size: int,
+        leaves: LeafCache,
+        pages_kept: int = _PAGES_KEPT,
+        name: str = "",
+    ) -> None:
         self._named = naming_if(name)
         self._records, self.origin, self.frame_count = records, origin, frame_count
         self._frame_size = frame_size
@@ -301,9 +308,15 @@ class FrameTables:
             # Many tables are small ones; only those of large images use what they may keep.
             kept = max(4, _PAGES_KEPT // len(self._origins))
             table = self._tables[index] = FrameTable(
-                self._records, entry.origin, entry.table_root, entry.frame_count,
-                self._frame_size, self._leaves, kept, self._name,
-            )  # fmt: skip
+                self._records,
+                entry.origin,
+                entry.table_root,
+                entry.frame_count,
+                self._frame_size,
+                self._leaves,
+                kept,
+                self._name,
+            )
         return table
 
     def __iter__(self) -> Iterator[FrameTable]:

@@ -87,9 +87,13 @@ class Assembly:
     """
 
     def __init__(
-        self, stream: OutStream, header: Header, keys: ChainKeys | None, numbers: RecordNumbers,
+        self,
+        stream: OutStream,
+        header: Header,
+        keys: ChainKeys | None,
+        numbers: RecordNumbers,
         placed: Placed | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.stream, self.header = stream, header
         self.writer = ImageWriter(stream, header, keys, numbers)
         self.records = self.writer.records
@@ -142,10 +146,14 @@ class Assembly:
         self._own_from = end
 
     def finish(
-        self, description: Mapping[str, Any] | Reference, result: Mapping[str, Any],
-        devices: Sequence[SealDevice], place: PlaceInChain, origins: Sequence[OriginEntry],
+        self,
+        description: Mapping[str, Any] | Reference,
+        result: Mapping[str, Any],
+        devices: Sequence[SealDevice],
+        place: PlaceInChain,
+        origins: Sequence[OriginEntry],
         replaced: Sequence[Reference] = (),
-    ) -> tuple[bytes, bytes]:  # fmt: skip
+    ) -> tuple[bytes, bytes]:
         """Write metadata and all that ends an image; return image id and image digest.
 
         The stream is not finished by this: whoever began it gives it its name.

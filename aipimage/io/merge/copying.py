@@ -67,9 +67,11 @@ class Batch:
 
 
 def copied(
-    members: Sequence[Member], ranges: Sequence[Ranges], threads: int | None,
+    members: Sequence[Member],
+    ranges: Sequence[Ranges],
+    threads: int | None,
     take: Callable[[Batch], object],
-) -> None:  # fmt: skip
+) -> None:
     """Give ``take`` all ranges of all members, verified, in order and always in the same batches.
 
     Raises:

@@ -120,9 +120,14 @@ class _Merge:
     """One run of :func:`merge_images`."""
 
     def __init__(
-        self, run: Run, out: str, split: int | None, overwrite: bool, threads: int | None,
+        self,
+        run: Run,
+        out: str,
+        split: int | None,
+        overwrite: bool,
+        threads: int | None,
         progress: ProgressCallback | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._run, self._out, self._storage = run, out, run.storage
         self._split, self._overwrite, self._threads = split, overwrite, threads
         self._progress, self._started = progress, time.monotonic()
@@ -130,9 +135,12 @@ class _Merge:
         self._assembly: Assembly | None = None
         self._stream: FileStream | None = None
         self._note = MergeNote(
-            self._storage, out, run.last.header.chain_id,
-            [member.link.digest for member in run.members], run.keys,
-        )  # fmt: skip
+            self._storage,
+            out,
+            run.last.header.chain_id,
+            [member.link.digest for member in run.members],
+            run.keys,
+        )
 
     def run(self, resume: bool, dry_run: bool, remove: bool) -> MergeResult:
         """Plan, and copy unless only the plan was asked for."""
@@ -192,9 +200,13 @@ class _Merge:
         copied(self._run.members, self._plan.ranges, self._threads, self._take)
         assembly = self._going_on()
         ids = assembly.finish(
-            self._description(), self._result_values(), self._seal.devices,
-            self._place(), self._origins(assembly.records.origin), self._plan.replaced,
-        )  # fmt: skip
+            self._description(),
+            self._result_values(),
+            self._seal.devices,
+            self._place(),
+            self._origins(assembly.records.origin),
+            self._plan.replaced,
+        )
         assert self._stream is not None
         self._stream.finish()
         return ids
@@ -340,10 +352,17 @@ class _Merge:
         if self._run.kind != ImageKind.FULL:
             incompatible |= Incompatible.FOREIGN_ORIGINS
         return Header(
-            file_id, last.chain_id, entropy.now_us(), last.suite, incompatible, compatible,
-            last.frame_shift, last.stripe_shift, last.fanout_shift,
+            file_id,
+            last.chain_id,
+            entropy.now_us(),
+            last.suite,
+            incompatible,
+            compatible,
+            last.frame_shift,
+            last.stripe_shift,
+            last.fanout_shift,
             creator=f"aipimage {__version__}",
-        )  # fmt: skip
+        )
 
     def _description(self) -> dict[str, Any]:
         """Like that of the last image, with what the new one was made of (section 9.2)."""
@@ -372,9 +391,13 @@ class _Merge:
     def _place(self) -> PlaceInChain:
         parent_id, parent = self._run.first.place
         return PlaceInChain(
-            self._run.kind, parent_id, parent.digest, parent.kind, self._seal.sequence,
+            self._run.kind,
+            parent_id,
+            parent.digest,
+            parent.kind,
+            self._seal.sequence,
             parent.sequence,
-        )  # fmt: skip
+        )
 
     def _origins(self, own: bytes) -> list[OriginEntry]:
         """The new image's own, and those of the images that wrote the roots of its maps."""
@@ -392,12 +415,19 @@ class _Merge:
         plan = self._plan
         stored = sum(member.stream.size for member in self._run.members)
         return MergeResult(
-            self._out, image_id.hex() if image_id else None, digest.hex() if digest else None,
-            self._run.kind.name.lower(), self._seal.sequence,
-            tuple(ref.origin.hex() for ref in plan.replaced), plan.length, stored - plan.length,
-            plan.frames, plan.frames_held - plan.frames, segments,
+            self._out,
+            image_id.hex() if image_id else None,
+            digest.hex() if digest else None,
+            self._run.kind.name.lower(),
+            self._seal.sequence,
+            tuple(ref.origin.hex() for ref in plan.replaced),
+            plan.length,
+            stored - plan.length,
+            plan.frames,
+            plan.frames_held - plan.frames,
+            segments,
             time.monotonic() - self._started,
-        )  # fmt: skip
+        )
 
     # Afterwards
 

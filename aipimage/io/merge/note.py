@@ -48,9 +48,13 @@ class MergeNote:
     """
 
     def __init__(
-        self, storage: Storage, out: str, chain_id: bytes, images: Iterable[bytes],
+        self,
+        storage: Storage,
+        out: str,
+        chain_id: bytes,
+        images: Iterable[bytes],
         keys: ChainKeys | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.path = out + PARTIAL + STATE
         self._storage, self._keys, self._chain = storage, keys, chain_id.hex()
         self._request = digest(b"".join(images)).hex()
@@ -76,9 +80,11 @@ class MergeNote:
     def write(self, files: Iterable[bytes]) -> None:
         """Replace the note, durably."""
         values: dict[str, Any] = {
-            "what": _WHAT, "chain": self._chain, "request": self._request,
+            "what": _WHAT,
+            "chain": self._chain,
+            "request": self._request,
             "files": [each.hex() for each in files],
-        }  # fmt: skip
+        }
         values["seal"] = self._seal(values).hex()
         write_whole(self._storage, self.path, [json.dumps(values).encode()], replace=True).close()
         sync_directory_of(self._storage, self.path)

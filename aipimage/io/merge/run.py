@@ -320,16 +320,23 @@ def _read_member(stream: InStream, header: Header, keys: ChainKeys | None) -> Me
         held = SegmentMap(sorted(segments), header.file_id, end)
     for metadata, copy in zip(
         (seal.description, seal.result),
-        metadata_copies(trailer, seal.description, seal.result), strict=True,
-    ):  # fmt: skip
+        metadata_copies(trailer, seal.description, seal.result),
+        strict=True,
+    ):
         _heal_metadata(stream, held, metadata, copy, keys)
     parent = Link(seal.parent_digest, seal.parent_sequence, seal.parent_kind)
     return Member(
-        stream.name, stream, header, ref, Link(ref.digest, seal.sequence, seal.kind),
-        (seal.parent_id, parent), seal.replaced,
-        sorted(segments, key=lambda each: each.stream_start), held,
+        stream.name,
+        stream,
+        header,
+        ref,
+        Link(ref.digest, seal.sequence, seal.kind),
+        (seal.parent_id, parent),
+        seal.replaced,
+        sorted(segments, key=lambda each: each.stream_start),
+        held,
         seal.origins,
-    )  # fmt: skip
+    )
 
 
 def _heal_metadata(

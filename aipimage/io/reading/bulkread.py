@@ -97,10 +97,15 @@ class Wanted:
 
 
 def load_frames(
-    image: Image, pieces: list[Piece], buffers: Buffers, taken: list[bytearray],
-    view: memoryview | None = None, starts: Mapping[tuple[int, int], int] | None = None,
-    *, device: int = 0,
-) -> dict[tuple[int, int], BytesLike | None]:  # fmt: skip
+    image: Image,
+    pieces: list[Piece],
+    buffers: Buffers,
+    taken: list[bytearray],
+    view: memoryview | None = None,
+    starts: Mapping[tuple[int, int], int] | None = None,
+    *,
+    device: int = 0,
+) -> dict[tuple[int, int], BytesLike | None]:
     """Return the plain bytes of all frames that some pieces of data need, by (origin, number).
 
     They lie in buffers, which are added to ``taken``; or, where ``starts`` has an offset in
@@ -137,9 +142,12 @@ def load_frames(
 
 
 def places_of(
-    image: Image, origin: int, run: FrameRun, view: memoryview | None,
+    image: Image,
+    origin: int,
+    run: FrameRun,
+    view: memoryview | None,
     starts: Mapping[tuple[int, int], int] | None,
-) -> Places:  # fmt: skip
+) -> Places:
     """The places of the frames of one run."""
     if view is None or not starts:
         return NOWHERE

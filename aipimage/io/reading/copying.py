@@ -114,9 +114,14 @@ class _Pieces:
 
 
 def copy_blocks(
-    source: BlockSource, start: int, sink: BlockSink, *, executor: Executor | None = None,
-    threads: int | None = None, progress: ProgressCallback | None = None,
-) -> Counts:  # fmt: skip
+    source: BlockSource,
+    start: int,
+    sink: BlockSink,
+    *,
+    executor: Executor | None = None,
+    threads: int | None = None,
+    progress: ProgressCallback | None = None,
+) -> Counts:
     """Write the source from byte ``start`` on to the same place of a sink.
 
     What holds no data is not read, and becomes zeros; sectors that cannot be read become zeros and

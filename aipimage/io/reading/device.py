@@ -75,9 +75,12 @@ class Device:
         entry = self.entry
         checks.instance("kind", kind, Kind, "a Kind")
         counts = {
-            Kind.UNUSED: entry.unused, Kind.ZERO: entry.zero, Kind.DATA: entry.data,
-            Kind.UNREADABLE: entry.unreadable, Kind.LOST: entry.lost,
-        }  # fmt: skip
+            Kind.UNUSED: entry.unused,
+            Kind.ZERO: entry.zero,
+            Kind.DATA: entry.data,
+            Kind.UNREADABLE: entry.unreadable,
+            Kind.LOST: entry.lost,
+        }
         return counts.get(kind, 0) * SECTOR
 
     def extents(self, kind: Kind | None = None) -> Iterator[Extent]:
@@ -133,9 +136,12 @@ class Device:
         return length
 
     def fill_from(
-        self, view: memoryview, offset: int, pieces: list[Piece],
+        self,
+        view: memoryview,
+        offset: int,
+        pieces: list[Piece],
         frames: Mapping[tuple[int, int], BytesLike | None] | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Fill ``view`` from byte ``offset`` on with what ``pieces`` say; frames come from
         ``frames``, where one that is ``None`` is in its place already, or from the image and its
         cache.
@@ -147,9 +153,12 @@ class Device:
             self._fill(part, piece, start - piece.start * SECTOR, frames)
 
     def _fill(
-        self, view: memoryview, piece: Piece, skip: int,
+        self,
+        view: memoryview,
+        piece: Piece,
+        skip: int,
         frames: Mapping[tuple[int, int], BytesLike | None] | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         if piece.kind == Kind.DATA:
             place = piece.position * SECTOR + skip
             start = piece.start * SECTOR + skip
@@ -164,9 +173,13 @@ class Device:
                 part[:] = _ZEROS[: part.nbytes]
 
     def _fill_data(
-        self, view: memoryview, origin: int, position: int, start: int,
+        self,
+        view: memoryview,
+        origin: int,
+        position: int,
+        start: int,
         frames: Mapping[tuple[int, int], BytesLike | None] | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         shift = self._image.header.frame_shift
         mask = (1 << shift) - 1
         at = 0

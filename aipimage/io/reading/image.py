@@ -66,10 +66,17 @@ class Image:
     """
 
     def __init__(
-        self, stream: InStream, header: Header, trailer: Trailer, seal: Seal,
-        keys: ChainKeys | None, tail: Tail, segments: SegmentMap, cache_bytes: int,
+        self,
+        stream: InStream,
+        header: Header,
+        trailer: Trailer,
+        seal: Seal,
+        keys: ChainKeys | None,
+        tail: Tail,
+        segments: SegmentMap,
+        cache_bytes: int,
         files: MemberFiles,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.path = stream.name
         self.stream, self.header, self.trailer, self.seal, self.keys = (
             stream,
@@ -414,10 +421,14 @@ class Image:
             self._held.pool.submit(_load_ahead, weakref.ref(self), origin, number)
 
     def verify(
-        self, *, chain: bool = False, sample: float | None = None,
-        executor: Executor | None = None, threads: int | None = None,
+        self,
+        *,
+        chain: bool = False,
+        sample: float | None = None,
+        executor: Executor | None = None,
+        threads: int | None = None,
         progress: ProgressCallback | None = None,
-    ) -> VerifyResult:  # fmt: skip
+    ) -> VerifyResult:
         """Check everything that is stored in the image's own file against the seal (section 13),
         and all pages of its map, wherever they lie.
 
@@ -443,10 +454,17 @@ class Image:
         return verify_image(self, sample, executor, threads, progress, chain=chain)
 
     def restore(
-        self, target: str | os.PathLike[str], *, device: int = 0, force: bool = False,
-        set_size: bool = False, executor: Executor | None = None, threads: int | None = None,
-        progress: ProgressCallback | None = None, storage: Storage | None = None,
-    ) -> RestoreResult:  # fmt: skip
+        self,
+        target: str | os.PathLike[str],
+        *,
+        device: int = 0,
+        force: bool = False,
+        set_size: bool = False,
+        executor: Executor | None = None,
+        threads: int | None = None,
+        progress: ProgressCallback | None = None,
+        storage: Storage | None = None,
+    ) -> RestoreResult:
         """Write a device back to a file or a block device; every frame is verified before it is
         written.
 
@@ -468,9 +486,16 @@ class Image:
         checks.flags(force=force, set_size=set_size)
         checks.jobs(executor, progress)
         return restore_device(
-            self, device, os.fspath(target), force, set_size, executor, checks.threads(threads),
-            progress, chosen(storage),
-        )  # fmt: skip
+            self,
+            device,
+            os.fspath(target),
+            force,
+            set_size,
+            executor,
+            checks.threads(threads),
+            progress,
+            chosen(storage),
+        )
 
 
 _PUBLIC = (
@@ -520,12 +545,17 @@ def _load_ahead(image: weakref.ref[Image], origin: int, number: int) -> None:
 
 
 def open_image(
-    path: str | os.PathLike[str], password: str | None = None, *,
-    expected_digest: str | None = None, cache_bytes: int = DEFAULT_CACHE,
-    search: Sequence[str | os.PathLike[str]] | None = None, storage: Storage = DEFAULT,
-    keys: ChainKeys | None = None, files: MemberFiles | None = None,
+    path: str | os.PathLike[str],
+    password: str | None = None,
+    *,
+    expected_digest: str | None = None,
+    cache_bytes: int = DEFAULT_CACHE,
+    search: Sequence[str | os.PathLike[str]] | None = None,
+    storage: Storage = DEFAULT,
+    keys: ChainKeys | None = None,
+    files: MemberFiles | None = None,
     make: type[Image] = Image,
-) -> Image:  # fmt: skip
+) -> Image:
     """Open an image; the public form is :func:`aipimage.open`.
 
     Args:
@@ -550,9 +580,14 @@ def open_image(
 
 
 def _opened(
-    stream: InStream, password: str | None, keys: ChainKeys | None, expected_digest: str | None,
-    cache_bytes: int, files: MemberFiles, make: type[Image],
-) -> Image:  # fmt: skip
+    stream: InStream,
+    password: str | None,
+    keys: ChainKeys | None,
+    expected_digest: str | None,
+    cache_bytes: int,
+    files: MemberFiles,
+    make: type[Image],
+) -> Image:
     header = read_header(stream)
     with naming(stream.name):
         tail = Tail(stream)

@@ -104,10 +104,17 @@ class _Work:
 
 @with_notices
 def restore_device(
-    image: Image, device: int, target: str, force: bool, set_size: bool, executor: Executor | None,
-    threads: int | None, progress: ProgressCallback | None, storage: Storage,
+    image: Image,
+    device: int,
+    target: str,
+    force: bool,
+    set_size: bool,
+    executor: Executor | None,
+    threads: int | None,
+    progress: ProgressCallback | None,
+    storage: Storage,
     untouched: Sequence[tuple[int, int]] = (),
-) -> RestoreResult:  # fmt: skip
+) -> RestoreResult:
     """Restore one device as it is, byte for byte.
 
     Args:
@@ -170,9 +177,14 @@ def _lost(image: Image, device: int, sector: int, sectors: int = 1) -> AipImageE
 
 
 def restore_ranges(
-    image: Image, device: int, placed: Sequence[Placed], sink: BlockSink,
-    executor: Executor | None, threads: int | None, progress: ProgressCallback | None,
-) -> Counts:  # fmt: skip
+    image: Image,
+    device: int,
+    placed: Sequence[Placed],
+    sink: BlockSink,
+    executor: Executor | None,
+    threads: int | None,
+    progress: ProgressCallback | None,
+) -> Counts:
     """Write ranges of a device to a sink; every frame is verified before it is written. Ranges must
     not meet on the target.
 

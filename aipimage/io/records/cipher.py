@@ -17,13 +17,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from aipimage.errors import IntegrityError, LimitError
-from aipimage.format.constants import (
-    BODY_MAX,
-    RECORD_HEADER,
-    SUITE_AES_256_GMAC,
-    TAG,
-    RecordType,
-)
+from aipimage.format.constants import BODY_MAX, RECORD_HEADER, SUITE_AES_256_GMAC, TAG, RecordType
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

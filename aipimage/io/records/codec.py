@@ -50,9 +50,13 @@ def compress(plain: BytesLike, level: int | None) -> tuple[Codec, BytesLike]:
 
 
 def compress_frames(
-    plain: memoryview, frame_size: int, stored: _core.Bitmap, gaps: _core.Extents,
-    out: memoryview, level: int | None,
-) -> npt.NDArray[np.uint64]:  # fmt: skip
+    plain: memoryview,
+    frame_size: int,
+    stored: _core.Bitmap,
+    gaps: _core.Extents,
+    out: memoryview,
+    level: int | None,
+) -> npt.NDArray[np.uint64]:
     """Compress each ``frame_size`` bytes of ``plain`` (the last may be short) into ``out``, one
     after the other; return the bytes of each payload. One as long as its frame is the frame.
 
@@ -75,9 +79,13 @@ def compress_frames(
 
 
 def _compress_one_by_one(
-    plain: memoryview, frame_size: int, stored: _core.Bitmap, gaps: _core.Extents,
-    out: memoryview, level: int,
-) -> npt.NDArray[np.uint64]:  # fmt: skip
+    plain: memoryview,
+    frame_size: int,
+    stored: _core.Bitmap,
+    gaps: _core.Extents,
+    out: memoryview,
+    level: int,
+) -> npt.NDArray[np.uint64]:
     press = compressor(level, min(frame_size, plain.nbytes)).compress
     skipped = np.unpackbits(stored, bitorder="little").tolist()
     lengths = []
@@ -180,9 +188,12 @@ def _parameters(level: int, is_large: bool) -> zstandard.ZstdCompressionParamete
     """
     if level == 1:
         return zstandard.ZstdCompressionParameters.from_level(
-            1, source_size=_SMALL << 2 if is_large else _SMALL, hash_log=15 if is_large else 14,
-            write_checksum=0, write_content_size=1,
-        )  # fmt: skip
+            1,
+            source_size=_SMALL << 2 if is_large else _SMALL,
+            hash_log=15 if is_large else 14,
+            write_checksum=0,
+            write_content_size=1,
+        )
     return zstandard.ZstdCompressionParameters.from_level(
         level, write_checksum=0, write_content_size=1
     )

@@ -102,9 +102,12 @@ _AT_ONCE = 4 << 20
 
 
 def open_frames(
-    records: RecordReader, run: FrameRun, data: memoryview, room: Callable[[int], memoryview],
+    records: RecordReader,
+    run: FrameRun,
+    data: memoryview,
+    room: Callable[[int], memoryview],
     places: Places = NOWHERE,
-) -> Iterator[OpenedFrame]:  # fmt: skip
+) -> Iterator[OpenedFrame]:
     """Verify and open the frames of a run; damage is yielded.
 
     Args:
@@ -124,9 +127,12 @@ def open_frames(
 
 
 def read_frames(
-    image: Image, run: FrameRun, take: Callable[[int], memoryview],
-    room: Callable[[int], memoryview], places: Places = NOWHERE,
-) -> Iterator[OpenedFrame]:  # fmt: skip
+    image: Image,
+    run: FrameRun,
+    take: Callable[[int], memoryview],
+    room: Callable[[int], memoryview],
+    places: Places = NOWHERE,
+) -> Iterator[OpenedFrame]:
     """Read a run, verify and open its frames; damage is yielded. Where the run cannot be read with
     one call its frames are read one by one, so that a bad sector costs those alone that it is in.
 
@@ -154,9 +160,13 @@ def _unseal(records: RecordReader, run: FrameRun, data: memoryview) -> Iterator[
     sound = _sound(headers, run, records.tag).tolist()
     stored = headers["body_length"] - c.FRAME_EXTENT * headers["extent_count"].astype(np.int64)
     rows = zip(
-        offsets.tolist(), run.entries.tolist(), headers["codec"].tolist(),
-        (stored - records.tag).tolist(), sound, strict=True,
-    )  # fmt: skip
+        offsets.tolist(),
+        run.entries.tolist(),
+        headers["codec"].tolist(),
+        (stored - records.tag).tolist(),
+        sound,
+        strict=True,
+    )
     cipher, tag = records.cipher(run.origin), records.tag
     for number, (at, entry, codec, length, is_sound) in enumerate(rows, run.first):
         record = data[at : at + entry[1]]
@@ -257,9 +267,12 @@ def _sound(headers: Headers, run: FrameRun, tag: int) -> npt.NDArray[np.bool_]:
 
 
 def _refuse(
-    records: RecordReader, origin: bytes, number: int, entry: tuple[int, int, int, bytes],
+    records: RecordReader,
+    origin: bytes,
+    number: int,
+    entry: tuple[int, int, int, bytes],
     record: memoryview,
-) -> None:  # fmt: skip
+) -> None:
     """Say what is wrong with a record by the way that looks at one at a time."""
     opened = records.open(record, Reference(origin, *entry), RecordType.FRAME)
     if opened.header.number != number:

@@ -17,13 +17,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from aipimage.errors import IntegrityError, OptionError, PasswordError, RequestError
-from aipimage.format.keyarea import (
-    LABEL_LENGTH,
-    STATE_PASSWORD,
-    KeyArea,
-    Slot,
-    encode_slot_head,
-)
+from aipimage.format.keyarea import LABEL_LENGTH, STATE_PASSWORD, KeyArea, Slot, encode_slot_head
 from aipimage.io.system import entropy
 
 if TYPE_CHECKING:

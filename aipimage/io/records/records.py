@@ -87,9 +87,14 @@ class RecordBuilder:
         return record_length(plain_length + c.FRAME_EXTENT * extents + self.tag)
 
     def build_into(
-        self, out: memoryview, kind: int, plain: BytesLike, level: int | None, number: int,
+        self,
+        out: memoryview,
+        kind: int,
+        plain: BytesLike,
+        level: int | None,
+        number: int,
         extents: bytes = b"",
-    ) -> BuiltRecord:  # fmt: skip
+    ) -> BuiltRecord:
         """Build a record at the start of ``out``; ``level`` is the zstd level, ``None`` stores."""
         codec, payload = compress(plain, level)
         body = len(payload) + len(extents) + self.tag
@@ -112,9 +117,15 @@ class RecordBuilder:
         return BuiltRecord(end + c.CHECK, len(plain), found)
 
     def build_frames(
-        self, out: memoryview, first: int, packed: memoryview, frame_size: int,
-        where: FrameWhere, stored: Bitmap, level: int | None,
-    ) -> FrameEntries:  # fmt: skip
+        self,
+        out: memoryview,
+        first: int,
+        packed: memoryview,
+        frame_size: int,
+        where: FrameWhere,
+        stored: Bitmap,
+        level: int | None,
+    ) -> FrameEntries:
         """Build frames one after the other in ``out``, numbered from ``first`` on.
 
         All are compressed and laid out together; one by one they are only sealed and digested. What
@@ -181,9 +192,11 @@ class RecordBuilder:
 
 
 def _lay(
-    data: bytes | npt.NDArray[np.void], at: npt.NDArray[np.uint64],
-    lengths: npt.NDArray[np.uint64] | np.uint64, out: memoryview,
-) -> None:  # fmt: skip
+    data: bytes | npt.NDArray[np.void],
+    at: npt.NDArray[np.uint64],
+    lengths: npt.NDArray[np.uint64] | np.uint64,
+    out: memoryview,
+) -> None:
     """Write pieces of ``data``, which lie one after the other there, to places of ``out``."""
     places = np.empty((len(at), 2), np.uint64)
     places[:, 0], places[:, 1] = at, lengths

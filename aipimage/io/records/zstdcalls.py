@@ -35,10 +35,16 @@ _PARAMETERS = (
 )
 """Names of the parameters in libzstd's header, and those of zstandard's object for them."""
 _FUNCTIONS = (
-    "ZSTD_createCCtx", "ZSTD_freeCCtx", "ZSTD_CCtx_setParameter", "ZSTD_compress2",
-    "ZSTD_createDCtx", "ZSTD_freeDCtx", "ZSTD_decompressDCtx", "ZSTD_findFrameCompressedSize",
+    "ZSTD_createCCtx",
+    "ZSTD_freeCCtx",
+    "ZSTD_CCtx_setParameter",
+    "ZSTD_compress2",
+    "ZSTD_createDCtx",
+    "ZSTD_freeDCtx",
+    "ZSTD_decompressDCtx",
+    "ZSTD_findFrameCompressedSize",
     "ZSTD_isError",
-)  # fmt: skip
+)
 AVAILABLE = _zstd is not None and all(
     hasattr(_zstd.lib, name)
     for name in (*_FUNCTIONS, *(f"ZSTD_c_{name}" for name, _ in _PARAMETERS))
@@ -67,9 +73,7 @@ def compressor(
     return made[key][0]
 
 
-def _new_compressor(
-    parameters: zstandard.ZstdCompressionParameters,
-) -> tuple[CodecFunctions, Any]:
+def _new_compressor(parameters: zstandard.ZstdCompressionParameters) -> tuple[CodecFunctions, Any]:
     context = _owned(_zstd.lib.ZSTD_createCCtx(), _zstd.lib.ZSTD_freeCCtx)
     for name, attribute in _PARAMETERS:
         number = getattr(_zstd.lib, f"ZSTD_c_{name}")
@@ -89,9 +93,10 @@ def decompressor() -> CodecFunctions:
     if made is None:
         context = _owned(_zstd.lib.ZSTD_createDCtx(), _zstd.lib.ZSTD_freeDCtx)
         functions = CodecFunctions(
-            _address_of("ZSTD_decompressDCtx"), _number(context),
+            _address_of("ZSTD_decompressDCtx"),
+            _number(context),
             _address_of("ZSTD_findFrameCompressedSize"),
-        )  # fmt: skip
+        )
         made = _local.decompressor = functions, context
     return made[0]
 

@@ -7,12 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from aipimage.errors import (
-    AipImageError,
-    FormatError,
-    IntegrityError,
-    UnsupportedError,
-)
+from aipimage.errors import AipImageError, FormatError, IntegrityError, UnsupportedError
 from aipimage.format import constants as c
 from aipimage.format.constants import Incompatible, RecordType
 from aipimage.format.header import Header
@@ -91,10 +86,16 @@ def _without_header(stream: SalvageStream, password: str | None, error: AipImage
     file_id = max(counts, key=lambda origin: counts[origin])
     frame_shift = max(12, (max(largest, 1) - 1).bit_length())
     header = Header(
-        file_id, seal.chain_id if seal else file_id, 0, c.SUITE_NONE, int(Incompatible.ZSTD), 0,
-        frame_shift, core_length=first,
+        file_id,
+        seal.chain_id if seal else file_id,
+        0,
+        c.SUITE_NONE,
+        int(Incompatible.ZSTD),
+        0,
+        frame_shift,
+        core_length=first,
         header_digest=seal.header_digest if seal else c.ZERO_DIGEST,
-    )  # fmt: skip
+    )
     origins = frozenset(counts)
     return Beginning(header, None, None, reader, True, seal is not None, origins)
 
@@ -129,9 +130,11 @@ def with_shifts(beginning: Beginning, siblings: Sequence[Header]) -> Beginning:
     for sibling in siblings:
         if sibling.chain_id == beginning.header.chain_id and beginning.chain_known:
             header = replace(
-                beginning.header, frame_shift=sibling.frame_shift,
-                stripe_shift=sibling.stripe_shift, fanout_shift=sibling.fanout_shift,
-            )  # fmt: skip
+                beginning.header,
+                frame_shift=sibling.frame_shift,
+                stripe_shift=sibling.stripe_shift,
+                fanout_shift=sibling.fanout_shift,
+            )
             return replace(beginning, header=header)
     return beginning
 

@@ -74,9 +74,12 @@ def find_facts(survey: Survey) -> Facts:
     if own is not None and not joined:
         _add_runs(survey, own.seal, segments)
     for what, there in (
-        ("trailer", survey.trailer), ("seal", own), ("segments", segments),
-        ("description", description), ("result", result),
-    ):  # fmt: skip
+        ("trailer", survey.trailer),
+        ("seal", own),
+        ("segments", segments),
+        ("description", description),
+        ("result", result),
+    ):
         if there:
             used.append(what)
     replaced = _replaced(survey, own, last)
@@ -191,9 +194,12 @@ def _described_device(values: object) -> DeviceFacts | None:
 
 
 def _place(
-    survey: Survey, own: SealFound | None, last: SealFound | None, replaced: list[SealFound],
+    survey: Survey,
+    own: SealFound | None,
+    last: SealFound | None,
+    replaced: list[SealFound],
     description: Mapping[str, Any],
-) -> PlaceInChain:  # fmt: skip
+) -> PlaceInChain:
     if own is not None:
         return _place_of(own.seal, own.seal.sequence)
     if last is not None and replaced:
@@ -203,9 +209,13 @@ def _place(
 
 def _place_of(seal: Seal, sequence: int) -> PlaceInChain:
     return PlaceInChain(
-        ImageKind(seal.kind), seal.parent_id, seal.parent_digest, seal.parent_kind, sequence,
+        ImageKind(seal.kind),
+        seal.parent_id,
+        seal.parent_digest,
+        seal.parent_kind,
+        sequence,
         seal.parent_sequence,
-    )  # fmt: skip
+    )
 
 
 def _described_place(values: Mapping[str, Any]) -> PlaceInChain:
@@ -225,9 +235,12 @@ def _described_place(values: Mapping[str, Any]) -> PlaceInChain:
 
 
 def _held(
-    survey: Survey, own: SealFound | None, last: SealFound | None, segments: list[Segment],
+    survey: Survey,
+    own: SealFound | None,
+    last: SealFound | None,
+    segments: list[Segment],
     joined: bool,
-) -> set[bytes]:  # fmt: skip
+) -> set[bytes]:
     """Origins whose records belong to this file; what else was found is foreign."""
     held = set(survey.runs)
     if segments:

@@ -69,9 +69,15 @@ class FrameRuns:
         self._firsts: list[int] = []
 
     def add(
-        self, number: int, place: int, end: int, at: int, behind: int, plain_length: int,
+        self,
+        number: int,
+        place: int,
+        end: int,
+        at: int,
+        behind: int,
+        plain_length: int,
         digest: bytes,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Note a whole frame; a frame that comes again begins a run beside the first."""
         run = self._open.pop(number, None)
         if run is not None and number % c.LEAF_FRAMES:

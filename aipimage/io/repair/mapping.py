@@ -39,9 +39,13 @@ class MapOrigins:
     """
 
     def __init__(
-        self, own: bytes, survey: Survey, held: set[bytes], foreign: bool,
+        self,
+        own: bytes,
+        survey: Survey,
+        held: set[bytes],
+        foreign: bool,
         make: Callable[[bytes, OriginEntry | None], OriginEntry],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._survey, self._held, self._may_be_foreign, self._make = survey, held, foreign, make
         self._size = survey.beginning.header.frame_sectors
         self._known: dict[bytes, OriginEntry] = {}
@@ -137,9 +141,16 @@ class DeviceMapping:
     """
 
     def __init__(
-        self, survey: Survey, facts: Facts, records: RecordReader, origins: MapOrigins,
-        timeline: Timeline | None, parent: Image | None, device: int, trust_pages: bool,
-    ) -> None:  # fmt: skip
+        self,
+        survey: Survey,
+        facts: Facts,
+        records: RecordReader,
+        origins: MapOrigins,
+        timeline: Timeline | None,
+        parent: Image | None,
+        device: int,
+        trust_pages: bool,
+    ) -> None:
         self._survey, self._facts, self._records = survey, facts, records
         self._origins, self._timeline, self._device = origins, timeline, device
         self._parent, self._trust = parent, trust_pages

@@ -52,8 +52,11 @@ class PageIndex:
 
 def _is_meant(found: Found, ref: Reference, kind: int) -> bool:
     header: tuple[object, ...] = (
-        found.header.type, found.header.origin, found.length, found.header.plain_length
-    )  # fmt: skip
+        found.header.type,
+        found.header.origin,
+        found.length,
+        found.header.plain_length,
+    )
     return header == (kind, ref.origin, ref.record_length, ref.plain_length)
 
 

@@ -21,8 +21,9 @@ def find_parent_image(
         if absolute(candidate.path) == own:
             continue
         try:
-            image = open_image(candidate.path, keys=beginning.keys, files=files,
-                               storage=files.storage)  # fmt: skip
+            image = open_image(
+                candidate.path, keys=beginning.keys, files=files, storage=files.storage
+            )
         except AipImageError:
             continue
         if _is_parent(image, place) and image.header.shifts == beginning.header.shifts:

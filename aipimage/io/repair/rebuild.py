@@ -12,12 +12,7 @@ from typing import Any
 import numpy as np
 
 from aipimage import checks
-from aipimage.errors import (
-    AipImageError,
-    FormatError,
-    IntegrityError,
-    RequestError,
-)
+from aipimage.errors import AipImageError, FormatError, IntegrityError, RequestError
 from aipimage.extents import Kind
 from aipimage.format import constants as c
 from aipimage.format.constants import Compatible, ImageKind, Incompatible, RecordType
@@ -60,10 +55,15 @@ _ATTEMPTS = 4
 
 @with_notices
 def repair_image(
-    path: StrPath, out: StrPath, *, password: str | None = None,
-    search: Sequence[StrPath] | None = None, zero_lost: bool = False,
-    progress: ProgressCallback | None = None, storage: Storage | None = None,
-) -> RepairResult:  # fmt: skip
+    path: StrPath,
+    out: StrPath,
+    *,
+    password: str | None = None,
+    search: Sequence[StrPath] | None = None,
+    zero_lost: bool = False,
+    progress: ProgressCallback | None = None,
+    storage: Storage | None = None,
+) -> RepairResult:
     """Make a new image of all that is whole of a damaged, cut or unfinished one.
 
     The damaged image is never written. What cannot be saved is :attr:`Kind.LOST` in the new
@@ -115,10 +115,17 @@ class _Repair:
     """One run of :func:`repair_image`."""
 
     def __init__(
-        self, stream: SalvageStream, path: str, out: str, password: str | None,
-        files: MemberFiles, zero_lost: bool, progress: ProgressCallback | None,
-        storage: Storage, doubts: Doubts,
-    ) -> None:  # fmt: skip
+        self,
+        stream: SalvageStream,
+        path: str,
+        out: str,
+        password: str | None,
+        files: MemberFiles,
+        zero_lost: bool,
+        progress: ProgressCallback | None,
+        storage: Storage,
+        doubts: Doubts,
+    ) -> None:
         self._doubts = doubts
         self._stream, self._path, self._out, self._storage = stream, path, out, storage
         self._files, self._zero_lost = files, zero_lost
@@ -222,9 +229,12 @@ class _Repair:
         maker = TableMaker(survey, self._addresses, self._records, assembly.records)
         self._kept, self._frames_lost = [], 0
         origins = MapOrigins(
-            numbers.origin, survey, facts.origins, self._may_be_foreign(),
+            numbers.origin,
+            survey,
+            facts.origins,
+            self._may_be_foreign(),
             partial(self._entry, maker),
-        )  # fmt: skip
+        )
         origins.learn(facts.last.seal.origins if facts.last else ())
         devices = [
             self._device(index, origins, assembly, (old_roots or {}).get(index, NO_REFERENCE))
@@ -239,11 +249,19 @@ class _Repair:
         )
         total = sum(each.size for each in facts.devices)
         return RepairResult(
-            self._out, image_id.hex(), digest.hex(), self._frames(), self._frames_lost,
-            total - lost_bytes, stream.position, lost, lost_bytes, tuple(facts.used),
+            self._out,
+            image_id.hex(),
+            digest.hex(),
+            self._frames(),
+            self._frames_lost,
+            total - lost_bytes,
+            stream.position,
+            lost,
+            lost_bytes,
+            tuple(facts.used),
             tuple(self._stream.warnings + facts.warnings),
             time.monotonic() - self._reporter.started,
-        )  # fmt: skip
+        )
 
     def _header(self, file_id: bytes, roots: dict[int, Reference] | None) -> Header:
         old = self._beginning.header
@@ -255,10 +273,15 @@ class _Repair:
         if roots is not None:
             compatible |= int(Compatible.BLOCK_DIGESTS)
         header = replace(
-            old, file_id=file_id, created=entropy.now_us(), incompatible=int(incompatible),
-            compatible=compatible, creator=f"aipimage {__version__}", core_length=0,
+            old,
+            file_id=file_id,
+            created=entropy.now_us(),
+            incompatible=int(incompatible),
+            compatible=compatible,
+            creator=f"aipimage {__version__}",
+            core_length=0,
             minor=c.MINOR,
-        )  # fmt: skip
+        )
         return sealed_header(header, self._beginning.keys)
 
     def _old_digest_roots(self) -> dict[int, Reference] | None:
@@ -301,10 +324,12 @@ class _Repair:
         found: list[tuple[int, int, int]] = []
         for row in rows if isinstance(rows, list) else []:
             if (
-                isinstance(row, list) and len(row) == 3
+                isinstance(row, list)
+                and len(row) == 3
                 and all(isinstance(each, int) and 0 <= each < 1 << SHIFT for each in row)
-                and row[0] < len(self._facts.devices) and row[2] > 0
-            ):  # fmt: skip
+                and row[0] < len(self._facts.devices)
+                and row[2] > 0
+            ):
                 found.append((row[0] << SHIFT | row[1], row[2], int(Kind.UNREADABLE)))
         return found
 
@@ -315,13 +340,23 @@ class _Repair:
             self._line = self._timeline()
         facts, header = self._facts.devices[index], self._beginning.header
         mapping = DeviceMapping(
-            self._survey, self._facts, self._records, origins, self._line, self._parent, index,
+            self._survey,
+            self._facts,
+            self._records,
+            origins,
+            self._line,
+            self._parent,
+            index,
             self._trust_pages,
-        )  # fmt: skip
+        )
         builder = MapBuilder(
-            assembly.records, index, facts.sectors, origins.names, header.stripe_shift,
+            assembly.records,
+            index,
+            facts.sectors,
+            origins.names,
+            header.stripe_shift,
             header.fanout_shift,
-        )  # fmt: skip
+        )
         for rows in self._doubts.marked(index, mapping.extents()):
             at = builder.position
             for length, _, _, kind in rows.tolist():
@@ -339,10 +374,17 @@ class _Repair:
         counts = np.asarray(builder.counts).tolist()
         self._compare_counts(index, counts)
         return SealDevice(
-            facts.size, facts.sector_size, builder.root_level, counts[Kind.UNUSED],
-            counts[Kind.ZERO], counts[Kind.DATA], counts[Kind.UNREADABLE], counts[Kind.LOST],
-            builder.finish(), digest_root,
-        )  # fmt: skip
+            facts.size,
+            facts.sector_size,
+            builder.root_level,
+            counts[Kind.UNUSED],
+            counts[Kind.ZERO],
+            counts[Kind.DATA],
+            counts[Kind.UNREADABLE],
+            counts[Kind.LOST],
+            builder.finish(),
+            digest_root,
+        )
 
     def _compare_counts(self, index: int, counts: list[int]) -> None:
         """Where nothing is lost a map still says as much of each kind as the seal counts."""

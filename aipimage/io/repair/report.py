@@ -76,8 +76,7 @@ class LostRanges:
             for device, start, sectors in self.ranges
         )
         padding = sum(
-            sectors * 512 - length for (_, _, sectors), (_, _, length) in zip(
-                self.ranges, found, strict=True
-            )
-        )  # fmt: skip
+            sectors * 512 - length
+            for (_, _, sectors), (_, _, length) in zip(self.ranges, found, strict=True)
+        )
         return found, self.sectors * 512 - padding

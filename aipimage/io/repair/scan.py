@@ -85,9 +85,7 @@ class Scanner:
         frame_size: of the image, where it is known.
     """
 
-    def __init__(
-        self, stream: SalvageStream, reader: RecordReader, frame_size: int | None
-    ) -> None:  # fmt: skip
+    def __init__(self, stream: SalvageStream, reader: RecordReader, frame_size: int | None) -> None:
         self._stream, self._reader, self._frame_size = stream, reader, frame_size
         self._window = Window(stream)
         self._budget = _BUDGET

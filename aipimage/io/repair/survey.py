@@ -29,9 +29,15 @@ from aipimage.io.stream.spare import read_trailer
 
 _TAIL = 65_536
 _INDEX = {
-    RecordType.TABLE_LEAF, RecordType.INDEX, RecordType.MAP, RecordType.DIGEST_LEAF,
-    RecordType.METADATA, RecordType.SEAL, RecordType.DIGEST_LAYER, RecordType.LAYER_LEAF,
-}  # fmt: skip
+    RecordType.TABLE_LEAF,
+    RecordType.INDEX,
+    RecordType.MAP,
+    RecordType.DIGEST_LEAF,
+    RecordType.METADATA,
+    RecordType.SEAL,
+    RecordType.DIGEST_LAYER,
+    RecordType.LAYER_LEAF,
+}
 _SMALL = {RecordType.METADATA, RecordType.SEGMENTS, RecordType.SEAL}
 
 
@@ -214,9 +220,14 @@ def _note_frame(found: Survey, record: Found) -> None:
     if runs is None:
         runs = found.frames[header.origin] = FrameRuns(header.origin)
     runs.add(
-        header.number, record.place, record.end, at, last + sectors, header.plain_length,
+        header.number,
+        record.place,
+        record.end,
+        at,
+        last + sectors,
+        header.plain_length,
         record.digest,
-    )  # fmt: skip
+    )
 
 
 def verified_extents(record: Found) -> FrameExtents:

@@ -17,12 +17,7 @@ from aipimage.format import constants as c
 from aipimage.format.constants import RecordType
 from aipimage.format.origins import OriginEntry
 from aipimage.format.record import NO_REFERENCE, Reference
-from aipimage.format.tables import (
-    FRAME_ENTRY_DTYPE,
-    FrameEntries,
-    IndexEntry,
-    encode_table_leaf,
-)
+from aipimage.format.tables import FRAME_ENTRY_DTYPE, FrameEntries, IndexEntry, encode_table_leaf
 from aipimage.io.index.trees import FrameTable, IndexBuilder, IndexReader, LeafCache
 from aipimage.io.records.records import RecordReader, RecordWriter
 from aipimage.io.repair.addresses import SLOT, Addresses
@@ -141,8 +136,10 @@ class TableMaker:
         for record in self._survey.scanner.scan(run.place, run.end):
             header = record.header
             if (header.type, header.origin, header.number) == (
-                RecordType.FRAME, run.origin, number,
-            ):  # fmt: skip
+                RecordType.FRAME,
+                run.origin,
+                number,
+            ):
                 address = self._addresses.of(record.place)
                 if address is None:
                     raise FormatError("a frame lies outside of its segments")

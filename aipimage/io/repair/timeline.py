@@ -44,9 +44,12 @@ class Timeline:
     """
 
     def __init__(
-        self, survey: Survey, counts: dict[bytes, int], complete: int | None,
+        self,
+        survey: Survey,
+        counts: dict[bytes, int],
+        complete: int | None,
         notes: list[tuple[int, int, int]],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._survey, self._counts = survey, counts
         self._origins = list(survey.runs)
         self._sectors = survey.beginning.header.frame_sectors
@@ -113,8 +116,10 @@ class Timeline:
         for record in self._survey.scanner.scan(mark.place, mark.end):
             header = record.header
             if (header.type, header.origin, header.number) != (
-                RecordType.FRAME, mark.origin, number,
-            ):  # fmt: skip
+                RecordType.FRAME,
+                mark.origin,
+                number,
+            ):
                 continue
             position = number * self._sectors
             for at, sectors in verified_extents(record).tolist():

@@ -11,13 +11,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
-from aipimage.errors import (
-    AipImageError,
-    LimitError,
-    RequestError,
-    StorageError,
-    TargetError,
-)
+from aipimage.errors import AipImageError, LimitError, RequestError, StorageError, TargetError
 from aipimage.format import constants as c
 from aipimage.format.parts import PartFooter, PartHeader, encode_part_footer, encode_part_header
 from aipimage.io.stream.leftparts import PARTIAL as PARTIAL
@@ -84,9 +78,16 @@ class FileStream:
 
     @classmethod
     def reopen(
-        cls, storage: Storage, path: str, set_id: bytes, split: int | None, files: list[File],
-        starts: list[int], length: int, overwrite: bool = False,
-    ) -> FileStream:  # fmt: skip
+        cls,
+        storage: Storage,
+        path: str,
+        set_id: bytes,
+        split: int | None,
+        files: list[File],
+        starts: list[int],
+        length: int,
+        overwrite: bool = False,
+    ) -> FileStream:
         """Go on with partial files that are open for update and end at stream offset ``length``."""
         self = cls.__new__(cls)
         self.path, self.position = path, length

@@ -17,9 +17,14 @@ class PartialStream(InStream):
     """A partial image, locked for this writer and open for update."""
 
     def __init__(
-        self, storage: Storage, path: str, files: list[File], footers: list[PartFooter], size: int,
+        self,
+        storage: Storage,
+        path: str,
+        files: list[File],
+        footers: list[PartFooter],
+        size: int,
         split: int | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(path, files, footers, size)
         self._storage, self._split, self._open = storage, split, files
 
@@ -35,9 +40,15 @@ class PartialStream(InStream):
         self.size = length
         set_id = self.footers[0].set_id if self.footers else bytes(16)
         return FileStream.reopen(
-            self._storage, self.name, set_id, self._split, self._open[: kept + 1],
-            self._starts[: kept + 1] or [0], length, overwrite,
-        )  # fmt: skip
+            self._storage,
+            self.name,
+            set_id,
+            self._split,
+            self._open[: kept + 1],
+            self._starts[: kept + 1] or [0],
+            length,
+            overwrite,
+        )
 
     def _last_part(self, length: int) -> int:
         starts = [start for start in self._starts if start < length]

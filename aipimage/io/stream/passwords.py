@@ -68,12 +68,17 @@ def list_slots(path: StrPath, *, storage: Storage | None = None) -> list[SlotInf
         area = _read(file).area
     return [
         SlotInfo(
-            index, _STATES[slot.state], slot.label, slot.created, slot.memory, slot.passes,
+            index,
+            _STATES[slot.state],
+            slot.label,
+            slot.created,
+            slot.memory,
+            slot.passes,
             slot.lanes,
         )
         for index, slot in enumerate(area.slots)
         if slot is not None
-    ]  # fmt: skip
+    ]
 
 
 def add_password(
@@ -242,9 +247,13 @@ class _Editor:
         if taken:
             raise RequestError(f"the new password opens key slot {taken[0]} already")
         return keys.wrap_chain_key(
-            password, self.chain_key, self.found.header.chain_id,
-            state=state, label=label, parameters=parameters,
-        )  # fmt: skip
+            password,
+            self.chain_key,
+            self.found.header.chain_id,
+            state=state,
+            label=label,
+            parameters=parameters,
+        )
 
     def _check_work(self, index: int, parameters: keys.Argon2Parameters) -> None:
         """``RequestError`` where a new slot would cost too much beside the others (4.3)."""

@@ -33,9 +33,14 @@ class CopyResult:
 
 
 def split_image(
-    source: StrPath, target: StrPath, size: Size, *, overwrite: bool = False,
-    progress: ProgressCallback | None = None, storage: Storage | None = None,
-) -> CopyResult:  # fmt: skip
+    source: StrPath,
+    target: StrPath,
+    size: Size,
+    *,
+    overwrite: bool = False,
+    progress: ProgressCallback | None = None,
+    storage: Storage | None = None,
+) -> CopyResult:
     """Copy an image into parts of at most ``size`` bytes each: ``target``, ``target.002``, …
 
     No password is needed, and the image digest stays the same. The source may be split already.
@@ -49,9 +54,13 @@ def split_image(
 
 
 def join_image(
-    source: StrPath, target: StrPath, *, overwrite: bool = False,
-    progress: ProgressCallback | None = None, storage: Storage | None = None,
-) -> CopyResult:  # fmt: skip
+    source: StrPath,
+    target: StrPath,
+    *,
+    overwrite: bool = False,
+    progress: ProgressCallback | None = None,
+    storage: Storage | None = None,
+) -> CopyResult:
     """Copy a split image into one file; ``source`` may be any of its parts. Otherwise like
     :func:`split_image`.
     """
@@ -60,9 +69,13 @@ def join_image(
 
 @with_notices
 def _copy(
-    source: StrPath, target: StrPath, size: int | None, overwrite: bool,
-    progress: ProgressCallback | None, storage: Storage | None,
-) -> CopyResult:  # fmt: skip
+    source: StrPath,
+    target: StrPath,
+    size: int | None,
+    overwrite: bool,
+    progress: ProgressCallback | None,
+    storage: Storage | None,
+) -> CopyResult:
     given, name = checks.path("source", source), checks.path("target", target)
     checks.flags(overwrite=overwrite)
     checks.jobs(None, progress)

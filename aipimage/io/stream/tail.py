@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import hmac
 
-from aipimage.errors import (
-    FormatError,
-    IntegrityError,
-    PasswordError,
-    naming,
-    reworded,
-)
+from aipimage.errors import FormatError, IntegrityError, PasswordError, naming, reworded
 from aipimage.format import constants as c
 from aipimage.format.constants import RecordType
 from aipimage.format.header import Header

@@ -120,9 +120,11 @@ class FunctionOpener:
     """Two functions as an :class:`Opener`; :meth:`of_filesystem` makes one of fsspec's."""
 
     def __init__(
-        self, open_: Callable[[str], RandomAccess | BinaryIO], names: Callable[[], Iterable[str]],
+        self,
+        open_: Callable[[str], RandomAccess | BinaryIO],
+        names: Callable[[], Iterable[str]],
         name: str = "<storage>",
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.name, self._open, self._names = name, open_, names
 
     @classmethod

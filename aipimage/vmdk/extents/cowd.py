@@ -12,13 +12,7 @@ import numpy as np
 from aipimage.io.system.cache import FrameCache
 from aipimage.io.system.storage import File
 from aipimage.vmdk.cowdlayout import HEADER_SECTORS, CowdHeader, decode_cowd_header
-from aipimage.vmdk.extents.esx import (
-    EsxExtent,
-    EsxLayout,
-    Places,
-    Raw,
-    verified_sectors,
-)
+from aipimage.vmdk.extents.esx import EsxExtent, EsxLayout, Places, Raw, verified_sectors
 from aipimage.vmdk.extents.files import ExtentFile
 from aipimage.vmdk.layout import SECTOR
 
@@ -51,9 +45,14 @@ def open_cowd(file: File, sectors: int | None, cache: FrameCache | None = None) 
     # The note has the directory right behind the header, and everything else behind both.
     data_from = directory_end if header.gd_offset == HEADER_SECTORS else HEADER_SECTORS
     layout = EsxLayout(
-        header.capacity, header.grain_size, np.dtype("<u4"), header.gd_offset, data_from, _sectors,
+        header.capacity,
+        header.grain_size,
+        np.dtype("<u4"),
+        header.gd_offset,
+        data_from,
         _sectors,
-    )  # fmt: skip
+        _sectors,
+    )
     return EsxExtent(inner, layout, cache)
 
 

@@ -72,7 +72,7 @@ class EsxExtent:
 
     def __init__(
         self, file: ExtentFile, layout: EsxLayout, cache: FrameCache | None = None
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Take over ``file``; ``IncompleteError`` where its directory is not all within it.
 
         Args:

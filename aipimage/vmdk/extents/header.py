@@ -89,9 +89,10 @@ def _footer(file: ExtentFile, header: SparseHeader, warnings: list[str]) -> Spar
             warnings.append(f"{file.name}: header and footer differ; the footer is used")
         if not footer.descriptor_offset:
             footer = replace(
-                footer, descriptor_offset=header.descriptor_offset,
+                footer,
+                descriptor_offset=header.descriptor_offset,
                 descriptor_size=header.descriptor_size,
-            )  # fmt: skip
+            )
         return footer
     raise IncompleteError(
         f"{file.name}: has no footer where its header says that there is one: it was cut short; "

@@ -65,9 +65,13 @@ class HostedExtent:
     """
 
     def __init__(
-        self, file: ExtentFile, header: SparseHeader, size: int, caches: Caches,
+        self,
+        file: ExtentFile,
+        header: SparseHeader,
+        size: int,
+        caches: Caches,
         warnings: tuple[str, ...] = (),
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Load the grain directory; errors as ``tables.GrainTables``."""
         self.name, self.size, self.header, self.warnings = file.name, size, header, warnings
         self.file = file

@@ -59,10 +59,14 @@ def open_sesparse(file: File, sectors: int | None, cache: FrameCache | None = No
     inner.verified_range(tables * SECTOR, 0, "the region of grain tables")
     inner.verified_range(grains * SECTOR, 0, "the region of grains")
     layout = EsxLayout(
-        header.capacity, SE_GRAIN, np.dtype("<u8"), header.directory[0], 1,
+        header.capacity,
+        SE_GRAIN,
+        np.dtype("<u8"),
+        header.directory[0],
+        1,
         lambda entries: table_places(entries, tables, name),
         lambda entries: grain_places(entries, grains, name),
-    )  # fmt: skip
+    )
     return EsxExtent(inner, layout, cache)
 
 

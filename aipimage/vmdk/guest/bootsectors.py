@@ -64,8 +64,9 @@ def chs_texts(disk: Disk, sectors: int, adapter: str) -> Iterator[str]:
     if disk.table.scheme != "mbr" or disk.table.sector_size != mbr.SIZE:
         return
     entries = [entry for entry in mbr.entries_of(disk.head) if entry.is_used]
-    fitting = [(heads, track) for heads in _HEADS for track in _TRACKS
-               if _fits(entries, heads, track)]  # fmt: skip
+    fitting = [
+        (heads, track) for heads in _HEADS for track in _TRACKS if _fits(entries, heads, track)
+    ]
     new = bios_heads(sectors, adapter)
     if not fitting or any(heads in new and track == 63 for heads, track in fitting):
         return

@@ -31,10 +31,15 @@ def judged(disk: Disk) -> GuestInfo:
     system = system_of(family.name, family.architecture, family.old)
     starts = {"bios": firmware.bios, "efi": firmware.efi}.get(firmware.kind or "", False)
     volumes = tuple(
-        GuestVolume(each.partition.number, each.partition.start, each.partition.size,
-                    each.partition.type, each.kind)
+        GuestVolume(
+            each.partition.number,
+            each.partition.start,
+            each.partition.size,
+            each.partition.type,
+            each.kind,
+        )
         for each in disk.contents
-    )  # fmt: skip
+    )
     return GuestInfo(
         source.name, source.size, sector_size, table.scheme, firmware.kind, firmware.why, starts,
         firmware.bios, firmware.efi, disk.has_boot_code, family.name, family.why,

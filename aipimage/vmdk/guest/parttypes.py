@@ -11,11 +11,7 @@ EFI_SYSTEM = frozenset({"c12a7328-f81f-11d2-ba4b-00a0c93ec93b", "0xef"})
 BIOS_BOOT = "21686148-6449-6e6f-744e-656564454649"
 """Holds GRUB's core on a GPT disk of a BIOS machine (GRUB manual, "BIOS installation")."""
 LDM = frozenset(
-    {
-        "0x42",
-        "5808c8aa-7e8f-42e0-85d2-e1e90434cfb3",
-        "af9b60a0-1431-4f62-bc68-3311714a69ad",
-    }
+    {"0x42", "5808c8aa-7e8f-42e0-85d2-e1e90434cfb3", "af9b60a0-1431-4f62-bc68-3311714a69ad"}
 )
 """Windows' dynamic disks: what is a volume is said in a database of their own."""
 WINDOWS = {

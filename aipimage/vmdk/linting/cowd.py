@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 from aipimage.vmdk.cowdlayout import AT, HEADER_SECTORS, unpack_cowd_header
-from aipimage.vmdk.layout import (
-    CAPACITY_MAX,
-    COWD_MAGIC,
-    ESX_TABLE_ENTRIES,
-    GRAIN_MAX,
-    SECTOR,
-)
+from aipimage.vmdk.layout import CAPACITY_MAX, COWD_MAGIC, ESX_TABLE_ENTRIES, GRAIN_MAX, SECTOR
 from aipimage.vmdk.linting.codes import Severity
 from aipimage.vmdk.linting.findings import CheckedFile
 from aipimage.vmdk.linting.header import TABLES_MAX, Shape
@@ -36,9 +30,10 @@ def check_cowd(job: Job, checked: CheckedFile, sectors: int | None = None) -> No
         checked.add("header-unclean", "the file was not closed after the last write", AT["unclean"])
     if sectors is not None and sectors != capacity:
         checked.add(
-            "extent-capacity", f"the header says {capacity} sectors, the descriptor {sectors}",
+            "extent-capacity",
+            f"the header says {capacity} sectors, the descriptor {sectors}",
             AT["capacity"],
-        )  # fmt: skip
+        )
     shape = _shape(checked, capacity, header.grain_size, header.gd_entries)
     if shape is None:
         return
@@ -52,7 +47,7 @@ def check_cowd(job: Job, checked: CheckedFile, sectors: int | None = None) -> No
                 "free-sector",
                 f"freeSector is {header.free_sector}, what is stored ends at sector {end}",
                 AT["free_sector"],
-            )  # fmt: skip
+            )
         check_space(checked, shape, tables, seen)
 
 
@@ -67,9 +62,10 @@ def _shape(checked: CheckedFile, capacity: int, grain: int, entries: int) -> Sha
     # One more than is needed is there where a writer counts what is left over, and nothing is.
     if entries not in (tables, tables + 1):
         checked.add(
-            "directory-size", f"a directory of {entries} entries; the capacity needs {tables}",
+            "directory-size",
+            f"a directory of {entries} entries; the capacity needs {tables}",
             AT["gd_entries"],
-        )  # fmt: skip
+        )
     if tables > TABLES_MAX:
         text = f"{tables} grain tables, over {TABLES_MAX}"
         checked.add("directory-limit", text, AT["gd_entries"])

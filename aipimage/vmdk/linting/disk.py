@@ -9,18 +9,8 @@ from collections.abc import Sequence
 
 from aipimage.errors import AipImageError, FormatError, IncompleteError, RequestError, StorageError
 from aipimage.io.system.storage import StrPath
-from aipimage.vmdk.descriptor import (
-    NO_PARENT,
-    TEXT_MAX,
-    Descriptor,
-    ExtentLine,
-)
-from aipimage.vmdk.descriptortext import (
-    HEAD,
-    decoded_name,
-    looks_like_descriptor,
-    other_spellings,
-)
+from aipimage.vmdk.descriptor import NO_PARENT, TEXT_MAX, Descriptor, ExtentLine
+from aipimage.vmdk.descriptortext import HEAD, decoded_name, looks_like_descriptor, other_spellings
 from aipimage.vmdk.layout import COWD_MAGIC, SECTOR, SESPARSE_MAGIC, SPARSE_MAGIC, SparseHeader
 from aipimage.vmdk.linting.cowd import check_cowd
 from aipimage.vmdk.linting.findings import CheckedFile
@@ -38,9 +28,7 @@ _SPARSE = {"SPARSE": SPARSE_MAGIC, "VMFSSPARSE": COWD_MAGIC, "SESPARSE": _SESPAR
 _FLAT = ("FLAT", "VMFS")
 
 
-def check_disk(
-    job: Job, path: StrPath, search: Sequence[StrPath]
-) -> tuple[Member, ...]:  # fmt: skip
+def check_disk(job: Job, path: StrPath, search: Sequence[StrPath]) -> tuple[Member, ...]:
     """Check the disk that a file is; return its parents, as far as they were found."""
     checked = job.open(path)
     with checked.file:
@@ -129,9 +117,10 @@ class _Extents:
             return path
         if real.startswith(top.rstrip(os.sep) + os.sep):
             self._checked.add(
-                "extent-subfolder", f"{line.name[:80]!r} is not in the descriptor's own folder and "
-                "is not followed", at,
-            )  # fmt: skip
+                "extent-subfolder",
+                f"{line.name[:80]!r} is not in the descriptor's own folder and is not followed",
+                at,
+            )
         else:
             self._outside(line, at)
         return None
@@ -180,16 +169,18 @@ class _Extents:
         for (_, end, _), (start, _, at) in itertools.pairwise(ranges):
             if start < end:
                 self._checked.add(
-                    "extent-shared", f"two lines name sector {start} of "
-                    f"{os.path.basename(path)!r}", at,
-                )  # fmt: skip
+                    "extent-shared",
+                    f"two lines name sector {start} of {os.path.basename(path)!r}",
+                    at,
+                )
         size = self._job.storage.stat(path).size
         end = max(end for _, end, _ in ranges) * SECTOR
         if size > end:
             self._checked.add(
-                "flat-long", f"{os.path.basename(path)!r} has {size} bytes, its lines {end}",
+                "flat-long",
+                f"{os.path.basename(path)!r} has {size} bytes, its lines {end}",
                 ranges[0][2],
-            )  # fmt: skip
+            )
 
     def _sparse_file(self, opened: CheckedFile, line: ExtentLine, at: int, path: str) -> None:
         real = self._job.storage.resolve(path)
@@ -225,7 +216,7 @@ def _check_parents(
     encoding = found.settings.get("encoding", "UTF-8")
     descriptor = Descriptor(
         found.cid or 0, found.create_type, lines, found.parent_cid, hint, encoding
-    )  # fmt: skip
+    )
     try:
         return find_chain(checked.path, descriptor, search=search, storage=job.storage)[1:]
     except (IncompleteError, RequestError) as error:

@@ -61,9 +61,14 @@ class Collector:
         self._last: dict[tuple[str, str], int] = {}
 
     def add(
-        self, code: str, message: str, path: str, offset: int | None = None, count: int = 1,
+        self,
+        code: str,
+        message: str,
+        path: str,
+        offset: int | None = None,
+        count: int = 1,
         severity: Severity | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Take a finding, which stands for ``count`` of its kind."""
         key = (code, path)
         kept = self._counts.get(key, 0)
@@ -107,8 +112,12 @@ class CheckedFile:
         return self.file.pread(length, offset)
 
     def add(
-        self, code: str, message: str, offset: int | None = None, count: int = 1,
+        self,
+        code: str,
+        message: str,
+        offset: int | None = None,
+        count: int = 1,
         severity: Severity | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Take a finding about this file."""
         self.findings.add(code, message, self.path, offset, count, severity)

@@ -87,9 +87,10 @@ def check_header(checked: CheckedFile) -> SparseHeader | None:
         checked.add("header-unclean", "the file was not closed after the last write", AT["unclean"])
     if header.newlines != NEWLINES:
         checked.add(
-            "header-newlines", "was changed by a transfer as text: fetch it again, as binary",
+            "header-newlines",
+            "was changed by a transfer as text: fetch it again, as binary",
             AT["newlines"],
-        )  # fmt: skip
+        )
     if any(data[AT["reserved"] :]):
         at = AT["reserved"] + next(i for i, byte in enumerate(data[AT["reserved"] :]) if byte)
         checked.add("header-reserved", "reserved bytes of the header are not zero", at)
@@ -110,14 +111,17 @@ def _check_flags(checked: CheckedFile, header: SparseHeader) -> None:
     if redundant != bool(header.rgd_offset):
         what = "is set" if redundant else "is not set"
         checked.add(
-            "redundant-flag", f"the flag for redundant tables {what}, rgdOffset is "
-            f"{header.rgd_offset}", AT["rgd"],
-        )  # fmt: skip
+            "redundant-flag",
+            f"the flag for redundant tables {what}, rgdOffset is {header.rgd_offset}",
+            AT["rgd"],
+        )
     if header.compression != int(header.compressed):
         checked.add(
-            "header-compression", f"compressAlgorithm is {header.compression}, the flag for "
-            f"compressed grains {'set' if header.compressed else 'not set'}", AT["compression"],
-        )  # fmt: skip
+            "header-compression",
+            f"compressAlgorithm is {header.compression}, the flag for "
+            f"compressed grains {'set' if header.compressed else 'not set'}",
+            AT["compression"],
+        )
     markers = bool(flags & SparseFlags.MARKERS)
     if markers != header.compressed:
         checked.add("header-markers", "compressed grains and markers go together", AT["flags"])
@@ -135,9 +139,10 @@ def _check_numbers(checked: CheckedFile, header: SparseHeader) -> None:
         checked.add("grain-size", f"grains of {grain} sectors, over 128", AT["grain_size"])
     elif header.capacity % grain:
         checked.add(
-            "capacity-unaligned", f"{header.capacity} sectors are no multiple of the grain, "
-            f"{grain}", AT["capacity"],
-        )  # fmt: skip
+            "capacity-unaligned",
+            f"{header.capacity} sectors are no multiple of the grain, {grain}",
+            AT["capacity"],
+        )
     if not 0 < header.capacity <= CAPACITY_MAX:
         checked.add("capacity-limit", f"{header.capacity} sectors", AT["capacity"])
     if header.table_entries != TABLE_ENTRIES:
@@ -147,9 +152,10 @@ def _check_numbers(checked: CheckedFile, header: SparseHeader) -> None:
     _check_descriptor_place(checked, header)
     if not 1 <= header.overhead <= checked.size // SECTOR:
         checked.add(
-            "overhead", f"overHead is {header.overhead}, the file has {checked.size // SECTOR} "
-            "sectors", AT["overhead"],
-        )  # fmt: skip
+            "overhead",
+            f"overHead is {header.overhead}, the file has {checked.size // SECTOR} sectors",
+            AT["overhead"],
+        )
 
 
 def _check_descriptor_place(checked: CheckedFile, header: SparseHeader) -> None:
@@ -158,28 +164,35 @@ def _check_descriptor_place(checked: CheckedFile, header: SparseHeader) -> None:
         return
     if not start or not size or start + size > header.overhead:
         checked.add(
-            "descriptor-place", f"a descriptor of {size} sectors at sector {start}; overHead is "
-            f"{header.overhead}", AT["descriptor"],
-        )  # fmt: skip
+            "descriptor-place",
+            f"a descriptor of {size} sectors at sector {start}; overHead is {header.overhead}",
+            AT["descriptor"],
+        )
 
 
 def shape_of(checked: CheckedFile, header: SparseHeader) -> Shape | None:
     """Return what the tables are to be read with; ``None`` where numbers forbid to."""
     grain, entries = header.grain_size, header.table_entries
     good = (
-        1 <= grain <= GRAIN_MAX and not grain & (grain - 1) and 1 <= entries <= TABLE_ENTRIES
+        1 <= grain <= GRAIN_MAX
+        and not grain & (grain - 1)
+        and 1 <= entries <= TABLE_ENTRIES
         and 0 < header.capacity <= CAPACITY_MAX
-    )  # fmt: skip
+    )
     if not good:
         return None
     if header.tables > TABLES_MAX:
         checked.add("directory-limit", f"{header.tables} grain tables, over {TABLES_MAX}", 12)
         return None
     return Shape(
-        header.capacity, grain, entries, header.tables,
-        bool(header.flags & SparseFlags.ZEROED_GRAINS), header.overhead,
+        header.capacity,
+        grain,
+        entries,
+        header.tables,
+        bool(header.flags & SparseFlags.ZEROED_GRAINS),
+        header.overhead,
         header.compressed,
-    )  # fmt: skip
+    )
 
 
 def at_end(header: SparseHeader) -> bool:

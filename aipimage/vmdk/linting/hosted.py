@@ -28,9 +28,13 @@ from aipimage.vmdk.linting.stream import Walk, walk_stream
 
 
 def check_hosted(
-    job: Job, checked: CheckedFile, *, sectors: int | None = None, create_type: str = "",
+    job: Job,
+    checked: CheckedFile,
+    *,
+    sectors: int | None = None,
+    create_type: str = "",
     embedded: Callable[[SparseHeader], tuple[int | None, str]] | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """Check an extent that begins with a sparse header.
 
     Args:
@@ -47,9 +51,10 @@ def check_hosted(
         sectors, create_type = embedded(header)
     elif header.descriptor_offset or header.descriptor_size:
         checked.add(
-            "descriptor-in-extent", "an extent of a split disk has a descriptor of its own",
+            "descriptor-in-extent",
+            "an extent of a split disk has a descriptor of its own",
             AT["descriptor"],
-        )  # fmt: skip
+        )
     _check_against_descriptor(checked, header, sectors, create_type)
     shape = shape_of(checked, header)
     if shape is None:
@@ -78,15 +83,17 @@ def _check_against_descriptor(
 ) -> None:
     if sectors is not None and sectors != header.capacity:
         checked.add(
-            "extent-capacity", f"the header says {header.capacity} sectors, the descriptor "
-            f"{sectors}", AT["capacity"],
-        )  # fmt: skip
+            "extent-capacity",
+            f"the header says {header.capacity} sectors, the descriptor {sectors}",
+            AT["capacity"],
+        )
     if create_type and (create_type.lower() == "streamoptimized") != header.compressed:
         kind = "compressed" if header.compressed else "not compressed"
         checked.add(
-            "create-type-header", f"the grains are {kind}, createType is {create_type[:40]}",
+            "create-type-header",
+            f"the grains are {kind}, createType is {create_type[:40]}",
             AT["flags"],
-        )  # fmt: skip
+        )
 
 
 def _directory_place(checked: CheckedFile, header: SparseHeader, shape: Shape) -> int | None:
@@ -104,14 +111,17 @@ def _directory_place(checked: CheckedFile, header: SparseHeader, shape: Shape) -
         before = checked.read((sector - 1) * SECTOR, 16)
         if decode_marker(before)[1:] != (0, MarkerType.FOOTER):
             checked.add(
-                "footer-marker", f"no footer marker before the footer at sector {sector}",
+                "footer-marker",
+                f"no footer marker before the footer at sector {sector}",
                 (sector - 1) * SECTOR,
-            )  # fmt: skip
+            )
         return footer.gd_offset
     checked.add(
-        "footer-missing", "no footer at the end of the file, and the header says that it tells "
-        "where the grain directory is", AT["gd"],
-    )  # fmt: skip
+        "footer-missing",
+        "no footer at the end of the file, and the header says that it tells "
+        "where the grain directory is",
+        AT["gd"],
+    )
     return None
 
 
@@ -125,9 +135,10 @@ def _check_front(checked: CheckedFile, shape: Shape, tables: Tables) -> None:
     front = intervals[intervals[:, 0] < shape.overhead]
     if (end := int(front[:, 1].max())) > shape.overhead:
         checked.add(
-            "overhead", f"overHead is {shape.overhead}, metadata ends at sector {end}",
+            "overhead",
+            f"overHead is {shape.overhead}, metadata ends at sector {end}",
             AT["overhead"],
-        )  # fmt: skip
+        )
     check_gaps(checked, front, shape.overhead)
 
 

@@ -35,10 +35,17 @@ _NAMES = frozenset({
     "vmfsSparse", "seSparse", "custom",
 })  # fmt: skip
 _SINGLE = frozenset({"monolithicsparse", "streamoptimized", "monolithicflat"})
-_DEVICES = frozenset({
-    "fulldevice", "partitioneddevice", "vmfsraw", "vmfsrdm", "vmfsrdmp", "vmfsrawdevicemap",
-    "vmfspassthroughrawdevicemap",
-})  # fmt: skip
+_DEVICES = frozenset(
+    {
+        "fulldevice",
+        "partitioneddevice",
+        "vmfsraw",
+        "vmfsrdm",
+        "vmfsrdmp",
+        "vmfsrawdevicemap",
+        "vmfspassthroughrawdevicemap",
+    }
+)
 _NUMBERS = ("ddb.virtualhwversion", "ddb.toolsversion")
 _SPLIT_NAME = re.compile(r"(.*)-([sf])(\d{3,6})(\.vmdk)", re.IGNORECASE)
 
@@ -120,9 +127,10 @@ def _check_content_id(checked: CheckedFile, found: Described) -> None:
         return
     if not re.fullmatch("[0-9a-fA-F]{32}", value) or int(value[-8:], 16) != found.cid:
         checked.add(
-            "long-content-id", f"longContentID does not end with the CID {found.cid:08x}",
+            "long-content-id",
+            f"longContentID does not end with the CID {found.cid:08x}",
             found.places["ddb.longcontentid"],
-        )  # fmt: skip
+        )
 
 
 def _check_adapter(checked: CheckedFile, found: Described, base: int) -> None:

@@ -27,9 +27,15 @@ from aipimage.vmdk.sesparselayout import (
 )
 
 _REGIONS = (
-    "volatile header", "journal header", "journal", "grain directory", "grain tables",
-    "free bitmap", "backmap", "grains",
-)  # fmt: skip
+    "volatile header",
+    "journal header",
+    "journal",
+    "grain directory",
+    "grain tables",
+    "free bitmap",
+    "backmap",
+    "grains",
+)
 _SLICE = 4096
 Regions = dict[str, tuple[int, int]]
 
@@ -57,9 +63,10 @@ def check_sesparse(job: Job, checked: CheckedFile, sectors: int | None = None) -
         checked.add("header-reserved", text, AT["reserved"], severity="error")
     if sectors is not None and sectors != capacity:
         checked.add(
-            "extent-capacity", f"the header says {capacity} sectors, the descriptor {sectors}",
+            "extent-capacity",
+            f"the header says {capacity} sectors, the descriptor {sectors}",
             AT["capacity"],
-        )  # fmt: skip
+        )
     regions: Regions = dict(zip(_REGIONS, places, strict=True))
     _check_regions(checked, regions)
     _check_volatile(checked, regions["volatile header"][0])
@@ -93,9 +100,11 @@ def _check_volatile(checked: CheckedFile, sector: int) -> None:
         return
     if found.replay:
         checked.add(
-            "journal-dirty", "the journal holds writes that are not in the tables; let ESX open "
-            "the disk and close it", sector * SECTOR + REPLAY_AT,
-        )  # fmt: skip
+            "journal-dirty",
+            "the journal holds writes that are not in the tables; let ESX open "
+            "the disk and close it",
+            sector * SECTOR + REPLAY_AT,
+        )
     if found.reserved:
         text = "reserved bytes of the volatile header are not zero"
         checked.add("header-reserved", text, sector * SECTOR + RESERVED_AT, severity="error")
@@ -141,9 +150,14 @@ def _table_place(
 
 
 def _check_table(
-    job: Job, checked: CheckedFile, regions: Regions, taken: np.ndarray, place: int, number: int,
+    job: Job,
+    checked: CheckedFile,
+    regions: Regions,
+    taken: np.ndarray,
+    place: int,
+    number: int,
     capacity: int,
-) -> None:  # fmt: skip
+) -> None:
     data = checked.read(place * SECTOR, TABLE_SECTORS * SECTOR)
     entries = np.frombuffer(data, "<u8").astype(np.uint64)
     kinds = entries >> np.uint64(60)
@@ -151,15 +165,18 @@ def _check_table(
     if len(unknown):
         at = int(unknown[0])
         checked.add(
-            "entry-state", f"entry {at} of grain table {number} is {int(entries[at]):#x}",
-            place * SECTOR + 8 * at, len(unknown),
-        )  # fmt: skip
+            "entry-state",
+            f"entry {at} of grain table {number} is {int(entries[at]):#x}",
+            place * SECTOR + 8 * at,
+            len(unknown),
+        )
     left = -(-capacity // SE_GRAIN) - number * ESX_TABLE_ENTRIES
     if (entries[max(left, 0) :] != 0).any():
         checked.add(
-            "entry-past-end", f"grain table {number} tells of grains behind the end of the disk",
+            "entry-past-end",
+            f"grain table {number} tells of grains behind the end of the disk",
             place * SECTOR + 8 * left,
-        )  # fmt: skip
+        )
     where = np.flatnonzero(kinds[: max(left, 0)] == 3)
     some = entries[where]
     # The number of a grain: twelve low bits above, the others below.
@@ -181,9 +198,14 @@ def _check_table(
 
 
 def _grain(
-    checked: CheckedFile, code: str, bad: np.ndarray, where: np.ndarray, place: int, number: int,
+    checked: CheckedFile,
+    code: str,
+    bad: np.ndarray,
+    where: np.ndarray,
+    place: int,
+    number: int,
     what: str,
-) -> None:  # fmt: skip
+) -> None:
     if (count := int(np.count_nonzero(bad))) > 0:
         at = int(where[np.flatnonzero(bad)[0]])
         text = f"grain {number * ESX_TABLE_ENTRIES + at} {what}"

@@ -31,9 +31,11 @@ def check_metadata(checked: CheckedFile, intervals: I64) -> None:
     if len(bad):
         start = int(intervals[bad[0] + 1, 0])
         checked.add(
-            "metadata-overlap", f"metadata at sector {start} lies over other metadata",
-            start * SECTOR, len(bad),
-        )  # fmt: skip
+            "metadata-overlap",
+            f"metadata at sector {start} lies over other metadata",
+            start * SECTOR,
+            len(bad),
+        )
 
 
 def over_metadata(intervals: I64, starts: I64, ends: I64) -> Mask:
@@ -85,9 +87,7 @@ def _odd_grains(checked: CheckedFile, grains: Grains, grain: int, phase: int) ->
     return odd
 
 
-def _mark(
-    checked: CheckedFile, seen: np.ndarray, place: I64, starts: I64, numbers: I64
-) -> None:  # fmt: skip
+def _mark(checked: CheckedFile, seen: np.ndarray, place: I64, starts: I64, numbers: I64) -> None:
     twice = seen[place] != 0
     if len(place) > 1 and not (np.diff(place) > 0).all():
         _, first = np.unique(place, return_index=True)
@@ -98,13 +98,17 @@ def _mark(
     if (count := int(twice.sum())) > 0:
         at = int(np.flatnonzero(twice)[0])
         checked.add(
-            "grain-shared", f"grain {numbers[at]} is at sector {starts[at]}, where another grain "
-            "is", int(starts[at]) * SECTOR, count,
-        )  # fmt: skip
+            "grain-shared",
+            f"grain {numbers[at]} is at sector {starts[at]}, where another grain is",
+            int(starts[at]) * SECTOR,
+            count,
+        )
 
 
 def _overlap(checked: CheckedFile, start: int, count: int) -> None:
     checked.add(
-        "grain-overlap", f"the grain at about sector {start} lies over another", start * SECTOR,
+        "grain-overlap",
+        f"the grain at about sector {start} lies over another",
+        start * SECTOR,
         count,
-    )  # fmt: skip
+    )

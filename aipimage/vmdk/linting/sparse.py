@@ -96,15 +96,19 @@ def _compare_directories(checked: CheckedFile, tables: Tables, redundant: U32, r
     if len(differ):
         first = int(differ[0])
         checked.add(
-            "gd-rgd-differ", f"table {first} is in only one of the two grain directories",
-            rgd * SECTOR + 4 * first, len(differ),
-        )  # fmt: skip
+            "gd-rgd-differ",
+            f"table {first} is in only one of the two grain directories",
+            rgd * SECTOR + 4 * first,
+            len(differ),
+        )
     same = np.flatnonzero((tables.directory == redundant) & (redundant != 0))
     if len(same):
         checked.add(
-            "redundant-shared", f"both directories lead to one table {int(same[0])}",
-            rgd * SECTOR + 4 * int(same[0]), len(same),
-        )  # fmt: skip
+            "redundant-shared",
+            f"both directories lead to one table {int(same[0])}",
+            rgd * SECTOR + 4 * int(same[0]),
+            len(same),
+        )
 
 
 def intervals_of(shape: Shape, tables: Tables) -> I64:
@@ -144,9 +148,11 @@ def _compare_tables(checked: CheckedFile, shape: Shape, tables: Tables, batch: B
         number, entry = int(numbers[rows[0]]), int(columns[0])
         values = f"{batch.entries[both][rows[0], entry]}, the redundant {others[rows[0], entry]}"
         checked.add(
-            "gt-rgt-differ", f"entry {entry} of grain table {number} is {values}",
-            _place(tables, number, entry), len(rows),
-        )  # fmt: skip
+            "gt-rgt-differ",
+            f"entry {entry} of grain table {number} is {values}",
+            _place(tables, number, entry),
+            len(rows),
+        )
 
 
 def _check_zeroed(checked: CheckedFile, shape: Shape, tables: Tables, batch: Batch) -> None:
@@ -156,10 +162,12 @@ def _check_zeroed(checked: CheckedFile, shape: Shape, tables: Tables, batch: Bat
     if len(rows):
         number = int(batch.numbers[rows[0]])
         checked.add(
-            "zeroed-unannounced", f"grain {number * shape.entries + int(columns[0])} is called "
-            "zeroed, and the header has no such flag", _place(tables, number, int(columns[0])),
+            "zeroed-unannounced",
+            f"grain {number * shape.entries + int(columns[0])} is called "
+            "zeroed, and the header has no such flag",
+            _place(tables, number, int(columns[0])),
             len(rows),
-        )  # fmt: skip
+        )
 
 
 def _check_past_end(checked: CheckedFile, shape: Shape, tables: Tables, batch: Batch) -> None:
@@ -168,9 +176,10 @@ def _check_past_end(checked: CheckedFile, shape: Shape, tables: Tables, batch: B
     if len(batch.numbers) and batch.numbers[-1] == last and batch.entries[-1, used:].any():
         entry = used + int(np.flatnonzero(batch.entries[-1, used:])[0])
         checked.add(
-            "entry-past-end", f"entry {entry} of the last grain table is for a grain behind the "
-            "end of the disk", _place(tables, last, entry),
-        )  # fmt: skip
+            "entry-past-end",
+            f"entry {entry} of the last grain table is for a grain behind the end of the disk",
+            _place(tables, last, entry),
+        )
         batch.entries[-1, used:] = 0
 
 

@@ -27,9 +27,11 @@ _PIECE = 2 << 20
 _REST_MAX = 1 << 20
 """Bytes at the end of a file that are looked at for being zeros."""
 _NAMES = {
-    MarkerType.GRAIN_TABLE: "grain table", MarkerType.GRAIN_DIRECTORY: "grain directory",
-    MarkerType.FOOTER: "footer", MarkerType.EOS: "end-of-stream",
-}  # fmt: skip
+    MarkerType.GRAIN_TABLE: "grain table",
+    MarkerType.GRAIN_DIRECTORY: "grain directory",
+    MarkerType.FOOTER: "footer",
+    MarkerType.EOS: "end-of-stream",
+}
 
 
 def record_limit(shape: Shape) -> int:
@@ -121,9 +123,10 @@ class Walk:
     def _end_of_file(self) -> None:
         self.finished = True
         self.checked.add(
-            "eos-missing", "no end-of-stream marker ends the file: imports of it fail",
+            "eos-missing",
+            "no end-of-stream marker ends the file: imports of it fail",
             self.checked.size,
-        )  # fmt: skip
+        )
 
     def _check_padding(self, data: memoryview, start: int, end: int, at: int) -> None:
         if bytes(data[start:end]).strip(b"\0"):
@@ -142,9 +145,10 @@ class Walk:
             return
         if grain.lba <= self.last_lba:
             self.checked.add(
-                "grain-order", f"the grain of sector {grain.lba} follows that of sector "
-                f"{self.last_lba}", place,
-            )  # fmt: skip
+                "grain-order",
+                f"the grain of sector {grain.lba} follows that of sector {self.last_lba}",
+                place,
+            )
         self.last_lba = grain.lba
         self.grains += 1
         piece.grains.append(grain)
@@ -164,9 +168,12 @@ class Walk:
                 first = int(np.flatnonzero(~good)[0])
                 lba, sector = rows[mine][first].tolist()
                 self.checked.add(
-                    "grain-unreferenced", f"the grain of sector {lba} is at sector {sector}, its "
-                    f"table says {stored[first]}", sector * SECTOR, int((~good).sum()),
-                )  # fmt: skip
+                    "grain-unreferenced",
+                    f"the grain of sector {lba} is at sector {sector}, its "
+                    f"table says {stored[first]}",
+                    sector * SECTOR,
+                    int((~good).sum()),
+                )
 
     def _table(self, number: int) -> np.ndarray:
         if self._row is None or self._row[0] != number:
@@ -187,20 +194,24 @@ class Walk:
             self._stop("marker-unknown", f"a marker of unknown type {kind}", sector)
             return None
         wanted = {
-            MarkerType.EOS: 0, MarkerType.GRAIN_TABLE: self.shape.table_sectors,
-            MarkerType.GRAIN_DIRECTORY: self.shape.directory_sectors, MarkerType.FOOTER: 1,
-        }[MarkerType(kind)]  # fmt: skip
+            MarkerType.EOS: 0,
+            MarkerType.GRAIN_TABLE: self.shape.table_sectors,
+            MarkerType.GRAIN_DIRECTORY: self.shape.directory_sectors,
+            MarkerType.FOOTER: 1,
+        }[MarkerType(kind)]
         name = _NAMES[MarkerType(kind)]
         if value != wanted:
             self.checked.add(
-                "marker-value", f"the {name} marker at sector {sector} says {value} sectors, "
-                f"and not {wanted}", sector * SECTOR,
-            )  # fmt: skip
+                "marker-value",
+                f"the {name} marker at sector {sector} says {value} sectors, and not {wanted}",
+                sector * SECTOR,
+            )
         if bytes(data[here * SECTOR + 16 : (here + 1) * SECTOR]).strip(b"\0"):
             self.checked.add(
-                "marker-reserved", f"the sector of the {name} marker is not zero behind it",
+                "marker-reserved",
+                f"the sector of the {name} marker is not zero behind it",
                 sector * SECTOR + 16,
-            )  # fmt: skip
+            )
         if kind == MarkerType.EOS:
             self._eos(sector)
             return None
@@ -219,9 +230,10 @@ class Walk:
             rest = [i for i in range(len(footer)) if footer[i] != self.header[i]]
             first = next((i for i in rest if not start <= i < end), len(footer))
             self.checked.add(
-                "footer-differs", f"the footer differs from the header at byte {first}",
+                "footer-differs",
+                f"the footer differs from the header at byte {first}",
                 sector * SECTOR + first,
-            )  # fmt: skip
+            )
 
     def _eos(self, sector: int) -> None:
         self.finished = True
@@ -231,9 +243,10 @@ class Walk:
             self._end_of_file()
         elif left > 0:
             self.checked.add(
-                "eos-not-last", f"{left} bytes follow the end-of-stream marker",
+                "eos-not-last",
+                f"{left} bytes follow the end-of-stream marker",
                 (sector + 1) * SECTOR,
-            )  # fmt: skip
+            )
 
     def _zeros_follow(self, sector: int, length: int) -> bool:
         data = self.checked.read(sector * SECTOR, min(length, _REST_MAX))
@@ -266,10 +279,12 @@ def _check_unmatched(walk: Walk, tables: Tables) -> None:
             number = int(batch.numbers[row])
             entry = _first_without(walk, number, batch.entries[row])
             walk.checked.add(
-                "grain-without-marker", f"grain {number * walk.shape.entries + entry} is said to "
+                "grain-without-marker",
+                f"grain {number * walk.shape.entries + entry} is said to "
                 f"be at sector {batch.entries[row, entry]}, where no marker of it is",
-                int(tables.directory[number]) * SECTOR + 4 * entry, int(missing[row]),
-            )  # fmt: skip
+                int(tables.directory[number]) * SECTOR + 4 * entry,
+                int(missing[row]),
+            )
 
 
 def _first_without(walk: Walk, number: int, entries: np.ndarray) -> int:
@@ -292,17 +307,22 @@ def _check_table_markers(walk: Walk, tables: Tables) -> None:
     without = behind[~np.isin(behind, places)]
     if len(without):
         walk.checked.add(
-            "table-without-marker", f"no marker before the grain table at sector {without[0]}",
-            int(without[0]) * SECTOR, len(without),
-        )  # fmt: skip
+            "table-without-marker",
+            f"no marker before the grain table at sector {without[0]}",
+            int(without[0]) * SECTOR,
+            len(without),
+        )
     spare = places[~np.isin(places, used)]
     if len(spare):
         walk.checked.add(
-            "table-unreferenced", f"the directory does not lead to the grain table at sector "
-            f"{spare[0]}", int(spare[0]) * SECTOR, len(spare),
-        )  # fmt: skip
+            "table-unreferenced",
+            f"the directory does not lead to the grain table at sector {spare[0]}",
+            int(spare[0]) * SECTOR,
+            len(spare),
+        )
     if tables.at >= walk.shape.overhead and tables.at not in walk.directories:
         walk.checked.add(
-            "table-without-marker", f"no marker before the grain directory at sector {tables.at}",
+            "table-without-marker",
+            f"no marker before the grain directory at sector {tables.at}",
             tables.at * SECTOR,
-        )  # fmt: skip
+        )

@@ -44,16 +44,15 @@ def read_directory(checked: CheckedFile, shape: Shape, sector: int, what: str) -
         data = checked.read(sector * SECTOR, length)
     if len(data) != length:
         checked.add(
-            "directory-range", f"the {what} grain directory, {shape.tables} entries at sector "
+            "directory-range",
+            f"the {what} grain directory, {shape.tables} entries at sector "
             f"{sector}, does not lie in the file",
-        )  # fmt: skip
+        )
         return None
     return np.frombuffer(data, "<u4").astype(np.uint32, copy=False)
 
 
-def usable(
-    checked: CheckedFile, shape: Shape, directory: U32, at: int, what: str
-) -> Mask:  # fmt: skip
+def usable(checked: CheckedFile, shape: Shape, directory: U32, at: int, what: str) -> Mask:
     """Check the entries of a directory that stands at sector ``at``; return which lead to tables
     in the file that no other entry leads to.
     """
@@ -63,24 +62,27 @@ def usable(
     if (count := int((present & ~inside).sum())) > 0:
         first = int(np.flatnonzero(present & ~inside)[0])
         checked.add(
-            "table-range", f"{what} grain table {first} is at sector {starts[first]}, and the file "
-            f"ends at {checked.size // SECTOR}", at * SECTOR + 4 * first, count,
-        )  # fmt: skip
+            "table-range",
+            f"{what} grain table {first} is at sector {starts[first]}, and the file "
+            f"ends at {checked.size // SECTOR}",
+            at * SECTOR + 4 * first,
+            count,
+        )
     order = np.flatnonzero(inside)
     order = order[np.argsort(starts[order], kind="stable")]
     shared = order[1:][np.diff(starts[order]) < shape.table_sectors]
     if len(shared):
         checked.add(
-            "table-shared", f"{what} grain table {shared[0]} lies at sector {starts[shared[0]]}, "
-            "over another", at * SECTOR + 4 * int(shared[0]), len(shared),
-        )  # fmt: skip
+            "table-shared",
+            f"{what} grain table {shared[0]} lies at sector {starts[shared[0]]}, over another",
+            at * SECTOR + 4 * int(shared[0]),
+            len(shared),
+        )
         inside[shared] = False
     return inside
 
 
-def read_batches(
-    checked: CheckedFile, shape: Shape, directory: U32, use: Mask
-) -> Iterator[Batch]:  # fmt: skip
+def read_batches(checked: CheckedFile, shape: Shape, directory: U32, use: Mask) -> Iterator[Batch]:
     """Yield the tables that ``use`` marks, in the order of the directory."""
     numbers = np.flatnonzero(use).astype(np.int64)
     per_batch = max(1, _BATCH // (shape.entries * 4))

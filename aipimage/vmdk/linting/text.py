@@ -17,9 +17,7 @@ from aipimage.vmdk.layout import CAPACITY_MAX
 from aipimage.vmdk.linting.findings import CheckedFile
 
 _ACCESS = re.compile(r"(rw|rdonly|noaccess)\s", re.IGNORECASE)
-_EXTENT = re.compile(
-    r'(\w+)\s+(\d{1,19})\s+(\w+)(?:\s+"([^"]*)"((?:\s+\S{1,64}){0,4}))?', re.ASCII
-)  # fmt: skip
+_EXTENT = re.compile(r'(\w+)\s+(\d{1,19})\s+(\w+)(?:\s+"([^"]*)"((?:\s+\S{1,64}){0,4}))?', re.ASCII)
 _SETTING = re.compile(r'([\w.\-]{1,80})\s*=\s*(?:"([^"]*)"|([^"]*))')
 _CID = re.compile("[0-9a-fA-F]{1,8}")
 _CONTROL = re.compile(rb"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -140,9 +138,7 @@ def _extent(line: str) -> ExtentLine | None:
     return ExtentLine(access, int(match[2]), kind, match[4] or "", offset)
 
 
-def _take_setting(
-    checked: CheckedFile, found: Described, match: re.Match[str], at: int
-) -> None:  # fmt: skip
+def _take_setting(checked: CheckedFile, found: Described, match: re.Match[str], at: int) -> None:
     key = match[1].lower()
     value = (match[2] if match[2] is not None else match[3]).strip()
     if key in found.settings:
@@ -188,9 +184,11 @@ def _check_identities(checked: CheckedFile, found: Described, base: int) -> None
         # Until it is written to, a delta of ESX has the CID of its parent.
         delta = "parentfilenamehint" in found.settings
         checked.add(
-            "parent-own-cid", f"parentCID is its own CID, {found.cid:08x}",
-            found.places["parentcid"], severity="note" if delta else None,
-        )  # fmt: skip
+            "parent-own-cid",
+            f"parentCID is its own CID, {found.cid:08x}",
+            found.places["parentcid"],
+            severity="note" if delta else None,
+        )
 
 
 def _identity(checked: CheckedFile, found: Described, key: str, name: str) -> int | None:

@@ -5,6 +5,4 @@ from aipimage.vmdk.ovf.checking import check_ova
 from aipimage.vmdk.ovf.packing import DiskResult, OvaResult
 from aipimage.vmdk.ovf.writing import write_ova, write_ovf
 
-__all__ = [
-    "DiskResult", "OvaFile", "OvaResult", "check_ova", "open_ova", "write_ova", "write_ovf",
-]  # fmt: skip
+__all__ = ["DiskResult", "OvaFile", "OvaResult", "check_ova", "open_ova", "write_ova", "write_ovf"]

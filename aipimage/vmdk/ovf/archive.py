@@ -50,18 +50,24 @@ class OvaFile:
         self.faults: tuple[str, ...] = listing.warnings
         several = self._of_kind(".ovf")[1:]
         self.warnings: tuple[str, ...] = (
-            *self.faults, *self.envelope.warnings, *doubts,
-            *(f"{self.name}: {each.name} is not read: {descriptor.name} comes first"
-              for each in several),
-        )  # fmt: skip
+            *self.faults,
+            *self.envelope.warnings,
+            *doubts,
+            *(
+                f"{self.name}: {each.name} is not read: {descriptor.name} comes first"
+                for each in several
+            ),
+        )
 
     def __enter__(self) -> OvaFile:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
         traceback: TracebackType | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.close()
 
     @property
@@ -161,10 +167,11 @@ class OvaFile:
     def _of_kind(self, ending: str) -> list[Member]:
         """Members whose names end so, but for those in which macOS keeps attributes of files."""
         return [
-            each for each in self.members
+            each
+            for each in self.members
             if each.name.lower().endswith(ending)
             and not posixpath.basename(each.name).startswith("._")
-        ]  # fmt: skip
+        ]
 
     def _descriptor(self, listing: Listing) -> Member:
         """The first descriptor: of several, importers take it too."""

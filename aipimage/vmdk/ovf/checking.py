@@ -13,9 +13,12 @@ from aipimage.vmdk.ovf.archive import OvaFile
 
 
 def check_ova(
-    path: StrPath, *, threads: int | None = None, progress: ProgressCallback | None = None,
+    path: StrPath,
+    *,
+    threads: int | None = None,
+    progress: ProgressCallback | None = None,
     storage: Storage = DEFAULT,
-) -> LintResult:  # fmt: skip
+) -> LintResult:
     """Check an appliance: what it says of its files, their digests, and its disks by
     :func:`aipimage.vmdk.lint`.
 
@@ -86,9 +89,11 @@ class _Checks:
         for text in odd:
             self._add("error", "ova-file", text.removeprefix(f"{self._name}: "))
         result = lint(
-            os.path.join(self._name, member.name), threads=threads, progress=progress,
+            os.path.join(self._name, member.name),
+            threads=threads,
+            progress=progress,
             storage=self._appliance.storage(member),
-        )  # fmt: skip
+        )
         self._findings += result.findings
         self._grains += result.grains
 

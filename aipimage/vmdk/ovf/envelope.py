@@ -20,10 +20,14 @@ VSSD_NAMESPACE = f"{_CIM}/cim-schema/2/CIM_VirtualSystemSettingData"
 VMW_NAMESPACE = "http://www.vmware.com/schema/ovf"
 STREAM_FORMAT = "http://www.vmware.com/interfaces/specifications/vmdk.html#streamOptimized"
 _NAMESPACES = (
-    ("xmlns", OVF_NAMESPACE), ("xmlns:cim", f"{_CIM}/common"), ("xmlns:ovf", OVF_NAMESPACE),
-    ("xmlns:rasd", RASD_NAMESPACE), ("xmlns:vmw", VMW_NAMESPACE), ("xmlns:vssd", VSSD_NAMESPACE),
+    ("xmlns", OVF_NAMESPACE),
+    ("xmlns:cim", f"{_CIM}/common"),
+    ("xmlns:ovf", OVF_NAMESPACE),
+    ("xmlns:rasd", RASD_NAMESPACE),
+    ("xmlns:vmw", VMW_NAMESPACE),
+    ("xmlns:vssd", VSSD_NAMESPACE),
     ("xmlns:xsi", "http://www.w3.org/2001/XMLSchema-instance"),
-)  # fmt: skip
+)
 _WIDEST = (1 << 63) - 1
 _CPU, _MEMORY, _NIC, _DISK, _OTHER_STORAGE = 3, 4, 10, 17, 20
 """Values of CIM's ResourceType."""
@@ -91,10 +95,13 @@ def _disk_section(disks: Sequence[PackedDisk]) -> Iterator[str]:
     yield "    <Info>Virtual disk information</Info>"
     for number, disk in enumerate(disks, 1):
         attributes = _attributes(
-            ("ovf:capacity", disk.capacity), ("ovf:capacityAllocationUnits", "byte"),
-            ("ovf:diskId", f"vmdisk{number}"), ("ovf:fileRef", f"file{number}"),
-            ("ovf:format", STREAM_FORMAT), ("ovf:populatedSize", disk.populated),
-        )  # fmt: skip
+            ("ovf:capacity", disk.capacity),
+            ("ovf:capacityAllocationUnits", "byte"),
+            ("ovf:diskId", f"vmdisk{number}"),
+            ("ovf:fileRef", f"file{number}"),
+            ("ovf:format", STREAM_FORMAT),
+            ("ovf:populatedSize", disk.populated),
+        )
         yield f"    <Disk{attributes}/>"
     yield "  </DiskSection>"
 

@@ -25,7 +25,7 @@ GUESTS = {
     ),
     "freebsd": GuestSystem(78, "freebsd64Guest", "FreeBSD (64-bit)"),
     "other": GuestSystem(102, "otherGuest64", "Other (64-bit)"),
-}  # fmt: skip
+}
 """What may be asked for; what is seen from a disk, ``GuestInfo.system`` says."""
 
 _OS_TYPE = re.compile(r"[a-z][A-Za-z0-9_]{0,58}Guest(?:64)?")

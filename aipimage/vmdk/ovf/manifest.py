@@ -22,20 +22,30 @@ if TYPE_CHECKING:
 ALGORITHMS = {"sha256": "SHA256", "sha1": "SHA1"}
 """What may be asked for, and how the manifest spells it."""
 _READ = {
-    "MD5": 32, "SHA1": 40, "SHA224": 56, "SHA256": 64, "SHA384": 96, "SHA512": 128,
-    "SHA3224": 56, "SHA3256": 64, "SHA3384": 96, "SHA3512": 128,
-}  # fmt: skip
+    "MD5": 32,
+    "SHA1": 40,
+    "SHA224": 56,
+    "SHA256": 64,
+    "SHA384": 96,
+    "SHA512": 128,
+    "SHA3224": 56,
+    "SHA3256": 64,
+    "SHA3384": 96,
+    "SHA3512": 128,
+}
 """What is read, and the hex digits of each."""
-_HASHLIB = {"SHA3224": "sha3_224", "SHA3256": "sha3_256", "SHA3384": "sha3_384",
-            "SHA3512": "sha3_512"}  # fmt: skip
+_HASHLIB = {
+    "SHA3224": "sha3_224",
+    "SHA3256": "sha3_256",
+    "SHA3384": "sha3_384",
+    "SHA3512": "sha3_512",
+}
 _BY_WIDTH = {32: "MD5", 40: "SHA1", 56: "SHA224", 64: "SHA256", 96: "SHA384", 128: "SHA512"}
 MANIFEST_MAX = 1 << 20
 WARNINGS_MAX = 20
 _LINE = re.compile(r"([A-Za-z][\w./\-]{0,30})\s*\((.{1,1024})\)\s*[=:]\s*([0-9a-fA-F]+)")
 _COREUTILS = re.compile(r"([0-9a-fA-F]{32,128})\s+\*?(.{1,1024})")
-_MARKS = (
-    (b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"),
-)  # fmt: skip
+_MARKS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
 
 
 @dataclass(frozen=True, slots=True)

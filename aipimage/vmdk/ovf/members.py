@@ -171,6 +171,5 @@ class _Walk:
 
     def _listing(self) -> Listing:
         return Listing(
-            tuple(self._files.values()), self._others, frozenset(self._twice),
-            tuple(self._warnings),
-        )  # fmt: skip
+            tuple(self._files.values()), self._others, frozenset(self._twice), tuple(self._warnings)
+        )

@@ -29,9 +29,13 @@ if TYPE_CHECKING:
 
 
 def pack_file(
-    job: Job, path: StrPath, mtime: int, overwrite: bool, storage: Storage,
+    job: Job,
+    path: StrPath,
+    mtime: int,
+    overwrite: bool,
+    storage: Storage,
     progress: ProgressCallback | None,
-) -> tuple[str, int, tuple[DiskResult, ...]]:  # fmt: skip
+) -> tuple[str, int, tuple[DiskResult, ...]]:
     """Write an OVA to a file, in one pass; return its path, its size and what is in it."""
     out = NewFile(path, overwrite=overwrite, storage=storage)
     try:

@@ -96,11 +96,17 @@ class Job:
         """
         meter = _Meter(append, self.algorithm)
         result = stream_disk(
-            self.disks[number], meter.append, name=self.names[number],
-            adapter=self.machine.controller.adapter, hardware=self.machine.hardware,
-            cid=self.cids[number], level=self.level, threads=self.threads, executor=self.executor,
+            self.disks[number],
+            meter.append,
+            name=self.names[number],
+            adapter=self.machine.controller.adapter,
+            hardware=self.machine.hardware,
+            cid=self.cids[number],
+            level=self.level,
+            threads=self.threads,
+            executor=self.executor,
             progress=progress,
-        )  # fmt: skip
+        )
         if result.size != meter.size:
             raise RuntimeError(
                 f"internal error: {meter.size} bytes of {self.names[number]} were written, and "
@@ -108,9 +114,14 @@ class Job:
             )
         populated = min(result.grains * GRAIN_BYTES, result.capacity)
         return DiskResult(
-            self.names[number], result.size, result.capacity, populated, meter.digest,
-            result.unreadable, result.warnings,
-        )  # fmt: skip
+            self.names[number],
+            result.size,
+            result.capacity,
+            populated,
+            meter.digest,
+            result.unreadable,
+            result.warnings,
+        )
 
     def envelope(self, disks: Sequence[DiskResult]) -> bytes:
         """The descriptor for what was written, ``envelope_length`` bytes."""
@@ -190,9 +201,13 @@ class Reports:
 def verified_job(job: Job) -> Job:
     """Return a job of which every disk can be written as it is asked for; ``RequestError`` else."""
     options = DiskOptions(
-        "streamOptimized", job.machine.controller.adapter, job.machine.hardware, None, None,
+        "streamOptimized",
+        job.machine.controller.adapter,
+        job.machine.hardware,
+        None,
+        None,
         job.level,
-    )  # fmt: skip
+    )
     Compressor(job.level)
     for name, disk, cid in zip(job.names, job.disks, job.cids, strict=True):
         source = as_source(disk)

@@ -175,9 +175,11 @@ class _Reader:
             raise LimitError(f"{self._name}: an OVF descriptor with over {FILES_MAX} files")
         compression = attributes.get("compression", "").strip().lower()
         self._files[key] = FileReference(
-            key, href, self._number(attributes.get("size"), f"size of the file {href[:80]!r}"),
+            key,
+            href,
+            self._number(attributes.get("size"), f"size of the file {href[:80]!r}"),
             "" if compression == "identity" else compression,
-        )  # fmt: skip
+        )
 
     def _add_disk(self, attributes: dict[str, str]) -> None:
         key = self._attribute(attributes, "diskId")
@@ -193,16 +195,21 @@ class _Reader:
             raise self._no_ovf("Envelope, which refers to nothing")
         disks = tuple(self._disk(key, each) for key, each in self._disks.items())
         return Envelope(
-            "".join(self._machine).strip(), tuple(self._files.values()), disks,
+            "".join(self._machine).strip(),
+            tuple(self._files.values()),
+            disks,
             tuple(self._warnings),
-        )  # fmt: skip
+        )
 
     def _disk(self, key: str, attributes: dict[str, str]) -> DiskReference:
         reference = attributes.get("fileRef")
         return DiskReference(
-            key, self._file(key, reference) if reference else None, self._capacity(key, attributes),
-            attributes.get("format", ""), attributes.get("parentRef") or None,
-        )  # fmt: skip
+            key,
+            self._file(key, reference) if reference else None,
+            self._capacity(key, attributes),
+            attributes.get("format", ""),
+            attributes.get("parentRef") or None,
+        )
 
     def _file(self, disk: str, reference: str) -> FileReference:
         """The file that a disk lies in: by its id, or by its href, as some makers write it."""

@@ -28,10 +28,16 @@ _FILE, _HARD_LINK, _SPARSE = b"0", b"1", b"S"
 _FILES = (_FILE, b"\0", b"7")
 """Ordinary files: of the ustar form, of the seventh edition, and "contiguous" ones."""
 KINDS = {
-    b"1": "a hard link", b"2": "a symbolic link", b"3": "a device", b"4": "a device",
-    b"5": "a folder", b"6": "a pipe", b"D": "a folder", b"M": "the rest of a file that begins in "
-    "another archive", b"V": "the label of an archive",
-}  # fmt: skip
+    b"1": "a hard link",
+    b"2": "a symbolic link",
+    b"3": "a device",
+    b"4": "a device",
+    b"5": "a folder",
+    b"6": "a pipe",
+    b"D": "a folder",
+    b"M": "the rest of a file that begins in another archive",
+    b"V": "the label of an archive",
+}
 """What else there may be, in words."""
 
 

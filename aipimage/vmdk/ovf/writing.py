@@ -122,16 +122,32 @@ def _stem_of(target: StrPath | BinaryIO) -> str:
 
 
 def _machine(
-    name: str, stem: str | None, disks: Sequence[BlockSource | Device], cpus: int, memory: int,
-    networks: Sequence[str], nic: str, controller: str, firmware: str | None,
-    guest: str | GuestSystem | None, hardware: int,
-) -> tuple[Appliance, tuple[str, ...]]:  # fmt: skip
+    name: str,
+    stem: str | None,
+    disks: Sequence[BlockSource | Device],
+    cpus: int,
+    memory: int,
+    networks: Sequence[str],
+    nic: str,
+    controller: str,
+    firmware: str | None,
+    guest: str | GuestSystem | None,
+    hardware: int,
+) -> tuple[Appliance, tuple[str, ...]]:
     """Check all that is asked for; then look at the disks for what is not. Returns warnings too."""
     machine = appliance(
-        name, len(disks), stem=stem, cpus=cpus, memory=memory, networks=networks,
-        nic=nic, controller=controller, firmware="bios" if firmware is None else firmware,
-        guest=UNKNOWN if guest is None else guest, hardware=hardware,
-    )  # fmt: skip
+        name,
+        len(disks),
+        stem=stem,
+        cpus=cpus,
+        memory=memory,
+        networks=networks,
+        nic=nic,
+        controller=controller,
+        firmware="bios" if firmware is None else firmware,
+        guest=UNKNOWN if guest is None else guest,
+        hardware=hardware,
+    )
     if firmware is not None and guest is not None:
         return machine, ()
     found = seen(disks)
@@ -143,9 +159,14 @@ def _machine(
 
 
 def _job(
-    machine: Appliance, disks: Sequence[BlockSource | Device], cids: Sequence[int] | None,
-    manifest: str, level: str, threads: int | None, executor: Executor | None,
-) -> Job:  # fmt: skip
+    machine: Appliance,
+    disks: Sequence[BlockSource | Device],
+    cids: Sequence[int] | None,
+    manifest: str,
+    level: str,
+    threads: int | None,
+    executor: Executor | None,
+) -> Job:
     identities, algorithm = verified_cids(cids, len(disks)), verified_algorithm(manifest)
     return verified_job(Job(machine, tuple(disks), identities, algorithm, level, threads, executor))
 

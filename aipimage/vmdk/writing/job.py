@@ -115,10 +115,13 @@ def write_vmdk(
     checks.instance("source", source, (BlockSource, Device), "a device of an image or BlockSource")
     source = source if isinstance(source, Device) else open_source(source)
     options = DiskOptions(
-        subformat, adapter, checks.whole("hardware", hardware),
-        checks.optional_whole("cid", cid, 0, 0xFFFF_FFFF), checks.optional_size("split", split),
+        subformat,
+        adapter,
+        checks.whole("hardware", hardware),
+        checks.optional_whole("cid", cid, 0, 0xFFFF_FFFF),
+        checks.optional_size("split", split),
         level,
-    )  # fmt: skip
+    )
     check_options(options)
     if checks.is_path(target):
         checks.path("target", target)
@@ -134,9 +137,14 @@ def write_vmdk(
 
 
 def _write_stream(
-    target: BinaryIO, source: BlockSource | Device, options: DiskOptions, resume: bool,
-    threads: int | None, executor: Executor | None, progress: ProgressCallback | None,
-) -> WriteResult:  # fmt: skip
+    target: BinaryIO,
+    source: BlockSource | Device,
+    options: DiskOptions,
+    resume: bool,
+    threads: int | None,
+    executor: Executor | None,
+    progress: ProgressCallback | None,
+) -> WriteResult:
     if options.subformat != "streamOptimized":
         raise RequestError(
             f"a {options.subformat} disk cannot be written to a pipe; use streamOptimized"
@@ -146,9 +154,16 @@ def _write_stream(
     started = time.monotonic()
     stream = PipeStream(target)
     done: StreamResult = stream_disk(
-        source, stream.append, adapter=options.adapter, hardware=options.hardware, cid=options.cid,
-        level=options.level, threads=threads, executor=executor, progress=progress,
-    )  # fmt: skip
+        source,
+        stream.append,
+        adapter=options.adapter,
+        hardware=options.hardware,
+        cid=options.cid,
+        level=options.level,
+        threads=threads,
+        executor=executor,
+        progress=progress,
+    )
     stream.finish()
     return WriteResult(
         None, options.subformat, (), done.capacity, done.size, done.grains, done.cid,
@@ -216,9 +231,12 @@ class _Job:
         }
 
     def run(
-        self, checkpoints: Checkpoints | None, threads: int | None, executor: Executor | None,
+        self,
+        checkpoints: Checkpoints | None,
+        threads: int | None,
+        executor: Executor | None,
         progress: ProgressCallback | None,
-    ) -> WriteResult:  # fmt: skip
+    ) -> WriteResult:
         """Write, or clean up and raise."""
         reporter = Reporter("convert", self._feed.size, progress)
         saved = checkpoints.read(-(-self._feed.size // GRAIN_BYTES)) if checkpoints else None
@@ -267,16 +285,22 @@ class _Job:
 
     def _checkpoint(self, checkpoints: Checkpoints, disk: GrowingDisk, next_grain: int) -> None:
         values = disk.save()
-        saved = Saved(
-            self._plan.identity, next_grain, self._unreadable, disk.grains, values
-        )  # fmt: skip
+        saved = Saved(self._plan.identity, next_grain, self._unreadable, disk.grains, values)
         checkpoints.write(saved, disk.position)
 
     def _result(self, disk: GrowingDisk, seconds: float, resumed: bool) -> WriteResult:
         files = (*self.files.extents, self.files.path)
         warnings = (*self._plan.warnings, *unreadable_warning(self._unreadable))
         return WriteResult(
-            self._path, self._plan.subformat, files, self._plan.capacity,
-            sum(self._storage.stat(name).size for name in files), disk.grains,
-            self._plan.identity.cid, self._unreadable, seconds, resumed, warnings,
-        )  # fmt: skip
+            self._path,
+            self._plan.subformat,
+            files,
+            self._plan.capacity,
+            sum(self._storage.stat(name).size for name in files),
+            disk.grains,
+            self._plan.identity.cid,
+            self._unreadable,
+            seconds,
+            resumed,
+            warnings,
+        )

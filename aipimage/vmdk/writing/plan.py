@@ -228,13 +228,16 @@ def _extents(name: str, capacity: int, options: DiskOptions) -> tuple[ExtentPlan
     return tuple(
         ExtentPlan(
             ExtentLine(
-                "RW", min(part, sectors - at * part), kind, f"{stem}-{letter}{at + 1:03d}.vmdk",
+                "RW",
+                min(part, sectors - at * part),
+                kind,
+                f"{stem}-{letter}{at + 1:03d}.vmdk",
                 offset,
             ),
             at * part * SECTOR // GRAIN_BYTES,
         )
         for at in range(count)
-    )  # fmt: skip
+    )
 
 
 def _disk_database(sectors: int, options: DiskOptions, identity: Identity) -> dict[str, str]:

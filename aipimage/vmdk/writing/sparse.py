@@ -88,9 +88,17 @@ class SparseExtent:
         """Write all that is known before the first grain."""
         layout, size = self._layout, len(self._descriptor) // SECTOR
         header = SparseHeader(
-            1, int(_FLAGS), self._sectors, GRAIN, 1 if size else 0, size, TABLE_ENTRIES,
-            layout.rgd, layout.gd, layout.overhead,
-        )  # fmt: skip
+            1,
+            int(_FLAGS),
+            self._sectors,
+            GRAIN,
+            1 if size else 0,
+            size,
+            TABLE_ENTRIES,
+            layout.rgd,
+            layout.gd,
+            layout.overhead,
+        )
         self._file.pwritev([encode_sparse_header(header), self._descriptor], 0)
         self._write_directory(layout.rgd, layout.rgt)
         self._write_directory(layout.gd, layout.gt)

@@ -46,9 +46,13 @@ class Checkpoints:
     """
 
     def __init__(
-        self, storage: Storage, files: DiskFiles, request: dict[str, Any], every_bytes: int,
+        self,
+        storage: Storage,
+        files: DiskFiles,
+        request: dict[str, Any],
+        every_bytes: int,
         every_seconds: float,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._storage, self._files, self._request = storage, files, request
         self._every_bytes, self._every_seconds = every_bytes, every_seconds
         self._position, self._time = 0, time.monotonic()
@@ -135,7 +139,9 @@ def _verified(values: object, grains: int) -> Saved:
     if len(content_id) != 32 or not content_id.isalnum() or not content_id.endswith(f"{cid:08x}"):
         raise FormatError("its content_id is not possible")
     return Saved(
-        Identity(cid, content_id), verified_number(values, "next_grain", 0, grains),
+        Identity(cid, content_id),
+        verified_number(values, "next_grain", 0, grains),
         verified_number(values, "unreadable", 0, 1 << 63),
-        verified_number(values, "grains", 0, grains), disk,
-    )  # fmt: skip
+        verified_number(values, "grains", 0, grains),
+        disk,
+    )

@@ -100,8 +100,10 @@ class GrainPacker:
             packed = compress(data[row * GRAIN_BYTES : (row + 1) * GRAIN_BYTES])
             size = len(packed) + _GRAIN_MARKER.size
             parts += (
-                _GRAIN_MARKER.pack(number * GRAIN, len(packed)), packed, _PADDING[size % SECTOR]
-            )  # fmt: skip
+                _GRAIN_MARKER.pack(number * GRAIN, len(packed)),
+                packed,
+                _PADDING[size % SECTOR],
+            )
             sizes.append(-(-size // SECTOR))
         sectors = np.array(sizes, np.int64)
         return Packed(grains.numbers, sectors, b"".join(parts), grains.end, grains.unreadable)
@@ -172,10 +174,12 @@ class StreamWriter:
         size = len(directory) // SECTOR
         footer = replace(self._header, gd_offset=self.position + 1)
         parts += [
-            _metadata(size, MarkerType.GRAIN_DIRECTORY), directory,
-            _metadata(1, MarkerType.FOOTER), encode_sparse_header(footer),
+            _metadata(size, MarkerType.GRAIN_DIRECTORY),
+            directory,
+            _metadata(1, MarkerType.FOOTER),
+            encode_sparse_header(footer),
             _metadata(0, MarkerType.EOS),
-        ]  # fmt: skip
+        ]
         self.position += size + 4
         self._append(parts)
         return self.position
@@ -263,11 +267,18 @@ class StreamResult:
 
 
 def stream_disk(
-    source: BlockSource | Device, append: Append, *, name: str = "disk.vmdk",
-    adapter: str = "lsilogic", hardware: int = DEFAULT_HARDWARE, cid: int | None = None,
-    level: str = "fast", threads: int | None = None, executor: Executor | None = None,
+    source: BlockSource | Device,
+    append: Append,
+    *,
+    name: str = "disk.vmdk",
+    adapter: str = "lsilogic",
+    hardware: int = DEFAULT_HARDWARE,
+    cid: int | None = None,
+    level: str = "fast",
+    threads: int | None = None,
+    executor: Executor | None = None,
     progress: ProgressCallback | None = None,
-) -> StreamResult:  # fmt: skip
+) -> StreamResult:
     """Write a source as a streamOptimized disk in one pass: the same bytes for the same source,
     options and ``cid``.
 
@@ -298,9 +309,13 @@ def stream_disk(
     size = writer.finish() * SECTOR
     reporter.report(feed.size, size, final=True)
     return StreamResult(
-        size, plan.capacity, writer.grains, identity.cid, unreadable,
+        size,
+        plan.capacity,
+        writer.grains,
+        identity.cid,
+        unreadable,
         (*plan.warnings, *unreadable_warning(unreadable)),
-    )  # fmt: skip
+    )
 
 
 def unreadable_warning(unreadable: int) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from aipimage.volumes.restoring.shrinking import (
     check_tools,
     header_patches,
     shrink_copy,
-)  # fmt: skip
+)
 
 
 @dataclass(slots=True)
@@ -54,9 +54,14 @@ class Attempts:
     """
 
     def __init__(
-        self, job: Job, info: TargetInfo, source: BlockSource, volumes: Sequence[Volume],
-        limits: dict[int, Limits], make_plan: Callable[[dict[int, Limits]], Plan],
-    ) -> None:  # fmt: skip
+        self,
+        job: Job,
+        info: TargetInfo,
+        source: BlockSource,
+        volumes: Sequence[Volume],
+        limits: dict[int, Limits],
+        make_plan: Callable[[dict[int, Limits]], Plan],
+    ) -> None:
         self._job, self._info, self._source = job, info, source
         self._volumes = {volume.number: volume for volume in volumes}
         self._limits, self._make_plan = limits, make_plan

@@ -29,13 +29,9 @@ from aipimage.volumes.restoring.job import (
     refuse_target,
     size_hint,
     target_size,
-)  # fmt: skip
-from aipimage.volumes.restoring.limits import Limits
-from aipimage.volumes.restoring.notes import (
-    id_notes,
-    left_out_warnings,
-    moved_warnings,
 )
+from aipimage.volumes.restoring.limits import Limits
+from aipimage.volumes.restoring.notes import id_notes, left_out_warnings, moved_warnings
 from aipimage.volumes.restoring.placing import boot_sector_patches, layout_of
 from aipimage.volumes.restoring.planning import Plan, limits_by_number, plan_fit
 from aipimage.volumes.restoring.sectors import sector_warnings
@@ -92,9 +88,17 @@ def restore_disk(
     wanted = target_size(info, options, entry.size)
     if wanted == entry.size and not new_ids:
         result = restore_device(
-            image, device, name, force, set_size or size is not None, executor, threads, progress,
-            storage, left_out_ranges(entry),
-        )  # fmt: skip
+            image,
+            device,
+            name,
+            force,
+            set_size or size is not None,
+            executor,
+            threads,
+            progress,
+            storage,
+            left_out_ranges(entry),
+        )
         warnings = (*left_out_warnings(entry), *sector_warnings(ImageSource(entry), info))
         return replace(result, warnings=(*warnings, *result.warnings))
     return _Adapted(image, entry, info, wanted, new_ids, options).run()
@@ -104,9 +108,14 @@ class _Adapted:
     """A restore to a target of another size, or with new ids."""
 
     def __init__(
-        self, image: Image, device: Device, info: TargetInfo, size: int, new_ids: bool,
+        self,
+        image: Image,
+        device: Device,
+        info: TargetInfo,
+        size: int,
+        new_ids: bool,
         options: Options,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._job = Job(image, device, options)
         self._device, self._info, self._size, self._new_ids = device, info, size, new_ids
         self._options = options
@@ -116,9 +125,13 @@ class _Adapted:
         self._warnings = [*left_out_warnings(device), *sector_warnings(self._source, info)]
         self._table_left = ""
         self._attempts = Attempts(
-            self._job, info, self._source, self._found.volumes,
-            limits_by_number(self._source, self._found.volumes), self._plan,
-        )  # fmt: skip
+            self._job,
+            info,
+            self._source,
+            self._found.volumes,
+            limits_by_number(self._source, self._found.volumes),
+            self._plan,
+        )
 
     def run(self) -> RestoreResult:
         whole = self._volumes.get(0)
@@ -129,10 +142,12 @@ class _Adapted:
         self._rewrite(found.plan)  # what cannot be written is said before the target is opened
         done: list[tuple[Prepared, Rewrite]] = []
         self._job.to_target(
-            self._info, self._size, lambda sink: done.append(self._write(sink, found)),
+            self._info,
+            self._size,
+            lambda sink: done.append(self._write(sink, found)),
             # Where partitions move, the target's old content is not that of the volumes.
             () if found.plan.changes else left_out_ranges(self._device),
-        )  # fmt: skip
+        )
         return self._result(*done[0])
 
     def _plan(self, limits: dict[int, Limits]) -> Plan:

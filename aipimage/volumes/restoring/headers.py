@@ -70,9 +70,15 @@ def fat_geometry(view: VolumeView, kind: str) -> FatGeometry:
     data = (reserved + fats * each + root) * sector
     is_32 = kind == "fat32"
     found = FatGeometry(
-        kind, sector, per * sector, data, total16 or total32, not total16,
-        fsinfo * sector if is_32 else 0, backup * sector if is_32 else 0,
-    )  # fmt: skip
+        kind,
+        sector,
+        per * sector,
+        data,
+        total16 or total32,
+        not total16,
+        fsinfo * sector if is_32 else 0,
+        backup * sector if is_32 else 0,
+    )
     if found.clusters < _FEWEST.get(kind, 1 << 32) or found.sectors * sector > view.size:
         raise LayoutError("its boot sector disagrees with its kind or size")
     return found

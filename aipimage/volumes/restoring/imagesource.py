@@ -42,9 +42,8 @@ class ImageSource:
         pieces = self._device.map.pieces(first, last - first + 1)
         if any(piece.kind in _BAD for piece in pieces):
             raise UnreadableRangeError(
-                f"{self.name}: bytes that could not be read when it was imaged",
-                offset, view.nbytes,
-            )  # fmt: skip
+                f"{self.name}: bytes that could not be read when it was imaged", offset, view.nbytes
+            )
         self._device.fill_from(view, offset, pieces, None)
 
     def data_ranges(self, start: int, end: int) -> Iterator[tuple[int, int]]:

@@ -120,26 +120,38 @@ class Job:
         """Write ranges of the device; see :func:`aipimage.io.reading.restore.restore_ranges`."""
         options = self.options
         found = restore_ranges(
-            self.image, self.device.index, placed, sink, options.executor, options.threads,
+            self.image,
+            self.device.index,
+            placed,
+            sink,
+            options.executor,
+            options.threads,
             options.progress,
-        )  # fmt: skip
+        )
         self.counts.written += found.written
         self.counts.unused += found.unused
         self.counts.unreadable += found.unreadable
 
     def to_target(
-        self, info: TargetInfo, size: int, write: Callable[[BlockSink], None],
+        self,
+        info: TargetInfo,
+        size: int,
+        write: Callable[[BlockSink], None],
         untouched: Sequence[tuple[int, int]] = (),
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Open the target, have it written, and finish it; what fails leaves nothing that looks
         whole. ``untouched``: see ``open_target``.
         """
         options = self.options
         exact = options.size is not None or options.set_size
         sink = open_target(
-            info.name, size, force=options.force, set_size=exact, storage=options.storage,
+            info.name,
+            size,
+            force=options.force,
+            set_size=exact,
+            storage=options.storage,
             untouched=untouched,
-        )  # fmt: skip
+        )
         try:
             write(sink)
             sink.finish()

@@ -57,9 +57,11 @@ def layout_of(plan: Plan, size: int, copied: Sequence[int]) -> Layout:
 
 
 def boot_sector_patches(
-    source: BlockSource, changes: Sequence[PartitionChange], volumes: Mapping[int, Volume],
+    source: BlockSource,
+    changes: Sequence[PartitionChange],
+    volumes: Mapping[int, Volume],
     copies: Mapping[int, BlockSource],
-) -> list[Patch]:  # fmt: skip
+) -> list[Patch]:
     """What to write over the boot sectors of volumes that were moved, by offset on the target."""
     patches: list[Patch] = []
     for change in changes:

@@ -45,9 +45,12 @@ class Plan:
 
 
 def plan_fit(
-    table: PartitionTable, limits: Mapping[int, Limits], size: int, head: bytes = b"",
+    table: PartitionTable,
+    limits: Mapping[int, Limits],
+    size: int,
+    head: bytes = b"",
     name: str = "the target",
-) -> Plan:  # fmt: skip
+) -> Plan:
     """Plan a restore to a disk of ``size`` bytes.
 
     Args:
@@ -74,9 +77,13 @@ def plan_fit(
 
 
 def _plan_of(
-    table: PartitionTable, slots: Sequence[Slot], found: dict[int, Placement],
-    limits: Mapping[int, Limits], size: int, limit: int,
-) -> Plan:  # fmt: skip
+    table: PartitionTable,
+    slots: Sequence[Slot],
+    found: dict[int, Placement],
+    limits: Mapping[int, Limits],
+    size: int,
+    limit: int,
+) -> Plan:
     changes = tuple(
         PartitionChange(slot.number, slot.start, slot.size, *found[slot.number])
         for slot in slots
@@ -96,9 +103,12 @@ def _plan_of(
 
 
 def _container(
-    table: PartitionTable, extended: Extended, slots: Sequence[Slot],
-    found: Mapping[int, Placement], limit: int,
-) -> Placement:  # fmt: skip
+    table: PartitionTable,
+    extended: Extended,
+    slots: Sequence[Slot],
+    found: Mapping[int, Placement],
+    limit: int,
+) -> Placement:
     """Where an extended partition goes: it begins where it did, or at the record of its first
     logical one; and ends where it did, or before what comes next.
     """

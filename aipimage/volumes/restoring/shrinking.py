@@ -27,7 +27,7 @@ from aipimage.volumes.restoring.tools import (
     missing_of,
     mounted,
     run_tool,
-)  # fmt: skip
+)
 from aipimage.volumes.view import LayoutError, VolumeView
 
 _FAT = ("fat12", "fat16", "fat32")
@@ -126,8 +126,9 @@ def shrink_copy(job: Job, smaller: Smaller, directory: str) -> BlockSource:
             return open_source(path, storage)
     raise CannotShrinkError(
         f"{_called(smaller)} cannot become as small as {smaller.size} bytes: {first}",
-        smaller.volume.number, least,
-    ) from first  # fmt: skip
+        smaller.volume.number,
+        least,
+    ) from first
 
 
 def _restore_copy(job: Job, volume: Volume, path: str) -> None:

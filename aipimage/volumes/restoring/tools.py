@@ -47,9 +47,12 @@ def run_tool(name: str, *arguments: str, codes: Sequence[int] = (0,)) -> str:
         raise ToolError(f"{name} is not installed")
     try:
         done = subprocess.run(
-            [path, *arguments], check=False, stdin=subprocess.DEVNULL, capture_output=True,
+            [path, *arguments],
+            check=False,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
             env=os.environ | {"LC_ALL": "C"},
-        )  # fmt: skip
+        )
     except OSError as error:
         raise ToolError(f"{name} cannot be started: {error}") from error
     output, errors = (text.decode(errors="replace") for text in (done.stdout, done.stderr))
@@ -67,7 +70,7 @@ _COMPLAINTS = re.compile(
 )
 _PROGRESS = re.compile(
     r"\S+ v?\d[\w.]*( \(.*\))?$|Pass \d|Phase \d|Resizing the filesystem on|Begin pass"
-    r"|\[\d/\d\] checking|UUID: |Opening filesystem|Checking filesystem",
+    r"|\[\d/\d\] checking|UUID: |Opening filesystem|Checking filesystem"
 )
 """Lines that name a version or a step, never a fault."""
 _COMPLAINT_MAX = 300

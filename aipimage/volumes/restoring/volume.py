@@ -32,15 +32,10 @@ from aipimage.volumes.restoring.job import (
     scratch_directory,
     size_hint,
     target_size,
-)  # fmt: skip
+)
 from aipimage.volumes.restoring.limits import limits_of
 from aipimage.volumes.restoring.sectors import volume_sector_warnings
-from aipimage.volumes.restoring.shrinking import (
-    Smaller,
-    check_tools,
-    header_patches,
-    shrink_copy,
-)  # fmt: skip
+from aipimage.volumes.restoring.shrinking import Smaller, check_tools, header_patches, shrink_copy
 from aipimage.volumes.survey import survey
 from aipimage.volumes.view import VolumeView
 
@@ -152,9 +147,14 @@ def restore_found_volume(
 
 
 def _result(
-    job: Job, info: TargetInfo, volume: Volume, wanted: int, expand: bool,
-    smaller: Smaller | None, write: Callable[[BlockSink], None],
-) -> RestoreResult:  # fmt: skip
+    job: Job,
+    info: TargetInfo,
+    volume: Volume,
+    wanted: int,
+    expand: bool,
+    smaller: Smaller | None,
+    write: Callable[[BlockSink], None],
+) -> RestoreResult:
     view = VolumeView(ImageSource(job.device), volume.start, volume.size)
     notes, expanded = [], None
     warnings = volume_sector_warnings(view, volume, info)

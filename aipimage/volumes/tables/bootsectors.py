@@ -11,9 +11,14 @@ _DASD = {b"\xe5\xd6\xd3\xf1", b"\xd3\xd5\xe7\xf1", b"\xc3\xd4\xe2\xf1"}
 _BSD_MAGIC = (0x82564557).to_bytes(4, "little")
 _SUN_MAGIC, _SGI_MAGIC, _AIX_MAGIC = b"\xda\xbe", b"\x0b\xe5\xa9\x41", b"\xc9\xc2\xd4\xc1"
 _SIGNS = (
-    (0, b"XFSB"), (0, b"LUKS\xba\xbe"), (512, b"LABELONE"), (1024 + 56, b"\x53\xef"),
-    (4096 - 10, b"SWAPSPACE2"), (65536 + 64, b"_BHRfS_M"), ((1 << 20) + 512, b"\x0d\xd0\x01\xc0"),
-)  # fmt: skip
+    (0, b"XFSB"),
+    (0, b"LUKS\xba\xbe"),
+    (512, b"LABELONE"),
+    (1024 + 56, b"\x53\xef"),
+    (4096 - 10, b"SWAPSPACE2"),
+    (65536 + 64, b"_BHRfS_M"),
+    ((1 << 20) + 512, b"\x0d\xd0\x01\xc0"),
+)
 """Where well-known contents of a partition have their magic: offset in bytes, bytes."""
 
 

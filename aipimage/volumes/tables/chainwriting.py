@@ -47,9 +47,12 @@ def _record_of(outer: Extended, number: int) -> int:
 
 
 def chain_of(
-    table: PartitionTable, view: VolumeView, outer: Extended,
-    places: Mapping[int, tuple[int, int]], box: tuple[int, int],
-) -> list[Patch]:  # fmt: skip
+    table: PartitionTable,
+    view: VolumeView,
+    outer: Extended,
+    places: Mapping[int, tuple[int, int]],
+    box: tuple[int, int],
+) -> list[Patch]:
     """Return the boot records of an extended partition that lies at ``box`` (first sector,
     sectors), its logical ones at ``places``.
     """
@@ -70,9 +73,11 @@ def chain_of(
 
 
 def _logicals(
-    table: PartitionTable, outer: Extended, places: Mapping[int, tuple[int, int]],
+    table: PartitionTable,
+    outer: Extended,
+    places: Mapping[int, tuple[int, int]],
     box: tuple[int, int],
-) -> list[_Logical]:  # fmt: skip
+) -> list[_Logical]:
     """The logical partitions in their order, each with a sector for its record."""
     found: list[_Logical] = []
     taken = [(at, at + count) for at, count in places.values()]

@@ -67,9 +67,16 @@ class GptHeader:
         """Return the logical block, CRC redone."""
         fields = list(_HEADER.unpack_from(self.sector))
         fields[5:] = (
-            self.my_lba, self.alternate_lba, self.first_usable, self.last_usable, self.disk_guid,
-            self.entries_lba, self.entry_count, self.entry_size, self.entries_crc,
-        )  # fmt: skip
+            self.my_lba,
+            self.alternate_lba,
+            self.first_usable,
+            self.last_usable,
+            self.disk_guid,
+            self.entries_lba,
+            self.entry_count,
+            self.entry_size,
+            self.entries_crc,
+        )
         fields[3] = 0
         block = bytearray(_HEADER.pack(*fields) + self.sector[HEADER_SIZE:])
         struct.pack_into("<I", block, _CRC_AT, zlib.crc32(block[: self.header_size]))

@@ -115,10 +115,15 @@ def _copies(
     entries_lba = _primary_array(pair, base)
     first, end = usable_blocks(blocks, base)
     primary = replace(
-        base, my_lba=gpt.PRIMARY_LBA, alternate_lba=blocks - 1, first_usable=first,
-        last_usable=end - 1, disk_guid=disk_guid, entries_lba=entries_lba,
+        base,
+        my_lba=gpt.PRIMARY_LBA,
+        alternate_lba=blocks - 1,
+        first_usable=first,
+        last_usable=end - 1,
+        disk_guid=disk_guid,
+        entries_lba=entries_lba,
         entries_crc=zlib.crc32(array),
-    )  # fmt: skip
+    )
     backup = replace(primary, my_lba=blocks - 1, alternate_lba=gpt.PRIMARY_LBA, entries_lba=end)
     if isinstance(pair.backup, GptCopy) and isinstance(pair.primary, GptCopy):
         backup = backup.inside(pair.backup.header)
@@ -165,9 +170,14 @@ def _end_of(pair: GptPair, view: VolumeView) -> int:
 
 
 def _first_sector(
-    view: VolumeView, was: int, old: dict[int, GptEntry], moved: Sectors, blocks: int,
-    ids: NewIds | None, sector_size: int,
-) -> tuple[bytes, NewIds | None]:  # fmt: skip
+    view: VolumeView,
+    was: int,
+    old: dict[int, GptEntry],
+    moved: Sectors,
+    blocks: int,
+    ids: NewIds | None,
+    sector_size: int,
+) -> tuple[bytes, NewIds | None]:
     """The MBR: the protective record fits the disk, which had ``was`` blocks; a hybrid one's
     records fit their partitions.
     """

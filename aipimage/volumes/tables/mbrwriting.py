@@ -28,9 +28,12 @@ Place = tuple[int, int]
 
 
 def rewritten_mbr(
-    table: PartitionTable, view: VolumeView, new_size: int, moved: Mapping[int, Place],
+    table: PartitionTable,
+    view: VolumeView,
+    new_size: int,
+    moved: Mapping[int, Place],
     new_ids: bool,
-) -> Rewrite:  # fmt: skip
+) -> Rewrite:
     """Return what makes the MBR one for a disk of ``new_size`` bytes; ``moved`` in sectors."""
     layout = _Layout(table, new_size, moved)
     layout.verify()

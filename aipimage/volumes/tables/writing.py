@@ -18,9 +18,12 @@ from aipimage.volumes.view import LayoutError
 
 
 def relocated(
-    table: PartitionTable, source: BlockSource, new_size: int,
-    placements: Placements | None = None, new_ids: bool = False,
-) -> Rewrite:  # fmt: skip
+    table: PartitionTable,
+    source: BlockSource,
+    new_size: int,
+    placements: Placements | None = None,
+    new_ids: bool = False,
+) -> Rewrite:
     """Return what makes a copied table one for a disk of another size, with partitions elsewhere.
 
     A GPT gets its backup at the new end, the last usable block, the protective record of the MBR

@@ -102,8 +102,12 @@ def write_sesparse(path: Path, sectors: int, grains: Grains, *, replay: bool = F
     directory_sectors = -(-tables * 8 // SECTOR)
     at = {"volatile": (1, 1), "journal_header": (2, 2), "journal": (4, 4)}
     end = 8
-    for name, size in (("directory", directory_sectors), ("tables", tables * 64),
-                       ("free_bitmap", 8), ("backmap", 8)):  # fmt: skip
+    for name, size in (
+        ("directory", directory_sectors),
+        ("tables", tables * 64),
+        ("free_bitmap", 8),
+        ("backmap", 8),
+    ):
         at[name] = (end, size)
         end += size
     end = -(-end // 8) * 8
@@ -159,9 +163,17 @@ def write_hosted(path: Path, sectors: int, grains: Grains, text: Descriptor) -> 
         file.write(struct.pack(f"<{len(entries)}I", *entries))
         zeroed = SparseFlags.ZEROED_GRAINS if grains.zeros | grains.unmapped else 0
         header = SparseHeader(
-            2 if zeroed else 1, SparseFlags.NEWLINE_TEST | zeroed, sectors, grain, 1, 20, 512, 0,
-            directory, overhead,
-        )  # fmt: skip
+            2 if zeroed else 1,
+            SparseFlags.NEWLINE_TEST | zeroed,
+            sectors,
+            grain,
+            1,
+            20,
+            512,
+            0,
+            directory,
+            overhead,
+        )
         file.seek(0)
         file.write(encode_sparse_header(header))
         file.write(format_descriptor(text).encode())
@@ -176,9 +188,14 @@ def text_of(
 
 
 def disk(
-    path: Path, kind: str, sectors: int, grains: Grains, cid: int, parent: int = NO_PARENT,
+    path: Path,
+    kind: str,
+    sectors: int,
+    grains: Grains,
+    cid: int,
+    parent: int = NO_PARENT,
     hint: str | None = None,
-) -> Path:  # fmt: skip
+) -> Path:
     """Write a disk: ``kind`` is "hosted", "cowd", "sesparse" or "flat"; return its descriptor."""
     if kind == "hosted":
         line = ExtentLine("RW", sectors, "SPARSE", path.name)
@@ -191,9 +208,10 @@ def disk(
         writer = {"cowd": write_cowd, "sesparse": write_sesparse}[kind]
         writer(extent, sectors, grains)
     names: Mapping[str, tuple[str, str]] = {
-        "flat": ("vmfs", "VMFS"), "cowd": ("vmfsSparse", "VMFSSPARSE"),
+        "flat": ("vmfs", "VMFS"),
+        "cowd": ("vmfsSparse", "VMFSSPARSE"),
         "sesparse": ("seSparse", "SESPARSE"),
-    }  # fmt: skip
+    }
     create_type, word = names[kind]
     line = ExtentLine("RW", sectors, word, extent.name)
     text = format_descriptor(text_of(create_type, line, cid, parent, hint))

@@ -19,9 +19,12 @@ from tests.vmdk.deltas.built import Grains, disk, random_grains
 SECTOR = 512
 GRAINS = {"hosted": 65536, "cowd": 512, "sesparse": 4096, "flat": 512}
 MIXES = [
-    ("hosted", "hosted", "hosted"), ("flat", "cowd", "cowd"), ("flat", "sesparse", "sesparse"),
-    ("hosted", "cowd", "sesparse", "hosted"), ("cowd", "sesparse"),
-]  # fmt: skip
+    ("hosted", "hosted", "hosted"),
+    ("flat", "cowd", "cowd"),
+    ("flat", "sesparse", "sesparse"),
+    ("hosted", "cowd", "sesparse", "hosted"),
+    ("cowd", "sesparse"),
+]
 
 
 def chain(
@@ -144,8 +147,9 @@ def test_zeros_of_a_delta_hide_what_its_parent_has(tmp_path: Path) -> None:
     with open_vmdk(delta) as source:
         rows = [row for part in source.pieces(0, source.size) for row in part.tolist()]
         assert [row for row in rows if row[2] == State.ZERO] == [
-            [3 * 4096, 4096, State.ZERO], [5 * 4096, 4096, State.ZERO],
-        ]  # fmt: skip
+            [3 * 4096, 4096, State.ZERO],
+            [5 * 4096, 4096, State.ZERO],
+        ]
         assert read(source) == gone.onto(full.onto(bytearray(65536)))
 
 
@@ -167,8 +171,15 @@ def test_the_deepest_chain_that_is_opened(tmp_path: Path) -> None:
     for number in range(256):
         grains = Grains(4096, {number: bytes([number]) * 4096})
         parent = number - 1 + 0x100 if number else NO_PARENT
-        path = disk(tmp_path / f"d{number:03}.vmdk", "sesparse", sectors, grains, number + 0x100,
-                    parent, hint)  # fmt: skip
+        path = disk(
+            tmp_path / f"d{number:03}.vmdk",
+            "sesparse",
+            sectors,
+            grains,
+            number + 0x100,
+            parent,
+            hint,
+        )
         paths, hint = [*paths, path], path.name
     with open_vmdk(paths[-1]) as source:
         assert len(source.chain) == 256

@@ -98,8 +98,10 @@ def test_an_incremental_image_over_several_deltas_of_qemu(tmp_path: Path) -> Non
     with open_vmdk(tmp_path / names[0]) as base:
         aipimage.create(tmp_path / "full.aiv", [base])
     for parent, child in itertools.pairwise(names):
-        run(["qemu-img", "create", "-q", "-f", "vmdk", "-b", parent, "-F", "vmdk", child],
-            cwd=tmp_path)  # fmt: skip
+        run(
+            ["qemu-img", "create", "-q", "-f", "vmdk", "-b", parent, "-F", "vmdk", child],
+            cwd=tmp_path,
+        )
         writes = ["-c", "write -P 9 1M 200k", "-c", f"write -P {len(child)} 40M 64k"]
         run(["qemu-io", "-f", "vmdk", *writes, child], cwd=tmp_path)
     with open_vmdk(tmp_path / "d2.vmdk") as newer, open_vmdk(tmp_path / "base.vmdk") as older:

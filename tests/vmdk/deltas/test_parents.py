@@ -27,9 +27,13 @@ EMPTY = Grains(512)
 
 
 def small(
-    path: Path, cid: int, parent: int = NO_PARENT, hint: str | None = None, kind: str = "cowd",
+    path: Path,
+    cid: int,
+    parent: int = NO_PARENT,
+    hint: str | None = None,
+    kind: str = "cowd",
     mark: int = 0,
-) -> Path:  # fmt: skip
+) -> Path:
     """A disk of 100 sectors whose first byte is its mark, or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     grain = 65536 if kind == "hosted" else 4096 if kind == "sesparse" else 512

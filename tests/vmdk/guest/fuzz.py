@@ -20,9 +20,7 @@ _CODE = bytes(range(1, 101)).ljust(440, b"\0")
 
 def entry(name: bytes, cluster: int, attributes: int = 0x10) -> bytes:
     """A directory entry with a short name of 11 bytes."""
-    return struct.pack(
-        "<11sB8xH4xHI", name, attributes, cluster >> 16, cluster & 0xFFFF, 0
-    )  # fmt: skip
+    return struct.pack("<11sB8xH4xHI", name, attributes, cluster >> 16, cluster & 0xFFFF, 0)
 
 
 def long_entry(text: str, number: int) -> bytes:
@@ -41,10 +39,15 @@ def efi_volume(volume: FatVolume | None = None) -> bytes:
     volume = volume.but(entries=(end, end, end), root=entry(b"EFI        ", 3))
     data = bytearray(volume.head_bytes().ljust(volume.data_start + 8 * 512, b"\0"))
     for cluster, rows in (
-        (3, long_entry("!", 0x42) + long_entry("a longer name", 1)
-         + entry(b"ALONGE~1   ", 5) + entry(b"BOOT       ", 4)),
+        (
+            3,
+            long_entry("!", 0x42)
+            + long_entry("a longer name", 1)
+            + entry(b"ALONGE~1   ", 5)
+            + entry(b"BOOT       ", 4),
+        ),
         (4, entry(b"BOOTX64 EFI", 6, 0x20)),
-    ):  # fmt: skip
+    ):
         at = volume.data_start + (cluster - 2) * volume.per_cluster * volume.sector
         data[at : at + len(rows)] = rows
     assert len(data) <= 1 << 16 or wide

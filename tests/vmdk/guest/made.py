@@ -81,10 +81,13 @@ def chs(lba: int, heads: int, track: int) -> bytes:
 def with_geometry(sector: bytes, heads: int, track: int) -> bytes:
     """An MBR whose CHS addresses are those of a geometry."""
     entries = [
-        each._replace(first_chs=chs(each.start, heads, track),
-                      last_chs=chs(each.end - 1, heads, track)) if each.is_used else each
+        each._replace(
+            first_chs=chs(each.start, heads, track), last_chs=chs(each.end - 1, heads, track)
+        )
+        if each.is_used
+        else each
         for each in mbr.entries_of(sector)
-    ]  # fmt: skip
+    ]
     return mbr.with_entries(sector, entries)
 
 

@@ -40,9 +40,13 @@ def test_shell(tmp_path: Path) -> None:
     path = os.pathsep.join([str(command.parent), os.environ["PATH"]])
     (block,) = blocks(PAGE, "sh")
     done = subprocess.run(
-        ["sh", "-euc", block.replace("/dev/sdb", "disk.raw")], cwd=tmp_path, timeout=120,
-        env=os.environ | {"PATH": path}, capture_output=True, text=True,
-    )  # fmt: skip
+        ["sh", "-euc", block.replace("/dev/sdb", "disk.raw")],
+        cwd=tmp_path,
+        timeout=120,
+        env=os.environ | {"PATH": path},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "copy.raw").read_bytes() == content
     assert (tmp_path / "flat-flat.vmdk").read_bytes() == content

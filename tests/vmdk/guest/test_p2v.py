@@ -92,11 +92,14 @@ def test_heads_of_another_machine(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("heads", "track", "adapter", "expected"),
     [
-        (255, 63, "lsilogic", None), (255, 63, "ide", "255 heads and 63"), (16, 63, "ide", None),
-        (16, 63, "buslogic", "16 heads and 63"), (64, 32, "lsilogic", "64 heads and 32"),
+        (255, 63, "lsilogic", None),
+        (255, 63, "ide", "255 heads and 63"),
+        (16, 63, "ide", None),
+        (16, 63, "buslogic", "16 heads and 63"),
+        (64, 32, "lsilogic", "64 heads and 32"),
         (128, 63, "lsilogic", "128 heads and 63"),
     ],
-)  # fmt: skip
+)
 def test_addresses_in_the_table(
     heads: int, track: int, adapter: str, expected: str | None, tmp_path: Path
 ) -> None:

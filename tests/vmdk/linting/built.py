@@ -63,10 +63,18 @@ def sparse_header(**values: object) -> bytearray:
     data = bytearray(SECTOR)
     data[:4] = b"KDMV"
     plain = {
-        "version": 1, "flags": 3, "capacity": CAPACITY, "grain": GRAIN, "descriptor": 1,
-        "descriptor_size": 20, "entries": 512, "rgd": 21, "gd": 26, "overhead": OVERHEAD,
+        "version": 1,
+        "flags": 3,
+        "capacity": CAPACITY,
+        "grain": GRAIN,
+        "descriptor": 1,
+        "descriptor_size": 20,
+        "entries": 512,
+        "rgd": 21,
+        "gd": 26,
+        "overhead": OVERHEAD,
         "newlines": b"\n \r\n",
-    }  # fmt: skip
+    }
     set_header(data, **(plain | values))
     return data
 
@@ -78,9 +86,14 @@ def content(number: int) -> bytes:
 
 
 def descriptor(
-    create_type: str, extents: list[str], *, sectors: int = CAPACITY, drop: str = "",
-    add: str = "", **changes: str,
-) -> bytearray:  # fmt: skip
+    create_type: str,
+    extents: list[str],
+    *,
+    sectors: int = CAPACITY,
+    drop: str = "",
+    add: str = "",
+    **changes: str,
+) -> bytearray:
     """The text of a descriptor.
 
     Args:
@@ -88,15 +101,21 @@ def descriptor(
             in their names written as two underscores.
     """
     settings = {
-        "version": "1", "encoding": '"UTF-8"', "CID": f"{CID:08x}", "parentCID": "ffffffff",
+        "version": "1",
+        "encoding": '"UTF-8"',
+        "CID": f"{CID:08x}",
+        "parentCID": "ffffffff",
         "createType": f'"{create_type}"',
-    }  # fmt: skip
+    }
     ddb = {
-        "ddb.adapterType": "lsilogic", "ddb.geometry.cylinders": str(sectors // 1008),
-        "ddb.geometry.heads": "16", "ddb.geometry.sectors": "63",
-        "ddb.longContentID": f"0123456789abcdef01234567{CID:08x}", "ddb.virtualHWVersion": "11",
+        "ddb.adapterType": "lsilogic",
+        "ddb.geometry.cylinders": str(sectors // 1008),
+        "ddb.geometry.heads": "16",
+        "ddb.geometry.sectors": "63",
+        "ddb.longContentID": f"0123456789abcdef01234567{CID:08x}",
+        "ddb.virtualHWVersion": "11",
         "ddb.toolsVersion": "2147483647",
-    }  # fmt: skip
+    }
     for name, value in changes.items():
         key = name.replace("__", ".")
         (ddb if key in ddb else settings)[key] = value
@@ -230,8 +249,9 @@ class Stream:
 
     def build(self) -> bytearray:
         """The file."""
-        text = descriptor(self.create_type, [f'RW {self.capacity} SPARSE "a.vmdk"'],
-                          sectors=self.capacity)  # fmt: skip
+        text = descriptor(
+            self.create_type, [f'RW {self.capacity} SPARSE "a.vmdk"'], sectors=self.capacity
+        )
         header = sparse_header(
             version=3, flags=0x3_0001, capacity=self.capacity, rgd=0, gd=AT_END, compression=1
         )
@@ -302,9 +322,15 @@ def cowd(data: bytearray | None = None) -> Disk:
 
 
 SE_REGIONS = {
-    "volatile": (1, 1), "journal_header": (2, 2), "journal": (8, 8), "directory": (16, 8),
-    "tables": (24, 64), "bitmap": (88, 1), "backmap": (96, 8), "grains": (104, 16),
-}  # fmt: skip
+    "volatile": (1, 1),
+    "journal_header": (2, 2),
+    "journal": (8, 8),
+    "directory": (16, 8),
+    "tables": (24, 64),
+    "bitmap": (88, 1),
+    "backmap": (96, 8),
+    "grains": (104, 16),
+}
 SE_AT = {name: 80 + 16 * number for number, name in enumerate(SE_REGIONS)}
 """Byte of the header where a region's first sector stands; its size follows."""
 

@@ -249,8 +249,13 @@ def flat_long() -> Disk:
 def split_numbering() -> Disk:
     disk = build.split()
     text = disk.first.replace(b"a-s002", b"a-s003")
-    return Disk({"a.vmdk": text, "a-s001.vmdk": disk.files["a-s001.vmdk"],
-                 "a-s003.vmdk": disk.files["a-s002.vmdk"]})  # fmt: skip
+    return Disk(
+        {
+            "a.vmdk": text,
+            "a-s001.vmdk": disk.files["a-s001.vmdk"],
+            "a-s003.vmdk": disk.files["a-s002.vmdk"],
+        }
+    )
 
 
 def split_size() -> Disk:

@@ -120,9 +120,15 @@ def harmless(text: bytes, at: int, bit: int) -> bool:
     if line.startswith(b"#") or not line:
         return True
     free = (
-        b"encoding", b"RW ", b"version", b"ddb.adapterType", b"ddb.longContentID",
-        b"ddb.virtualHWVersion", b"ddb.toolsVersion", b"ddb.geometry",
-    )  # fmt: skip
+        b"encoding",
+        b"RW ",
+        b"version",
+        b"ddb.adapterType",
+        b"ddb.longContentID",
+        b"ddb.virtualHWVersion",
+        b"ddb.toolsVersion",
+        b"ddb.geometry",
+    )
     value = at - start > line.find(b"=")
     return (line.startswith(free) and (value or line.startswith(b"RW "))) or bit == 5
 
@@ -208,9 +214,11 @@ def test_class_38_numbers_that_would_not_fit(tmp_path: Path) -> None:
 
 def test_class_39_geometry_is_arithmetic_only(tmp_path: Path) -> None:
     text = build.descriptor(
-        "monolithicFlat", ['RW 2048 FLAT "a-flat.vmdk" 0'], ddb__geometry__cylinders="9" * 10,
+        "monolithicFlat",
+        ['RW 2048 FLAT "a-flat.vmdk" 0'],
+        ddb__geometry__cylinders="9" * 10,
         ddb__geometry__heads="255",
-    )  # fmt: skip
+    )
     assert set(found(build.flat(text).write(tmp_path))) == {"geometry-too-large"}
 
 
@@ -346,9 +354,13 @@ def test_verify_of_a_chain_checks_the_parents(tmp_path: Path) -> None:
     (tmp_path / "parent.vmdk").write_bytes(parent)
     lines = ['RW 2048 SPARSE "a.vmdk"']
     text = build.descriptor(
-        "monolithicSparse", lines, CID="00000009", parentCID=f"{build.CID:08x}",
-        ddb__longContentID="00000009" * 4, parentFileNameHint='"parent.vmdk"',
-    )  # fmt: skip
+        "monolithicSparse",
+        lines,
+        CID="00000009",
+        parentCID=f"{build.CID:08x}",
+        ddb__longContentID="00000009" * 4,
+        parentFileNameHint='"parent.vmdk"',
+    )
     path = build.plain_text(text).write(tmp_path)
     assert done("verify", path, "--json").json["findings"] == []
     found_in = done("verify", "--chain", path, "--json").json["findings"]

@@ -170,6 +170,9 @@ class Tally:
         return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
     def _cell(self, row: str, column: str) -> str:
-        words = {word: count for (one, two, word), count in self.counts.items()
-                 if (one, two) == (row, column)}  # fmt: skip
+        words = {
+            word: count
+            for (one, two, word), count in self.counts.items()
+            if (one, two) == (row, column)
+        }
         return ", ".join(f"{count} {word}" for word, count in sorted(words.items())) or "none"

@@ -114,10 +114,7 @@ LARGE = (
     Disk("5 GiB", 5 * GIB, _borders),
     Disk("odd, 4094 MiB and a sector", 2 * EXTENT + SECTOR, _borders),
 )
-HUGE = (
-    Disk("2 TiB less a sector", 2 * TIB - SECTOR, _borders),
-    Disk("3 TiB", 3 * TIB, _borders),
-)
+HUGE = (Disk("2 TiB less a sector", 2 * TIB - SECTOR, _borders), Disk("3 TiB", 3 * TIB, _borders))
 
 
 def ranges_to_compare(path: Path) -> Iterator[tuple[int, int]]:

@@ -20,9 +20,10 @@ from tests.vmdk.matrix.made import MIB, SECTOR, SMALL, Disk
 QEMU = tuple(name for name in SUBFORMATS if name != "vmfs")
 """What qemu-img writes; it reads vmfs too."""
 CHOSEN = tuple(
-    disk for disk in SMALL
+    disk
+    for disk in SMALL
     if disk.name.startswith(("odd", "full", "alternating", "incompressible", "borders"))
-)  # fmt: skip
+)
 ROUND = CHOSEN[0]
 STEP = 4 * MIB
 

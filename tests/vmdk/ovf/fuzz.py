@@ -43,13 +43,23 @@ def seeds() -> list[bytes]:
     small = {"a.ovf": ENVELOPE, "a.mf": b"SHA1(a.ovf)= " + b"0" * 40 + b"\n", "d.vmdk": bytes(512)}
     long = {"x" * 120 + ".ovf": ENVELOPE, "d.vmdk": b""}
     coreutils = b"\xef\xbb\xbf# x\r\n" + b"0" * 64 + b" *d.vmdk\r\nSHA2-256(d.vmdk)= " + b"0" * 64
-    chunks = {"s/a.ovf": ENVELOPE.replace(b"512", b"1024"), "s/a.mf": coreutils,
-              "s/d.vmdk.000000001": bytes(512), "s/d.vmdk.000000000": bytes(512)}  # fmt: skip
+    chunks = {
+        "s/a.ovf": ENVELOPE.replace(b"512", b"1024"),
+        "s/a.mf": coreutils,
+        "s/d.vmdk.000000001": bytes(512),
+        "s/d.vmdk.000000000": bytes(512),
+    }
     return [
-        whole.getvalue()[: 16 << 10], archive(small), archive(long, tarfile.PAX_FORMAT), ENVELOPE,
-        archive(long, tarfile.GNU_FORMAT), archive(chunks), old_sparse(), pax_sparse(),
+        whole.getvalue()[: 16 << 10],
+        archive(small),
+        archive(long, tarfile.PAX_FORMAT),
+        ENVELOPE,
+        archive(long, tarfile.GNU_FORMAT),
+        archive(chunks),
+        old_sparse(),
+        pax_sparse(),
         old_envelope(),
-    ]  # fmt: skip
+    ]
 
 
 def old_envelope() -> bytes:
@@ -82,14 +92,24 @@ def pax_sparse() -> bytes:
     """An archive with sparse files of the pax versions 0.1 and 1.0."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        told = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "a.ovf",
-                "GNU.sparse.realsize": str(len(ENVELOPE))}  # fmt: skip
+        told = {
+            "GNU.sparse.major": "1",
+            "GNU.sparse.minor": "0",
+            "GNU.sparse.name": "a.ovf",
+            "GNU.sparse.realsize": str(len(ENVELOPE)),
+        }
         head = b"1\n0\n%d\n" % len(ENVELOPE)
         for data, headers in (
             (head.ljust(512, b"\0") + ENVELOPE, told),
-            (bytes(512), {"GNU.sparse.map": "0,256,512,256", "GNU.sparse.size": "1024",
-                          "GNU.sparse.name": "d.vmdk"}),
-        ):  # fmt: skip
+            (
+                bytes(512),
+                {
+                    "GNU.sparse.map": "0,256,512,256",
+                    "GNU.sparse.size": "1024",
+                    "GNU.sparse.name": "d.vmdk",
+                },
+            ),
+        ):
             info = tarfile.TarInfo("GNUSparseFile.0/x")
             info.size, info.pax_headers = len(data), headers
             tar.addfile(info, io.BytesIO(data))

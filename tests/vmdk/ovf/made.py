@@ -17,9 +17,7 @@ from tests.support.sources import SparseSource
 MIB = 1 << 20
 GRAIN = 1 << 16
 OVF = "{http://schemas.dmtf.org/ovf/envelope/1}"
-RASD = (
-    "{http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_ResourceAllocationSettingData}"
-)  # fmt: skip
+RASD = "{http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_ResourceAllocationSettingData}"
 VSSD = "{http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_VirtualSystemSettingData}"
 VMW = "{http://www.vmware.com/schema/ovf}"
 FIXED = {"firmware": "bios", "guest": "linux"}
@@ -36,9 +34,15 @@ def disk(size: int = 5 * MIB, seed: int = 0, name: str = "disk") -> SparseSource
 def machine(disks: int = 1, **changes: object) -> Appliance:
     """A machine as it is without any option."""
     options: dict[str, object] = {
-        "cpus": 2, "memory": 4096 * MIB, "networks": ["VM Network"], "nic": "E1000",
-        "controller": "lsilogic", "firmware": "bios", "guest": "linux", "hardware": 11,
-    }  # fmt: skip
+        "cpus": 2,
+        "memory": 4096 * MIB,
+        "networks": ["VM Network"],
+        "nic": "E1000",
+        "controller": "lsilogic",
+        "firmware": "bios",
+        "guest": "linux",
+        "hardware": 11,
+    }
     name = str(changes.pop("name", "machine"))
     return appliance(name, disks, **(options | changes))  # type: ignore[arg-type]
 

@@ -83,13 +83,18 @@ def test_references_and_disks() -> None:
     disks = child(root, "DiskSection").findall(f"{OVF}Disk")
     for number, (file, disk, told) in enumerate(zip(files, disks, packed(3), strict=True), 1):
         assert file.attrib == {
-            f"{OVF}href": told.href, f"{OVF}id": f"file{number}", f"{OVF}size": str(told.size),
-        }  # fmt: skip
+            f"{OVF}href": told.href,
+            f"{OVF}id": f"file{number}",
+            f"{OVF}size": str(told.size),
+        }
         assert disk.attrib == {
-            f"{OVF}capacity": str(told.capacity), f"{OVF}capacityAllocationUnits": "byte",
-            f"{OVF}diskId": f"vmdisk{number}", f"{OVF}fileRef": f"file{number}",
-            f"{OVF}format": STREAM_FORMAT, f"{OVF}populatedSize": str(told.populated),
-        }  # fmt: skip
+            f"{OVF}capacity": str(told.capacity),
+            f"{OVF}capacityAllocationUnits": "byte",
+            f"{OVF}diskId": f"vmdisk{number}",
+            f"{OVF}fileRef": f"file{number}",
+            f"{OVF}format": STREAM_FORMAT,
+            f"{OVF}populatedSize": str(told.populated),
+        }
 
 
 def test_the_system() -> None:
@@ -102,14 +107,18 @@ def test_the_system() -> None:
     settings = {each.tag.removeprefix(VSSD): each.text for each in child(hardware, "System")}
     assert list(settings) == sorted(settings)
     assert settings == {
-        "ElementName": "Virtual Hardware Family", "InstanceID": "0",
-        "VirtualSystemIdentifier": "Ä <&\"'> server", "VirtualSystemType": "vmx-11",
-    }  # fmt: skip
+        "ElementName": "Virtual Hardware Family",
+        "InstanceID": "0",
+        "VirtualSystemIdentifier": "Ä <&\"'> server",
+        "VirtualSystemType": "vmx-11",
+    }
     config = hardware.find(f"{VMW}Config")
     assert config is not None
     assert config.attrib == {
-        f"{OVF}required": "false", f"{VMW}key": "firmware", f"{VMW}value": "efi",
-    }  # fmt: skip
+        f"{OVF}required": "false",
+        f"{VMW}key": "firmware",
+        f"{VMW}value": "efi",
+    }
 
 
 @pytest.mark.parametrize("version", [7, 9, 11, 21])
@@ -140,8 +149,13 @@ def test_items(controller: str, disks: int) -> None:
     kind = CONTROLLERS[controller]
     buses = -(-disks // len(kind.units))
     assert [int(item["ResourceType"]) for item in items] == [
-        3, 4, *[kind.resource_type] * buses, *[17] * disks, 10, 10,
-    ]  # fmt: skip
+        3,
+        4,
+        *[kind.resource_type] * buses,
+        *[17] * disks,
+        10,
+        10,
+    ]
     assert items[0]["VirtualQuantity"] == "3"
     assert (items[1]["AllocationUnits"], items[1]["VirtualQuantity"]) == ("byte * 2^20", "512")
     _check_disks(items, disks)
@@ -169,14 +183,21 @@ def test_controllers() -> None:
         for name in CONTROLLERS
     }
     assert {name: item.get("ResourceSubType") for name, item in found.items()} == {
-        "lsilogic": "lsilogic", "lsilogicsas": "lsilogicsas", "buslogic": "buslogic",
-        "pvscsi": "VirtualSCSI", "sata": "vmware.sata.ahci", "ide": None,
-    }  # fmt: skip
+        "lsilogic": "lsilogic",
+        "lsilogicsas": "lsilogicsas",
+        "buslogic": "buslogic",
+        "pvscsi": "VirtualSCSI",
+        "sata": "vmware.sata.ahci",
+        "ide": None,
+    }
     assert found["sata"]["Caption"] == "sataController0"
     assert {name: kind.adapter for name, kind in CONTROLLERS.items() if name != "lsilogic"} == {
-        "lsilogicsas": "lsilogic", "buslogic": "buslogic", "pvscsi": "lsilogic",
-        "sata": "lsilogic", "ide": "ide",
-    }  # fmt: skip
+        "lsilogicsas": "lsilogic",
+        "buslogic": "buslogic",
+        "pvscsi": "lsilogic",
+        "sata": "lsilogic",
+        "ide": "ide",
+    }
 
 
 def test_networks() -> None:
@@ -216,32 +237,35 @@ def test_any_name_is_written_or_refused(name: str) -> None:
     assert next(root.iter(f"{OVF}Network")).attrib[f"{OVF}name"] == name
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"cpus": 0}, "0 virtual processors: give 1 to 128"),
-    ({"cpus": 129}, "129 virtual processors"),
-    ({"cpus": True}, "virtual processors"),
-    ({"cpus": 1.5}, "virtual processors"),
-    ({"memory": 4 * MIB - 1}, "bytes of memory: give 4194304 to"),
-    ({"memory": 4 * MIB + MIB}, "no multiple of 4194304"),
-    ({"memory": (4080 << 30) + 4 * MIB}, "bytes of memory"),
-    ({"controller": "nvme"}, "unknown disk controller; give one of lsilogic"),
-    ({"controller": "sata", "hardware": 9}, "needs hardware version 10"),
-    ({"hardware": 6}, "hardware version 6 is not known"),
-    ({"hardware": 22}, "hardware version 22 is not known"),
-    ({"hardware": True}, "not known"),
-    ({"nic": "e1000"}, "unknown network adapter"),
-    ({"networks": "LAN"}, "as a list"),
-    ({"networks": ["n"] * 11}, "at most 10"),
-    ({"networks": [""]}, "a name of a network has 1 to 80"),
-    ({"networks": ["a\x00"]}, "control characters"),
-    ({"firmware": "uefi"}, "unknown firmware; give one of bios, efi"),
-    ({"guest": "dos"}, "not a known guest system"),
-    ({"guest": '"x"Guest'}, "not a known guest system"),
-    ({"name": ""}, "1 to 80 characters"),
-    ({"name": "n" * 81}, "1 to 80 characters"),
-    ({"name": "a\nb"}, "control characters"),
-    ({"name": "a\udc80"}, "control characters"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"cpus": 0}, "0 virtual processors: give 1 to 128"),
+        ({"cpus": 129}, "129 virtual processors"),
+        ({"cpus": True}, "virtual processors"),
+        ({"cpus": 1.5}, "virtual processors"),
+        ({"memory": 4 * MIB - 1}, "bytes of memory: give 4194304 to"),
+        ({"memory": 4 * MIB + MIB}, "no multiple of 4194304"),
+        ({"memory": (4080 << 30) + 4 * MIB}, "bytes of memory"),
+        ({"controller": "nvme"}, "unknown disk controller; give one of lsilogic"),
+        ({"controller": "sata", "hardware": 9}, "needs hardware version 10"),
+        ({"hardware": 6}, "hardware version 6 is not known"),
+        ({"hardware": 22}, "hardware version 22 is not known"),
+        ({"hardware": True}, "not known"),
+        ({"nic": "e1000"}, "unknown network adapter"),
+        ({"networks": "LAN"}, "as a list"),
+        ({"networks": ["n"] * 11}, "at most 10"),
+        ({"networks": [""]}, "a name of a network has 1 to 80"),
+        ({"networks": ["a\x00"]}, "control characters"),
+        ({"firmware": "uefi"}, "unknown firmware; give one of bios, efi"),
+        ({"guest": "dos"}, "not a known guest system"),
+        ({"guest": '"x"Guest'}, "not a known guest system"),
+        ({"name": ""}, "1 to 80 characters"),
+        ({"name": "n" * 81}, "1 to 80 characters"),
+        ({"name": "a\nb"}, "control characters"),
+        ({"name": "a\udc80"}, "control characters"),
+    ],
+)
 def test_refusals(changes: dict[str, object], message: str) -> None:
     with pytest.raises(RequestError, match=message) as caught:
         machine(**changes)
@@ -264,10 +288,18 @@ def test_guests() -> None:
     assert guest_system(own) is own
 
 
-@pytest.mark.parametrize(("name", "stem"), [
-    ("a", "a"), ("My server (2)", "My_server_2"), ("../../etc/x", "etc_x"), ("Ä", "appliance"),
-    (".hidden", "hidden"), ("n" * 80, "n" * 80), ("-o", "o"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [
+        ("a", "a"),
+        ("My server (2)", "My_server_2"),
+        ("../../etc/x", "etc_x"),
+        ("Ä", "appliance"),
+        (".hidden", "hidden"),
+        ("n" * 80, "n" * 80),
+        ("-o", "o"),
+    ],
+)
 def test_file_stems(name: str, stem: str) -> None:
     assert file_stem(name) == stem
 

@@ -135,9 +135,8 @@ def test_cancelling_a_pipe_in_either_pass() -> None:
         out = io.BytesIO()
         with pytest.raises(CancelledError):
             write_ova(
-                out, [disk(8 * MIB)], progress=lambda told, limit=limit: told.done < limit,
-                **FIXED,
-            )  # fmt: skip
+                out, [disk(8 * MIB)], progress=lambda told, limit=limit: told.done < limit, **FIXED
+            )
         assert bool(out.getvalue()) != empty
         assert not out.getvalue().endswith(bytes(1024))
 
@@ -145,8 +144,11 @@ def test_cancelling_a_pipe_in_either_pass() -> None:
 def test_hostile_59_a_crash_at_any_point(tmp_path: Path) -> None:
     """An OVA that is there is whole; a descriptor that is there has its own disks beside it."""
     cases: list[tuple[Write, bool]] = [
-        (ova, False), (ova, True), (folder_of, False), (folder_of, True),
-    ]  # fmt: skip
+        (ova, False),
+        (ova, True),
+        (folder_of, False),
+        (folder_of, True),
+    ]
     for write, overwrite in cases:
         live = tmp_path / f"{'ova' if write is ova else 'folder'}-{overwrite}"
         live.mkdir()

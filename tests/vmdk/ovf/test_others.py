@@ -33,9 +33,14 @@ def vmdk() -> bytes:
 
 
 def descriptor(
-    href: str = "d.vmdk", *, size: object = "", file: str = "", about: str = "",
-    space: str = NAMESPACE, prolog: str = '<?xml version="1.0" encoding="UTF-8"?>\n',
-) -> str:  # fmt: skip
+    href: str = "d.vmdk",
+    *,
+    size: object = "",
+    file: str = "",
+    about: str = "",
+    space: str = NAMESPACE,
+    prolog: str = '<?xml version="1.0" encoding="UTF-8"?>\n',
+) -> str:
     """A descriptor with one disk; ``file`` and ``about``: more attributes of file and disk."""
     about = about or f'ovf:capacity="{SIZE}" ovf:capacityAllocationUnits="byte"'
     said = f'ovf:size="{size}"' if size != "" else ""
@@ -49,9 +54,7 @@ def descriptor(
     )
 
 
-def pack(
-    path: Path, files: Mapping[str, str | bytes], form: int = tarfile.USTAR_FORMAT
-) -> Path:  # fmt: skip
+def pack(path: Path, files: Mapping[str, str | bytes], form: int = tarfile.USTAR_FORMAT) -> Path:
     """Make a tar of files."""
     with tarfile.open(path, "w", format=form) as tar:
         for name, data in files.items():
@@ -186,8 +189,13 @@ def test_class_36_no_reference_leads_out(
 def test_descriptors_beside_the_first(vmdk: bytes, tmp_path: Path) -> None:
     """Importers take the first; what macOS calls ``._m.ovf`` holds attributes of a file."""
     other = descriptor("other.vmdk")
-    files = {"._m.ovf": b"\0\5\x16\7" + bytes(90), "m.ovf": descriptor(), "n.ovf": other,
-             "._d.vmdk": bytes(90), "d.vmdk": vmdk}  # fmt: skip
+    files = {
+        "._m.ovf": b"\0\5\x16\7" + bytes(90),
+        "m.ovf": descriptor(),
+        "n.ovf": other,
+        "._d.vmdk": bytes(90),
+        "d.vmdk": vmdk,
+    }
     check(pack(tmp_path / "a.ova", files), "n.ovf is not read: m.ovf comes first")
 
 
@@ -196,8 +204,15 @@ def test_what_no_disk_needs_may_be_anything(vmdk: bytes, tmp_path: Path) -> None
     path = tmp_path / "a.ova"
     files = {"m.ovf": descriptor(), "m.cert": "-----BEGIN", "d.vmdk": vmdk, "x.nvram": b"1"}
     with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as tar:
-        for kind in (tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE,
-                     tarfile.FIFOTYPE, b"V", b"Q"):  # fmt: skip
+        for kind in (
+            tarfile.DIRTYPE,
+            tarfile.SYMTYPE,
+            tarfile.LNKTYPE,
+            tarfile.CHRTYPE,
+            tarfile.FIFOTYPE,
+            b"V",
+            b"Q",
+        ):
             info = tarfile.TarInfo(f"entry-{kind.decode()}")
             info.type, info.linkname = kind, "l" * 150
             tar.addfile(info)
@@ -265,10 +280,15 @@ def holed(path: Path) -> bytes:
     return bytes(data)
 
 
-@pytest.mark.parametrize("form", [
-    ["--format=gnu"], ["--format=posix", "--sparse-version=0.0"],
-    ["--format=posix", "--sparse-version=0.1"], ["--format=posix", "--sparse-version=1.0"],
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "form",
+    [
+        ["--format=gnu"],
+        ["--format=posix", "--sparse-version=0.0"],
+        ["--format=posix", "--sparse-version=0.1"],
+        ["--format=posix", "--sparse-version=1.0"],
+    ],
+)
 def test_sparse_files_with_many_pieces(form: list[str], tmp_path: Path) -> None:
     require_programs("tar")
     data = holed(tmp_path / "d.vmdk")
@@ -298,9 +318,14 @@ def test_hostile_maps_of_sparse_files(tmp_path: Path) -> None:
     whole = path.read_bytes()
     header = whole.index(b"d.vmdk\0")
     for at, value in (
-        (386, b"77777777777\0"), (398, b"77777777777\0"), (410, b"00000000000\0"), (483, b"0" * 12),
-        (398, b"00000000001\0"), (386, b"\xff" * 12), (482, b"\0"),
-    ):  # fmt: skip
+        (386, b"77777777777\0"),
+        (398, b"77777777777\0"),
+        (410, b"00000000000\0"),
+        (483, b"0" * 12),
+        (398, b"00000000001\0"),
+        (386, b"\xff" * 12),
+        (482, b"\0"),
+    ):
         changed = bytearray(whole)
         changed[header + at : header + at + len(value)] = value
         block = changed[header : header + 512]
@@ -319,9 +344,11 @@ def test_archives_without_an_end(vmdk: bytes, tmp_path: Path) -> None:
         end = tar.getmembers()[-1].offset_data + len(files["d.vmdk"])
     data = path.read_bytes()
     for rest, said in (
-        (b"", "has no end"), (bytes(512), "has no end"), (bytes(100), "has no end"),
+        (b"", "has no end"),
+        (bytes(512), "has no end"),
+        (bytes(100), "has no end"),
         (bytes(512) + b"rest" * 128, "single block of zeros"),
-    ):  # fmt: skip
+    ):
         path.write_bytes(data[:end] + rest)
         check(path, said)
         assert not check_ova(path).ok
@@ -342,11 +369,18 @@ def test_old_sums_of_signed_bytes(vmdk: bytes, tmp_path: Path) -> None:
 # What the descriptor says.
 
 
-@pytest.mark.parametrize("space", [
-    "http://schemas.dmtf.org/ovf/envelope/2", "http://www.vmware.com/schema/ovf/1/envelope",
-    "http://schemas.dmtf.org/ovf/1/envelope", "http://schemas.dmtf.org/ovf/envelope/1/",
-    "https://schemas.dmtf.org/ovf/envelope/1", "http://schemas.dmtf.org/ovf/envelope/1.1.0", "",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "space",
+    [
+        "http://schemas.dmtf.org/ovf/envelope/2",
+        "http://www.vmware.com/schema/ovf/1/envelope",
+        "http://schemas.dmtf.org/ovf/1/envelope",
+        "http://schemas.dmtf.org/ovf/envelope/1/",
+        "https://schemas.dmtf.org/ovf/envelope/1",
+        "http://schemas.dmtf.org/ovf/envelope/1.1.0",
+        "",
+    ],
+)
 def test_name_spaces(space: str, vmdk: bytes, tmp_path: Path) -> None:
     text = descriptor(size=len(vmdk), space=space)
     if not space:
@@ -372,11 +406,18 @@ def test_sections_of_ovf_0_9(vmdk: bytes, tmp_path: Path) -> None:
         assert opened.disks[0].capacity == SIZE
 
 
-@pytest.mark.parametrize(("size", "said"), [
-    ("", None), (" ", None), ("x", "is not a number: 'x'"), ("-1", "is not a number"),
-    (str(1 << 70), "is not a number"), ("1", "bytes, and the descriptor says 1"),
-    ("99999999", "bytes, and the descriptor says 99999999"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [
+        ("", None),
+        (" ", None),
+        ("x", "is not a number: 'x'"),
+        ("-1", "is not a number"),
+        (str(1 << 70), "is not a number"),
+        ("1", "bytes, and the descriptor says 1"),
+        ("99999999", "bytes, and the descriptor says 99999999"),
+    ],
+)
 def test_sizes_that_are_wrong(size: str, said: str | None, vmdk: bytes, tmp_path: Path) -> None:
     text = descriptor(file=f'ovf:size="{size}"')
     path = pack(tmp_path / "a.ova", {"m.ovf": text, "d.vmdk": vmdk})
@@ -384,15 +425,21 @@ def test_sizes_that_are_wrong(size: str, said: str | None, vmdk: bytes, tmp_path
     assert check_ova(path).ok == (said is None or "not a number" in said)
 
 
-@pytest.mark.parametrize(("about", "said"), [
-    ("", None), ('ovf:capacity=""', None), ('ovf:capacity="${disk}"', None),
-    ('ovf:capacity="1e9"', "capacity of the disk 'd1' is not a number"),
-    ('ovf:capacity="5.0"', "is not a number"), ('ovf:capacity="-1"', "is not a number"),
-    ('ovf:capacity="9223372036854775808"', "is not a number"),
-    ('ovf:capacity="9" ovf:capacityAllocationUnits="byte * 2^62"', "cannot be"),
-    ('ovf:capacity="9" ovf:capacityAllocationUnits="parsec"', "unknown unit of a capacity"),
-    ('ovf:capacity="9" ovf:capacityAllocationUnits="byte * 0"', "unknown unit of a capacity"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("about", "said"),
+    [
+        ("", None),
+        ('ovf:capacity=""', None),
+        ('ovf:capacity="${disk}"', None),
+        ('ovf:capacity="1e9"', "capacity of the disk 'd1' is not a number"),
+        ('ovf:capacity="5.0"', "is not a number"),
+        ('ovf:capacity="-1"', "is not a number"),
+        ('ovf:capacity="9223372036854775808"', "is not a number"),
+        ('ovf:capacity="9" ovf:capacityAllocationUnits="byte * 2^62"', "cannot be"),
+        ('ovf:capacity="9" ovf:capacityAllocationUnits="parsec"', "unknown unit of a capacity"),
+        ('ovf:capacity="9" ovf:capacityAllocationUnits="byte * 0"', "unknown unit of a capacity"),
+    ],
+)
 def test_capacities_that_are_wrong(
     about: str, said: str | None, vmdk: bytes, tmp_path: Path
 ) -> None:
@@ -409,13 +456,18 @@ def test_references_to_files(reference: str, vmdk: bytes, tmp_path: Path) -> Non
     check(pack(tmp_path / "a.ova", {"m.ovf": text, "d.vmdk": vmdk}))
 
 
-@pytest.mark.parametrize(("prolog", "codec"), [
-    ('\ufeff<?xml version="1.0" encoding="UTF-8"?>', "utf-8"), ("\r\n \r\n", "utf-8"),
-    ('\n<?xml version="1.0"?>', "utf-8"), ('\ufeff<?xml version="1.0" encoding="UTF-16"?>',
-     "utf-16-le"), ('<?xml version="1.0" encoding="GBK"?>', "gbk"),
-    ("<?xml version='1.0' encoding='Shift_JIS'?>", "shift_jis"),
-    ('<?xml version="1.0" encoding="windows-1252"?>', "cp1252"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("prolog", "codec"),
+    [
+        ('\ufeff<?xml version="1.0" encoding="UTF-8"?>', "utf-8"),
+        ("\r\n \r\n", "utf-8"),
+        ('\n<?xml version="1.0"?>', "utf-8"),
+        ('\ufeff<?xml version="1.0" encoding="UTF-16"?>', "utf-16-le"),
+        ('<?xml version="1.0" encoding="GBK"?>', "gbk"),
+        ("<?xml version='1.0' encoding='Shift_JIS'?>", "shift_jis"),
+        ('<?xml version="1.0" encoding="windows-1252"?>', "cp1252"),
+    ],
+)
 def test_encodings_of_the_descriptor(prolog: str, codec: str, vmdk: bytes, tmp_path: Path) -> None:
     name = "Größe.vmdk" if codec == "cp1252" else "系統.vmdk"
     data = descriptor(name, prolog=prolog).encode(codec)
@@ -433,9 +485,7 @@ def test_files_that_are_not_needed_may_be_incomplete(vmdk: bytes, tmp_path: Path
 
 def chunks(vmdk: bytes, size: int, name: str = "d.vmdk") -> dict[str, str | bytes]:
     """A disk in pieces, as DSP0243 calls them."""
-    return {
-        f"{name}.{at // size:09d}": vmdk[at : at + size] for at in range(0, len(vmdk), size)
-    }  # fmt: skip
+    return {f"{name}.{at // size:09d}": vmdk[at : at + size] for at in range(0, len(vmdk), size)}
 
 
 @pytest.mark.parametrize("told", ['ovf:chunkSize="20000"', "", 'ovf:chunkSize=""'])
@@ -486,12 +536,19 @@ def test_compressed_disks_are_named(vmdk: bytes, tmp_path: Path) -> None:
         check(pack(tmp_path / "d.ova", {"m.ovf": descriptor(file=said), "d.vmdk": vmdk}))
 
 
-@pytest.mark.parametrize(("magic", "name"), [
-    (b"\x1f\x8b\x08\0", "a gzip file"), (b"\xfd7zXZ\0", "an xz file"),
-    (b"BZh91AY&SY", "a bzip2 file"), (b"PK\3\4", "a zip archive"),
-    (b"(\xb5/\xfd", "a zstd file"), (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
-    (b"KDMV\1", "a VMDK disk"), (b"QFI\xfb", "a qcow2 disk"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("magic", "name"),
+    [
+        (b"\x1f\x8b\x08\0", "a gzip file"),
+        (b"\xfd7zXZ\0", "an xz file"),
+        (b"BZh91AY&SY", "a bzip2 file"),
+        (b"PK\3\4", "a zip archive"),
+        (b"(\xb5/\xfd", "a zstd file"),
+        (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
+        (b"KDMV\1", "a VMDK disk"),
+        (b"QFI\xfb", "a qcow2 disk"),
+    ],
+)
 def test_whole_archives_that_are_something_else(magic: bytes, name: str, tmp_path: Path) -> None:
     path = tmp_path / "a.ova"
     path.write_bytes(magic + random.Random(1).randbytes(3000))

@@ -59,8 +59,10 @@ def test_an_ova_as_others_read_it(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["my server.ova"]
     taken = take(tmp_path / "my server.ova")
     assert list(taken.files) == [
-        "my_server.ovf", "my_server.mf", *(f"my_server-disk{n}.vmdk" for n in (1, 2, 3)),
-    ]  # fmt: skip
+        "my_server.ovf",
+        "my_server.mf",
+        *(f"my_server-disk{n}.vmdk" for n in (1, 2, 3)),
+    ]
     check_manifest(taken.files)
     check_references(taken.files, taken.root)
     out = tmp_path / "out"
@@ -246,14 +248,17 @@ def test_times_of_the_files(tmp_path: Path) -> None:
             write_ova(tmp_path / "b.ova", [disk()], mtime=wrong, **FIXED)
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"controller": "scsi"}, "unknown disk controller"),
-    ({"manifest": "md5"}, "unknown manifest"),
-    ({"level": "best"}, "unknown level"),
-    ({"cids": [1, 2]}, "2 content identities for 1 disks"),
-    ({"cids": [0xFFFFFFFF]}, "CID"),
-    ({"guest": "?"}, "guest system"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"controller": "scsi"}, "unknown disk controller"),
+        ({"manifest": "md5"}, "unknown manifest"),
+        ({"level": "best"}, "unknown level"),
+        ({"cids": [1, 2]}, "2 content identities for 1 disks"),
+        ({"cids": [0xFFFFFFFF]}, "CID"),
+        ({"guest": "?"}, "guest system"),
+    ],
+)
 def test_refused_before_anything_is_written(
     tmp_path: Path, changes: dict[str, object], message: str
 ) -> None:
@@ -269,9 +274,12 @@ def test_disks_that_no_appliance_can_have(tmp_path: Path) -> None:
     wide = disk()
     wide.sector_size = 4096
     for disks, message in (
-        ([], "0 disks"), ([disk()] * 5, "1 to 4 on ide"), ([SparseSource(0, {})], "0 bytes"),
-        ([disk(), SparseSource(1000, {})], "whole sectors"), ([wide], "sectors of 4096 bytes"),
-    ):  # fmt: skip
+        ([], "0 disks"),
+        ([disk()] * 5, "1 to 4 on ide"),
+        ([SparseSource(0, {})], "0 bytes"),
+        ([disk(), SparseSource(1000, {})], "whole sectors"),
+        ([wide], "sectors of 4096 bytes"),
+    ):
         with pytest.raises(RequestError, match=message):
             write_ova(tmp_path / "a.ova", disks, controller="ide", **FIXED)
     assert not os.listdir(tmp_path)

@@ -78,8 +78,11 @@ def test_the_strict_checker_finds_nothing(ova: Path) -> None:
 def test_archives_of_others(ova: Path, tmp_path: Path, form: int) -> None:
     files = take(ova).files
     again = tmp_path / "b.ova"
-    again.write_bytes(archive({"sub/" + "d" * 95 + "/x.txt": b"", **files}, form)
-                      if form != tarfile.GNU_FORMAT else archive(files, form))  # fmt: skip
+    again.write_bytes(
+        archive({"sub/" + "d" * 95 + "/x.txt": b"", **files}, form)
+        if form != tarfile.GNU_FORMAT
+        else archive(files, form)
+    )
     with open_ova(again) as opened:
         assert not list(opened.damaged())
         with opened.open_disk(1) as found:
@@ -181,9 +184,10 @@ def open_files(path: Path, files: dict[str, bytes]) -> None:
         pass
 
 
-@pytest.mark.parametrize("href", [
-    "/etc/passwd", "../secret.vmdk", "file:///etc/passwd", "http://127.0.0.1/d.vmdk", "sub/../d",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "href",
+    ["/etc/passwd", "../secret.vmdk", "file:///etc/passwd", "http://127.0.0.1/d.vmdk", "sub/../d"],
+)
 def test_class_36_a_disk_outside_of_the_archive(tmp_path: Path, href: str) -> None:
     (tmp_path / "secret.vmdk").write_bytes(b"secret")
     data = ENVELOPE.replace(b"d.vmdk", href.encode())
@@ -262,10 +266,10 @@ def test_class_40_entities_are_refused() -> None:
             decode_envelope(declared + ENVELOPE, "x")
 
 
-@pytest.mark.parametrize(("files", "message"), [
-    ({"a.txt": b""}, "no .ovf file"),
-    ({"a.ovf": ENVELOPE}, "not in the archive"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [({"a.txt": b""}, "no .ovf file"), ({"a.ovf": ENVELOPE}, "not in the archive")],
+)
 def test_archives_that_lack_something(
     tmp_path: Path, files: dict[str, bytes], message: str
 ) -> None:
@@ -310,8 +314,10 @@ def test_hostile_8_members_of_one_name(tmp_path: Path) -> None:
 
 def test_hostile_9_too_many_members(tmp_path: Path) -> None:
     path = tmp_path / "a.ova"
-    path.write_bytes(archive({"n": b""})[:512] * 1 + b"".join(
-        archive({f"{at}": b""})[:512] for at in range(8200)))  # fmt: skip
+    path.write_bytes(
+        archive({"n": b""})[:512] * 1
+        + b"".join(archive({f"{at}": b""})[:512] for at in range(8200))
+    )
     with pytest.raises(LimitError, match="over 4096 members"):
         open_ova(path)
 

@@ -63,8 +63,9 @@ def test_gnu_tar_reads_a_member_of_nine_gib(tmp_path: Path) -> None:
         file.write(tar.encode_tar_header("after", 0) + tar.END)
     listed = run(["tar", "--list", "--verbose", "--file", path]).splitlines()
     assert [(line.split()[2], line.split()[-1]) for line in listed] == [
-        (str(size), "big"), ("0", "after"),
-    ]  # fmt: skip
+        (str(size), "big"),
+        ("0", "after"),
+    ]
 
 
 def test_a_flipped_bit_is_an_error() -> None:
@@ -112,9 +113,17 @@ def test_pax_sizes_and_names_are_read() -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"abc", b"0 a=b\n", b"5 a=b\n", b"999 size=1\n", b"10 size=11\n9 size=1", b"4 a\n", b"6 a=b\n",
-     b"-9 size=1\n"],
-)  # fmt: skip
+    [
+        b"abc",
+        b"0 a=b\n",
+        b"5 a=b\n",
+        b"999 size=1\n",
+        b"10 size=11\n9 size=1",
+        b"4 a\n",
+        b"6 a=b\n",
+        b"-9 size=1\n",
+    ],
+)
 def test_damaged_pax_headers(data: bytes) -> None:
     if data == b"6 a=b\n":
         assert tar.decode_pax(data, tar.TarHeader("n", 3), "x") == tar.TarHeader("n", 3)
@@ -160,9 +169,9 @@ SHA1, SHA256, MD5 = "0A" * 20, "1f" * 32, "ab" * 16
     f"\tSha2_256  ( c d.vmdk )  =  {SHA256}  ", f"SHA256(*c d.vmdk)= {SHA256}",
     f"{SHA256}  c d.vmdk", f"{SHA256} *c d.vmdk", f"SHA256(c d.vmdk): {SHA256}",
 ])  # fmt: skip
-@pytest.mark.parametrize("form", [
-    "{}\n", "{}\r\n", "{}", "\ufeff{}\n", "# made today\n\n{}\r\n\r\n", "{}\n\0\0", "{}\r",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "form", ["{}\n", "{}\r\n", "{}", "\ufeff{}\n", "# made today\n\n{}\r\n\r\n", "{}\n\0\0", "{}\r"]
+)
 def test_manifests_of_others(text: str, form: str) -> None:
     found = decode_manifest(form.format(text).encode(), "x")
     assert found == ((ManifestLine("c d.vmdk", "SHA256", SHA256),), ())
@@ -185,11 +194,16 @@ def test_files_with_several_digests() -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("SHA1(a)= 12", "digest of 2 digits where SHA1 has 40"), ("MD5(a)= 0123", "of 4 digits"),
-     (f"SHA1(a) {SHA1}", "cannot be understood"), (f"SHA256(a)= {SHA1}", "has 64"),
-     ("a", "cannot be understood"), (f"WHIRLPOOL(a)= {SHA1}", "unknown kind, 'WHIRLPOOL'"),
-     (f"SHA3-999(a)= {SHA1}", "unknown kind")],
-)  # fmt: skip
+    [
+        ("SHA1(a)= 12", "digest of 2 digits where SHA1 has 40"),
+        ("MD5(a)= 0123", "of 4 digits"),
+        (f"SHA1(a) {SHA1}", "cannot be understood"),
+        (f"SHA256(a)= {SHA1}", "has 64"),
+        ("a", "cannot be understood"),
+        (f"WHIRLPOOL(a)= {SHA1}", "unknown kind, 'WHIRLPOOL'"),
+        (f"SHA3-999(a)= {SHA1}", "unknown kind"),
+    ],
+)
 def test_lines_that_are_not_understood(text: str, message: str) -> None:
     """A warning names the line, and the others count."""
     found, warnings = decode_manifest(f"SHA1(b)= {SHA1}\n{text}\nMD5(c)= {MD5}\n".encode(), "x")

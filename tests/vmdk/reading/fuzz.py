@@ -131,7 +131,7 @@ def seeds_descriptor() -> list[bytes]:
         text.replace("# Disk DescriptorFile", "# any\nstray words", 1).encode(),
         named.format("GBK").encode("gb18030"),
         named.format("Shift_JIS").encode("cp932", "replace"),
-    ]  # fmt: skip
+    ]
 
 
 def seeds_header() -> list[bytes]:
@@ -148,9 +148,10 @@ def seeds_grains() -> list[bytes]:
     """A zlib stream, a raw one, and a short one."""
     raw = zlib.compressobj(wbits=-15)
     return [
-        zlib.compress(build.content(1)), raw.compress(build.content(2)) + raw.flush(),
+        zlib.compress(build.content(1)),
+        raw.compress(build.content(2)) + raw.flush(),
         zlib.compress(bytes(SECTOR)),
-    ]  # fmt: skip
+    ]
 
 
 def seeds_markers() -> list[bytes]:

@@ -25,9 +25,14 @@ NAME = "disk-f001.vmdk"
 
 
 def text(
-    name: str = NAME, *, encoding: str = "UTF-8", first: str = "# Disk DescriptorFile",
-    line: str = "", cid: str = "12345678", kind: str = "twoGbMaxExtentFlat",
-) -> str:  # fmt: skip
+    name: str = NAME,
+    *,
+    encoding: str = "UTF-8",
+    first: str = "# Disk DescriptorFile",
+    line: str = "",
+    cid: str = "12345678",
+    kind: str = "twoGbMaxExtentFlat",
+) -> str:
     """A descriptor of a flat disk."""
     return (
         f'{first}\nversion=1\nencoding="{encoding}"\nCID={cid}\nparentCID=ffffffff\n'
@@ -196,17 +201,25 @@ def test_settings(change: tuple[str, str], said: str | None, tmp_path: Path) -> 
 # Encodings.
 
 ENCODED = [
-    ("GBK", "gbk", "系统盘-f001.vmdk"), ("GB2312", "gbk", "系统盘.vmdk"),
+    ("GBK", "gbk", "系统盘-f001.vmdk"),
+    ("GB2312", "gbk", "系统盘.vmdk"),
     ("gb18030", "gb18030", "㐀.vmdk"),
-    ("windows-1252", "cp1252", "Größe-f001.vmdk"), ("CP1252", "cp1252", "€uro.vmdk"),
-    ("Shift_JIS", "shift_jis", "ソフト表.vmdk"), ("windows-31j", "cp932", "①.vmdk"),
-    ("Big5", "big5", "功蓋.vmdk"), ("EUC-KR", "euc_kr", "디스크.vmdk"),
+    ("windows-1252", "cp1252", "Größe-f001.vmdk"),
+    ("CP1252", "cp1252", "€uro.vmdk"),
+    ("Shift_JIS", "shift_jis", "ソフト表.vmdk"),
+    ("windows-31j", "cp932", "①.vmdk"),
+    ("Big5", "big5", "功蓋.vmdk"),
+    ("EUC-KR", "euc_kr", "디스크.vmdk"),
     ("EUC-JP", "euc_jp", "日本.vmdk"),
-    ("windows-1251", "cp1251", "диск.vmdk"), ("KOI8-R", "koi8-r", "диск.vmdk"),
-    ("windows-1250", "cp1250", "žluť.vmdk"), ("ISO-8859-1", "latin-1", "Größe.vmdk"),
-    ("windows-936-2000", "gbk", "磁盘.vmdk"), ("ibm-943_P15A-2003", "cp932", "表示.vmdk"),
-    ("windows-1255", "cp1255", "דיסק.vmdk"), ("cp850", "cp850", "Größe.vmdk"),
-]  # fmt: skip
+    ("windows-1251", "cp1251", "диск.vmdk"),
+    ("KOI8-R", "koi8-r", "диск.vmdk"),
+    ("windows-1250", "cp1250", "žluť.vmdk"),
+    ("ISO-8859-1", "latin-1", "Größe.vmdk"),
+    ("windows-936-2000", "gbk", "磁盘.vmdk"),
+    ("ibm-943_P15A-2003", "cp932", "表示.vmdk"),
+    ("windows-1255", "cp1255", "דיסק.vmdk"),
+    ("cp850", "cp850", "Größe.vmdk"),
+]
 
 
 @pytest.mark.parametrize(("encoding", "codec", "name"), ENCODED)
@@ -252,10 +265,17 @@ def test_a_missing_extent_is_named_as_people_read_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["GBK", "Shift_JIS", "windows-1252"])
-@pytest.mark.parametrize("name", [
-    "../s\u00e9cret", "/s\u00e9cret", "sub/s\u00e9cret", "..\\s\u00e9cret", "./../s\u00e9cret",
-    "C:\\s\u00e9cret",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../s\u00e9cret",
+        "/s\u00e9cret",
+        "sub/s\u00e9cret",
+        "..\\s\u00e9cret",
+        "./../s\u00e9cret",
+        "C:\\s\u00e9cret",
+    ],
+)
 def test_class_36_encodings_lead_nowhere(encoding: str, name: str, tmp_path: Path) -> None:
     codec = "cp1252" if encoding == "windows-1252" else "utf-8"
     (tmp_path / "d" / "sub").mkdir(parents=True)
@@ -317,9 +337,10 @@ def embedded(path: Path, change: Callable[[str], str]) -> None:
     path.write_bytes(data)
 
 
-@pytest.mark.parametrize("first", [
-    "# Disk Descriptor File", "#Disk DescriptorFile", "# VMDK", "", "hello", "\n", "\ufeff#",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "first",
+    ["# Disk Descriptor File", "#Disk DescriptorFile", "# VMDK", "", "hello", "\n", "\ufeff#"],
+)
 def test_any_first_line_in_a_stream(first: str, stream: Path) -> None:
     embedded(stream, lambda old: old.replace("# Disk DescriptorFile", first, 1))
     with vmdk.open(stream) as disk:
@@ -331,11 +352,15 @@ def test_any_first_line_in_a_stream(first: str, stream: Path) -> None:
     assert not vmdk.lint(stream).ok
 
 
-@pytest.mark.parametrize(("old", "new", "said"), [
-    ('createType="streamOptimized"', "", "has no createType"), ("RW ", "rw ", None),
-    ('RW 8192 SPARSE "s.vmdk"', 'RW 8192 SPARSE "s.vmdk', "cannot be understood"),
-    ('RW 8192 SPARSE "s.vmdk"', "", "tells of 0 sectors"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('createType="streamOptimized"', "", "has no createType"),
+        ("RW ", "rw ", None),
+        ('RW 8192 SPARSE "s.vmdk"', 'RW 8192 SPARSE "s.vmdk', "cannot be understood"),
+        ('RW 8192 SPARSE "s.vmdk"', "", "tells of 0 sectors"),
+    ],
+)
 def test_the_header_of_a_stream_counts(old: str, new: str, said: str | None, stream: Path) -> None:
     assert old in stream.read_bytes()[512:2048].decode()
     embedded(stream, lambda text: text.replace(old, new, 1))
@@ -354,9 +379,10 @@ def test_a_disk_without_a_cid_could_be_a_delta(stream: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("qemu-img") is None, reason="needs qemu-img")
-@pytest.mark.parametrize("first", [
-    "# Disk Descriptor File", "#Disk DescriptorFile", "# any comment", "# Disk DescriptorFile",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "first",
+    ["# Disk Descriptor File", "#Disk DescriptorFile", "# any comment", "# Disk DescriptorFile"],
+)
 def test_what_qemu_reads_is_read(first: str, tmp_path: Path) -> None:
     path = make(tmp_path / "d", text(first=first))
     told = subprocess.run(

@@ -202,12 +202,20 @@ def sesparse(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("offset", "value", "error"),
     [
-        (0, b"KDMV", FormatError), (4, 2, UnsupportedError), (8, 4, UnsupportedError),
-        (12, 0xFFFF_FFFF, LimitError), (16, 0, LimitError), (16, 3, LimitError),
-        (16, 1 << 31, LimitError), (20, 0, FormatError), (20, 3, FormatError),
-        (20, 0xFFFF_FFFF, IncompleteError), (24, 0, LimitError), (24, 4, LimitError),
+        (0, b"KDMV", FormatError),
+        (4, 2, UnsupportedError),
+        (8, 4, UnsupportedError),
+        (12, 0xFFFF_FFFF, LimitError),
+        (16, 0, LimitError),
+        (16, 3, LimitError),
+        (16, 1 << 31, LimitError),
+        (20, 0, FormatError),
+        (20, 3, FormatError),
+        (20, 0xFFFF_FFFF, IncompleteError),
+        (24, 0, LimitError),
+        (24, 4, LimitError),
     ],
-)  # fmt: skip
+)
 def test_class_38_cowd_numbers(
     cowd: Path, offset: int, value: int | bytes, error: type[Exception]
 ) -> None:
@@ -272,10 +280,11 @@ def test_class_38_tables_of_the_directory(sesparse: Path) -> None:
     at = struct.unpack_from("<Q", sesparse.read_bytes(), 16 * 8)[0] * 512
     good = sesparse.read_bytes()
     for entries, error, words in (
-        ([1], FormatError, "means nothing"), ([2 << 60], FormatError, "means nothing"),
+        ([1], FormatError, "means nothing"),
+        ([2 << 60], FormatError, "means nothing"),
         ([1 << 60 | 0xFFFF_FFFF], IncompleteError, "behind the end"),
         ([1 << 60, 1 << 60], FormatError, "share"),
-    ):  # fmt: skip
+    ):
         sesparse.write_bytes(good)
         patched(sesparse, at, struct.pack(f"<{len(entries)}Q", *entries))
         with pytest.raises(error, match=words):
@@ -415,12 +424,17 @@ def test_a_file_that_changes_while_it_is_read(tmp_path: Path) -> None:
 
 @given(
     st.builds(
-        CowdHeader, flags=st.just(3), capacity=st.integers(0, 2**32 - 1),
-        grain_size=st.sampled_from([1, 2, 128, 8192]), gd_offset=st.integers(4, 2**32 - 1),
-        gd_entries=st.just(1 << 20), free_sector=st.integers(0, 2**32 - 1), unclean=st.booleans(),
+        CowdHeader,
+        flags=st.just(3),
+        capacity=st.integers(0, 2**32 - 1),
+        grain_size=st.sampled_from([1, 2, 128, 8192]),
+        gd_offset=st.integers(4, 2**32 - 1),
+        gd_entries=st.just(1 << 20),
+        free_sector=st.integers(0, 2**32 - 1),
+        unclean=st.booleans(),
         parent=st.sampled_from([b"", b"base.vmdk", b"x" * 1024]),
     )
-)  # fmt: skip
+)
 @settings(max_examples=50)
 def test_a_cowd_header_round_trip(header: CowdHeader) -> None:
     assert decode_cowd_header(encode_cowd_header(header), "x") == header

@@ -143,8 +143,9 @@ def test_grains_in_any_order_in_the_file(tmp_path: Path) -> None:
         data += block
     four, five = places[4] * SECTOR, places[5] * SECTOR
     data[four : four + 129 * SECTOR], data[five : five + 129 * SECTOR] = (
-        data[five : five + 129 * SECTOR], data[four : four + 129 * SECTOR],
-    )  # fmt: skip
+        data[five : five + 129 * SECTOR],
+        data[four : four + 129 * SECTOR],
+    )
     places[4], places[5] = places[5], places[4]
     struct.pack_into("<12I", data, table, *places)
     with vmdk.open(written(tmp_path / "s.vmdk", bytes(data))) as source:

@@ -73,9 +73,11 @@ def scenario(path: Path, system: FaultySystemCalls) -> bytes:
 
 @pytest.mark.parametrize(
     ("kind", "number"),
-    [*((kind, number) for kind in DISKS for number in (errno.EIO, errno.EACCES, 0)),
-     ("split", errno.EIO)],
-)  # fmt: skip
+    [
+        *((kind, number) for kind in DISKS for number in (errno.EIO, errno.EACCES, 0)),
+        ("split", errno.EIO),
+    ],
+)
 def test_class_57_every_call_failing_in_turn(tmp_path: Path, kind: str, number: int) -> None:
     """A typed error, or the same data as without the fault; a short read is none."""
     path, _ = made(tmp_path, kind)

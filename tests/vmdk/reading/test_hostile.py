@@ -312,7 +312,7 @@ def test_class_39_the_largest_disk_of_zeros(tmp_path: Path) -> None:
         (lambda sector, size: encode_marker(sector, size - 9), "damaged"),
         (lambda sector, size: encode_marker(sector, 1), "less than two bytes"),
     ],
-)  # fmt: skip
+)
 def test_class_40_markers(tmp_path: Path, marker: object, message: str) -> None:
     disk = Stream(CAPACITY, {3: noise(GRAIN_BYTES)})
     disk.marker = lambda sector, size: marker(sector, size)[:12]  # type: ignore[operator]
@@ -417,9 +417,10 @@ def test_class_40_mutations_give_typed_errors_or_data(tmp_path: Path, kind: str)
     chance = random.Random(f"mutate {kind}")
     written(tmp_path / "d-flat.vmdk", noise(8 * SECTOR))
     made = {
-        "plain": Plain(CAPACITY, SOME).build(), "stream": Stream(CAPACITY, SOME).build(),
+        "plain": Plain(CAPACITY, SOME).build(),
+        "stream": Stream(CAPACITY, SOME).build(),
         "descriptor": flat_text("d-flat.vmdk").encode(),
-    }[kind]  # fmt: skip
+    }[kind]
     opened = 0
     for _ in range(300):
         data = bytearray(made)

@@ -11,9 +11,12 @@ from tests.support.tools import require_programs, run
 from tests.vmdk.reading.made import PATTERNS, by_qemu, check_reading, raw_disk
 
 SUBFORMATS = (
-    "monolithicSparse", "monolithicFlat", "twoGbMaxExtentSparse", "twoGbMaxExtentFlat",
+    "monolithicSparse",
+    "monolithicFlat",
+    "twoGbMaxExtentSparse",
+    "twoGbMaxExtentFlat",
     "streamOptimized",
-)  # fmt: skip
+)
 SIZES = (512, (1 << 20) + 512, (5 << 20) + 7 * 512, 34 << 20)
 """Bytes: less than a grain, a short last grain, a short last table, more than a table."""
 

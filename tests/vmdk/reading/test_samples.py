@@ -109,9 +109,7 @@ def test_holes_of_a_sample_are_zeros(sample: str, tmp_path: Path) -> None:
             file.write(bytes(length))
             total += length
         assert 0 < total < source.size or source.size == total
-    assert not any(
-        any(raw_bytes(raw, offset, length)) for offset, length in ranges_to_compare(raw)
-    )  # fmt: skip
+    assert not any(any(raw_bytes(raw, offset, length)) for offset, length in ranges_to_compare(raw))
 
 
 def raw_bytes(path: Path, offset: int, length: int) -> bytes:

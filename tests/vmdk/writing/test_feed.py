@@ -134,9 +134,12 @@ def test_an_increment_and_its_parent_give_the_same_stream(tmp_path: Path) -> Non
     source.pieces[5 * GRAIN + 512] = b"new" * 1000
     source = SparseSource(source.size, {0: b"first" * 40_000, 300 * GRAIN: b"x" * 512})
     aipimage.create(
-        tmp_path / "2.aiv", [source], password="secret", encrypt="aes-128",
+        tmp_path / "2.aiv",
+        [source],
+        password="secret",
+        encrypt="aes-128",
         parent=tmp_path / "1.aiv",
-    )  # fmt: skip
+    )
     with aipimage.open(tmp_path / "2.aiv", "secret") as image:
         write(tmp_path / "d.vmdk", image.devices[0], subformat="streamOptimized")
     assert grains_of_stream((tmp_path / "d.vmdk").read_bytes()) == grains_of(source)

@@ -65,9 +65,11 @@ def test_sectors_of_4096_bytes(tmp_path: Path) -> None:
 def test_too_many_extents(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="65537 extents"):
         write(
-            tmp_path / "d.vmdk", SparseSource(65_537 * GRAIN, {}),
-            subformat="twoGbMaxExtentFlat", split=GRAIN,
-        )  # fmt: skip
+            tmp_path / "d.vmdk",
+            SparseSource(65_537 * GRAIN, {}),
+            subformat="twoGbMaxExtentFlat",
+            split=GRAIN,
+        )
 
 
 def test_a_petabyte_is_flat(tmp_path: Path) -> None:

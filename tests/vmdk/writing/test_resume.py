@@ -38,9 +38,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {each.name: each.read_bytes() for each in folder.iterdir()}
 
 
-def interrupted(
-    folder: Path, at: int, source: SparseSource = SOURCE, **more: Any
-) -> bool:  # fmt: skip
+def interrupted(folder: Path, at: int, source: SparseSource = SOURCE, **more: Any) -> bool:
     """Write with the ``at``th write failing; return whether it failed."""
     system = FaultySystemCalls(Fault(at, errno.ENOSPC, ("pwritev",), short=True))
     try:
@@ -112,11 +110,15 @@ def test_unreadable_bytes_are_remembered(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"adapter": "ide"}, {"hardware": 7}, {"cid": 5}, {"subformat": "streamOptimized"},
-        {"level": "dense"}, {"source": disk("t" * 30)},
+        {"adapter": "ide"},
+        {"hardware": 7},
+        {"cid": 5},
+        {"subformat": "streamOptimized"},
+        {"level": "dense"},
+        {"source": disk("t" * 30)},
     ],
     ids=lambda change: next(iter(change)),
-)  # fmt: skip
+)
 def test_only_the_same_is_continued(change: dict[str, Any], tmp_path: Path) -> None:
     """Nothing changes; without resuming it is begun anew."""
     assert interrupted(tmp_path, 9, **OFTEN)

@@ -47,7 +47,7 @@ def require_all() -> None:
     """Skip the test unless everything is there that a disk is made from and started with."""
     require_programs(
         "qemu-system-x86_64", "grub-mkimage", "mke2fs", "mkfs.fat", "mcopy", "sfdisk", "busybox"
-    )  # fmt: skip
+    )
     places = [GRUB / "i386-pc/boot.img", GRUB / "x86_64-efi/moddep.lst", FIRMWARE, VARIABLES]
     missing = [str(place) for place in [*places, BUSYBOX] if not place.exists()]
     require(not missing, ", ".join(missing))

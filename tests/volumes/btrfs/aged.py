@@ -59,12 +59,15 @@ KINDS = (
     Kind("root directory", root=True, steps="churned"),
     Kind("shrunk root directory", "--shrink", root=True, steps=""),
     Kind(
-        "balance cut off", "-m single", 256 * MIB, "skip_balance",
+        "balance cut off",
+        "-m single",
+        256 * MIB,
+        "skip_balance",
         steps="filled churned interrupted interrupted",
     ),
     Kind("smaller than its device", f"-b {272 * MIB}", 288 * MIB, steps="filled shrunk grown"),
     Kind("unaligned size", "-m single", 120 * MIB + 12_800, steps="filled churned"),
-)  # fmt: skip
+)
 
 
 def make(kind: Kind, volume: Path, seed: int) -> None:
@@ -197,7 +200,14 @@ def _grown(volume: Path, at: Path, rng: random.Random) -> None:
 
 
 STEPS: dict[str, Callable[[Path, Path, random.Random], None]] = {
-    "filled": _filled, "churned": _churned, "snapshots": _snapshots, "balanced": _balanced,
-    "converted": _converted, "full": _full, "emptied": _emptied, "shrunk": _shrunk,
-    "grown": _grown, "interrupted": _interrupted,
-}  # fmt: skip
+    "filled": _filled,
+    "churned": _churned,
+    "snapshots": _snapshots,
+    "balanced": _balanced,
+    "converted": _converted,
+    "full": _full,
+    "emptied": _emptied,
+    "shrunk": _shrunk,
+    "grown": _grown,
+    "interrupted": _interrupted,
+}

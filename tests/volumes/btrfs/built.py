@@ -43,9 +43,17 @@ class Chunk:
     def item(self) -> bytes:
         """Its item in the chunk tree."""
         head = struct.pack(
-            "<QQQQIIIHH", self.length, 2, 65536, self.kind, 65536, 65536, SECTOR,
-            len(self.places), 0,
-        )  # fmt: skip
+            "<QQQQIIIHH",
+            self.length,
+            2,
+            65536,
+            self.kind,
+            65536,
+            65536,
+            SECTOR,
+            len(self.places),
+            0,
+        )
         return head + b"".join(struct.pack("<QQ", 1, place) + DEVICE for place in self.places)
 
 
@@ -113,9 +121,10 @@ class Volume:
     def chunk_of(self, address: int) -> Chunk:
         """The chunk that has a logical address."""
         return next(
-            chunk for chunk in self.chunks.values()
+            chunk
+            for chunk in self.chunks.values()
             if chunk.start <= address < chunk.start + chunk.length
-        )  # fmt: skip
+        )
 
     def _fill_extents(self) -> None:
         items: list[Item] = []
@@ -154,8 +163,9 @@ class Volume:
         ]
         self.nodes["device"].items = sorted(
             ((1, 204, place), struct.pack("<QQQQ", 3, 256, chunk.start, chunk.length) + CHUNKS_UUID)
-            for chunk in self.chunks.values() for place in chunk.places
-        )  # fmt: skip
+            for chunk in self.chunks.values()
+            for place in chunk.places
+        )
         for name in ("extent", "device", "free", "groups"):
             if name in self.nodes:
                 self.add_root(self.nodes[name])

@@ -105,9 +105,10 @@ def add_block_group_tree(volume: Path) -> None:
     # The last free range of the metadata gives the node.
     group = next(key for key, body in extents.items.items() if key[1] == 192 and body[16] & 4)
     start, length = max(
-        (key[0], key[2]) for key in space.items
+        (key[0], key[2])
+        for key in space.items
         if key[1] == 199 and group[0] <= key[0] < group[0] + group[2]
-    )  # fmt: skip
+    )
     del space.items[start, 199, length]
     space.items[start + size, 199, length - size] = b""
     groups = {key: body for key, body in extents.items.items() if key[1] == 192}

@@ -89,8 +89,11 @@ def test_probe_tells_label_uuid_and_size() -> None:
     found = PARSER.probe(VolumeView(source, 0, SIZE))
     assert found is not None
     assert (found.kind, found.label, found.size, found.cluster_size) == (
-        "btrfs", "built", SIZE, SECTOR,
-    )  # fmt: skip
+        "btrfs",
+        "built",
+        SIZE,
+        SECTOR,
+    )
     assert found.uuid.replace("-", "") == hashlib.md5(b"fs").hexdigest()
 
 
@@ -111,8 +114,9 @@ def test_class_48_old_flags_large_space_behind_and_data_without_a_free_space_tre
     """All known features at once; a free space tree that is not valid is not compared."""
     volume = Volume(free_space_tree=True)
     volume.superblock = {
-        "incompat_flags": 0x10FFF & ~(1 << 12) & ~(1 << 10), "compat_ro_flags": 0b0101,
-    }  # fmt: skip
+        "incompat_flags": 0x10FFF & ~(1 << 12) & ~(1 << 10),
+        "compat_ro_flags": 0b0101,
+    }
     volume.nodes["free"].items = []
     source = volume.source()
     source.size = SIZE + 12_345
@@ -276,7 +280,7 @@ CASES: list[tuple[str, Change, str]] = [
     ("free of 2**64", item("free", -1, (DATA + 14 * MIB, 199, 2**64 - SECTOR)), "behind all"),
     ("free of half sectors", item("free", -1, (DATA + 14 * MIB, 199, 700)), "inside of a sector"),
     ("free of another kind", item("free", -1, (DATA + 14 * MIB, 201, MIB)), "unknown kind"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(
@@ -424,11 +428,7 @@ def _samples() -> list[Path]:
     ]
 
 
-OPENERS: dict[str, Any] = {
-    ".xz": lzma.open,
-    ".gz": gzip.open,
-    ".bz2": bz2.open,
-}
+OPENERS: dict[str, Any] = {".xz": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}
 TWO, DAMAGED = "one of 2 devices", "a block group says"
 WHOLE = {"btrfs-raid1-1": TWO, "btrfs-raid1-2": TWO, "no_extent": DAMAGED}
 

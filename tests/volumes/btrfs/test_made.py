@@ -40,8 +40,9 @@ def compare(volume: Path) -> None:
     assert found.cluster_size == int(fields["sectorsize"])
     told = dict(
         line.split("=", 1)
-        for line in run(["blkid", "-p", "-o", "export", volume]).splitlines() if "=" in line
-    )  # fmt: skip
+        for line in run(["blkid", "-p", "-o", "export", volume]).splitlines()
+        if "=" in line
+    )
     assert found.uuid == told["UUID"]
     assert found.label == told.get("LABEL", "").replace("\\ ", " ")
     truth.fill_with_garbage(volume, allocation)

@@ -43,9 +43,11 @@ def segment(start: int, count: int, kind: str, text: str) -> str:
 
 
 def volume(
-    segments: Sequence[str], status: Sequence[str] = ("READ", "WRITE", "VISIBLE"),
-    flags: Sequence[str] = (), number: int = 0,
-) -> str:  # fmt: skip
+    segments: Sequence[str],
+    status: Sequence[str] = ("READ", "WRITE", "VISIBLE"),
+    flags: Sequence[str] = (),
+    number: int = 0,
+) -> str:
     inner = "".join(f"segment{at} {{\n{text}}}\n" for at, text in enumerate(segments, 1))
     identity = f"{number:06d}-vvvv-vvvv-vvvv-vvvv-vvvv-vvvvvv"
     return (
@@ -59,10 +61,16 @@ def _listed(words: Sequence[str]) -> str:
 
 
 def group_text(
-    volumes: Mapping[str, str], extents: int, *, seqno: int = 7, extent: int = EXTENT,
-    first: int = FIRST_BYTE, status: Sequence[str] = ("RESIZEABLE", "READ", "WRITE"),
-    disk_flags: Sequence[str] = (), more_disks: str = "",
-) -> str:  # fmt: skip
+    volumes: Mapping[str, str],
+    extents: int,
+    *,
+    seqno: int = 7,
+    extent: int = EXTENT,
+    first: int = FIRST_BYTE,
+    status: Sequence[str] = ("RESIZEABLE", "READ", "WRITE"),
+    disk_flags: Sequence[str] = (),
+    more_disks: str = "",
+) -> str:
     """The metadata of a group whose physical volume ``pv0`` is the one that is built."""
     dashed = "-".join(
         UUID[low:high]
@@ -126,8 +134,9 @@ class PhysicalVolume:
         header += b"".join(struct.pack("<QQ", *area) for area in areas)
         header += struct.pack("<II", self.version, self.used)
         header += b"".join(struct.pack("<QQ", *area) for area in [*self.boot, (0, 0)])
-        return sealed_label(struct.pack("<8sQII8s", b"LABELONE", self.sector, 0, 32, b"LVM2 001")
-                            + header)  # fmt: skip
+        return sealed_label(
+            struct.pack("<8sQII8s", b"LABELONE", self.sector, 0, 32, b"LVM2 001") + header
+        )
 
     def metadata(self, number: int) -> dict[int, bytes]:
         """The header and the text of one area, by their places."""
@@ -164,9 +173,14 @@ def sealed_header(data: bytes) -> bytes:
 
 
 def swap(
-    pages: int, page: int = 4096, *, order: str = "<", signature: bytes = b"SWAPSPACE2",
-    bad: Sequence[int] = (), label: bytes = b"",
-) -> bytes:  # fmt: skip
+    pages: int,
+    page: int = 4096,
+    *,
+    order: str = "<",
+    signature: bytes = b"SWAPSPACE2",
+    bad: Sequence[int] = (),
+    label: bytes = b"",
+) -> bytes:
     """The header page of a swap space of ``pages`` pages, with it."""
     info = struct.pack(f"{order}III", 1, pages - 1, len(bad)) + bytes(range(1, 17))
     data = bytearray(page)
@@ -219,9 +233,15 @@ def sealed_1(data: bytes) -> bytes:
 
 
 def superblock_90(
-    size: int, *, order: str = "<", level: int = 1, disks: int = 2, state: int = 1,
-    disk_state: int = 6, minor: int = 90,
-) -> bytes:  # fmt: skip
+    size: int,
+    *,
+    order: str = "<",
+    level: int = 1,
+    disks: int = 2,
+    state: int = 1,
+    disk_state: int = 6,
+    minor: int = 90,
+) -> bytes:
     """A superblock of md 0.90; ``size`` in KiB."""
     words = [0] * 1024
     words[0], words[2], words[7], words[8], words[10] = 0xA92B4EFC, minor, level, size, disks

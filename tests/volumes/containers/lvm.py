@@ -36,9 +36,13 @@ class Group:
     def lvm(self, *words: object, codes: tuple[int, ...] = (0,)) -> str:
         """Run a command of LVM; no volume is activated."""
         environment = {
-            "LVM_SYSTEM_DIR": str(self.at), "LVM_SUPPRESS_FD_WARNINGS": "1", "DM_DISABLE_UDEV": "1",
-            "PATH": PATH, "LC_ALL": "C", "HOME": os.environ.get("HOME", "/"),
-        }  # fmt: skip
+            "LVM_SYSTEM_DIR": str(self.at),
+            "LVM_SUPPRESS_FD_WARNINGS": "1",
+            "DM_DISABLE_UDEV": "1",
+            "PATH": PATH,
+            "LC_ALL": "C",
+            "HOME": os.environ.get("HOME", "/"),
+        }
         command = ["env", "-i", *(f"{name}={value}" for name, value in environment.items())]
         command += ["lvm", *(str(word) for word in words), "--driverloaded", "n"]
         return run(command, codes=codes)
@@ -53,9 +57,12 @@ class Group:
     def free_extents(self, disk: int = 0) -> Ranges:
         """What ``pvs`` calls free of a physical volume, in bytes."""
         rows = self.report(
-            "pvs", "--segments", "-o", "pe_start,vg_extent_size,pvseg_start,pvseg_size,segtype",
+            "pvs",
+            "--segments",
+            "-o",
+            "pe_start,vg_extent_size,pvseg_start,pvseg_size,segtype",
             self.devices[disk],
-        )  # fmt: skip
+        )
         return joined(
             [
                 (
@@ -70,9 +77,15 @@ class Group:
     def places(self, name: str, disk: int = 0) -> Ranges:
         """Where the segments of a logical volume lie on a physical one, in bytes, in order."""
         rows = self.report(
-            "lvs", "--segments", "-a", "-o",
-            "seg_start,seg_pe_ranges,vg_extent_size", "--sort", "seg_start", f"vg/{name}",
-        )  # fmt: skip
+            "lvs",
+            "--segments",
+            "-a",
+            "-o",
+            "seg_start,seg_pe_ranges,vg_extent_size",
+            "--sort",
+            "seg_start",
+            f"vg/{name}",
+        )
         first = int(self.report("pvs", "-o", "pe_start", self.devices[disk])[0]["pe_start"])
         found = []
         for row in rows:
@@ -100,8 +113,8 @@ class Group:
 
 @contextmanager
 def volume_group(
-    at: Path, size: int, *options: object, disks: int = 1, extent: str = "256k",
-) -> Iterator[Group]:  # fmt: skip
+    at: Path, size: int, *options: object, disks: int = 1, extent: str = "256k"
+) -> Iterator[Group]:
     """A group on ``disks`` physical volumes that ``pvcreate`` makes with ``options``."""
     require_programs("lvm", "losetup")
     with ExitStack() as stack:
@@ -129,8 +142,9 @@ def age(group: Group, rng: random.Random, steps: int) -> Iterator[list[str]]:
             group.lvm(*create, group.devices[0])
         elif free > 2 and rng.random() < 0.5:
             chosen = rng.choice(names)
-            group.lvm("lvextend", "-l", f"+{rng.randint(1, free)}", f"vg/{chosen}",
-                      group.devices[0])  # fmt: skip
+            group.lvm(
+                "lvextend", "-l", f"+{rng.randint(1, free)}", f"vg/{chosen}", group.devices[0]
+            )
         elif rng.random() < 0.4:
             # One that has only an extent already is refused.
             chosen = rng.choice(names)

@@ -97,27 +97,26 @@ _OPAQUE = {
         "d": linear((3, 2), status=("READ", "WRITE")),
         "o": linear((0, 3), status=("READ", "WRITE")),
     },
-    "stripes": {
-        "s": volume([build.striped(0, 4, [("pv0", 0), ("pv0", 3)])]),
-    },
-    "stacked": {
-        "s": volume([build.striped(0, 4, [("below", 0)])]),
-        "below": linear((0, 4)),
-    },
+    "stripes": {"s": volume([build.striped(0, 4, [("pv0", 0), ("pv0", 3)])])},
+    "stacked": {"s": volume([build.striped(0, 4, [("below", 0)])]), "below": linear((0, 4))},
     "snapshot": {
         "origin": linear((0, 4)),
         "store": linear((4, 2)),
         "snapshot0": volume(
-            [build.segment(0, 4, "snapshot", 'chunk_size = 8\norigin = "origin"\n'
-                           'cow_store = "store"')],
+            [
+                build.segment(
+                    0, 4, "snapshot", 'chunk_size = 8\norigin = "origin"\ncow_store = "store"'
+                )
+            ],
             status=("READ", "WRITE"),
         ),
     },
     "unusual": {"u": linear((0, 4), status=("READ", "WRITE", "VISIBLE", "LOCKED"))},
     "cache volume": {"u": linear((0, 4), flags=("CACHE_VOL",))},
-    "two disks": {"u": volume([build.striped(0, 4, [("pv0", 0)]),
-                               build.striped(4, 4, [("pv1", 0)])])},
-}  # fmt: skip
+    "two disks": {
+        "u": volume([build.striped(0, 4, [("pv0", 0)]), build.striped(4, 4, [("pv1", 0)])])
+    },
+}
 _OTHER_DISK = 'pv1 {\nid = "x"\npe_start = 32\npe_count = 9\n}\n'
 
 
@@ -128,8 +127,14 @@ def test_volumes_of_other_kinds_are_taken_whole(kind: str) -> None:
     swap = build.swap(4)
     free, notes = free_in(made, {at(0): swap, at(1): swap, at(3): swap})
     used = {extent for extent in range(EXTENTS) if not any(a <= extent < a + n for a, n in free)}
-    wanted = {"stripes": {0, 1, 3, 4}, "cache": set(range(5)), "raid1": set(range(5)),
-              "thin": set(range(5)), "mirror": {1, 2, 3, 4}, "snapshot": set(range(6))}  # fmt: skip
+    wanted = {
+        "stripes": {0, 1, 3, 4},
+        "cache": set(range(5)),
+        "raid1": set(range(5)),
+        "thin": set(range(5)),
+        "mirror": {1, 2, 3, 4},
+        "snapshot": set(range(6)),
+    }
     assert used == wanted.get(kind, {0, 1, 2, 3})
     assert all("counts as in use" in note for note in notes)
     assert notes
@@ -327,8 +332,14 @@ def test_class_06_metadata_that_points_out_of_its_area() -> None:
 def test_long_texts_take_linear_time() -> None:
     start = time.process_time()
     assert len(parse("a = [" + "1, " * 300_000 + "]")["a"]) == 300_000  # type: ignore[arg-type]
-    for text in ('"' * 99_999, "#" * 99_999, " \n" * 99_999 + "=", "a{" * 9999, "\\" * 99_999,
-                 "#" * 99_999 + '\n"'):  # fmt: skip
+    for text in (
+        '"' * 99_999,
+        "#" * 99_999,
+        " \n" * 99_999 + "=",
+        "a{" * 9999,
+        "\\" * 99_999,
+        "#" * 99_999 + '\n"',
+    ):
         with pytest.raises(LayoutError):
             parse("x = " + text)
     assert time.process_time() - start < SOON

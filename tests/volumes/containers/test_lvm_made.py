@@ -14,14 +14,7 @@ from tests.support.sources import SparseSource
 from tests.support.tools import require_programs, run
 from tests.volumes.containers import built as build
 from tests.volumes.containers.lvm import Group, age, volume_group
-from tests.volumes.containers.made import (
-    Ranges,
-    free_of,
-    joined,
-    looked_at,
-    looked_at_file,
-    wipe,
-)
+from tests.volumes.containers.made import Ranges, free_of, joined, looked_at, looked_at_file, wipe
 
 _MIB = 1 << 20
 
@@ -40,11 +33,16 @@ def found_in(group: Group, disk: int = 0) -> tuple[Found, Ranges]:
 @pytest.mark.parametrize(
     "options",
     [
-        (), ("--metadatasize", "64k"), ("--metadatacopies", "2"), ("--dataalignment", "4m"),
-        ("--bootloaderareasize", "2m"), ("--labelsector", "3"), ("--dataalignmentoffset", "7s"),
+        (),
+        ("--metadatasize", "64k"),
+        ("--metadatacopies", "2"),
+        ("--dataalignment", "4m"),
+        ("--bootloaderareasize", "2m"),
+        ("--labelsector", "3"),
+        ("--dataalignmentoffset", "7s"),
     ],
     ids=lambda options: " ".join(options) or "plain",
-)  # fmt: skip
+)
 def test_extents_without_a_volume_are_free(options: tuple[str, ...], tmp_path: Path) -> None:
     rng = random.Random(str(options))
     with volume_group(tmp_path, 48 * _MIB, *options) as group:

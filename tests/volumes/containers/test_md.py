@@ -12,13 +12,7 @@ from tests.support.sources import SparseSource
 from tests.support.tools import require_programs, run
 from tests.volumes.containers import built as build
 from tests.volumes.containers.built import Superblock1
-from tests.volumes.containers.made import (
-    allocation_of,
-    free_of,
-    looked_at_file,
-    why_whole,
-    wipe,
-)
+from tests.volumes.containers.made import allocation_of, free_of, looked_at_file, why_whole, wipe
 
 _MIB = 1 << 20
 SIZE = 8 * _MIB
@@ -166,12 +160,16 @@ def test_class_04_more_roles_than_there_is_room() -> None:
 @pytest.mark.parametrize(
     ("more", "reason"),
     [
-        ({"state": 0}, "not clean"), ({"state": 3}, "not clean"), ({"minor": 91}, "reshaped"),
-        ({"disk_state": 0}, "no active"), ({"disk_state": 7}, "no active"),
-        ({"level": 5}, "spreads"), ({"size": 1 << 31}, "inside of it"),
+        ({"state": 0}, "not clean"),
+        ({"state": 3}, "not clean"),
+        ({"minor": 91}, "reshaped"),
+        ({"disk_state": 0}, "no active"),
+        ({"disk_state": 7}, "no active"),
+        ({"level": 5}, "spreads"),
+        ({"size": 1 << 31}, "inside of it"),
         ({"state": 257}, "bitmap"),
     ],
-)  # fmt: skip
+)
 def test_other_members_of_version_0_90(more: dict[str, int], reason: str) -> None:
     at = SIZE - 65_536
     head = build.superblock_90(more.pop("size", at // 1024), **more)  # type: ignore[arg-type]

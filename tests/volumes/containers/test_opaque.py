@@ -143,14 +143,20 @@ def test_luks_that_cryptsetup_makes(tmp_path: Path) -> None:
         ("bitlocker", {3: b"MSDOS5.0", 160: bytes.fromhex("3bd66749292ed84a8399f6a339e3d001")}),
         ("vmfs", {1 << 20: bytes.fromhex("0dd001c0")}),
         ("vmfs", {2 << 20: bytes.fromhex("5ef1ab2f")}),
-        ("zfs_member", {0x4000: b"\1\1\0\0" + bytes(20) + b"\0\0\0\7version\0"}
-         | {0x20000 + at * 1024: bytes.fromhex("0cb1ba0000000000") for at in range(4)}),
-        ("zfs_member", {0x4000: b"\1\0\0\0" + bytes(20) + b"\0\0\0\7version\0"}
-         | {0x20000 + at * 4096: bytes.fromhex("0000000000bab10c") for at in range(5)}),
+        (
+            "zfs_member",
+            {0x4000: b"\1\1\0\0" + bytes(20) + b"\0\0\0\7version\0"}
+            | {0x20000 + at * 1024: bytes.fromhex("0cb1ba0000000000") for at in range(4)},
+        ),
+        (
+            "zfs_member",
+            {0x4000: b"\1\0\0\0" + bytes(20) + b"\0\0\0\7version\0"}
+            | {0x20000 + at * 4096: bytes.fromhex("0000000000bab10c") for at in range(5)},
+        ),
         *((each.kind, {each.offset: each.magic}) for each in opaque.FROM_START),
         *((each.kind, {8 * _MIB - each.offset: each.magic}) for each in opaque.FROM_END),
     ],
-)  # fmt: skip
+)
 def test_what_is_known_by_name_only(kind: str, pieces: dict[int, bytes]) -> None:
     filesystem, allocation, because = looked_at(SparseSource(8 * _MIB, pieces))
     assert filesystem is not None
@@ -187,8 +193,9 @@ def test_the_fuzz_target_runs_long() -> None:
     loop(fuzz_containers, seeds(), 600, seed=random.randrange(1 << 30))
 
 
-@pytest.mark.parametrize("identifier", ["3bd66749292ed84a8399f6a339e3d001",
-                                        "3b4da89280dd0e4d9e4eb1e3284eaed8"])  # fmt: skip
+@pytest.mark.parametrize(
+    "identifier", ["3bd66749292ed84a8399f6a339e3d001", "3b4da89280dd0e4d9e4eb1e3284eaed8"]
+)
 def test_bitlocker_to_go_is_told_though_it_looks_like_fat(identifier: str) -> None:
     """The volume that asks for the password has a boot sector, tables and a root directory."""
     volume = fat32(boot=((3, b"MSWIN4.1"), (424, bytes.fromhex(identifier))))

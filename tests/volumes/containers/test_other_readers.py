@@ -47,9 +47,14 @@ def mbr_disk(*parts: tuple[int, int, int, dict[int, bytes]]) -> DiskSurvey:
 
 @pytest.mark.parametrize(
     ("signature", "whole"),
-    [(b"S1SUSPEND\0", True), (b"S2SUSPEND\0", True), (b"ULSUSPEND\0", True),
-     (b"LINHIB0001", True), (b"SWAPSPACE2", False)],
-)  # fmt: skip
+    [
+        (b"S1SUSPEND\0", True),
+        (b"S2SUSPEND\0", True),
+        (b"ULSUSPEND\0", True),
+        (b"LINHIB0001", True),
+        (b"SWAPSPACE2", False),
+    ],
+)
 def test_a_suspended_system_has_all_volumes_of_its_disk(signature: bytes, whole: bool) -> None:
     found = mbr_disk(
         (FAT_TYPE, START, 20_000, fat_at(START)),
@@ -95,12 +100,14 @@ def test_a_partition_of_dynamic_disks_is_taken_whole() -> None:
 
 @pytest.mark.parametrize(
     ("guid", "reason"),
-    [("af9b60a0-1431-4f62-bc68-3311714a69ad", "dynamic disks"),
-     ("e75caf8f-f680-4cee-afa3-b001e56efc2d", "storage pool"),
-     ("52414944-0000-11aa-aa11-00306543ecac", "array of macOS"),
-     ("53746f72-6167-11aa-aa11-00306543ecac", "Core Storage"),
-     ("ebd0a0a2-b9e5-4433-87c0-68b6b72699c7", "")],
-)  # fmt: skip
+    [
+        ("af9b60a0-1431-4f62-bc68-3311714a69ad", "dynamic disks"),
+        ("e75caf8f-f680-4cee-afa3-b001e56efc2d", "storage pool"),
+        ("52414944-0000-11aa-aa11-00306543ecac", "array of macOS"),
+        ("53746f72-6167-11aa-aa11-00306543ecac", "Core Storage"),
+        ("ebd0a0a2-b9e5-4433-87c0-68b6b72699c7", ""),
+    ],
+)
 def test_types_of_a_gpt_whose_content_lies_elsewhere(
     guid: str, reason: str, tmp_path: Path
 ) -> None:

@@ -86,17 +86,18 @@ def test_md(sample: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("pattern", "kind", "label", "uuid"),
     [
-        ("dissect_vmfs*/tests/_data/vmfs/*", "vmfs", "vmfs5",
-         "68626efc-23ce1cd0-1f8b-bc2411b17e28"),
-        (f"{_BLKID}/vmfs.img.xz", "vmfs", "toto",
-         "49edf844-ebfc28f3-65cb-0021280083cf"),
-        (f"{_BLKID}/vmfs_volume.img.xz", "vmfs", "",
-         "49edf842-dcb35d37-b383-0021280083cf"),
+        (
+            "dissect_vmfs*/tests/_data/vmfs/*",
+            "vmfs",
+            "vmfs5",
+            "68626efc-23ce1cd0-1f8b-bc2411b17e28",
+        ),
+        (f"{_BLKID}/vmfs.img.xz", "vmfs", "toto", "49edf844-ebfc28f3-65cb-0021280083cf"),
+        (f"{_BLKID}/vmfs_volume.img.xz", "vmfs", "", "49edf842-dcb35d37-b383-0021280083cf"),
         (f"{_BLKID}/bitlocker-win7.img.xz", "bitlocker", "", ""),
-        (f"{_BLKID}/lvm2.img.xz", "lvm2", "",
-         "Vynv4k-APH8-xQER-HSBb-8VJ3-SvFF-PB5O1U"),
+        (f"{_BLKID}/lvm2.img.xz", "lvm2", "", "Vynv4k-APH8-xQER-HSBb-8VJ3-SvFF-PB5O1U"),
     ],
-)  # fmt: skip
+)
 def test_others(pattern: str, kind: str, label: str, uuid: str, tmp_path: Path) -> None:
     samples = listed(pattern)
     assert samples

@@ -17,9 +17,10 @@ INSIDE = [(_MIB, 2 * _MIB), (3 * _MIB, SIZE - 3 * _MIB)]
 
 
 def why(
-    pieces: dict[int, bytes], partitions: list[tuple[int, int]],
+    pieces: dict[int, bytes],
+    partitions: list[tuple[int, int]],
     bad: tuple[tuple[int, int], ...] = (),
-) -> str | None:  # fmt: skip
+) -> str | None:
     source = SparseSource(SIZE, pieces, bad)
     found = why_in_doubt(VolumeView(source, 0, SIZE), partitions)
     assert source.bytes_read <= 17 << 10

@@ -92,9 +92,12 @@ def test_the_root_directory_is_followed() -> None:
     """Its clusters lie apart, and the entries in the second of them."""
     root = (*[FILE] * 14, GONE, *OWN)
     volume = PLAIN.but(
-        root=root, root_clusters=(6, 4), root_cluster=6, chains=(END, END, END, 0, 4),
+        root=root,
+        root_clusters=(6, 4),
+        root_cluster=6,
+        chains=(END, END, END, 0, 4),
         used=(2, 3, 4, 6),
-    )  # fmt: skip
+    )
     assert used(volume) == [2, 3, 4, 6]
     refused(volume.but(chains=(END, END, END, 0, END)), "names 0 bitmaps")
     refused(volume.but(used=(2, 3, 4)), "calls free what the file system")
@@ -278,9 +281,13 @@ def test_the_fat_in_force_is_followed() -> None:
     root = (*[FILE] * 16, *two_fats().entries())
     for flags, cluster in ((0, 6), (1, 7)):
         volume = two_fats(
-            flags=flags, root=root, root_clusters=(4, cluster), used=tuple(range(2, 8)),
-            second_used=tuple(range(2, 8)), chains=(END, END, 6, END, END, END),
-        )  # fmt: skip
+            flags=flags,
+            root=root,
+            root_clusters=(4, cluster),
+            used=tuple(range(2, 8)),
+            second_used=tuple(range(2, 8)),
+            chains=(END, END, 6, END, END, END),
+        )
         data = bytearray(volume.head_bytes())
         second = (24 + volume.fat_sectors) * 512 + 4 * 4
         data[second : second + 4] = struct.pack("<I", 7)
@@ -353,9 +360,11 @@ def test_sectors_that_cannot_be_read() -> None:
 
 def test_what_is_no_exfat() -> None:
     for source in (
-        SparseSource(1 << 20, {}), SparseSource(9, {}), SparseSource(4096, {}, bad=((0, 512),)),
+        SparseSource(1 << 20, {}),
+        SparseSource(9, {}),
+        SparseSource(4096, {}, bad=((0, 512),)),
         PLAIN.but(boot=((3, b"NTFS    "),)).source(),
-    ):  # fmt: skip
+    ):
         assert PARSER.probe(VolumeView(source, 0, source.size)) is None
 
 
@@ -411,9 +420,11 @@ def test_four_terabytes_take_little_time() -> None:
     bits = np.tile(np.array([0xFF, 0], np.uint8), length // 2)
     bits[: own // 8 + 1] = 0xFF
     pieces = {
-        0: boots + boots, 24 * 512: table.tobytes(), start: bits.tobytes(),
+        0: boots + boots,
+        24 * 512: table.tobytes(),
+        start: bits.tobytes(),
         start + (own + 1) * 4096: root,
-    }  # fmt: skip
+    }
     source = SparseSource(volume.size, pieces)
     began = time.process_time()
     view = VolumeView(source, 0, source.size)
@@ -465,8 +476,9 @@ def test_files_without_clusters_claim_none() -> None:
     for nowhere in (1, 202, 1 << 31):
         stream = stream_entry(nowhere, 100)
         assert used(with_files(file_set(stream), used=plain)) == list(plain)
-    deleted = bytes(byte & 0x7F if at % 32 == 0 else byte
-                    for at, byte in enumerate(file_set(CONTIGUOUS)))  # fmt: skip
+    deleted = bytes(
+        byte & 0x7F if at % 32 == 0 else byte for at, byte in enumerate(file_set(CONTIGUOUS))
+    )
     assert used(with_files(deleted, used=plain)) == list(plain)
 
 

@@ -28,7 +28,7 @@ from tests.volumes.fat.made import (
     used_of,
     wipe_free,
     write_files,
-)  # fmt: skip
+)
 
 # Bytes of the volume, bytes of a sector, and options of mkfs.exfat.
 FORMATS = {

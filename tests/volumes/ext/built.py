@@ -22,11 +22,16 @@ SIZE = 4 << 20
 UUID = bytes(range(1, 17))
 JOURNAL_INODE_AT = TABLES * BLOCK + 7 * INODE_SIZE
 PIECES = (
-    (1024, 1024), (DESCRIPTORS * BLOCK, GROUPS * 64), (BITMAPS * BLOCK, PER_GROUP // 8),
-    ((BITMAPS + 1) * BLOCK, PER_GROUP // 8), ((BITMAPS + 2) * BLOCK, PER_GROUP // 8),
-    ((BITMAPS + 3) * BLOCK, PER_GROUP // 8), (JOURNAL_INODE_AT, INODE_SIZE),
-    (JOURNAL * BLOCK, 64), (MMP * BLOCK, 1024),
-)  # fmt: skip
+    (1024, 1024),
+    (DESCRIPTORS * BLOCK, GROUPS * 64),
+    (BITMAPS * BLOCK, PER_GROUP // 8),
+    ((BITMAPS + 1) * BLOCK, PER_GROUP // 8),
+    ((BITMAPS + 2) * BLOCK, PER_GROUP // 8),
+    ((BITMAPS + 3) * BLOCK, PER_GROUP // 8),
+    (JOURNAL_INODE_AT, INODE_SIZE),
+    (JOURNAL * BLOCK, 64),
+    (MMP * BLOCK, 1024),
+)
 """(offset, bytes) of all that a parser may look at."""
 
 
@@ -141,9 +146,17 @@ class Built:
                 self.data[at : at + BLOCK] = bits
             free = len(self.free.intersection(range(first, end)))
             struct.pack_into(
-                "<IIIHHHH", self.data, self.descriptor(group), BITMAPS + group,
-                INODE_BITMAPS + group, TABLES + 2 * group, free, INODES, 0, 2 if is_uninit else 0,
-            )  # fmt: skip
+                "<IIIHHHH",
+                self.data,
+                self.descriptor(group),
+                BITMAPS + group,
+                INODE_BITMAPS + group,
+                TABLES + 2 * group,
+                free,
+                INODES,
+                0,
+                2 if is_uninit else 0,
+            )
 
     def _journal(self) -> None:
         inode = struct.pack("<H30xI4x", 0x8180, layout.EXTENTS_FL)

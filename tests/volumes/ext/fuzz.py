@@ -13,9 +13,12 @@ from tests.volumes.ext.built import SIZE, Built, compacted, expanded, repair
 SEEDS = [
     compacted(Built(csum, is_64bit, uses_mmp).data)
     for csum, is_64bit, uses_mmp in (
-        ("crc32c", True, True), ("crc32c", False, False), ("crc16", True, False), ("", False, True)
+        ("crc32c", True, True),
+        ("crc32c", False, False),
+        ("crc16", True, False),
+        ("", False, True),
     )
-]  # fmt: skip
+]
 
 
 def fuzz_ext(data: bytes) -> None:

@@ -75,11 +75,15 @@ def test_aged_longer(name: str, seed: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        "-t ext4 -b 1024", "-t ext4 -b 1024 -O ^flex_bg", "-t ext3 -b 1024",
-        "-t ext4 -b 1024 -O meta_bg,^resize_inode", "-t ext4 -b 1024 -O ^resize_inode",
-        "-t ext4 -b 1024 -O sparse_super2", "-t ext4 -b 1024 -O ^64bit,^metadata_csum,uninit_bg",
+        "-t ext4 -b 1024",
+        "-t ext4 -b 1024 -O ^flex_bg",
+        "-t ext3 -b 1024",
+        "-t ext4 -b 1024 -O meta_bg,^resize_inode",
+        "-t ext4 -b 1024 -O ^resize_inode",
+        "-t ext4 -b 1024 -O sparse_super2",
+        "-t ext4 -b 1024 -O ^64bit,^metadata_csum,uninit_bg",
     ],
-)  # fmt: skip
+)
 def test_grown_and_shrunk(options: str, tmp_path: Path) -> None:
     """The volume stays as it is; its file system takes more or less of it."""
     require_programs(*TOOLS)
@@ -132,10 +136,18 @@ def test_changed_by_tune2fs(tmp_path: Path) -> None:
     path = make(tmp_path / "volume", 30 * MIB, "-t", "ext2", "-b", "1024", "-L", "  spaced ")
     agree(path)
     changes = (
-        ["-j"], ["-O", "uninit_bg"], ["-O", "extents"], ["-O", "^uninit_bg,metadata_csum"],
-        ["-U", "random"], ["-O", "metadata_csum_seed"], ["-U", "random"], ["-L", "zwölf Grad"],
-        ["-O", "^has_journal"], ["-O", "orphan_file"], ["-O", "quota"],
-    )  # fmt: skip
+        ["-j"],
+        ["-O", "uninit_bg"],
+        ["-O", "extents"],
+        ["-O", "^uninit_bg,metadata_csum"],
+        ["-U", "random"],
+        ["-O", "metadata_csum_seed"],
+        ["-U", "random"],
+        ["-L", "zwölf Grad"],
+        ["-O", "^has_journal"],
+        ["-O", "orphan_file"],
+        ["-O", "quota"],
+    )
     for change in changes:
         run(["e2fsck", "-f", "-y", path], codes=(0, 1))
         if change == ["-O", "orphan_file"]:

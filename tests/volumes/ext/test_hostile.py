@@ -74,8 +74,11 @@ WRONG_SUPERBLOCKS = {
     "reserved": ({"s_reserved_gdt_blocks": 257}, "reserves 257"),
     "reserved_over_bitmaps": ({"s_reserved_gdt_blocks": 1}, "two of its structures"),
     "meta_bg": (
-        {"s_feature_incompat": layout.INCOMPAT_META_BG | layout.INCOMPAT_64BIT,
-         "s_first_meta_bg": 2}, "meta block group 2"
+        {
+            "s_feature_incompat": layout.INCOMPAT_META_BG | layout.INCOMPAT_64BIT,
+            "s_first_meta_bg": 2,
+        },
+        "meta block group 2",
     ),
     "journal_inum": ({"s_journal_inum": 65}, "inode 65 is out of range"),
     "journal_none": ({"s_journal_inum": 0}, "journal is missing"),
@@ -83,7 +86,7 @@ WRONG_SUPERBLOCKS = {
     "mmp_0": ({"s_mmp_block": 0}, "mount protection at block 0"),
     "mmp_far": ({"s_mmp_block": 1 << 63}, "mount protection at block"),
     "mmp_elsewhere": ({"s_mmp_block": 100}, "no magic"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", WRONG_SUPERBLOCKS)

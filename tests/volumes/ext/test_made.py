@@ -55,10 +55,12 @@ MADE: dict[str, tuple[int, str]] = {
     "ext4-meta-bg-no-flex": (300 * MIB, "-t ext4 -b 1024 -O meta_bg,^resize_inode,^flex_bg"),
     "ext4-meta-bg-32bit": (100 * MIB, "-t ext4 -b 1024 -g 512 -O meta_bg,^resize_inode,^64bit"),
     "ext4-meta-bg-crc16": (
-        290 * MIB, f"-t ext4 -b 1024 {OLD},meta_bg,^resize_inode,uninit_bg,^flex_bg"
+        290 * MIB,
+        f"-t ext4 -b 1024 {OLD},meta_bg,^resize_inode,uninit_bg,^flex_bg",
     ),
     "ext4-meta-bg-sparse2": (
-        300 * MIB, "-t ext4 -b 1024 -O meta_bg,^resize_inode,sparse_super2,^sparse_super"
+        300 * MIB,
+        "-t ext4 -b 1024 -O meta_bg,^resize_inode,sparse_super2,^sparse_super",
     ),
     "ext4-sparse2": (60 * MIB, "-t ext4 -b 1024 -O sparse_super2"),
     "ext4-sparse2-none": (60 * MIB, "-t ext4 -b 1024 -O sparse_super2 -E num_backup_sb=0"),
@@ -71,7 +73,8 @@ MADE: dict[str, tuple[int, str]] = {
     "ext4-bigalloc-odd": (61 * MIB + 7 * KIB, "-t ext4 -b 1024 -C 16384 -O bigalloc"),
     "ext4-bigalloc-groups": (100 * MIB, "-t ext4 -b 1024 -C 2048 -g 2048 -O bigalloc"),
     "ext4-bigalloc-meta-bg": (
-        300 * MIB, "-t ext4 -b 1024 -C 2048 -g 4096 -O bigalloc,meta_bg,^resize_inode"
+        300 * MIB,
+        "-t ext4 -b 1024 -C 2048 -g 4096 -O bigalloc,meta_bg,^resize_inode",
     ),
     "ext4-bigalloc-no-flex": (100 * MIB, "-t ext4 -b 1024 -C 4096 -g 8192 -O bigalloc,^flex_bg"),
     "ext4-bigalloc-64k": (300 * MIB, "-t ext4 -b 65536 -C 1048576 -O bigalloc"),
@@ -100,7 +103,7 @@ MADE: dict[str, tuple[int, str]] = {
     "ext4-odd-size": (27 * MIB + 513, "-t ext4 -b 1024"),
     "ext4-small-last": (24 * MIB + 100 * KIB, "-t ext4 -b 1024"),
     "ext4-group-264": (20 * MIB, "-t ext4 -b 1024 -g 264 -O meta_bg,^resize_inode -N 800"),
-}  # fmt: skip
+}
 # mke2fs does not count quotas.
 WITH_CONTENT = frozenset(list(MADE)[::2]) - {"ext2-100k", "ext4-quota", "ext4-tiny", "ext4-tiny-4k"}
 

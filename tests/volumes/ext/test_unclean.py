@@ -21,9 +21,11 @@ def test_class_50_a_journal_that_was_not_replayed() -> None:
     assert reason(dirty.source()) == "its journal was not replayed"
     at = JOURNAL * BLOCK
     for offset, value, wanted in (
-        (28, 1, "it was not replayed"), (32, 5, "it was ended by an error"),
-        (0, 0, "it has no superblock"), (4, 1, "it has no superblock"),
-    ):  # fmt: skip
+        (28, 1, "it was not replayed"),
+        (32, 5, "it was ended by an error"),
+        (0, 0, "it has no superblock"),
+        (4, 1, "it has no superblock"),
+    ):
         found = reason(Built().put(">I", at + offset, value).source())
         assert found == f"its journal cannot be trusted: {wanted}"
 

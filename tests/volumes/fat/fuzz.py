@@ -42,10 +42,14 @@ def seeds() -> list[bytes]:
     return [
         volume.head_bytes()
         for volume in (
-            fat12(root=label), fat16(root=label), fat32(root=label), fat16(clusters=4085),
-            fat32(flags=0x81), fat12(sector=4096, root_entries=128, per_cluster=2),
+            fat12(root=label),
+            fat16(root=label),
+            fat32(root=label),
+            fat16(clusters=4085),
+            fat32(flags=0x81),
+            fat12(sector=4096, root_entries=128, per_cluster=2),
         )
-    ]  # fmt: skip
+    ]
 
 
 def repair(data: bytes) -> bytes:

@@ -133,9 +133,15 @@ def test_a_root_directory_that_runs_in_a_circle_ends() -> None:
 
 @pytest.mark.parametrize(
     ("clusters", "kind", "notes"),
-    [(4083, "fat12", 0), (4084, "fat12", 0), (4085, "fat16", 1), (4086, "fat16", 1),
-     (4087, "fat16", 0), (65_524, "fat16", 0)],
-)  # fmt: skip
+    [
+        (4083, "fat12", 0),
+        (4084, "fat12", 0),
+        (4085, "fat16", 1),
+        (4086, "fat16", 1),
+        (4087, "fat16", 0),
+        (65_524, "fat16", 0),
+    ],
+)
 def test_the_type_follows_from_the_count(clusters: int, kind: str, notes: int) -> None:
     bits = int(kind[3:])
     volume = fat16(bits=bits, clusters=clusters, entries=(END[bits],))
@@ -301,10 +307,14 @@ def test_fields_out_of_range(at: int, value: bytes, reason: str) -> None:
 
 @pytest.mark.parametrize(
     ("at", "value", "reason"),
-    [(42, b"\1\0", "unknown version"), (17, b"\x10\0", "unknown version"),
-     (44, b"\0\0\0\0", "root directory begins in cluster 0"), (36, b"\0\0\0\0", "zero for fat"),
-     (44, struct.pack("<I", 302), "root directory begins in cluster 302")],
-)  # fmt: skip
+    [
+        (42, b"\1\0", "unknown version"),
+        (17, b"\x10\0", "unknown version"),
+        (44, b"\0\0\0\0", "root directory begins in cluster 0"),
+        (36, b"\0\0\0\0", "zero for fat"),
+        (44, struct.pack("<I", 302), "root directory begins in cluster 302"),
+    ],
+)
 def test_fields_of_fat32_out_of_range(at: int, value: bytes, reason: str) -> None:
     refused(fat32(backup=0, boot=((at, value),)), reason)
 
@@ -352,9 +362,11 @@ def test_the_largest_fat32_takes_little_time() -> None:
     boot = bytearray(head.boot_sector())
     boot[32:36] = struct.pack("<I", volume.size // 4096)
     pieces = {
-        0: bytes(boot), 6 * 4096: bytes(boot), 8 * 4096: head.but(fat_sectors=1).table(),
+        0: bytes(boot),
+        6 * 4096: bytes(boot),
+        8 * 4096: head.but(fat_sectors=1).table(),
         8 * 4096 + 4 * (count + 1): struct.pack("<I", END[32]),
-    }  # fmt: skip
+    }
     source = SparseSource(volume.size, pieces)
     began = time.process_time()
     allocation = surveyed(PARSER, source)[1]

@@ -25,7 +25,7 @@ from tests.volumes.fat.made import (
     used_of,
     wipe_free,
     write_files,
-)  # fmt: skip
+)
 
 # Bytes of the volume, and options of mkfs.fat.
 FORMATS = {

@@ -28,22 +28,31 @@ _MOST = 128 << 20
 _BOOT_SIGNATURE = b"\x55\xaa"
 # Those that are taken whole, by what the reason says; all others have a map.
 WHOLE = {
-    "exfat_br.bin": "bytes, and it has", "fat12_bs.bin": "bytes, and it has",
-    "fat16_edge.bin": "bytes, and it has", "fat32_bs.bin": "bytes, and it has",
-    "fat32_bs_dirty.bin": "bytes, and it has", "fat16_noheads.img.xz": "bytes, and it has",
-    "fat_dir.raw.gz": "marked as dirty", "fat64.raw.gz": "zero for sectors",
+    "exfat_br.bin": "bytes, and it has",
+    "fat12_bs.bin": "bytes, and it has",
+    "fat16_edge.bin": "bytes, and it has",
+    "fat32_bs.bin": "bytes, and it has",
+    "fat32_bs_dirty.bin": "bytes, and it has",
+    "fat16_noheads.img.xz": "bytes, and it has",
+    "fat_dir.raw.gz": "marked as dirty",
+    "fat64.raw.gz": "zero for sectors",
     # Its boot code is overwritten.
     "win_exfat_7.raw.gz": "checksum of its boot region",
     "bad_bitmap_size": "bitmap is 142 bytes long where its volume needs 158",
-    "bad_root": "chain of clusters leads to", "de_bad_csum": "marked as dirty",
-}  # fmt: skip
+    "bad_root": "chain of clusters leads to",
+    "de_bad_csum": "marked as dirty",
+}
 # The programs repair the damaged ones first, or count only what files own. In unused-dentries
 # dump.exfat takes the third entry of the root directory for the bitmap, and in exfat.img.xz it
 # counts a bit behind the last cluster; fsck.exfat and partclone.exfat agree with the map of both.
 NOT_COMPARED = {
-    "fat32_loop.raw.gz", "bad_first_clu", "duplicated_name", "loop_chain", "unused-dentries",
+    "fat32_loop.raw.gz",
+    "bad_first_clu",
+    "duplicated_name",
+    "loop_chain",
+    "unused-dentries",
     "exfat.img.xz",
-}  # fmt: skip
+}
 
 
 def contents() -> Iterator[tuple[str, bytes]]:

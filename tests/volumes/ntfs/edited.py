@@ -49,9 +49,17 @@ def mapping_pairs(runs: Sequence[tuple[int | None, int]]) -> bytes:
 
 
 def outside(
-    kind: int, pairs: bytes, first: int, count: int, size: int, allocated: int | None = None,
-    name: str = "", flags: int = 0, instance: int = 9, initialised: int | None = None,
-) -> bytes:  # fmt: skip
+    kind: int,
+    pairs: bytes,
+    first: int,
+    count: int,
+    size: int,
+    allocated: int | None = None,
+    name: str = "",
+    flags: int = 0,
+    instance: int = 9,
+    initialised: int | None = None,
+) -> bytes:
     """A non-resident attribute of ``count`` clusters from VCN ``first`` on."""
     text = name.encode("utf-16-le")
     at = -(-(64 + len(text)) // 8) * 8

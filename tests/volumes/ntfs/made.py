@@ -39,9 +39,12 @@ def ntfs_3g(volume: Path, at: Path, options: str = "compression") -> Iterator[Pa
     at.mkdir(exist_ok=True)
     words = ["ntfs-3g", "-o", f"no_detach,streams_interface=windows,{options}", volume, at]
     driver = subprocess.Popen(
-        words, env=os.environ | {"PATH": PATH}, stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+        words,
+        env=os.environ | {"PATH": PATH},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     try:
         _wait_for_mount(driver, at)
         yield at

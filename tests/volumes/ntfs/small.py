@@ -23,9 +23,14 @@ LEAF = ROOT_NODES[2]
 """The node that the names of the files are in; the end of the index's root leads to it."""
 NODE = 4096
 PIECES = (
-    (BOOT, 512), (MFT, 16 * RECORD), (MFT + 64 * RECORD, 4 * RECORD), (ROOT_NODES[0], NODE),
-    (BITMAP, 512), (MIRROR, 4 * RECORD), (ROOT_NODES[1], 2 * NODE),
-)  # fmt: skip
+    (BOOT, 512),
+    (MFT, 16 * RECORD),
+    (MFT + 64 * RECORD, 4 * RECORD),
+    (ROOT_NODES[0], NODE),
+    (BITMAP, 512),
+    (MIRROR, 4 * RECORD),
+    (ROOT_NODES[1], 2 * NODE),
+)
 """(offset, bytes) of the parts, ascending."""
 
 

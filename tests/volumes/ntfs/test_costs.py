@@ -71,10 +71,15 @@ def test_little_is_read() -> None:
 @pytest.mark.parametrize(
     "offset",
     [
-        ntfs_small.MFT, ntfs_small.MFT + 6 * ntfs_small.RECORD, ntfs_small.BITMAP,
-        ntfs_small.MIRROR, ntfs_small.JOURNAL, ntfs_small.LEAF, 2119 * 512,
+        ntfs_small.MFT,
+        ntfs_small.MFT + 6 * ntfs_small.RECORD,
+        ntfs_small.BITMAP,
+        ntfs_small.MIRROR,
+        ntfs_small.JOURNAL,
+        ntfs_small.LEAF,
+        2119 * 512,
     ],
-)  # fmt: skip
+)
 def test_sectors_that_cannot_be_read(offset: int) -> None:
     source = source_of(seeds()[0])
     source.bad = ((offset, 512),)

@@ -34,11 +34,18 @@ def test_the_undamaged_volume_is_read() -> None:
 @pytest.mark.parametrize(
     ("offset", "words", "reason"),
     [
-        (48, 0, "fix-ups"), (48, 2, "fix-ups"), (48, 4, "fix-ups"), (48, 0xFFFF, "fix-ups"),
-        (0xFFFE, 3, "fix-ups"), (1022, 3, "fix-ups"), (506, 3, "fix-ups"), (47, 3, "fix-ups"),
-        (0, 3, "fix-ups"), (0xFFFF, 0xFFFF, "fix-ups"),
+        (48, 0, "fix-ups"),
+        (48, 2, "fix-ups"),
+        (48, 4, "fix-ups"),
+        (48, 0xFFFF, "fix-ups"),
+        (0xFFFE, 3, "fix-ups"),
+        (1022, 3, "fix-ups"),
+        (506, 3, "fix-ups"),
+        (47, 3, "fix-ups"),
+        (0, 3, "fix-ups"),
+        (0xFFFF, 0xFFFF, "fix-ups"),
     ],
-)  # fmt: skip
+)
 def test_class_41_fix_ups_past_the_buffer(offset: int, words: int, reason: str) -> None:
     values = struct.pack("<HH", offset, words)
     for at in (MFT, MFT + 6 * RECORD, MFT + 5 * RECORD, MIRROR, LEAF):
@@ -70,11 +77,19 @@ def test_class_41_no_array_changes_itself() -> None:
 @pytest.mark.parametrize(
     ("at", "value"),
     [
-        (20, b"\xff\xff"), (20, b"\0\0"), (20, b"\x08\0"), (20, b"\x39\0"), (20, b"\xf8\x03"),
-        (24, b"\xff\xff\xff\xff"), (24, b"\0\0\0\0"), (24, b"\x40\0\0\0"), (24, b"\x01\x04\0\0"),
-        (28, b"\0\0\0\0"), (28, b"\0\x08\0\0"),
+        (20, b"\xff\xff"),
+        (20, b"\0\0"),
+        (20, b"\x08\0"),
+        (20, b"\x39\0"),
+        (20, b"\xf8\x03"),
+        (24, b"\xff\xff\xff\xff"),
+        (24, b"\0\0\0\0"),
+        (24, b"\x40\0\0\0"),
+        (24, b"\x01\x04\0\0"),
+        (28, b"\0\0\0\0"),
+        (28, b"\0\x08\0\0"),
     ],
-)  # fmt: skip
+)
 def test_class_42_offsets_in_a_record(number: int, at: int, value: bytes) -> None:
     editor = Editor()
     editor.patch(number, at, value)
@@ -84,11 +99,18 @@ def test_class_42_offsets_in_a_record(number: int, at: int, value: bytes) -> Non
 @pytest.mark.parametrize(
     ("at", "value"),
     [
-        (4, b"\0\0\0\0"), (4, b"\x07\0\0\0"), (4, b"\xff\xff\xff\xff"), (4, b"\0\x04\0\0"),
-        (4, b"\xf8\xff\xff\x7f"), (8, b"\x02"), (9, b"\xff"), (32, b"\xff\xff"), (32, b"\0\0"),
+        (4, b"\0\0\0\0"),
+        (4, b"\x07\0\0\0"),
+        (4, b"\xff\xff\xff\xff"),
+        (4, b"\0\x04\0\0"),
+        (4, b"\xf8\xff\xff\x7f"),
+        (8, b"\x02"),
+        (9, b"\xff"),
+        (32, b"\xff\xff"),
+        (32, b"\0\0"),
         (32, b"\x50\x01"),
     ],
-)  # fmt: skip
+)
 def test_class_42_offsets_in_an_attribute(at: int, value: bytes) -> None:
     for number in (0, 1, 2, 6):
         editor = Editor()
@@ -96,8 +118,10 @@ def test_class_42_offsets_in_an_attribute(at: int, value: bytes) -> None:
         assert editor.reason()
 
 
-@pytest.mark.parametrize(("at", "value"), [(16, b"\xff\xff\xff\xff"), (20, b"\xff\xff"),
-                                           (16, b"\x40\0\0\0"), (20, b"\x28\0")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("at", "value"),
+    [(16, b"\xff\xff\xff\xff"), (20, b"\xff\xff"), (16, b"\x40\0\0\0"), (20, b"\x28\0")],
+)
 def test_class_42_values_that_run_out_of_their_attribute(at: int, value: bytes) -> None:
     for number, kind in ((3, layout.VOLUME_INFORMATION), (5, layout.INDEX_ROOT)):
         editor = Editor()
@@ -146,9 +170,10 @@ def test_class_42_a_list_that_names_a_record_of_another_file() -> None:
 
 def test_class_42_a_list_that_lies_in_a_hole_or_is_too_long() -> None:
     for pairs, size in (
-        (mapping_pairs([(None, 1)]), 32), (mapping_pairs([(3000, 1)]), 513),
+        (mapping_pairs([(None, 1)]), 32),
+        (mapping_pairs([(3000, 1)]), 513),
         (mapping_pairs([(10, 3000)]), 3000 * 512),
-    ):  # fmt: skip
+    ):
         editor = Editor()
         count = 3000 if size > 1000 else 1
         editor.replace(6, DATA, outside(layout.ATTRIBUTE_LIST, pairs, 0, count, size))
@@ -195,14 +220,19 @@ def test_class_43_deltas_that_lead_back_are_signed() -> None:
 def test_class_43_vcns_and_sizes_that_contradict() -> None:
     pairs = mapping_pairs([(BITMAP_AT, 1)])
     for attribute in (
-        outside(DATA, pairs, 1, 1, 384), outside(DATA, pairs, -1, 1, 384),
-        outside(DATA, pairs, 0, 2, 384), outside(DATA, pairs, 0, 1, 384, allocated=1024),
-        outside(DATA, pairs, 0, 1, -1), outside(DATA, pairs, 0, 1, 513),
+        outside(DATA, pairs, 1, 1, 384),
+        outside(DATA, pairs, -1, 1, 384),
+        outside(DATA, pairs, 0, 2, 384),
+        outside(DATA, pairs, 0, 1, 384, allocated=1024),
+        outside(DATA, pairs, 0, 1, -1),
+        outside(DATA, pairs, 0, 1, 513),
         outside(DATA, pairs, 0, 1, 384, initialised=385),
         outside(DATA, pairs, 2**62, 2**61, 384, 1024),
-        outside(DATA, pairs, 0, 1, 384, flags=1), outside(DATA, pairs, 0, 1, 384, flags=0x8000),
-        outside(DATA, pairs, 0, 1, 384, flags=0x4000), outside(DATA, pairs, 0, 1, 384, name="x"),
-    ):  # fmt: skip
+        outside(DATA, pairs, 0, 1, 384, flags=1),
+        outside(DATA, pairs, 0, 1, 384, flags=0x8000),
+        outside(DATA, pairs, 0, 1, 384, flags=0x4000),
+        outside(DATA, pairs, 0, 1, 384, name="x"),
+    ):
         editor = Editor()
         editor.replace(6, DATA, attribute)
         assert editor.reason()

@@ -189,9 +189,15 @@ def test_class_50_a_journal_that_was_not_replayed(pages: bytes, reason: str) -> 
 def test_class_50_restart_pages_that_do_not_fit() -> None:
     good = unprotect(restart_pages((5, 0, CLEAN))[:4096])
     for at, value in (
-        (16, b"\0\x20\0\0"), (16, b"\xff\xff\xff\xff"), (16, b"\0\0\x01\0"), (16, b"\x01\x10\0\0"),
-        (24, b"\0\0"), (24, b"\xff\xff"), (24, b"\x41\0"), (24, b"\xf8\x0f"),
-    ):  # fmt: skip
+        (16, b"\0\x20\0\0"),
+        (16, b"\xff\xff\xff\xff"),
+        (16, b"\0\0\x01\0"),
+        (16, b"\x01\x10\0\0"),
+        (24, b"\0\0"),
+        (24, b"\xff\xff"),
+        (24, b"\x41\0"),
+        (24, b"\xf8\x0f"),
+    ):
         page = good.copy()
         page[at : at + len(value)] = value
         editor = Editor()
@@ -209,9 +215,12 @@ def test_class_50_flags_of_the_volume() -> None:
 def test_class_50_a_hibernated_windows() -> None:
     at = 2119 * 512
     for header, reason in (
-        (b"hibr", "Windows is hibernated in it"), (b"HIBR", "Windows is hibernated in it"),
-        (b"wake", ""), (b"RSTR", ""), (b"\0\0\0\0", ""),
-    ):  # fmt: skip
+        (b"hibr", "Windows is hibernated in it"),
+        (b"HIBR", "Windows is hibernated in it"),
+        (b"wake", ""),
+        (b"RSTR", ""),
+        (b"\0\0\0\0", ""),
+    ):
         editor = Editor()
         editor.data[at : at + 4] = header
         assert editor.reason() == reason

@@ -19,8 +19,14 @@ from tests.volumes.ntfs.judge import compare, surveyed
 from tests.volumes.ntfs.made import require_ntfs
 
 _OPENERS = {".bz2": bz2.open, ".xz": lzma.open, ".gz": gzip.open}
-_REPOSITORIES = ("ColinFinck-ntfs", "dfir_ntfs", "dfvfs", "dissect_hypervisor-3.20", "keramics",
-                 "util-linux")  # fmt: skip
+_REPOSITORIES = (
+    "ColinFinck-ntfs",
+    "dfir_ntfs",
+    "dfvfs",
+    "dissect_hypervisor-3.20",
+    "keramics",
+    "util-linux",
+)
 _CONTAINERS = (".vhd", ".vhdx", ".qcow2")
 _MOST = 64 << 20
 

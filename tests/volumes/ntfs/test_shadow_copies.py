@@ -21,9 +21,12 @@ def header(catalogue: int, storage: bytes = OWN, version: int = 1, kind: int = 1
     numbers = version.to_bytes(4, "little") + kind.to_bytes(4, "little")
     places = (HEADER_AT, HEADER_AT, 0, catalogue, 300 << 20)
     return (
-        IDENTIFIER + numbers + b"".join(place.to_bytes(8, "little") for place in places)
-        + OWN + storage
-    ).ljust(512, b"\0")  # fmt: skip
+        IDENTIFIER
+        + numbers
+        + b"".join(place.to_bytes(8, "little") for place in places)
+        + OWN
+        + storage
+    ).ljust(512, b"\0")
 
 
 def catalogue(*kinds: int) -> bytes:
@@ -73,9 +76,15 @@ def test_without_shadow_copies_what_is_free_is_left_out(tmp_path: Path) -> None:
         header(0, version=3),
         header(0, kind=0),
     ],
-    ids=["a catalogue", "version 2", "out of the volume", "kept on another volume", "unknown",
-         "no header"],
-)  # fmt: skip
+    ids=[
+        "a catalogue",
+        "version 2",
+        "out of the volume",
+        "kept on another volume",
+        "unknown",
+        "no header",
+    ],
+)
 def test_every_doubt_about_shadow_copies(head: bytes) -> None:
     editor = Editor()
     editor.data[HEADER_AT : HEADER_AT + len(head)] = head

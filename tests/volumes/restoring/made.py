@@ -18,24 +18,38 @@ from tests.support.tools import PATH, mounted, require_programs, run
 MIB = 1 << 20
 LARGEST_GAP = 4 * MIB
 GPT_TYPES = {
-    "bios": "21686148-6449-6E6F-744E-656564454649", "fat32": "C12A7328-F81F-11D2-BA4B-00A0C93EC93B",
-    "swap": "0657FD6D-A4AB-43C4-84E5-0933C84B4F4F", "ntfs": "EBD0A0A2-B9E5-4433-87C0-68B6B72699C7",
+    "bios": "21686148-6449-6E6F-744E-656564454649",
+    "fat32": "C12A7328-F81F-11D2-BA4B-00A0C93EC93B",
+    "swap": "0657FD6D-A4AB-43C4-84E5-0933C84B4F4F",
+    "ntfs": "EBD0A0A2-B9E5-4433-87C0-68B6B72699C7",
     "exfat": "EBD0A0A2-B9E5-4433-87C0-68B6B72699C7",
-}  # fmt: skip
+}
 LINUX = "0FC63DAF-8483-4772-8E79-3D69D8477DE4"
 MBR_TYPES = {"fat16": "6", "fat32": "c", "ntfs": "7", "exfat": "7", "swap": "82"}
 PROGRAMS = {
-    "ext4": ("mke2fs", "e2fsck"), "ext2": ("mke2fs", "e2fsck"), "ntfs": ("mkfs.ntfs", "ntfs-3g"),
-    "fat12": ("mkfs.fat", "fsck.fat", "mcopy"), "fat16": ("mkfs.fat", "fsck.fat", "mcopy"),
-    "fat32": ("mkfs.fat", "fsck.fat", "mcopy"), "exfat": ("mkfs.exfat", "fsck.exfat"),
-    "xfs": ("mkfs.xfs", "xfs_repair"), "btrfs": ("mkfs.btrfs", "btrfs"), "swap": ("mkswap",),
-}  # fmt: skip
+    "ext4": ("mke2fs", "e2fsck"),
+    "ext2": ("mke2fs", "e2fsck"),
+    "ntfs": ("mkfs.ntfs", "ntfs-3g"),
+    "fat12": ("mkfs.fat", "fsck.fat", "mcopy"),
+    "fat16": ("mkfs.fat", "fsck.fat", "mcopy"),
+    "fat32": ("mkfs.fat", "fsck.fat", "mcopy"),
+    "exfat": ("mkfs.exfat", "fsck.exfat"),
+    "xfs": ("mkfs.xfs", "xfs_repair"),
+    "btrfs": ("mkfs.btrfs", "btrfs"),
+    "swap": ("mkswap",),
+}
 CHECKS = {
-    "ext4": ["e2fsck", "-fn"], "ext2": ["e2fsck", "-fn"], "ntfs": ["ntfsresize", "-i", "-f"],
-    "fat12": ["fsck.fat", "-n"], "fat16": ["fsck.fat", "-n"], "fat32": ["fsck.fat", "-n"],
-    "exfat": ["fsck.exfat", "-n"], "xfs": ["xfs_repair", "-n", "-f"],
-    "btrfs": ["btrfs", "check", "--readonly", "--check-data-csum"], "swap": ["blkid", "-p"],
-}  # fmt: skip
+    "ext4": ["e2fsck", "-fn"],
+    "ext2": ["e2fsck", "-fn"],
+    "ntfs": ["ntfsresize", "-i", "-f"],
+    "fat12": ["fsck.fat", "-n"],
+    "fat16": ["fsck.fat", "-n"],
+    "fat32": ["fsck.fat", "-n"],
+    "exfat": ["fsck.exfat", "-n"],
+    "xfs": ["xfs_repair", "-n", "-f"],
+    "btrfs": ["btrfs", "check", "--readonly", "--check-data-csum"],
+    "swap": ["blkid", "-p"],
+}
 _SMALL_XFS = {"TEST_DIR": "x", "TEST_DEV": "x", "QA_CHECK_FS": "x"}
 
 
@@ -102,9 +116,10 @@ def make_volume(kind: str, path: Path, size: int, tree: Path) -> None:
             run(["cp", "-r", f"{tree}/.", place])
     elif kind == "xfs":
         subprocess.run(
-            ["mkfs.xfs", "-q", "-l", "size=8m", str(path)], check=True,
+            ["mkfs.xfs", "-q", "-l", "size=8m", str(path)],
+            check=True,
             env=os.environ | _SMALL_XFS | {"PATH": PATH},
-        )  # fmt: skip
+        )
         with mounted(path, path.with_suffix(".mnt"), "-o", "nouuid") as place:
             run(["cp", "-r", f"{tree}/.", place])
     elif kind == "btrfs":
@@ -194,9 +209,11 @@ def make_disk(
     with open(disk, "wb") as file:
         file.truncate((end + tail) * MIB)
     subprocess.run(
-        ["sfdisk", "-q", str(disk)], input="\n".join(lines).encode(), check=True,
+        ["sfdisk", "-q", str(disk)],
+        input="\n".join(lines).encode(),
+        check=True,
         env=os.environ | {"PATH": PATH},
-    )  # fmt: skip
+    )
     for each, part in zip(wanted, partitions_of(disk, volumes_only=True), strict=True):
         volume = directory / f"volume{part.number}"
         make_volume(each.kind, volume, part.size, tree)
@@ -221,10 +238,13 @@ def partitions_of(disk: Path | str, volumes_only: bool = False) -> list[Found]:
     found = [
         Found(
             int("".join(filter(str.isdigit, row["node"].removeprefix(str(disk))))),
-            row["start"] * sector, row["size"] * sector, row["type"], row.get("uuid", ""),
+            row["start"] * sector,
+            row["size"] * sector,
+            row["type"],
+            row.get("uuid", ""),
         )
         for row in table["partitions"]
-    ]  # fmt: skip
+    ]
     if volumes_only and table["label"] == "dos":
         found = [part for part in found if part.type not in ("5", "f", "85")]
     return sorted(found, key=lambda part: part.number)

@@ -108,9 +108,11 @@ def test_the_others_share_what_one_cannot_give(tmp_path: Path) -> None:
 
 def test_without_a_plan_the_first_refusal_is_the_reason(tmp_path: Path) -> None:
     disk = Disk(
-        tmp_path, ("xfs", 64, ()), ("ext4", 60, ("-O", "stable_inodes")),
+        tmp_path,
+        ("xfs", 64, ()),
+        ("ext4", 60, ("-O", "stable_inodes")),
         ("ext4", 61, ("-O", "stable_inodes")),
-    )  # fmt: skip
+    )
     disk.refused(20, r"volume 3 .ext4. cannot become as small as .*stable_inodes feature flag")
 
 

@@ -36,14 +36,23 @@ from tests.volumes.restoring.made import (
 )
 
 GPT = [
-    Wanted("bios", 1), Wanted("fat32", 40), Wanted("ext4", 64), Wanted("ntfs", 40),
-    Wanted("exfat", 16), Wanted("xfs", 64), Wanted("btrfs", 128), Wanted("swap", 8),
+    Wanted("bios", 1),
+    Wanted("fat32", 40),
+    Wanted("ext4", 64),
+    Wanted("ntfs", 40),
+    Wanted("exfat", 16),
+    Wanted("xfs", 64),
+    Wanted("btrfs", 128),
+    Wanted("swap", 8),
     Wanted("unknown", 4),
-]  # fmt: skip
+]
 MBR = [
-    Wanted("ntfs", 20), Wanted("fat16", 16, gap=5), Wanted("ext2", 12, gap=9, logical=True),
-    Wanted("fat12", 4, logical=True), Wanted("exfat", 8, gap=3, logical=True),
-]  # fmt: skip
+    Wanted("ntfs", 20),
+    Wanted("fat16", 16, gap=5),
+    Wanted("ext2", 12, gap=9, logical=True),
+    Wanted("fat12", 4, logical=True),
+    Wanted("exfat", 8, gap=3, logical=True),
+]
 
 
 @dataclass(frozen=True)

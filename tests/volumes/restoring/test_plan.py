@@ -9,13 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from aipimage.errors import TargetError
-from aipimage.volumes.restoring.fitting import (
-    DoesNotFitError,
-    Placement,
-    Slot,
-    alignments,
-    fit,
-)
+from aipimage.volumes.restoring.fitting import DoesNotFitError, Placement, Slot, alignments, fit
 from aipimage.volumes.restoring.limits import Limits
 from aipimage.volumes.restoring.planning import plan_fit, slots_of
 from aipimage.volumes.tables.model import BootRecord, Extended, Partition, PartitionTable
@@ -173,7 +167,8 @@ def test_where_grub_lies_nothing_moves() -> None:
 def test_logical_partitions_move_with_their_records() -> None:
     """The first with the beginning of the extended partition, the others with their record."""
     table = PartitionTable(
-        "mbr", 1 << 30,
+        "mbr",
+        1 << 30,
         partitions=(
             Partition(1, MIB, MIB, "0x83"),
             Partition(5, 12 * MIB, MIB, "0x83", logical=True),
@@ -181,11 +176,14 @@ def test_logical_partitions_move_with_their_records() -> None:
         ),
         extended=(
             Extended(
-                2, 10 * MIB, 90 * MIB, "0x05",
+                2,
+                10 * MIB,
+                90 * MIB,
+                "0x05",
                 (BootRecord(10 * MIB, (5,)), BootRecord(19 * MIB, (6,))),
             ),
         ),
-    )  # fmt: skip
+    )
     assert [(s.number, s.lead // MIB) for s in slots_of(table, {})] == [(1, 0), (5, 1), (6, 1)]
     plan = plan_fit(table, {}, 8 * MIB)
     assert plan.placements == {1: (MIB, MIB), 5: (5 * MIB, MIB), 6: (7 * MIB, MIB)}

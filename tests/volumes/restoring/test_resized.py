@@ -79,9 +79,16 @@ def ext_size(volume: Path) -> int:
         (200, 333 * MIB, ("-b", "1024", "-O", "sparse_super2", "-E", "num_backup_sb=2")),
         (16, 100_000_768, ("-b", "1024")),
     ],
-    ids=["over 1024 times", "over 4096 times", "no room for descriptors", "an orphan file, far",
-         "one backup", "two backups", "an odd size"],
-)  # fmt: skip
+    ids=[
+        "over 1024 times",
+        "over 4096 times",
+        "no room for descriptors",
+        "an orphan file, far",
+        "one backup",
+        "two backups",
+        "an odd size",
+    ],
+)
 def test_ext_grows_to_a_whole_file_system(
     tmp_path: Path, mib: int, size: int, options: Sequence[str]
 ) -> None:

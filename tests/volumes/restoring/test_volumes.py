@@ -30,10 +30,16 @@ from tests.volumes.restoring.made import (
 from tests.volumes.restoring.test_disks import Made, garbage, hidden_sectors
 
 KINDS = [
-    Wanted("ext4", 40), Wanted("ntfs", 24), Wanted("fat32", 40), Wanted("exfat", 16),
-    Wanted("xfs", 64), Wanted("btrfs", 128), Wanted("swap", 8), Wanted("unknown", 2),
+    Wanted("ext4", 40),
+    Wanted("ntfs", 24),
+    Wanted("fat32", 40),
+    Wanted("exfat", 16),
+    Wanted("xfs", 64),
+    Wanted("btrfs", 128),
+    Wanted("swap", 8),
+    Wanted("unknown", 2),
     Wanted("ext2", 12),
-]  # fmt: skip
+]
 GROWN = {"ext4", "ntfs", "xfs", "btrfs", "swap", "ext2"}
 
 
@@ -161,9 +167,10 @@ def test_boot_sectors_name_the_new_partition(made: Made, tmp_path: Path, number:
 
 
 @pytest.mark.parametrize(
-    ("number", "size"), [(1, 20), (2, 12), (3, 36), (7, 3), (9, 6)],
+    ("number", "size"),
+    [(1, 20), (2, 12), (3, 36), (7, 3), (9, 6)],
     ids=["ext4", "ntfs", "fat32", "swap", "ext2"],
-)  # fmt: skip
+)
 def test_to_a_smaller_file(made: Made, tmp_path: Path, number: int, size: int) -> None:
     """The file system becomes smaller; too small is refused with what is needed."""
     target = garbage(tmp_path / "t", size * MIB)

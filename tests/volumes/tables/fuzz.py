@@ -138,9 +138,12 @@ def with_boot_code(table: PartitionTable, source: SparseSource) -> None:
 
 
 def reread(
-    table: PartitionTable, source: SparseSource, size: int, patches: list[tuple[int, bytes]],
+    table: PartitionTable,
+    source: SparseSource,
+    size: int,
+    patches: list[tuple[int, bytes]],
     clear: list[tuple[int, int]],
-) -> PartitionTable:  # fmt: skip
+) -> PartitionTable:
     """The table of a restored disk, whose sectors are those of the table."""
     disk = bytearray(source.content(0, min(source.size, size)).ljust(size, b"\0"))
     for start, length in clear:

@@ -63,9 +63,16 @@ def gpt_entry(number: int, start: int, last: int, name: str = "", attributes: in
 
 
 def gpt_header(
-    array: bytes, lba: int, alternate: int, entries_lba: int, first: int, last: int,
-    sector: int = 512, count: int | None = None, entry_size: int = 128,
-) -> bytes:  # fmt: skip
+    array: bytes,
+    lba: int,
+    alternate: int,
+    entries_lba: int,
+    first: int,
+    last: int,
+    sector: int = 512,
+    count: int | None = None,
+    entry_size: int = 128,
+) -> bytes:
     """A header with right checksums."""
     fields = [
         b"EFI PART", 0x10000, 92, 0, 0, lba, alternate, first, last, UUID(int=99).bytes_le,
@@ -78,9 +85,13 @@ def gpt_header(
 
 
 def gpt_pieces(
-    size: int, entries: dict[int, tuple[int, int]], sector: int = 512, count: int = 128,
-    mbr_rows: Sequence[Row] | None = None, backup: dict[int, tuple[int, int]] | None = None,
-) -> dict[int, bytes]:  # fmt: skip
+    size: int,
+    entries: dict[int, tuple[int, int]],
+    sector: int = 512,
+    count: int = 128,
+    mbr_rows: Sequence[Row] | None = None,
+    backup: dict[int, tuple[int, int]] | None = None,
+) -> dict[int, bytes]:
     """A disk with a GPT: (first, last block) by number; ``backup`` for a second copy of its own."""
     blocks, room = size // sector, -(-count * 128 // sector)
     arrays = []

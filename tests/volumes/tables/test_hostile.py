@@ -179,9 +179,17 @@ def test_class_51_too_many_partitions(many: int) -> None:
 
 @pytest.mark.parametrize(
     ("count", "size"),
-    [(0, 128), (1 << 31, 128), (0xFFFFFFFF, 128), (128, 0), (128, 127), (128, 192), (4, 1 << 31),
-     (32769, 128)],
-)  # fmt: skip
+    [
+        (0, 128),
+        (1 << 31, 128),
+        (0xFFFFFFFF, 128),
+        (128, 0),
+        (128, 127),
+        (128, 192),
+        (4, 1 << 31),
+        (32769, 128),
+    ],
+)
 def test_class_45_counts_and_sizes_of_entries_are_checked(count: int, size: int) -> None:
     """A product of them is never read before they were; the disk is a petabyte, so it would fit."""
     huge = 1 << 50
@@ -212,9 +220,10 @@ def test_class_48_rare_arrays_are_read(count: int, size: int) -> None:
         S: gpt_header(bytes(array), 1, end, 2, 2 + room, end - room - 1, entry_size=size),
         2 * S: bytes(array),
         (end - room) * S: bytes(array),
-        end * S: gpt_header(bytes(array), end, 1, end - room, 2 + room, end - room - 1,
-                            entry_size=size),
-    }  # fmt: skip
+        end * S: gpt_header(
+            bytes(array), end, 1, end - room, 2 + room, end - room - 1, entry_size=size
+        ),
+    }
     source = source_of(SIZE, pieces)
     table = read_table(source)
     assert doubts(table) == {count: None}

@@ -57,8 +57,15 @@ CUT = {
     "qemu-iotests/grub_mbr.raw.bz2": 2,
 }
 """First sectors of disks, and the partitions of the MBR that they name."""
-OTHERS = {"apm.bin": "Apple", "bsd.bin": "BSD", "bsd.img.xz": "BSD", "sgi.img.xz": "SGI",
-          "sun.img.xz": "Sun", "dasd-cdl.img.xz": "DASD", "dasd-ldl.img.xz": "DASD"}  # fmt: skip
+OTHERS = {
+    "apm.bin": "Apple",
+    "bsd.bin": "BSD",
+    "bsd.img.xz": "BSD",
+    "sgi.img.xz": "SGI",
+    "sun.img.xz": "Sun",
+    "dasd-cdl.img.xz": "DASD",
+    "dasd-ldl.img.xz": "DASD",
+}
 
 
 def content(path: Path) -> bytes:

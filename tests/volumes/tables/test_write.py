@@ -16,15 +16,7 @@ from aipimage.volumes.tables.reading import read_table
 from aipimage.volumes.tables.writing import relocated, tail_size, usable_range
 from tests.support import require_loop_devices
 from tests.support.tools import require_programs, run
-from tests.volumes.tables.made import (
-    MIB,
-    compare,
-    opened,
-    random_gpt,
-    random_mbr,
-    sfdisk,
-    sgdisk,
-)
+from tests.volumes.tables.made import MIB, compare, opened, random_gpt, random_mbr, sfdisk, sgdisk
 
 SIZE = 16 * MIB
 Places = Mapping[int, tuple[int, int]]

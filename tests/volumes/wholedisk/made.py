@@ -270,9 +270,11 @@ def make_disk(directory: Path, label: str, parts: Sequence[Part], tail: int = 8)
     with open(path, "wb") as file:
         file.truncate((end + tail) * MIB)
     subprocess.run(
-        ["sfdisk", "-q", str(path)], input="\n".join(lines).encode(), check=True,
+        ["sfdisk", "-q", str(path)],
+        input="\n".join(lines).encode(),
+        check=True,
         env=os.environ | {"PATH": PATH},
-    )  # fmt: skip
+    )
     numbers = _numbers(parts)
     disk = Disk(path, dict(zip(numbers, parts, strict=True)))
     with attached(path) as device:

@@ -46,13 +46,23 @@ from tests.volumes.wholedisk.made import (
 )
 
 GPT = [
-    Part("ntfs", 256), Part("fat32", 128), Part("exfat", 64), Part("ext4", 400), Part("xfs", 512),
-    Part("btrfs", 512), Part("swap", 64), Part("unknown", 8),
-]  # fmt: skip
+    Part("ntfs", 256),
+    Part("fat32", 128),
+    Part("exfat", 64),
+    Part("ext4", 400),
+    Part("xfs", 512),
+    Part("btrfs", 512),
+    Part("swap", 64),
+    Part("unknown", 8),
+]
 MBR = [
-    Part("ntfs", 64), Part("fat32", 64), Part("ext4", 64, logical=True),
-    Part("exfat", 32, logical=True), Part("swap", 16, logical=True), Part("unknown", 4, True),
-]  # fmt: skip
+    Part("ntfs", 64),
+    Part("fat32", 64),
+    Part("ext4", 64, logical=True),
+    Part("exfat", 32, logical=True),
+    Part("swap", 16, logical=True),
+    Part("unknown", 4, True),
+]
 KINDS = [part.kind for part in GPT]
 NUMBERS = range(1, len(GPT) + 1)
 WITH_FREE = [kind for kind in KINDS if kind != "unknown"]
@@ -369,9 +379,16 @@ def test_two_disks_and_a_volume_of_the_second(gpt: Imaged, mbr: Imaged, place: P
     """The first one is kept as it is."""
     image = place / "v.aiv"
     done(
-        "createimage", "-o", image, gpt.disk.path, mbr.disk.path, "--volume", "1:2", "--volume",
+        "createimage",
+        "-o",
+        image,
+        gpt.disk.path,
+        mbr.disk.path,
+        "--volume",
+        "1:2",
+        "--volume",
         "1:5",
-    )  # fmt: skip
+    )
     volumes = done("info", image, "--json").json["volumes"]
     kept = [(volume["device"], volume["number"]) for volume in volumes if volume["kept"]]
     assert kept == [*((0, number) for number in gpt.disk.parts), (1, 2), (1, 5)]

@@ -113,18 +113,19 @@ def by_bitmap(path: Path, old: State, new: State, parent: Path, _: str) -> Creat
     return aipimage.create(path, [new.disk.path], parent=parent, changed=bitmap)
 
 
-def without_became_used(
-    path: Path, old: State, new: State, parent: Path, _: str
-) -> CreateResult:  # fmt: skip
+def without_became_used(path: Path, old: State, new: State, parent: Path, _: str) -> CreateResult:
     """A tracker that missed every write to clusters that were free before."""
     changed = new.changed & ~old.clusters
     return aipimage.create(path, [new.disk.path], parent=parent, changed=ranges_of(changed))
 
 
 WAYS = {
-    "digests": by_comparing, "data": by_comparing, "ranges": by_ranges, "bitmap": by_bitmap,
+    "digests": by_comparing,
+    "data": by_comparing,
+    "ranges": by_ranges,
+    "bitmap": by_bitmap,
     "incomplete": without_became_used,
-}  # fmt: skip
+}
 
 
 def assert_reads_as(image: Path, state: State) -> None:
@@ -194,9 +195,7 @@ def check_costs(states: list[State], results: list[CreateResult]) -> None:
 
 
 @pytest.fixture(scope="module")
-def chain(
-    states: list[State], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[list[Path]]:  # fmt: skip
+def chain(states: list[State], tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Path]]:
     """A chain made through the command, with a file of changes."""
     directory = tmp_path_factory.mktemp("chain")
     paths = [directory / f"i{number}.aiv" for number in range(len(states))]
@@ -207,9 +206,16 @@ def chain(
         file = directory / f"changes{number}"
         write_changes(file, changes, GRAIN)
         ran = done(
-            "createimage", "-o", paths[number], "--parent", paths[number - 1], "--changed", file,
-            new.disk.path, "--json",
-        )  # fmt: skip
+            "createimage",
+            "-o",
+            paths[number],
+            "--parent",
+            paths[number - 1],
+            "--changed",
+            file,
+            new.disk.path,
+            "--json",
+        )
         assert not ran.err
         assert ran.json["changes"][0]["method"] == "tracked"
     yield paths
@@ -219,7 +225,7 @@ def chain(
 @pytest.mark.parametrize("number", range(4))
 def test_each_point_restored(
     states: list[State], chain: list[Path], tmp_path: Path, number: int
-) -> None:  # fmt: skip
+) -> None:
     """Every file system passes its check, and every file is there."""
     target = tmp_path / "t.raw"
     if number == 1:
@@ -271,9 +277,15 @@ def test_a_differential_on_the_full_one(
     for number in (1, 3):
         path = work / f"d{number}.aiv"
         done(
-            "createimage", "-o", path, "--kind", "differential", "--parent", work / "i0.aiv",
+            "createimage",
+            "-o",
+            path,
+            "--kind",
+            "differential",
+            "--parent",
+            work / "i0.aiv",
             states[number].disk.path,
-        )  # fmt: skip
+        )
         assert_reads_as(path, states[number])
     shutil.rmtree(tmp_path)
 
@@ -329,10 +341,14 @@ def test_another_choice_each_time(small: Disk, tmp_path: Path, way: str) -> None
         path = tmp_path / f"{number}.aiv"
         chosen = choice if isinstance(choice, list) else None
         result = aipimage.create(
-            path, [small.path], parent=parent, compare="auto" if way == "tracked" else way,
-            changed=[] if way == "tracked" and parent else None, volumes=chosen,
+            path,
+            [small.path],
+            parent=parent,
+            compare="auto" if way == "tracked" else way,
+            changed=[] if way == "tracked" and parent else None,
+            volumes=chosen,
             include_free=choice == "free",
-        )  # fmt: skip
+        )
         assert not result.warnings
         if parent is not None:
             wanted = "digests" if way == "auto" else way

@@ -57,8 +57,12 @@ def at_many_steps(run: Run, path: str, base: SharedMemory, content: np.ndarray) 
 @pytest.mark.parametrize("kind", KINDS)
 def test_stopped_at_many_steps(kind: str) -> None:
     states, system, resumed = aged(kind), SharedMemory({}), 0
-    told = [{}, {"changed": differing(states[0], states[1])}, {"compare": "digests"},
-            {"compare": "data"}]  # fmt: skip
+    told = [
+        {},
+        {"changed": differing(states[0], states[1])},
+        {"compare": "digests"},
+        {"compare": "data"},
+    ]
     for number, state in enumerate(states):
         more = dict(told[number]) | ({"parent": at(f"{number - 1}.aiv")} if number else {})
 

@@ -125,8 +125,9 @@ class Volume:
             levels, blocks = {}, {}
             spare = self.log_start + LOG_BLOCKS
             for tree, rows in (
-                ("bno", runs), ("cnt", sorted(runs, key=lambda run: (run[1], run[0])))
-            ):  # fmt: skip
+                ("bno", runs),
+                ("cnt", sorted(runs, key=lambda run: (run[1], run[0]))),
+            ):
                 root = self.headers + (tree == "cnt")
                 levels[tree], used = self._tree(group, tree, rows, root, spare)
                 blocks[tree] = used
@@ -154,9 +155,7 @@ class Volume:
         versionnum = 0xB4B0 | self.version
         struct.pack_into(">HHHH", sector, 100, versionnum, BB, self.block // 2, 2)
         sector[108:120] = b"label".ljust(12, b"\0")
-        struct.pack_into(
-            ">7B", sector, 120, self.blocklog, 9, self.blocklog - 1, 1, bits, 0, group
-        )  # fmt: skip
+        struct.pack_into(">7B", sector, 120, self.blocklog, 9, self.blocklog - 1, 1, bits, 0, group)
         struct.pack_into(">Q", sector, 144, free)
         features2 = 0x180 * (self.version == 5) | 2 * self.lazy | 8
         struct.pack_into(">II", sector, 200, features2, features2)
@@ -214,9 +213,15 @@ class Volume:
             level += 1
 
     def _node(
-        self, group: int, tree: str, level: int, part: list[tuple[Run, int]], number: int,
-        left: int, right: int,
-    ) -> bytes:  # fmt: skip
+        self,
+        group: int,
+        tree: str,
+        level: int,
+        part: list[tuple[Run, int]],
+        number: int,
+        left: int,
+        right: int,
+    ) -> bytes:
         letter = b"B" if tree == "bno" else b"C"
         magic = (b"AB3" if self.version == 5 else b"ABT") + letter
         data = struct.pack(">4sHHII", magic, level, len(part), left, right)
@@ -242,7 +247,7 @@ class Volume:
         record = bytearray(BB)
         struct.pack_into(
             ">IIIIQQIII", record, 0, 0xFEEDBABE, cycle, 2, BB, cycle << 32 | at, 0, 0, 0, 1
-        )  # fmt: skip
+        )
         struct.pack_into(">I16sI", record, 300, 1, UUID, 32768)
         self._place(f"log {at}", start + at * BB, bytes(record))
         operation = bytearray(BB)

@@ -68,9 +68,7 @@ def test_what_is_right_is_read(options: dict[str, int]) -> None:
     wanted = joined(np.array(volume.free, np.int64))
     assert np.array_equal(free_runs(allocation, filesystem), wanted)
     assert allocation.used_end == filesystem.size == sum(volume.lengths) * volume.block
-    assert (filesystem.label, filesystem.uuid) == (
-        "label", "01020304-0506-0708-090a-0b0c0d0e0f10"
-    )  # fmt: skip
+    assert (filesystem.label, filesystem.uuid) == ("label", "01020304-0506-0708-090a-0b0c0d0e0f10")
 
 
 SUPERBLOCK: list[tuple[Change, str]] = [

@@ -34,33 +34,39 @@ SMALL_BLOCKS = ("-b", "size=1k", "-d", "agcount=2")
 
 KINDS = {
     "plain": Kind(
-        64 * MIB, "",
+        64 * MIB,
+        "",
         "create,delete,scatter,share,churn,grow,delete,attributes,fill,delete,repair,new uuid,"
         "create,log cleared,churn",
     ),
     "reverse map": Kind(
-        48 * MIB, "-m rmapbt=1,reflink=1",
+        48 * MIB,
+        "-m rmapbt=1,reflink=1",
         "create,share,scatter,delete,attributes,grow,share,fill,delete,repair,churn",
     ),
     "blocks of 1 KiB": Kind(
-        72 * MIB, "-b size=1k -d agcount=2 -m rmapbt=1",
+        72 * MIB,
+        "-b size=1k -d agcount=2 -m rmapbt=1",
         "create,scatter,scatter,delete,share,fill,delete,repair,log cleared,create",
     ),
     "few features": Kind(
-        48 * MIB, "-b size=2k -m reflink=0,finobt=0,bigtime=0 -i sparse=0,size=1024",
+        48 * MIB,
+        "-b size=2k -m reflink=0,finobt=0,bigtime=0 -i sparse=0,size=1024",
         "create,attributes,delete,scatter,fill,delete,grow,churn",
     ),
     "blocks of 64 KiB": Kind(
-        300 * MIB, "-b size=64k -d agcount=2", "create,delete,scatter,share,grow,delete,churn",
+        300 * MIB, "-b size=64k -d agcount=2", "create,delete,scatter,share,grow,delete,churn"
     ),
     "sectors of 4 KiB": Kind(
-        64 * MIB, "-s size=4096 -l su=32k", "create,churn,delete,scatter,new uuid,grow,share",
+        64 * MIB, "-s size=4096 -l su=32k", "create,churn,delete,scatter,new uuid,grow,share"
     ),
     "stripes": Kind(
-        300 * MIB, "-l su=256k -d su=64k,sw=4,agcount=2", "create,churn,delete,scatter,share",
+        300 * MIB,
+        "-l su=256k -d su=64k,sw=4,agcount=2",
+        "create,churn,delete,scatter,share",
         mount="logbsize=256k",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -20,9 +20,7 @@ from aipimage.volumes.filesystems.btrfs.layout import CHECKSUM_BYTES
 Blocks = npt.NDArray[np.uint8]
 """Shape (n, bytes of a block)."""
 
-_PRIMES = (
-    0x9E3779B185EBCA87, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x85EBCA77C2B2AE63,
-)  # fmt: skip
+_PRIMES = (0x9E3779B185EBCA87, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x85EBCA77C2B2AE63)
 
 
 def stored_and_found(kind: int, blocks: Blocks) -> tuple[Blocks, Blocks]:

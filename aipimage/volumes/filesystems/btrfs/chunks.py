@@ -127,9 +127,7 @@ class ChunkMap:
         fits = (inside < size) & (lengths <= size - np.minimum(inside, size))
         return index, not before and bool(fits.all())
 
-    def device_runs(
-        self, index: npt.NDArray[np.intp], starts: Numbers, lengths: Numbers
-    ) -> Runs:  # fmt: skip
+    def device_runs(self, index: npt.NDArray[np.intp], starts: Numbers, lengths: Numbers) -> Runs:
         """Return where ranges of logical addresses lie on the device, all copies of them; each is
         within the chunk of that index.
         """

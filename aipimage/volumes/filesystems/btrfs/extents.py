@@ -19,9 +19,12 @@ _KNOWN = (*_EXTENTS, *layout.BACKREFS, layout.BLOCK_GROUP_ITEM)
 
 
 def add_extents(
-    items: Iterable[Items], superblock: Superblock, chunks: ChunkMap, groups: BlockGroups,
+    items: Iterable[Items],
+    superblock: Superblock,
+    chunks: ChunkMap,
+    groups: BlockGroups,
     free: ClusterMap,
-) -> None:  # fmt: skip
+) -> None:
     """Mark all extents as used in ``free`` and count them in ``groups``, which also takes the block
     group items of the tree.
 
@@ -42,9 +45,13 @@ def add_extents(
 
 
 def _add(
-    extents: Items, superblock: Superblock, chunks: ChunkMap, groups: BlockGroups,
-    free: ClusterMap, end: int,
-) -> int:  # fmt: skip
+    extents: Items,
+    superblock: Superblock,
+    chunks: ChunkMap,
+    groups: BlockGroups,
+    free: ClusterMap,
+    end: int,
+) -> int:
     """Take extents that lie behind ``end``; return the end of the last one."""
     starts = extents.keys["objectid"].astype(np.uint64)
     is_node = extents.keys["type"] == layout.METADATA_ITEM
@@ -67,7 +74,7 @@ def _add(
 
 def _verify_kinds(
     extents: Items, lengths: np.ndarray, superblock: Superblock, kinds: np.ndarray
-) -> None:  # fmt: skip
+) -> None:
     """Tree nodes are in block groups for them, and data in theirs (mixed ones have both)."""
     is_short = extents.keys["type"] == layout.METADATA_ITEM
     flags = extents.bodies(layout.EXTENT)["flags"] & np.uint64(3)

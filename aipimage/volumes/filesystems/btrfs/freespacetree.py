@@ -67,7 +67,7 @@ def _live(
 
 def _bitmap_runs(
     items: Items, sectorsize: int
-) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:  # fmt: skip
+) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
     """Runs of the bitmaps, one bit a sector, set where it is free."""
     found = []
     for row, key in enumerate(items.keys):

@@ -77,11 +77,17 @@ LEVELS_MAX = 8
 KEY = [("objectid", "<u8"), ("type", "u1"), ("offset", "<u8")]
 HEADER = np.dtype(
     [
-        ("checksum", "V32"), ("fsid", "V16"), ("bytenr", "<u8"), ("flags", "<u8"),
-        ("chunk_tree_uuid", "V16"), ("generation", "<u8"), ("owner", "<u8"), ("nritems", "<u4"),
+        ("checksum", "V32"),
+        ("fsid", "V16"),
+        ("bytenr", "<u8"),
+        ("flags", "<u8"),
+        ("chunk_tree_uuid", "V16"),
+        ("generation", "<u8"),
+        ("owner", "<u8"),
+        ("nritems", "<u4"),
         ("level", "u1"),
     ]
-)  # fmt: skip
+)
 ITEM = np.dtype([*KEY, ("data", "<u4"), ("size", "<u4")])
 POINTER = np.dtype([*KEY, ("block", "<u8"), ("generation", "<u8")])
 
@@ -121,10 +127,13 @@ EXTENT_DATA, EXTENT_TREE_BLOCK = 1, 2
 BLOCK_GROUP = np.dtype([("used", "<u8"), ("chunk_objectid", "<u8"), ("flags", "<u8")])
 DEVICE_EXTENT = np.dtype(
     [
-        ("chunk_tree", "<u8"), ("chunk_objectid", "<u8"), ("chunk_offset", "<u8"),
-        ("length", "<u8"), ("chunk_tree_uuid", "V16"),
+        ("chunk_tree", "<u8"),
+        ("chunk_objectid", "<u8"),
+        ("chunk_offset", "<u8"),
+        ("length", "<u8"),
+        ("chunk_tree_uuid", "V16"),
     ]
-)  # fmt: skip
+)
 DEVICE = np.dtype(
     {
         "names": ["devid", "total_bytes", "uuid"],
@@ -135,11 +144,17 @@ DEVICE = np.dtype(
 )
 CHUNK = np.dtype(
     [
-        ("length", "<u8"), ("owner", "<u8"), ("stripe_len", "<u8"), ("type", "<u8"),
-        ("io_align", "<u4"), ("io_width", "<u4"), ("sector_size", "<u4"),
-        ("num_stripes", "<u2"), ("sub_stripes", "<u2"),
+        ("length", "<u8"),
+        ("owner", "<u8"),
+        ("stripe_len", "<u8"),
+        ("type", "<u8"),
+        ("io_align", "<u4"),
+        ("io_width", "<u4"),
+        ("sector_size", "<u4"),
+        ("num_stripes", "<u2"),
+        ("sub_stripes", "<u2"),
     ]
-)  # fmt: skip
+)
 CHUNK_STRIPE = np.dtype([("devid", "<u8"), ("offset", "<u8"), ("dev_uuid", "V16")])
 FIRST_CHUNK_TREE = 256
 

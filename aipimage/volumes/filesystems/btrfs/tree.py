@@ -157,9 +157,7 @@ class _Walk:
             else:
                 yield self._items(nodes, some)
 
-    def _pointers(
-        self, nodes: npt.NDArray[np.uint8], parents: Records, level: int
-    ) -> Records:  # fmt: skip
+    def _pointers(self, nodes: npt.NDArray[np.uint8], parents: Records, level: int) -> Records:
         rows, there = self._rows(nodes, layout.POINTER, level)
         self._verify_keys(rows, there, parents, level)
         return rows[there]

@@ -25,9 +25,11 @@ def read_map(view: VolumeView, sb: Superblock, groups: Groups, fixed: Ranges) ->
     """
     view.allow(int((~groups.is_uninit).sum()) * sb.block_size)
     found = ClusterMap(
-        sb.block_size * sb.ratio, sb.clusters, sb.first_data_block * sb.block_size,
+        sb.block_size * sb.ratio,
+        sb.clusters,
+        sb.first_data_block * sb.block_size,
         sb.blocks * sb.block_size,
-    )  # fmt: skip
+    )
     step = max(1, PIECE_BYTES // sb.block_size)
     for first in range(0, sb.groups, step):
         last = min(first + step, sb.groups)

@@ -43,9 +43,7 @@ def blocks_of_file(
     return numbers[0], named
 
 
-def _through_extents(
-    view: VolumeView, sb: Superblock, node: bytes
-) -> tuple[int, BlockRanges]:  # fmt: skip
+def _through_extents(view: VolumeView, sb: Superblock, node: bytes) -> tuple[int, BlockRanges]:
     """Go down to the first leaf; each node is one level below the last, so that this ends."""
     seen: BlockRanges = []
     depth = _depth(node)

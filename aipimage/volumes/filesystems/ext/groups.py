@@ -55,9 +55,9 @@ def read_groups(view: VolumeView, sb: Superblock) -> Groups:
         piece = _decoded(sb, rows)
         _check_places(sb, piece, first)
         pieces.append(piece)
-    return Groups(*(
-        np.concatenate([getattr(piece, name) for piece in pieces]) for name in Groups.__slots__
-    ))  # fmt: skip
+    return Groups(
+        *(np.concatenate([getattr(piece, name) for piece in pieces]) for name in Groups.__slots__)
+    )
 
 
 def descriptor_blocks(sb: Superblock) -> Blocks:
@@ -100,8 +100,9 @@ def _check_descriptors(sb: Superblock, rows: npt.NDArray[np.uint8], first: int) 
         found = crc16(np.hstack((numbers, rows[:, :at], rows[:, at + 2 :])), _crc16_seed(sb))
     wrong = np.flatnonzero(found != said)
     if len(wrong):
-        raise LayoutError(f"the descriptor of its group {first + int(wrong[0]):,} has a wrong "
-                          "checksum")  # fmt: skip
+        raise LayoutError(
+            f"the descriptor of its group {first + int(wrong[0]):,} has a wrong checksum"
+        )
 
 
 def _crc16_seed(sb: Superblock) -> int:

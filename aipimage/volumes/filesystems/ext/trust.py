@@ -102,10 +102,7 @@ def _check_geometry(found: Superblock, fields: dict[str, Any], size: int) -> Non
 
 def _check_inodes(found: Superblock) -> None:
     inode_size, per_group = found.inode_size, found.inodes_per_group
-    if (
-        not layout.INODE_SIZE_MIN <= inode_size <= found.block_size
-        or inode_size & (inode_size - 1)
-    ):  # fmt: skip
+    if not layout.INODE_SIZE_MIN <= inode_size <= found.block_size or inode_size & (inode_size - 1):
         raise LayoutError(f"its inodes of {inode_size} bytes are out of range")
     if not 0 < per_group <= 8 * found.block_size:
         raise LayoutError(f"its groups of {per_group:,} inodes are out of range")

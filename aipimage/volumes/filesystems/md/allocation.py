@@ -10,13 +10,7 @@ import numpy as np
 
 from aipimage import _core
 from aipimage.io.blocks.freespace import MappedFree
-from aipimage.volumes.filesystems.md.layout import (
-    SUPERBLOCK,
-    Member,
-    bears_magic,
-    decode,
-    places,
-)
+from aipimage.volumes.filesystems.md.layout import SUPERBLOCK, Member, bears_magic, decode, places
 from aipimage.volumes.filesystems.within import Piece, content_of
 from aipimage.volumes.model import Allocation, FileSystem, SurveyOptions
 from aipimage.volumes.view import READ_MAX, LayoutError, VolumeView

@@ -98,10 +98,17 @@ def _decode_1(data: bytes, version: str, at: int, size: int) -> Member:
     role = 0xFFFF if number >= roles else struct.unpack_from("<H", data, 256 + 2 * number)[0]
     refused = _refused_1(features, resync, role, disks)
     return Member(
-        version, _dashed(uuid), name.split(b"\0")[0].decode("utf-8", "replace"), level, disks,
-        data_offset * SECTOR, min(length, data_size) * SECTOR,
-        at + bitmap * SECTOR if has_bitmap else 0, uuid, refused,
-    )  # fmt: skip
+        version,
+        _dashed(uuid),
+        name.split(b"\0")[0].decode("utf-8", "replace"),
+        level,
+        disks,
+        data_offset * SECTOR,
+        min(length, data_size) * SECTOR,
+        at + bitmap * SECTOR if has_bitmap else 0,
+        uuid,
+        refused,
+    )
 
 
 def _checksum_1(data: bytes) -> int:
@@ -150,9 +157,17 @@ def _decode_90(data: bytes, at: int) -> Member:
     uuid = words[[5, 13, 14, 15]]
     bitmap = at + SUPERBLOCK if state & BITMAP_PRESENT_90 else 0
     return Member(
-        "0.90", _dashed(uuid.astype(">u4").tobytes()), "", level, int(words[10]), 0,
-        content if content <= at else 0, bitmap, uuid.astype("<u4").tobytes(), refused,
-    )  # fmt: skip
+        "0.90",
+        _dashed(uuid.astype(">u4").tobytes()),
+        "",
+        level,
+        int(words[10]),
+        0,
+        content if content <= at else 0,
+        bitmap,
+        uuid.astype("<u4").tobytes(),
+        refused,
+    )
 
 
 def _dashed(uuid: bytes) -> str:

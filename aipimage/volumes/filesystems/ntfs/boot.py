@@ -58,9 +58,7 @@ def decode_geometry(sector: bytes) -> Geometry:
         raise LayoutError(f"its boot sector tells of {clusters} clusters")
     if mft >= clusters or mirror >= clusters:
         raise LayoutError("its boot sector places the MFT or its mirror behind the volume's end")
-    return Geometry(
-        sector_size, cluster_size, record_size, sectors, clusters, mft, mirror, serial
-    )  # fmt: skip
+    return Geometry(sector_size, cluster_size, record_size, sectors, clusters, mft, mirror, serial)
 
 
 def _verified_cluster_sectors(value: int) -> int:

@@ -146,4 +146,4 @@ def _attribute(data: bytes, what: str) -> Attribute:
         raise LayoutError(f"an attribute of {what} has mapping pairs that run out of it")
     return Attribute(
         type_, name, flags, instance, None, first, last, data[at:], allocated, size, initialised
-    )  # fmt: skip
+    )

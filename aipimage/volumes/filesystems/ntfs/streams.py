@@ -184,9 +184,7 @@ class Mft:
         return [row[2:] for row in _list_entries(data, title) if row[:2] == (type_, name)]
 
 
-def _list_entries(
-    data: bytes, title: str
-) -> Iterable[tuple[int, bytes, int, Reference, int]]:  # fmt: skip
+def _list_entries(data: bytes, title: str) -> Iterable[tuple[int, bytes, int, Reference, int]]:
     """Yield (type, name, first VCN, where, instance) ("$ATTRIBUTE_LIST")."""
     at = 0
     while at < len(data):

@@ -92,9 +92,13 @@ _FROM_AGF = sorted({*Groups._fields} - {"numbers", "lengths", "in_use"})
 
 
 def _checked(
-    superblock: Superblock, head: int, sectors: npt.NDArray[np.uint8],
-    kind: np.dtype[np.void], magic: bytes, what: str,
-) -> Records:  # fmt: skip
+    superblock: Superblock,
+    head: int,
+    sectors: npt.NDArray[np.uint8],
+    kind: np.dtype[np.void],
+    magic: bytes,
+    what: str,
+) -> Records:
     """The records of a kind of header, with magic and, in version 5, what describes themselves."""
     found = layout.records(sectors, kind)
     if (found["magic"] != magic).any():
@@ -151,9 +155,13 @@ def _roots(superblock: Superblock, free: Records, inodes: Records) -> list[Numbe
 
 
 def _free_list(
-    superblock: Superblock, head: int, sectors: npt.NDArray[np.uint8], free: Records,
-    numbers: Numbers, lengths: Numbers,
-) -> Numbers:  # fmt: skip
+    superblock: Superblock,
+    head: int,
+    sectors: npt.NDArray[np.uint8],
+    free: Records,
+    numbers: Numbers,
+    lengths: Numbers,
+) -> Numbers:
     """Blocks of the volume, as (first, 1), that the allocator keeps for its own trees: a ring from
     ``flfirst`` to ``fllast`` in the AGFL.
     """

@@ -62,10 +62,18 @@ AGF = _record(
 
 AGI = _record(
     512,
-    magic=("S4", 0), versionnum=(">u4", 4), seqno=(">u4", 8), length=(">u4", 12),
-    root=(">u4", 20), level=(">u4", 24), uuid=("V16", 296), crc=("<u4", 312), lsn=(">u8", 320),
-    free_root=(">u4", 328), free_level=(">u4", 332),
-)  # fmt: skip
+    magic=("S4", 0),
+    versionnum=(">u4", 4),
+    seqno=(">u4", 8),
+    length=(">u4", 12),
+    root=(">u4", 20),
+    level=(">u4", 24),
+    uuid=("V16", 296),
+    crc=("<u4", 312),
+    lsn=(">u8", 320),
+    free_root=(">u4", 328),
+    free_level=(">u4", 332),
+)
 
 AGFL = _record(
     512, magic=("S4", 0), seqno=(">u4", 4), uuid=("V16", 8), lsn=(">u8", 24), crc=("<u4", 32)
@@ -79,16 +87,31 @@ SHORT_BLOCK = _record(
 """A block of a B+tree inside of an allocation group: the first of its header."""
 SHORT_BLOCK_CRC = _record(
     56,
-    magic=("S4", 0), level=(">u2", 4), numrecs=(">u2", 6), left=(">u4", 8), right=(">u4", 12),
-    blkno=(">u8", 16), lsn=(">u8", 24), uuid=("V16", 32), owner=(">u4", 48), crc=("<u4", 52),
-)  # fmt: skip
+    magic=("S4", 0),
+    level=(">u2", 4),
+    numrecs=(">u2", 6),
+    left=(">u4", 8),
+    right=(">u4", 12),
+    blkno=(">u8", 16),
+    lsn=(">u8", 24),
+    uuid=("V16", 32),
+    owner=(">u4", 48),
+    crc=("<u4", 52),
+)
 """The same in version 5."""
 
 LOG_RECORD = _record(
     512,
-    magic=(">u4", 0), cycle=(">u4", 4), version=(">u4", 8), len=(">u4", 12), lsn=(">u8", 16),
-    crc=("<u4", 32), num_logops=(">u4", 40), uuid=("V16", 304), size=(">u4", 320),
-)  # fmt: skip
+    magic=(">u4", 0),
+    cycle=(">u4", 4),
+    version=(">u4", 8),
+    len=(">u4", 12),
+    lsn=(">u8", 16),
+    crc=("<u4", 32),
+    num_logops=(">u4", 40),
+    uuid=("V16", 304),
+    size=(">u4", 320),
+)
 LOG_MAGIC = 0xFEEDBABE
 LOG_OPERATION = _record(12, len=(">u4", 4), clientid=("u1", 8), flags=("u1", 9))
 

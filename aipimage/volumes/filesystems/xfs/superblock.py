@@ -106,8 +106,7 @@ def _check_sizes(raw: np.void) -> None:
     ):
         size, bits = int(raw[name]), int(raw[log])
         _require(
-            low <= bits <= high and size == 1 << bits,
-            f"its {name} is {size}, and {log} {bits}",
+            low <= bits <= high and size == 1 << bits, f"its {name} is {size}, and {log} {bits}"
         )
     _require(raw["sectsize"] <= raw["blocksize"], "its sectors are larger than its blocks")
     bits = int(raw["blocklog"]) - int(raw["inodelog"])

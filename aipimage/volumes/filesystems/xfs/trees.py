@@ -179,8 +179,9 @@ class Tree:
         blocks = pointers.view(">u4").astype(np.int64)
         return Level(
             np.repeat(groups, found["numrecs"].astype(np.int64)),
-            blocks[there], self._pairs(rows, 8 * most)[there],
-        )  # fmt: skip
+            blocks[there],
+            self._pairs(rows, 8 * most)[there],
+        )
 
     def _records(self, rows: npt.NDArray[np.uint8], found: Records, groups: Numbers) -> Leaves:
         pairs = self._pairs(rows, self._superblock.blocksize - self._header.itemsize)

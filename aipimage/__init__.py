@@ -54,6 +54,9 @@ if TYPE_CHECKING:
     from aipimage.io.checking.keyless import verify_keyless
     from aipimage.io.checking.verify import MemberResult, VerifyResult
     from aipimage.io.creating.create import CreateResult, DeviceChanges, SourceLike
+    from aipimage.io.creating.splitting import CopyResult
+    from aipimage.io.creating.splitting import join_image as join
+    from aipimage.io.creating.splitting import split_image as split
     from aipimage.io.merge.job import MergeResult
     from aipimage.io.reading.device import Device, DeviceFile
     from aipimage.io.reading.restore import PartitionChange, RestoreResult
@@ -67,9 +70,6 @@ if TYPE_CHECKING:
         list_slots,
         remove_password,
     )
-    from aipimage.io.stream.splitting import CopyResult
-    from aipimage.io.stream.splitting import join_image as join
-    from aipimage.io.stream.splitting import split_image as split
     from aipimage.io.system.openers import FileObjects, FunctionOpener, Opener, RandomAccess
     from aipimage.io.system.progress import Progress, ProgressCallback
     from aipimage.io.system.storage import StrPath
@@ -163,7 +163,7 @@ _HOMES = {
     "ClosedError": "errors",
     "ConvertOptions": "converting.request",
     "ConvertResult": "converting.request",
-    "CopyResult": "io.stream.splitting",
+    "CopyResult": "io.creating.splitting",
     "CreateOptions": "volumes.options",
     "CreateResult": "io.creating.create",
     "Damage": "io.checking.findings",
@@ -212,13 +212,13 @@ _HOMES = {
     "convert": "surface",
     "create": "surface",
     "find_chain": "surface",
-    "join": "io.stream.splitting:join_image",
+    "join": "io.creating.splitting:join_image",
     "list_slots": "io.stream.passwords",
     "merge": "surface",
     "open": "surface",
     "remove_password": "io.stream.passwords",
     "repair": "io.repair:repair_image",
-    "split": "io.stream.splitting:split_image",
+    "split": "io.creating.splitting:split_image",
     "survey": "surface",
     "verify_keyless": "io.checking.keyless",
 }

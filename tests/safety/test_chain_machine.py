@@ -23,12 +23,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from aipimage.errors import RequestError
 from aipimage.io.chain.chain import Chain, find_chain
 from aipimage.io.creating.create import CreateResult, create_image
+from aipimage.io.creating.splitting import join_image, split_image
 from aipimage.io.increment import plan as planning
 from aipimage.io.merge.job import merge_images
 from aipimage.io.reading.image import open_image
 from aipimage.io.stream.instream import open_stream
 from aipimage.io.stream.passwords import change_password
-from aipimage.io.stream.splitting import join_image, split_image
 from aipimage.io.system import entropy
 from aipimage.io.system.storage import Storage
 from aipimage.retention import KeepRules, Point, carry_out

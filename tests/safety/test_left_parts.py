@@ -11,9 +11,9 @@ import pytest
 
 from aipimage.errors import TargetError
 from aipimage.format import constants as c
+from aipimage.io.creating.splitting import join_image, split_image
 from aipimage.io.merge import copying as mergecopy
 from aipimage.io.merge.job import merge_images
-from aipimage.io.stream.splitting import join_image, split_image
 from aipimage.io.system.storage import Storage
 from tests.support.memorychains import at
 from tests.support.realistic_chains import Facts, RealisticChain, chain_of, facts_of

@@ -15,13 +15,13 @@ from aipimage.errors import AipImageError, PasswordError, RequestError
 from aipimage.extents import Kind
 from aipimage.io.chain.chain import find_chain
 from aipimage.io.creating.create import create_image
+from aipimage.io.creating.splitting import join_image, split_image
 from aipimage.io.merge import copying as mergecopy
 from aipimage.io.merge.job import merge_images
 from aipimage.io.reading.image import open_image
 from aipimage.io.records import keys
 from aipimage.io.repair import repair_image
 from aipimage.io.stream.passwords import add_password, change_password, list_slots, remove_password
-from aipimage.io.stream.splitting import join_image, split_image
 from aipimage.io.system.storage import Storage
 from aipimage.retention import KeepRules, Point, carry_out, execution
 from aipimage.retention import plan as retention_plan

@@ -31,13 +31,14 @@ from aipimage.io.creating.imagewriter import DeviceResult, ImageWriter, PlaceInC
 from aipimage.io.creating.packer import CLUSTER, Batch, PackedBatch, Packer, Turns
 from aipimage.io.creating.reopen import reopen_partial
 from aipimage.io.creating.resume import ResumedState
+from aipimage.io.creating.target import open_target
 from aipimage.io.records import keys as keyring
 from aipimage.io.records.codec import parse_compression
 from aipimage.io.records.keys import ChainKeys, Suite
 from aipimage.io.records.numbering import RecordNumbers
 from aipimage.io.records.running import Running
 from aipimage.io.stream.opening import read_key_area
-from aipimage.io.stream.outstream import FileStream, OutStream, PipeStream
+from aipimage.io.stream.outstream import OutStream, PipeStream
 from aipimage.io.system import entropy
 from aipimage.io.system.defaults import DEFAULT_FRAME_SHIFT
 from aipimage.io.system.notices import with_notices
@@ -356,7 +357,7 @@ class CreateJob:
         stream: OutStream
         if isinstance(self._target, (str, os.PathLike)):
             path = os.fspath(self._target)
-            stream = FileStream(
+            stream = open_target(
                 self._storage, path, numbers.origin, options.split, options.overwrite
             )
         else:

@@ -34,13 +34,14 @@ from aipimage.io.creating.partialsurvey import (
     survey_partial,
 )
 from aipimage.io.creating.resume import ResumedState
+from aipimage.io.creating.target import check_replaceable
 from aipimage.io.index.trees import TableBuilder
 from aipimage.io.records.codec import parse_compression
 from aipimage.io.records.keys import ChainKeys, Suite
 from aipimage.io.records.numbering import RecordNumbers
 from aipimage.io.records.records import OpenedRecord, RecordReader
 from aipimage.io.stream.opening import read_header, unlock_header
-from aipimage.io.stream.outstream import PARTIAL, FileStream, check_replaceable
+from aipimage.io.stream.outstream import PARTIAL, FileStream
 from aipimage.io.stream.partial import PartialStream, open_partial
 from aipimage.io.stream.tail import check_header_keys
 from aipimage.io.system import entropy

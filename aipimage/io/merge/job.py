@@ -24,6 +24,7 @@ from aipimage.format.origins import OriginEntry
 from aipimage.format.record import NO_REFERENCE, Reference, verified_record
 from aipimage.format.seal import Seal
 from aipimage.io.creating.imagewriter import PlaceInChain, sealed_header
+from aipimage.io.creating.target import open_target
 from aipimage.io.index.origins import NamedOrigins, Origins
 from aipimage.io.merge.assemble import Assembly
 from aipimage.io.merge.copying import Batch, Kept, copied
@@ -217,7 +218,7 @@ class _Merge:
         """
         noted = self._note.read()
         self._note.write([header.file_id, *(noted.files[:1] if noted else ())])
-        self._stream = FileStream(
+        self._stream = open_target(
             self._storage, self._out, header.file_id, self._split, self._overwrite
         )
         self._assembly = Assembly(self._stream, header, self._run.keys, numbers)

@@ -22,6 +22,7 @@ from aipimage.format.record import NO_REFERENCE, Reference
 from aipimage.format.seal import Seal, SealDevice
 from aipimage.io.checking.verify import verify_image
 from aipimage.io.creating.imagewriter import sealed_header
+from aipimage.io.creating.target import open_target
 from aipimage.io.index.mapbuild import MapBuilder
 from aipimage.io.merge.assemble import Assembly
 from aipimage.io.reading.image import open_image
@@ -168,7 +169,7 @@ class _Repair:
         self._foreign = foreign
         self._records = RecordReader(self._read, self._beginning.keys)
         numbers = RecordNumbers()
-        stream = FileStream(self._storage, self._out, numbers.origin, None)
+        stream = open_target(self._storage, self._out, numbers.origin, None)
         try:
             result = self._write(stream, numbers)
             if not self._is_sound(stream):

@@ -11,7 +11,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
-from aipimage.errors import AipImageError, LimitError, RequestError, StorageError, TargetError
+from aipimage.errors import LimitError, RequestError, StorageError, TargetError
 from aipimage.format import constants as c
 from aipimage.format.parts import PartFooter, PartHeader, encode_part_footer, encode_part_header
 from aipimage.io.stream.leftparts import PARTIAL as PARTIAL
@@ -53,7 +53,11 @@ def verified_part_size(split: int) -> int:
 
 
 class FileStream:
-    """The stream in one file, or in parts where ``split`` (bytes a part at most) is given."""
+    """The stream in one file, or in parts where ``split`` (bytes a part at most) is given.
+
+    Args:
+        overwrite: whether :meth:`finish` may replace a file that is already there.
+    """
 
     _untrusted = False
     # Parts before this one are somebody else's to close: a resume still reads them.
@@ -67,8 +71,6 @@ class FileStream:
         self._room = None if split is None else verified_part_size(split)
         self._files: list[File] = []
         self._starts: list[int] = []
-        if storage.exists(path):
-            check_replaceable(storage, path, split, overwrite)
         remove_left_parts(storage, path)
         try:
             self._open_part()
@@ -216,40 +218,6 @@ class FileStream:
     def _close_files(self) -> None:
         files, self._files = self._files, []
         close_all(files)
-
-
-def check_replaceable(storage: Storage, path: str, split: int | None, overwrite: bool) -> None:
-    """A file is replaced by one rename; a set of parts cannot be, so it is never overwritten."""
-    if not overwrite:
-        raise TargetError(
-            f"{path}: is already there; choose another name or replace it (overwrite=True)"
-        )
-    with storage.open_read(path) as file:
-        if split is not None or file.pread(len(c.PART_MAGIC), 0) == c.PART_MAGIC:
-            raise TargetError(
-                f"{path}: a split image cannot be replaced in one step; remove the old one first"
-            )
-        if file.pread(len(c.HEADER_MAGIC), 0) != c.HEADER_MAGIC:
-            return
-    _refuse_chain_member(storage, path)
-
-
-def _refuse_chain_member(storage: Storage, path: str) -> None:
-    """An image that others of its chain may need is not overwritten: they would be lost with it."""
-    # Finding the files of a chain needs what is written here.
-    from aipimage.io.reading.members import MemberFiles, peek_header
-
-    try:
-        old = peek_header(storage, path)
-    except AipImageError:
-        return  # It is of no more use to anybody.
-    files = MemberFiles(storage, [os.path.dirname(path)])
-    others = [each for each in files.of_chain(old.chain_id) if each.file_id != old.file_id]
-    if others:
-        raise TargetError(
-            f"{path}: belongs to a chain, of which {others[0].path} is another image and may need "
-            "it; choose another name, or remove it first"
-        )
 
 
 class PipeStream:

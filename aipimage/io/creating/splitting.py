@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from aipimage import checks
 from aipimage.checks import Size
 from aipimage.errors import RequestError, naming
+from aipimage.io.creating.target import open_target
 from aipimage.io.stream.instream import InStream, base_path, open_stream
 from aipimage.io.stream.opening import read_header
 from aipimage.io.stream.outstream import FileStream
@@ -84,7 +85,7 @@ def _copy(
         raise RequestError(f"{name}: is the source itself; give another name for the target")
     with open_stream(storage, given) as stream:
         header = _check_whole(stream)
-        out = FileStream(storage, name, header, size, overwrite)
+        out = open_target(storage, name, header, size, overwrite)
         try:
             _copy_stream(stream, out, progress)
             parts = out.file_count

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from aipimage import _core
 from aipimage.volumes.clusters import ClusterMap
-from aipimage.volumes.filesystems.ext.crc import crc32c
+from aipimage.volumes.crc32c import crc32c_rows
 from aipimage.volumes.filesystems.ext.groups import PIECE_BYTES, Groups, read_blocks
 from aipimage.volumes.filesystems.ext.placement import Ranges
 from aipimage.volumes.filesystems.ext.superblock import Superblock
@@ -88,7 +88,7 @@ def _check_checksums(
     """ext4 Data Structures, "Block Group Descriptors", bg_block_bitmap_csum_lo and _hi."""
     if not sb.has_metadata_csum:
         return
-    found = crc32c(bitmaps, sb.seed)
+    found = crc32c_rows(bitmaps, sb.seed)
     if sb.desc_size < 64:
         found &= np.uint32(0xFFFF)
     wrong = np.flatnonzero(found != groups.bitmap_csum[numbers])

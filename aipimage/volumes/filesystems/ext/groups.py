@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from aipimage.volumes.crc32c import crc32c_rows
 from aipimage.volumes.filesystems.ext import layout
-from aipimage.volumes.filesystems.ext.crc import crc16, crc32c
+from aipimage.volumes.filesystems.ext.crc import crc16, crc16_rows
 from aipimage.volumes.filesystems.ext.placement import has_superblock
 from aipimage.volumes.filesystems.ext.superblock import Superblock
 from aipimage.volumes.view import LayoutError, VolumeView
@@ -95,18 +96,14 @@ def _check_descriptors(sb: Superblock, rows: npt.NDArray[np.uint8], first: int) 
     if sb.has_metadata_csum:
         zeros = np.zeros((len(rows), 2), np.uint8)
         covered = np.hstack((numbers, rows[:, :at], zeros, rows[:, at + 2 :]))
-        found = crc32c(covered, sb.seed) & np.uint32(0xFFFF)
+        wrong = crc32c_rows(covered, sb.seed) & np.uint32(0xFFFF) != said
     else:
-        found = crc16(np.hstack((numbers, rows[:, :at], rows[:, at + 2 :])), _crc16_seed(sb))
-    wrong = np.flatnonzero(found != said)
-    if len(wrong):
+        covered = np.hstack((numbers, rows[:, :at], rows[:, at + 2 :]))
+        wrong = crc16_rows(covered, crc16(sb.uuid, 0xFFFF)) != said
+    if wrong.any():
         raise LayoutError(
-            f"the descriptor of its group {first + int(wrong[0]):,} has a wrong checksum"
+            f"the descriptor of its group {first + int(wrong.argmax()):,} has a wrong checksum"
         )
-
-
-def _crc16_seed(sb: Superblock) -> int:
-    return crc16.one(sb.uuid, 0xFFFF)
 
 
 def _decoded(sb: Superblock, rows: npt.NDArray[np.uint8]) -> Groups:

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from aipimage.volumes.clusters import ClusterMap
+from aipimage.volumes.crc32c import crc32c
 from aipimage.volumes.filesystems.ext import layout
-from aipimage.volumes.filesystems.ext.crc import crc32c
 from aipimage.volumes.filesystems.ext.extents import blocks_of_file
 from aipimage.volumes.filesystems.ext.groups import Groups
 from aipimage.volumes.filesystems.ext.placement import Ranges
@@ -93,7 +93,7 @@ def check_mmp(view: VolumeView, sb: Superblock, places: Places) -> None:
     if magic != layout.MMP_MAGIC:
         raise LayoutError("its mount protection has no magic number")
     at = layout.MMP_CHECKSUM_AT
-    found = crc32c.one(data[:at], sb.seed)
+    found = crc32c(data[:at], sb.seed)
     if sb.has_metadata_csum and found != int.from_bytes(data[at:], "little"):
         raise LayoutError("its mount protection has a wrong checksum")
     if sequence != layout.MMP_SEQ_CLEAN:

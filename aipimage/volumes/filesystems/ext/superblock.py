@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from aipimage.volumes.crc32c import crc32c
 from aipimage.volumes.filesystems.ext import layout
-from aipimage.volumes.filesystems.ext.crc import crc32c
 from aipimage.volumes.view import LayoutError
 
 _ALL_ONES = 0xFFFFFFFF
@@ -160,7 +160,7 @@ def _inode_size(fields: dict[str, Any]) -> int:
 def _seed(fields: dict[str, Any]) -> int:
     if fields["s_feature_incompat"] & layout.INCOMPAT_CSUM_SEED:
         return int(fields["s_checksum_seed"])
-    return crc32c.one(fields["s_uuid"], _ALL_ONES)
+    return crc32c(fields["s_uuid"], _ALL_ONES)
 
 
 def _check_units(

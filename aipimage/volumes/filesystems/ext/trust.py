@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from aipimage.volumes.crc32c import crc32c
 from aipimage.volumes.filesystems.ext import layout
-from aipimage.volumes.filesystems.ext.crc import crc32c
 from aipimage.volumes.filesystems.ext.superblock import Superblock, fields_of, superblock_of
 from aipimage.volumes.view import LayoutError
 
@@ -53,7 +53,7 @@ def _check_checksum(fields: dict[str, Any], data: bytes) -> None:
         return
     if fields["s_checksum_type"] != 1:
         raise LayoutError(f"its checksums are of the unknown type {fields['s_checksum_type']}")
-    if crc32c.one(data[: layout.SUPERBLOCK_CHECKSUM_AT], _ALL_ONES) != fields["s_checksum"]:
+    if crc32c(data[: layout.SUPERBLOCK_CHECKSUM_AT], _ALL_ONES) != fields["s_checksum"]:
         raise LayoutError("its superblock has a wrong checksum")
 
 

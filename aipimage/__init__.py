@@ -53,7 +53,8 @@ if TYPE_CHECKING:
     from aipimage.io.checking.findings import Damage
     from aipimage.io.checking.keyless import verify_keyless
     from aipimage.io.checking.verify import MemberResult, VerifyResult
-    from aipimage.io.creating.create import CreateResult, DeviceChanges, SourceLike
+    from aipimage.io.creating.options import SourceLike
+    from aipimage.io.creating.results import CreateResult, DeviceChanges
     from aipimage.io.creating.splitting import CopyResult
     from aipimage.io.creating.splitting import join_image as join
     from aipimage.io.creating.splitting import split_image as split
@@ -165,10 +166,10 @@ _HOMES = {
     "ConvertResult": "converting.request",
     "CopyResult": "io.creating.splitting",
     "CreateOptions": "volumes.options",
-    "CreateResult": "io.creating.create",
+    "CreateResult": "io.creating.results",
     "Damage": "io.checking.findings",
     "Device": "io.reading.device",
-    "DeviceChanges": "io.creating.create",
+    "DeviceChanges": "io.creating.results",
     "DeviceFile": "io.reading.device",
     "DiskInfo": "volumes.layout",
     "Extent": "extents",
@@ -197,7 +198,7 @@ _HOMES = {
     "RestoreResult": "io.reading.restore",
     "SlotInfo": "io.stream.passwords",
     "SourceError": "errors",
-    "SourceLike": "io.creating.create",
+    "SourceLike": "io.creating.options",
     "StorageError": "errors",
     "StrPath": "io.system.storage",
     "TargetError": "errors",

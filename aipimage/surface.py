@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from aipimage.converting.request import ConvertOptions, ConvertResult
     from aipimage.io.chain.chain import Chain
     from aipimage.io.changes.forms import ChangedLike
-    from aipimage.io.creating.create import CreateOptions as ImageOptions
-    from aipimage.io.creating.create import CreateResult, SourceLike
+    from aipimage.io.creating.options import CreateOptions as ImageOptions
+    from aipimage.io.creating.options import SourceLike
+    from aipimage.io.creating.results import CreateResult
     from aipimage.io.merge.job import MergeResult
     from aipimage.io.system.openers import Opener
     from aipimage.io.system.progress import ProgressCallback
@@ -129,7 +130,7 @@ def create(
         SourceError: a source cannot be read or shrank. StorageError: the target cannot be written.
         CancelledError: the callback said so.
     """
-    from aipimage.io.creating.create import create_image
+    from aipimage.io.increment.create import create_image
     from aipimage.volumes.options import CreateOptions
 
     asked = checks.options(CreateOptions, options, {
@@ -153,7 +154,7 @@ _OF_VOLUMES = {"include_free", "volumes", "leave_out_paging"}
 
 def _for_io(asked: CreateOptions, sources: int) -> ImageOptions:
     """The options of ``io``, which knows of no volumes; sizes become numbers."""
-    from aipimage.io.creating.create import CreateOptions as ImageOptions
+    from aipimage.io.creating.options import CreateOptions as ImageOptions
     from aipimage.volumes.layout import Preparation
 
     checks.flags(include_free=asked.include_free, leave_out_paging=asked.leave_out_paging)

@@ -116,7 +116,7 @@ ROOMS = (
 )  # fmt: skip
 """The rooms of ``io``; a module imports from its own room and from those before it."""
 UPWARD = {
-    ("creating.create", "increment.parent"), ("creating.create", "increment.job"),
+
     ("index.frameranges", "reading.image"), ("reading.image", "chain.chain"),
     ("reading.image", "checking.verify"), ("reading.image", "chain.files"),
     ("records.frames", "checking.findings"), ("records.frames", "reading.image"),
@@ -276,7 +276,7 @@ def test_checkers_see_the_homes_of_public_names() -> None:
         ("StorageError", {"numpy", "zstandard", "cryptography", "aipimage.io", "aipimage.format"}),
         ("ProgressCallback", {"numpy", "zstandard", "cryptography", "aipimage.format"}),
         ("open", {"numpy", "zstandard", "cryptography", "aipimage.io.reading.image"}),
-        ("create", {"numpy", "zstandard", "cryptography", "aipimage.io.creating.create"}),
+        ("create", {"numpy", "zstandard", "cryptography", "aipimage.io.creating.job"}),
         ("Kind", {"zstandard", "cryptography", "aipimage.io", "aipimage.format"}),
         ("Device", {"aipimage.io.creating", "aipimage.io.merge", "aipimage.volumes"}),
         ("repair", {"aipimage.io.merge.job", "aipimage.converting", "aipimage.vmdk"}),

@@ -11,7 +11,8 @@ from aipimage.converting.request import ConvertResult, Request
 from aipimage.converting.sources import Opened, chosen_disk, chosen_disks
 from aipimage.errors import RequestError
 from aipimage.io.blocks.sinks import PARTIAL_SUFFIX
-from aipimage.io.creating.create import CreateOptions, create_image
+from aipimage.io.creating.options import CreateOptions
+from aipimage.io.increment.create import create_image
 from aipimage.io.system.storage import Storage
 from aipimage.vmdk.layout import GRAIN, SECTOR
 from aipimage.vmdk.ovf import OvaResult, write_ova, write_ovf

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 from unittest import mock
 
-from aipimage.io.creating.create import CreateResult, create_image
+from aipimage.io.creating.results import CreateResult
+from aipimage.io.increment.create import create_image
 from aipimage.io.merge.job import MergeResult, merge_images
 from aipimage.io.reading.image import open_image
 from aipimage.io.records.records import RecordReader

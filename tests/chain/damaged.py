@@ -17,7 +17,8 @@ from aipimage.format.constants import RecordType
 from aipimage.format.header import Header, decode_core, decode_core_length
 from aipimage.format.record import decode_record_header
 from aipimage.format.tables import decode_frame_extents
-from aipimage.io.creating.create import CreateOptions, create_image
+from aipimage.io.creating.options import CreateOptions
+from aipimage.io.increment.create import create_image
 from aipimage.io.records.keys import Argon2Parameters
 from aipimage.io.repair import repair_image
 from tests.support.ends import records_end

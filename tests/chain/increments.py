@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from aipimage.io.creating.create import CreateResult
+from aipimage.io.creating.results import CreateResult
 from tests.support.ends import spare_length
 from tests.support.images import MIB
 from tests.support.memory import MemorySystem

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from aipimage.errors import CancelledError, IncompleteError, RequestError, SourceError
-from aipimage.io.creating.create import create_image
+from aipimage.io.increment.create import create_image
 from aipimage.io.system import progress
 from aipimage.io.system.storage import Storage
 from tests.chain.increments import METHODS, altered, disk, given, made_of, stored_beside_copies

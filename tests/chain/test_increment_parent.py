@@ -12,7 +12,7 @@ import pytest
 
 import aipimage
 from aipimage.errors import AipImageError, IncompleteError, PasswordError, RequestError, TargetError
-from aipimage.io.creating.create import create_image
+from aipimage.io.increment.create import create_image
 from aipimage.io.increment.job import IncrementJob
 from aipimage.io.merge.job import merge_images
 from aipimage.io.stream.passwords import change_password
@@ -149,7 +149,7 @@ def test_other_passwords_in_a_directory(system: MemorySystem) -> None:
 
 def test_a_password_where_a_chain_begins(system: MemorySystem) -> None:
     """A chain that begins is never left unprotected, or half protected, by mistake."""
-    with pytest.raises(PasswordError, match="without encryption"):
+    with pytest.raises(PasswordError, match="a password needs encryption"):
         make(system, "0.aiv", [disk()], "", password=PASSWORD)
     assert not system.files
     made = make(system, "0.aiv", [disk()], "", "aes")

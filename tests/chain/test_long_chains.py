@@ -12,7 +12,8 @@ from typing import NamedTuple
 import pytest
 
 import aipimage
-from aipimage.io.creating.create import CreateOptions, create_image
+from aipimage.io.creating.options import CreateOptions
+from aipimage.io.increment.create import create_image
 from aipimage.io.reading.image import open_image
 from aipimage.io.system.storage import Storage
 from tests.support.counting import CountingSystem

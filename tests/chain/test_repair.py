@@ -26,7 +26,7 @@ from aipimage.errors import (
 )
 from aipimage.format.constants import RecordType
 from aipimage.format.record import RecordHeader, encode_record_header
-from aipimage.io.creating.create import create_image
+from aipimage.io.increment.create import create_image
 from tests.chain.damaged import (
     DISKS,
     FORMS,

@@ -10,7 +10,7 @@ import pytest
 
 import aipimage
 from aipimage.format.constants import RecordType
-from aipimage.io.creating.create import create_image
+from aipimage.io.increment.create import create_image
 from tests.chain.damaged import check, disk, header_of, options, parts_of, repaired
 
 SIZE = 3 << 20

@@ -10,7 +10,7 @@ import pytest
 
 from aipimage.errors import AipImageError, PasswordError, RequestError
 from aipimage.format.constants import RecordType
-from aipimage.io.creating.create import CreateResult
+from aipimage.io.creating.results import CreateResult
 from aipimage.io.increment import grouping
 from aipimage.io.increment import plan as planning
 from aipimage.io.merge.job import merge_images

@@ -15,7 +15,7 @@ from aipimage import Damage, Progress, VerifyResult, verify_keyless
 from aipimage.errors import AipImageError, CancelledError, IncompleteError
 from aipimage.extents import EXTENT_DTYPE, Kind
 from aipimage.format.constants import ImageKind, RecordType
-from aipimage.io.creating.create import create_image
+from aipimage.io.increment.create import create_image
 from aipimage.io.index import mapupdate
 from tests.chain.handmade import FRAME, Made, Maker
 from tests.support.images import ArraySource, options, remember_derivations

@@ -111,7 +111,7 @@ def test_the_same_command_for_first_and_later_images(tmp_path: Path, disk: Path)
     chain = tmp_path / "chain"
     chain.mkdir()
     ran = place.create("chain/0.aiv", "--parent", chain, "--json")
-    says = f"a full image was made: there is no image of it in {chain}"
+    says = f"a full image was made: {chain} has no image of these sources"
     assert (ran.code, ran.json["kind"], ran.json["parent_id"]) == (0, "full", None)
     assert ran.json["warnings"] == [says]
     assert ran.err == f"aipimage: warning: {says}\n"

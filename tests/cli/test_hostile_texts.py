@@ -18,7 +18,7 @@ import pytest
 import aipimage
 from aipimage.cli.output import Report, say, write_report
 from aipimage.io.blocks.sources import open_source
-from aipimage.io.creating.create import CreateJob
+from aipimage.io.creating.job import CreateJob
 from aipimage.vmdk.ovf import write_ova
 from tests.cli.running import Ran, invoke
 

@@ -72,13 +72,10 @@ def test_one_command_does_not_load_the_others(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("command", "absent"),
     [
-        (
-            ["info"],
-            PARSERS | FURTHER | {"aipimage.io.creating.create", "aipimage.io.reading.restore"},
-        ),
-        (["info", "--chain"], PARSERS | FURTHER | {"aipimage.io.creating.create"}),
-        (["verify"], PARSERS | FURTHER | {"aipimage.io.creating.create"}),
-        (["verify", "--keyless"], PARSERS | FURTHER | {"aipimage.io.creating.create"}),
+        (["info"], PARSERS | FURTHER | {"aipimage.io.creating.job", "aipimage.io.reading.restore"}),
+        (["info", "--chain"], PARSERS | FURTHER | {"aipimage.io.creating.job"}),
+        (["verify"], PARSERS | FURTHER | {"aipimage.io.creating.job"}),
+        (["verify", "--keyless"], PARSERS | FURTHER | {"aipimage.io.creating.job"}),
     ],
     ids=["info", "info chain", "verify", "keyless"],
 )

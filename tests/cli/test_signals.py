@@ -178,7 +178,7 @@ def test_a_job_that_waits_for_its_rate_is_stopped(phase: str, large: Path, tmp_p
     [
         "rich", "aipimage.cli.app", "click", "aipimage.errors", "aipimage.cli.interrupts",
         "aipimage.cli.creating", "aipimage.cli.virtual", "aipimage.io", "numpy", "aipimage._native",
-        "zstandard", "aipimage.io.creating.create", "aipimage.volumes.survey",
+        "zstandard", "aipimage.io.creating.job", "aipimage.volumes.survey",
     ],
 )  # fmt: skip
 def test_ctrl_c_while_a_module_is_loaded(module: str, large: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ HEAVY = (
     "blake3",
     "click",
     "rich",
-    "aipimage.io.creating.create",
+    "aipimage.io.creating.job",
 )
 
 
@@ -50,7 +50,7 @@ def test_public_names_are_there_when_they_are_asked_for() -> None:
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = aipimage.nothing  # type: ignore[attr-defined]
     assert not hasattr(aipimage, "__nothing__")
-    assert "aipimage.io.creating.create" in loaded_by("import aipimage\naipimage.CreateResult")
+    assert "aipimage.io.creating.results" in loaded_by("import aipimage\naipimage.CreateResult")
 
 
 @pytest.mark.slow

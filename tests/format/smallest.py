@@ -14,8 +14,9 @@ from aipimage.format import constants as c
 from aipimage.format.record import decode_record_header, payload_length
 from aipimage.format.seal import decode_seal
 from aipimage.format.trailer import Trailer, decode_trailer, trailer_copy
-from aipimage.io.creating import create
-from aipimage.io.creating.create import CreateOptions, create_image
+from aipimage.io.creating import heading
+from aipimage.io.creating.options import CreateOptions
+from aipimage.io.increment.create import create_image
 from aipimage.io.records.walk import walk_records
 from aipimage.io.stream.spare import metadata_copies
 from tests.support.deterministic import deterministic
@@ -43,7 +44,7 @@ def build() -> bytes:
     with (
         deterministic(seed=16),
         mock.patch.object(platform, "node", return_value="host"),
-        mock.patch.object(create, "__version__", "1"),
+        mock.patch.object(heading, "__version__", "1"),
     ):
         create_image(out, [io.BytesIO(CONTENT)], options)
     return out.getvalue()

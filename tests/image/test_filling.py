@@ -12,7 +12,8 @@ import pytest
 import aipimage
 from aipimage.errors import IntegrityError
 from aipimage.extents import SECTOR, Kind
-from aipimage.io.creating.create import CreateOptions, create_image
+from aipimage.io.creating.options import CreateOptions
+from aipimage.io.increment.create import create_image
 from aipimage.io.index.devicemap import DeviceMap, Piece
 from aipimage.io.reading.bulkread import fill_together, load_frames, read_range
 from aipimage.io.reading.device import Device

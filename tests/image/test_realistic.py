@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from aipimage.extents import Kind
-from aipimage.io.creating.create import create_image
+from aipimage.io.increment.create import create_image
 from aipimage.io.reading.image import Image, open_image
 from aipimage.io.system.storage import Storage
 from tests.support.images import PATH, options, password_of

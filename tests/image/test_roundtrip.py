@@ -15,7 +15,8 @@ import aipimage
 from aipimage.extents import Kind
 from aipimage.format.constants import RecordType
 from aipimage.format.tables import decode_digest_leaf
-from aipimage.io.creating.create import CreateOptions, create_image
+from aipimage.io.creating.options import CreateOptions
+from aipimage.io.increment.create import create_image
 from aipimage.io.index.digesttree import record_type
 from aipimage.io.index.trees import IndexReader
 from aipimage.io.records.keys import Argon2Parameters

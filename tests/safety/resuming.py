@@ -9,7 +9,9 @@ from blake3 import blake3
 
 from aipimage.format import constants as c
 from aipimage.io.blocks.sources import BlockSource
-from aipimage.io.creating.create import CreateOptions, CreateResult, create_image
+from aipimage.io.creating.options import CreateOptions
+from aipimage.io.creating.results import CreateResult
+from aipimage.io.increment.create import create_image
 from aipimage.io.index.digests import DigestView
 from aipimage.io.reading.image import Image, open_image
 from aipimage.io.system.storage import Storage, SystemCalls

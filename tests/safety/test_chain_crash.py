@@ -15,9 +15,10 @@ import pytest
 
 from aipimage.errors import AipImageError
 from aipimage.io.chain.chain import find_chain
-from aipimage.io.creating.create import CreateResult, create_image
+from aipimage.io.creating.results import CreateResult
 from aipimage.io.increment import grouping
 from aipimage.io.increment import plan as planning
+from aipimage.io.increment.create import create_image
 from aipimage.io.merge.job import merge_images
 from aipimage.io.reading.image import open_image
 from aipimage.io.stream.passwords import change_password

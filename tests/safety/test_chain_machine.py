@@ -22,9 +22,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from aipimage.errors import RequestError
 from aipimage.io.chain.chain import Chain, find_chain
-from aipimage.io.creating.create import CreateResult, create_image
+from aipimage.io.creating.results import CreateResult
 from aipimage.io.creating.splitting import join_image, split_image
 from aipimage.io.increment import plan as planning
+from aipimage.io.increment.create import create_image
 from aipimage.io.merge.job import merge_images
 from aipimage.io.reading.image import open_image
 from aipimage.io.stream.instream import open_stream

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from aipimage.errors import AipImageError, RequestError
-from aipimage.io.creating.create import create_image
 from aipimage.io.creating.splitting import join_image, split_image
+from aipimage.io.increment.create import create_image
 from aipimage.io.stream import passwords
 from aipimage.io.system.storage import Storage
 from tests.support.crash import CrashState, RecordingSystemCalls, crash_states

@@ -10,8 +10,8 @@ import pytest
 
 from aipimage import verify_keyless
 from aipimage.errors import AipImageError
-from aipimage.io.creating.create import create_image
 from aipimage.io.creating.splitting import join_image, split_image
+from aipimage.io.increment.create import create_image
 from aipimage.io.reading.image import open_image
 from aipimage.io.stream import passwords
 from aipimage.io.system.storage import Storage, SystemCalls

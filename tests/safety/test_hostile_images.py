@@ -35,7 +35,7 @@ from aipimage.errors import (
     UnsupportedError,
 )
 from aipimage.format.constants import RecordType
-from aipimage.io.creating.create import create_image
+from aipimage.io.increment.create import create_image
 from aipimage.io.reading.image import open_image
 from aipimage.io.system.storage import Storage
 from tests.safety.test_fields import keys_of

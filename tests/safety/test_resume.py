@@ -21,7 +21,9 @@ from blake3 import blake3
 from aipimage import verify_keyless
 from aipimage.errors import AipImageError, CancelledError, PasswordError, RequestError, TargetError
 from aipimage.format.constants import RecordType
-from aipimage.io.creating.create import CreateOptions, CreateResult, create_image
+from aipimage.io.creating.options import CreateOptions
+from aipimage.io.creating.results import CreateResult
+from aipimage.io.increment.create import create_image
 from aipimage.io.system import progress
 from aipimage.io.system.storage import Storage, SystemCalls
 from tests.support import fields

@@ -16,7 +16,7 @@ from blake3 import blake3
 from aipimage import verify_keyless
 from aipimage.errors import AipImageError, IntegrityError, RequestError
 from aipimage.format.constants import RecordType
-from aipimage.io.creating.create import CreateOptions
+from aipimage.io.creating.options import CreateOptions
 from aipimage.io.increment import grouping
 from aipimage.io.reading.image import open_image
 from aipimage.io.repair.rebuild import repair_image

@@ -12,7 +12,7 @@ import pytest
 
 from aipimage import split, verify_keyless
 from aipimage.errors import RequestError, StorageError
-from aipimage.io.creating.create import CreateOptions
+from aipimage.io.creating.options import CreateOptions
 from aipimage.io.increment import grouping, plan
 from aipimage.io.merge.job import merge_images
 from aipimage.io.reading.image import open_image

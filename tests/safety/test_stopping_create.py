@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from aipimage.errors import RequestError
-from aipimage.io.creating.create import create_image
 from aipimage.io.increment import grouping
 from aipimage.io.increment import plan as planning
+from aipimage.io.increment.create import create_image
 from aipimage.io.records import keys
 from aipimage.io.system.storage import Storage
 from tests.support.images import password_of, remember_derivations

@@ -14,8 +14,8 @@ import pytest
 from aipimage.errors import AipImageError, PasswordError, RequestError
 from aipimage.extents import Kind
 from aipimage.io.chain.chain import find_chain
-from aipimage.io.creating.create import create_image
 from aipimage.io.creating.splitting import join_image, split_image
+from aipimage.io.increment.create import create_image
 from aipimage.io.merge import copying as mergecopy
 from aipimage.io.merge.job import merge_images
 from aipimage.io.reading.image import open_image

@@ -11,7 +11,9 @@ from typing import Any
 
 from aipimage import verify_keyless
 from aipimage.errors import AipImageError
-from aipimage.io.creating.create import CreateOptions, CreateResult, create_image
+from aipimage.io.creating.options import CreateOptions
+from aipimage.io.creating.results import CreateResult
+from aipimage.io.increment.create import create_image
 from aipimage.io.reading.image import Image, open_image
 from aipimage.io.records import keys
 from aipimage.io.records.keys import Argon2Parameters

@@ -10,7 +10,8 @@ from aipimage.extents import SECTOR, Kind
 from aipimage.format import constants as c
 from aipimage.format.digest import digest
 from aipimage.io.blocks.sources import UnreadableRangeError
-from aipimage.io.creating.create import CreateResult, create_image
+from aipimage.io.creating.results import CreateResult
+from aipimage.io.increment.create import create_image
 from aipimage.io.index.digests import DigestView
 from aipimage.io.reading.image import Image, open_image
 from aipimage.io.system.storage import Storage, SystemCalls

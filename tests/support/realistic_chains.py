@@ -13,7 +13,7 @@ from aipimage.extents import Kind
 from aipimage.format import constants as c
 from aipimage.io.checking.chainkeyless import verify_chain_keyless
 from aipimage.io.checking.chainverify import verify_with_chain
-from aipimage.io.creating.create import create_image
+from aipimage.io.increment.create import create_image
 from aipimage.io.index.digests import DigestView
 from aipimage.io.reading.image import Image, open_image
 from aipimage.io.system.storage import Storage, SystemCalls

@@ -16,8 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
-from aipimage.io.creating import create
-from aipimage.io.creating.create import CreateOptions, create_image
+from aipimage.io.creating import heading
+from aipimage.io.creating.options import CreateOptions
+from aipimage.io.increment.create import create_image
 from aipimage.io.merge import job
 from aipimage.io.merge.job import merge_images
 from aipimage.io.records.keys import Argon2Parameters
@@ -94,7 +95,7 @@ def vectors() -> Iterator[Vector]:
             tempfile.TemporaryDirectory() as scratch,
             deterministic(seed=100 + number),
             mock.patch.object(platform, "node", return_value="host"),
-            mock.patch.object(create, "__version__", "1"),
+            mock.patch.object(heading, "__version__", "1"),
             mock.patch.object(job, "__version__", "1"),
         ):
             directory = Path(scratch)

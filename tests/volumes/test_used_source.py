@@ -20,7 +20,8 @@ from aipimage.format import constants as c
 from aipimage.io.blocks.freespace import MappedFree, RangesFree
 from aipimage.io.blocks.sources import BinaryFileSource, BlockSource, UnreadableRangeError
 from aipimage.io.blocks.usedsource import UsedSource
-from aipimage.io.creating.create import CreateOptions, create_image
+from aipimage.io.creating.options import CreateOptions
+from aipimage.io.increment.create import create_image
 from aipimage.io.increment.plan import SAMPLES, freed_pieces, sample_offsets
 from aipimage.io.reading.image import open_image
 from aipimage.ranges import no_ranges

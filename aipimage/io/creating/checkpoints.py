@@ -22,7 +22,7 @@ class Checkpointer:
 
     Attributes:
         written: checkpoints in the file, those before a resume included.
-        untrusted: a sync failed, so nobody can tell what is on the disk.
+        untrusted: a sync failed, so what is on the disk is not known.
     """
 
     def __init__(self, writer: ImageWriter, every_bytes: int, every_seconds: float) -> None:
@@ -31,6 +31,13 @@ class Checkpointer:
         self._notes: list[tuple[int, int, int]] = []
         self.written = 1 if writer.earlier else 0
         self.untrusted = False
+
+    @property
+    def is_resumable(self) -> bool:
+        """Whether a later resume can use the partial file: never after a failed sync, because what
+        is on the disk is then not known.
+        """
+        return self.written > 0 and not self.untrusted
 
     def note(self, device: int, sector: int, sectors: int, kind: Kind) -> None:
         """Remember an extent that no frame names and that is not zero."""

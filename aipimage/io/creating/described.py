@@ -5,11 +5,17 @@ What lies on a disk may be of any length, and must not keep it from being imaged
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from aipimage.format import constants as c
 from aipimage.format.metadata import encode_json
+from aipimage.io.blocks.sources import BlockSource, place_of
+from aipimage.io.blocks.usedsource import UsedSource
+from aipimage.io.reading.image import Image
+from aipimage.io.system import entropy
 
 _ROOM = c.METADATA_MAX - (128 << 10)
 _TEXTS = 256 << 10
@@ -18,9 +24,44 @@ _DROPPED = (("notes", "left_out"), ("whole_because",), ("name", "label"), ("type
 """Members of volumes that are left out, in this order, where there is no room for all."""
 
 
+def described_sources(sources: Sequence[BlockSource]) -> list[dict[str, Any]]:
+    """What the description says of each source, as far as there is room."""
+    return fitting_devices(
+        [
+            {
+                "name": os.path.basename(source.name) or source.name,
+                "source": place_of(source),
+                "size": source.size,
+                "sector_size": source.sector_size,
+                "fingerprint": source.fingerprint(),
+                "volumes": [],
+                **(source.layout if isinstance(source, UsedSource) else {}),
+            }
+            for source in sources
+        ]
+    )
+
+
+def described_parent(parent: Image) -> dict[str, str | int]:
+    """What the description of an image says of its parent (section 11)."""
+    return {
+        "parent_id": parent.image_id,
+        "parent_digest": parent.digest,
+        "parent_sequence": parent.seal.sequence,
+        "parent_kind": parent.seal.kind,
+    }
+
+
+def time_of_content(created: datetime | None) -> str:
+    """The time that the content is from, as the description has it; ``None`` is now."""
+    if created is None:
+        return entropy.time_text(entropy.now_us())
+    return created.astimezone(UTC).isoformat(timespec="seconds")
+
+
 def fitting_devices(devices: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the description of devices, shortened where it is too long: at last only the volumes
-    that were left out are told, which a restore has to know of.
+    """Return the description of devices, shortened where it is too long. What stays to the last
+    are the volumes that were left out, which a restore has to know of.
     """
     for names in _DROPPED:
         if len(encode_json(devices)) <= _ROOM:

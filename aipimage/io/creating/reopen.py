@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aipimage.errors import (
     FormatError,
@@ -26,6 +26,7 @@ from aipimage.format.tables import FrameExtents
 from aipimage.format.trailer import decode_trailer, trailer_copy
 from aipimage.io.blocks.sources import BlockSource, UnreadableRangeError
 from aipimage.io.creating.imagewriter import EarlierOrigin, ImageWriter
+from aipimage.io.creating.options import CreateOptions
 from aipimage.io.creating.partialsurvey import (
     Survey,
     Surveyor,
@@ -47,9 +48,6 @@ from aipimage.io.stream.tail import check_header_keys
 from aipimage.io.system import entropy
 from aipimage.io.system.pipeline import executor_for
 from aipimage.io.system.storage import Storage
-
-if TYPE_CHECKING:
-    from aipimage.io.creating.create import CreateOptions
 
 
 def reopen_partial(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
-from aipimage.errors import AipImageError, TargetError
+from aipimage.errors import AipImageError, RequestError, TargetError
 from aipimage.format import constants as c
+from aipimage.io.blocks.sources import BlockSource
 from aipimage.io.reading.members import MemberFiles, peek_header
 from aipimage.io.stream.outstream import FileStream
 from aipimage.io.system.storage import Storage
@@ -44,6 +46,20 @@ def check_replaceable(storage: Storage, path: str, split: int | None, overwrite:
         if file.pread(len(c.HEADER_MAGIC), 0) != c.HEADER_MAGIC:
             return
     _refuse_chain_member(storage, path)
+
+
+def refuse_source_as_target(
+    target: object, sources: Sequence[BlockSource], storage: Storage
+) -> None:
+    """Refuse to write an image over a file that it is made of."""
+    if not isinstance(target, (str, os.PathLike)) or not storage.exists(target):
+        return
+    place = storage.resolve(target)
+    for source in sources:
+        if storage.resolve(source.name) == place:
+            raise RequestError(
+                f"{os.fspath(target)}: is the source itself; give the image another name"
+            )
 
 
 def _refuse_chain_member(storage: Storage, path: str) -> None:

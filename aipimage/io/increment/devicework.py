@@ -7,9 +7,10 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
+import numpy.typing as npt
 
 from aipimage import _core
 from aipimage.errors import AipImageError, IncompleteError, RequestError
@@ -19,10 +20,11 @@ from aipimage.format.constants import RecordType
 from aipimage.format.digest import block_digest
 from aipimage.io.blocks.sources import BlockSource
 from aipimage.io.changes.forms import changes_from
-from aipimage.io.creating.create import DeviceChanges
 from aipimage.io.creating.imagewriter import ImageWriter
-from aipimage.io.increment.grouping import Built, Group
-from aipimage.io.increment.parent import ParentUnusableError, reading_parent
+from aipimage.io.creating.request import CreateRequest
+from aipimage.io.creating.results import DeviceChanges
+from aipimage.io.increment.grouping import Built, FrameMaker, Group
+from aipimage.io.increment.parent import Parent, ParentUnusableError, reading_parent
 from aipimage.io.increment.plan import (
     changed_use,
     compared_pieces,
@@ -41,35 +43,75 @@ from aipimage.ranges import ByteRanges, aligned, difference, joined, no_ranges
 
 if TYPE_CHECKING:
     from aipimage.io.changes.forms import ChangedLike
-    from aipimage.io.increment.job import IncrementJob
+
+
+class Increment(Protocol):
+    """What the work on one device needs of the job that it is a part of."""
+
+    @property
+    def request(self) -> CreateRequest:
+        """What was asked for."""
+
+    def warn(self, text: str) -> None:
+        """Add a warning to the result."""
+
+    def wait(self, length: int) -> None:
+        """Keep the rate that was asked for before ``length`` more bytes are read."""
+
+    def progressed(self, number: int, offset: int) -> None:
+        """Report how far a device is, in bytes."""
+
+    def note(self, number: int, runs: npt.NDArray[np.void]) -> None:
+        """Remember what changed without data, for the next checkpoint (section 11)."""
+
+    def note_unreadable(self, number: int, ranges: list[tuple[int, int]]) -> None:
+        """Remember what of a source could not be read, in bytes, for the result."""
+
+    def checkpoint_due(self) -> bool:
+        """Whether it is time for a checkpoint."""
+
+    def checkpoint(self, number: int, sector: int) -> None:
+        """Write one if it is time."""
 
 
 class DeviceWork:
-    """The increment of one device."""
+    """The increment of one device.
+
+    Args:
+        maker: makes frames of changed clusters. update: takes the changes of this device.
+        number: of the device in the new image.
+    """
 
     def __init__(
         self,
-        job: IncrementJob,
+        job: Increment,
+        parent: Parent,
+        maker: FrameMaker,
         writer: ImageWriter,
         update: DeviceUpdate,
         number: int,
         source: BlockSource,
     ) -> None:
-        self._job, self._writer, self._update = job, writer, update
+        self._job, self._parent, self._maker = job, parent, maker
+        self._writer, self._update = writer, update
         self._number, self._source = number, source
-        self._old, self._options = job.old(number), job.options
-        self._grain = job.options.grain
+        self._old, self._options = parent.devices[number], job.request.options
+        self._grain = self._options.grain
         self._stripe = 1 << writer.header.stripe_shift
         self._read = self._changed = 0
 
-    def run(self, executor: Executor, in_flight: int, start: int) -> DeviceChanges:
-        """Look at everything from byte ``start`` on, and write what changed."""
+    def run(self, told: object, executor: Executor, in_flight: int, start: int) -> DeviceChanges:
+        """Look at everything from byte ``start`` on, and write what changed.
+
+        Args:
+            told: what the caller says has changed; ``None`` for nothing.
+        """
         with reading_parent():
             take = _united(
                 must_take(self._source, self._old, self._grain),
                 changed_use(self._source, self._old),
             )
-        method, changed, reason = self._method(take)
+        method, changed, reason = self._method(take, told)
         take = aligned(_united(take, changed), self._grain, self._source.size)
         old = self._old
         parent = old if old is not None and self._parent_has_data(method) else None
@@ -83,38 +125,41 @@ class DeviceWork:
         freed = freed_blocks(self._source, take)
         pieces = self._pieces(method, take, freed, start)
         scanned = in_order(executor, scanner.scan, pieces, in_flight)
-        maker = self._job.maker
-        for built in in_order(executor, maker.build, self._groups(scanned), in_flight):
+        for built in in_order(executor, self._maker.build, self._groups(scanned), in_flight):
             self._take(built, scanner)
         return DeviceChanges(method.value, self._read, self._changed, reason)
 
     # What to look at
 
-    def _method(self, take: ByteRanges) -> tuple[Method, ByteRanges, str | None]:
+    def _method(self, take: ByteRanges, told: object) -> tuple[Method, ByteRanges, str | None]:
         """How to find out what changed; the ranges that are known to have; why not better."""
         if self._old is None:
             self._job.warn(f"{self._source.name}: the parent does not have it; all was taken")
             return Method.FULL, no_ranges(), "the parent does not have it"
-        reason = None
-        given = self._job.changed_of(self._number)
-        if given is not None:
-            parents = self._job.parent_ids
-            changes = changes_from(
-                cast("ChangedLike", given), self._source.size, self._job.storage, parent=parents[0]
-            )
-            reason = changes.doubt
-            if reason is None and changes.since not in (None, *parents):
-                reason = f"the change tracker counts from another image, {changes.since}"
-            if reason is None and changes.since is None and not self._job.is_sure(self._number):
-                reason = "the parent was found by the disk's name only; name the image to vouch"
-            if reason is None:
-                ranges = self._with_tail(changes.ranges, changes.size)
-                wrong = self._sampled(_united(take, ranges))
-                if wrong is None:
-                    return Method.TRACKED, ranges, None
-                reason = f"the change tracker missed a change at byte {wrong}"
-            self._job.warn(f"{self._source.name}: {reason}; all of it was compared instead")
+        if told is None:
+            return self._comparison(), no_ranges(), None
+        ranges, reason = self._trusted(take, cast("ChangedLike", told))
+        if reason is None:
+            return Method.TRACKED, ranges, None
+        self._job.warn(f"{self._source.name}: {reason}; all of it was compared instead")
         return self._comparison(), no_ranges(), reason
+
+    def _trusted(self, take: ByteRanges, told: ChangedLike) -> tuple[ByteRanges, str | None]:
+        """The ranges that are said to have changed, and why they are not to be used, if so."""
+        ids = self._parent.ids
+        storage = self._job.request.storage
+        changes = changes_from(told, self._source.size, storage, parent=ids[0])
+        ranges = self._with_tail(changes.ranges, changes.size)
+        if changes.doubt is not None:
+            return ranges, changes.doubt
+        if changes.since not in (None, *ids):
+            return ranges, f"the change tracker counts from another image, {changes.since}"
+        if changes.since is None and not self._parent.sure[self._number]:
+            return ranges, "the parent was found by the disk's name only; name the image to vouch"
+        wrong = self._sampled(_united(take, ranges))
+        if wrong is not None:
+            return ranges, f"the change tracker missed a change at byte {wrong}"
+        return ranges, None
 
     def _with_tail(self, ranges: ByteRanges, watched: int | None) -> ByteRanges:
         """What lies behind the watched part counts as changed."""
@@ -127,15 +172,13 @@ class DeviceWork:
         digests = self._update.digest_view is not None
         wanted = self._options.compare
         if wanted == "digests" and not digests:
-            raise RequestError(
-                f"{self._job.parent_path}: has no block digests; compare with its data"
-            )
+            raise RequestError(f"{self._parent.path}: has no block digests; compare with its data")
         return Method.DIGESTS if digests and wanted != "data" else Method.DATA
 
     def _parent_has_data(self, method: Method) -> bool:
         """Whether the parent's data can be read; without it digests tell blocks only."""
         try:
-            self._job.check_parent_files()
+            self._parent.check_files()
         except IncompleteError as error:
             if method == Method.DATA:
                 raise ParentUnusableError(str(error)) from error
@@ -235,7 +278,7 @@ class DeviceWork:
         group = built.group
         self._writer.add_frames(built.data, built.frames)
         if built.buffer is not None:
-            self._job.maker.buffers.give(built.buffer)
+            self._maker.buffers.give(built.buffer)
         position = group.first * self._writer.header.frame_sectors
         for each in group.scanned:
             position = self._map(each, position)

@@ -21,6 +21,7 @@ from aipimage.errors import (
 from aipimage.format import constants as c
 from aipimage.format.constants import ImageKind
 from aipimage.io.blocks.sources import BlockSource, is_name, place_of
+from aipimage.io.chain.files import replaced_seal
 from aipimage.io.chain.unlocking import chain_keys
 from aipimage.io.reading.image import Image, open_image
 from aipimage.io.reading.members import Candidate, MemberFiles, searched, stat_is_directory
@@ -38,7 +39,7 @@ class ParentUnusableError(AipImageError):
 
 @contextlib.contextmanager
 def reading_parent() -> Iterator[None]:
-    """Tell a failure to read the parent from one to read the source."""
+    """Mark a failure to read the parent, so that it differs from one to read the source."""
     try:
         yield
     except ParentUnusableError:
@@ -48,8 +49,8 @@ def reading_parent() -> Iterator[None]:
 
 
 def _guard_reads(image: Image) -> None:
-    """Where pages of the parent are read the new image is written too: a failure of the storage
-    must be told apart, and so it is marked where the parent is read.
+    """Where pages of the parent are read the new image is written too. So a failure of the storage
+    is marked where the parent is read.
     """
     read = image.records.read
 
@@ -67,11 +68,11 @@ class Parent:
     """What the new image builds on.
 
     Attributes:
-        image: opened for reading; closed by whoever asked for it.
+        image: open for reading; the caller of :func:`find_parent` closes it.
         devices: for each source the device of the image that it continues, or ``None``.
         sure: whether that is the same disk beyond doubt: the caller named the image, or the source
-            lies where it lay. Two disks may share a name, so that what a tracker says of one must
-            not be believed of the other.
+            lies where it lay. Two disks may share a name, and what a tracker says of one must not
+            be used for the other.
         kind: of the new image.
     """
 
@@ -80,15 +81,43 @@ class Parent:
     sure: list[bool]
     kind: ImageKind
 
-    def describe(self) -> dict[str, str | int]:
-        """What the description of the new image says of its parent (section 11)."""
+    @property
+    def path(self) -> str:
+        """Name of the file, for messages."""
+        return self.image.path
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Ids of the point in time that the parent is, the one that a tracker knows first. Of a
+        merged image that is the last image that it stands for (section 9.5), which may be a merged
+        one itself; the parent's own id is the last.
+        """
+        found = [self.image.seal.image_id]
+        replaced = self.image.seal.replaced
+        # A seal that cannot be read costs a comparison: the tracker is then doubted.
+        with contextlib.suppress(AipImageError):
+            while replaced and replaced[-1].origin not in found:
+                found.append(replaced[-1].origin)
+                replaced = replaced_seal(self.image, replaced[-1]).replaced
+        return tuple(each.hex() for each in reversed(found))
+
+    def check_files(self) -> None:
+        """Look for the files that hold the parent's data, as far as the roots of its maps name
+        them: an increment must not take longer in a long chain. A file of the right name is not
+        opened.
+
+        Raises:
+            IncompleteError: one is missing.
+            ParentUnusableError: the root of a map is damaged.
+        """
         image = self.image
-        return {
-            "parent_id": image.image_id,
-            "parent_digest": image.digest,
-            "parent_sequence": image.seal.sequence,
-            "parent_kind": image.seal.kind,
-        }
+        for device in self.devices:
+            if device is not None:
+                with reading_parent():
+                    device.map.root()
+        for entry in image.origins.entries():
+            if not image.segments.holds(entry.origin) and not image.foreign.has_named(entry):
+                image.foreign.holder(entry.origin)
 
 
 def find_parent(

@@ -13,9 +13,9 @@ from blake3 import blake3
 
 from aipimage.converting.convert import convert
 from aipimage.errors import RequestError
-from aipimage.io.creating.create import create_image
 from aipimage.io.increment import grouping
 from aipimage.io.increment import plan as planning
+from aipimage.io.increment.create import create_image
 from aipimage.io.merge import copying as mergecopy
 from aipimage.io.merge.job import merge_images
 from aipimage.io.system.storage import Storage

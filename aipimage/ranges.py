@@ -1,5 +1,8 @@
-"""Sets of byte ranges of a disk, and the bitmaps that they come from. Arrays throughout: no loop
-runs per range.
+"""Sets of byte ranges of a disk, and the bitmaps that they come from.
+
+A set is an array of rows (offset, length); no loop runs per range. :func:`joined` makes a set of
+any rows; :func:`clipped`, :func:`difference` and :func:`intersection` make one set of others;
+:func:`aligned` widens one to whole granules.
 """
 
 from __future__ import annotations
@@ -61,7 +64,7 @@ def aligned(ranges: ByteRanges, grain: int, size: int) -> ByteRanges:
     ``grain`` is in bytes, a power of two from 512 on; ``size`` is the disk's in bytes.
     """
     if grain < GRANULARITY_MIN or grain & (grain - 1):
-        raise RuntimeError(f"internal error: {grain} bytes is no grain to align to")
+        raise RuntimeError(f"internal error: {grain} bytes is not a grain to align to")
     ranges = cut(ranges, size)
     shift, up = np.uint64(grain.bit_length() - 1), np.uint64(grain - 1)
     starts = ranges[:, 0] >> shift << shift
@@ -70,12 +73,12 @@ def aligned(ranges: ByteRanges, grain: int, size: int) -> ByteRanges:
 
 
 def difference(a: ByteRanges, b: ByteRanges) -> ByteRanges:
-    """Return what is in ``a`` and not in ``b``; both ascending and disjoint."""
+    """Return what is in ``a`` and not in ``b``; both ascend and are disjoint."""
     return _chosen(a, b, wanted_in_b=False)
 
 
 def intersection(a: ByteRanges, b: ByteRanges) -> ByteRanges:
-    """Return what is in both; both ascending and disjoint."""
+    """Return what is in ``a`` and in ``b``; both ascend and are disjoint."""
     return _chosen(a, b, wanted_in_b=True)
 
 
@@ -96,8 +99,26 @@ def _covers(ranges: ByteRanges, points: npt.NDArray[np.uint64]) -> npt.NDArray[n
     return covered
 
 
+def clipped(ranges: ByteRanges, start: int, end: int) -> ByteRanges:
+    """Return what of the ranges lies in [start, end), as new rows; they ascend and are disjoint.
+
+    A sum of offset and length may not be over 2^64 - 1.
+    """
+    first = int(np.searchsorted(ranges[:, 0] + ranges[:, 1], np.uint64(start), "right"))
+    last = int(np.searchsorted(ranges[:, 0], np.uint64(end), "left"))
+    if start >= end or first >= last:
+        return no_ranges()
+    rows = ranges[first:last]
+    low = np.maximum(rows[:, 0], np.uint64(start))
+    high = np.minimum(rows[:, 0] + rows[:, 1], np.uint64(end))
+    return np.column_stack((low, high - low))
+
+
 def cut(ranges: ByteRanges, size: int) -> ByteRanges:
-    """Return what of the ranges lies before ``size``."""
+    """Return what of the ranges, in any order, lies before ``size``.
+
+    No sum of offset and length is made, so that numbers from a file may be passed unverified.
+    """
     inside = ranges[ranges[:, 0] < np.uint64(size)]
     return np.column_stack((inside[:, 0], np.minimum(inside[:, 1], np.uint64(size) - inside[:, 0])))
 

@@ -119,8 +119,6 @@ UPWARD = {
 
     ("index.frameranges", "reading.image"), ("reading.image", "chain.chain"),
     ("reading.image", "checking.verify"), ("reading.image", "chain.files"),
-    ("records.frames", "checking.findings"), ("records.frames", "reading.image"),
-    ("records.records", "stream.outstream"),
 }  # fmt: skip
 """Imports against that order that are still there: the list only gets shorter."""
 

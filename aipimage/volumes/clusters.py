@@ -13,8 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aipimage import _core
-from aipimage.io.blocks.freespace import clipped
-from aipimage.ranges import ByteRanges
+from aipimage.ranges import ByteRanges, clipped
 
 CHUNK = 1 << 20
 """Clusters of a chunk."""

@@ -60,28 +60,6 @@ def bytes_in(rows: list[tuple[int, int]]) -> set[int]:
 small_rows = st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 1500)), max_size=12)
 
 
-@given(small_rows)
-def test_joined_is_the_union(rows: list[tuple[int, int]]) -> None:
-    array = np.array(rows, np.uint64).reshape(-1, 2)
-    assert bytes_in(pairs(joined(array))) == bytes_in(rows)
-
-
-@given(small_rows, st.sampled_from([512, 1024, 4096]), st.integers(1, 7000))
-def test_aligned_is_the_granules_touched(
-    rows: list[tuple[int, int]], grain: int, size: int
-) -> None:
-    array = joined(np.array(rows, np.uint64).reshape(-1, 2))
-    touched = {byte // grain for byte in bytes_in(rows) if byte < size}
-    expected = {byte for byte in range(size) if byte // grain in touched}
-    assert bytes_in(pairs(aligned(array, grain, size))) == expected
-
-
-@pytest.mark.parametrize("grain", [0, 1, 256, 513, 1536])
-def test_a_grain_that_is_none_is_our_mistake(grain: int) -> None:
-    with pytest.raises(RuntimeError, match="internal error"):
-        aligned(np.empty((0, 2), np.uint64), grain, 512)
-
-
 @given(st.lists(st.booleans(), min_size=1, max_size=200), st.integers(1, 8))
 def test_too_many_ranges_are_widened(bits: list[bool], limit: int) -> None:
     packed = np.packbits(np.array(bits), bitorder="little")

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from aipimage.ranges import ByteRanges
+from aipimage.ranges import ByteRanges, clipped
 
 
 class FreeSpace(Protocol):
@@ -54,11 +54,9 @@ class RangesFree:
 
     def ranges(self, start: int, end: int) -> Iterator[ByteRanges]:
         """See ``FreeSpace.ranges``."""
-        rows = self._ranges
-        first = int(np.searchsorted(rows[:, 0] + rows[:, 1], start, "right"))
-        last = int(np.searchsorted(rows[:, 0], end, "left"))
-        if first < last:
-            yield clipped(rows[first:last], start, end)
+        rows = clipped(self._ranges, start, end)
+        if len(rows):
+            yield rows
 
 
 class MappedFree:
@@ -94,10 +92,3 @@ class MappedFree:
                 moved[:, 0] -= np.uint64(first)
                 moved[:, 0] += np.uint64(offset)
                 yield moved
-
-
-def clipped(rows: ByteRanges, start: int, end: int) -> ByteRanges:
-    """Return what of some ranges, all of which touch [start, end), lies inside of it."""
-    low = np.maximum(rows[:, 0], np.uint64(start))
-    high = np.minimum(rows[:, 0] + rows[:, 1], np.uint64(end))
-    return np.column_stack((low, high - low))

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from aipimage.errors import AipImageError, CancelledError, ClosedError, StorageError
+from aipimage.errors import AipImageError
 from aipimage.format import constants as c
 from aipimage.io.index.frameranges import RANGES_MAX, Range, ranges_of_frames
-from aipimage.io.system.storage import MEDIUM_ERRORS
+from aipimage.io.records.damage import damage_text
 
 if TYPE_CHECKING:
     from aipimage.io.reading.image import Image
@@ -41,19 +41,6 @@ class Damage(NamedTuple):
     ranges: tuple[Range, ...] = ()
     path: str | None = None
     frames: int = 1
-
-
-def told_as_damage(error: AipImageError) -> str:
-    """The text of an error that says that stored bytes are not as they were sealed.
-
-    What says nothing about stored bytes is raised again: the image was closed, or the system
-    could not read, but for a medium that cannot give the bytes.
-    """
-    if isinstance(error, (ClosedError, CancelledError)):
-        raise error
-    if isinstance(error, StorageError) and error.errno not in MEDIUM_ERRORS:
-        raise error
-    return str(error)
 
 
 class Findings:
@@ -86,7 +73,7 @@ class Findings:
         there, because not even the beginning of the record is right.
         """
         assert opened.error is not None
-        reason = told_as_damage(opened.error)
+        reason = damage_text(opened.error)
         last = self._all[-1] if self._all else None
         if (
             last is not None
@@ -103,7 +90,7 @@ class Findings:
 
     def add_leaf(self, origin: int, leaf: int, error: AipImageError) -> None:
         """Add a leaf of a frame table; leaves that follow each other and fail alike are one."""
-        before, self._leaf = self._leaf, (origin, leaf, told_as_damage(error))
+        before, self._leaf = self._leaf, (origin, leaf, damage_text(error))
         self._leaves += 1
         if before != (origin, leaf - 1, str(error)):
             self.add(Damage(f"frame table, from frame {leaf * c.LEAF_FRAMES} on: {error}", origin))

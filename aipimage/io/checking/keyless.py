@@ -14,9 +14,10 @@ from aipimage.format import constants as c
 from aipimage.format.constants import RecordType
 from aipimage.format.digest import digest
 from aipimage.format.record import decode_record_header
-from aipimage.io.checking.findings import DAMAGE_MAX, Damage, told_as_damage
+from aipimage.io.checking.findings import DAMAGE_MAX, Damage
 from aipimage.io.checking.runningcheck import MARKS, Follower
 from aipimage.io.checking.verify import VerifyResult
+from aipimage.io.records.damage import damage_text
 from aipimage.io.records.records import open_record
 from aipimage.io.records.walk import Piece, hop
 from aipimage.io.stream.instream import InStream, open_stream
@@ -115,7 +116,7 @@ def _keyless(
                 last = piece.digests[-_DIGEST:]
                 reporter.report(done, done)
     except AipImageError as error:
-        damage.append(Damage(told_as_damage(error)))
+        damage.append(Damage(damage_text(error)))
     if not damage and last != trailer.seal.digest:
         damage.append(Damage("the last record is not the seal that the trailer names"))
     reporter.report(stream.size, done, final=True)

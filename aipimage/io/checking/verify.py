@@ -35,11 +35,12 @@ from aipimage.format.tables import FrameEntries, decode_frame_extents
 from aipimage.io.chain.files import replaced_seal
 from aipimage.io.checking.contentcheck import Blocks, ContentCheck, ContentFound, Scope
 from aipimage.io.checking.coverage import Coverage
-from aipimage.io.checking.findings import Damage, Findings, FrameMarks, Sample, told_as_damage
+from aipimage.io.checking.findings import Damage, Findings, FrameMarks, Sample
 from aipimage.io.checking.runningcheck import RecordOrder
 from aipimage.io.index.digests import DigestView, check_digests
 from aipimage.io.index.gaps import Gaps, Positions
 from aipimage.io.index.trees import split_runs
+from aipimage.io.records.damage import damage_text
 from aipimage.io.records.frames import FrameRun, OpenedFrame, read_frames
 from aipimage.io.records.walk import Walked, walk_records
 from aipimage.io.stream.opening import read_key_area
@@ -244,7 +245,7 @@ class Verifier:
         try:
             step()
         except AipImageError as error:
-            text = told_as_damage(error).removeprefix(f"{self._image.path}: ")
+            text = damage_text(error).removeprefix(f"{self._image.path}: ")
             self._damage.add(Damage(f"{what}: {text}"))
 
     # Pages
@@ -393,7 +394,7 @@ class Verifier:
                 # No file of it was found: what is in this one is whole all the same.
                 continue
             except AipImageError as error:
-                text = f"frame table of origin {table.origin.hex()}: {told_as_damage(error)}"
+                text = f"frame table of origin {table.origin.hex()}: {damage_text(error)}"
                 self._damage.add(Damage(text, index))
 
     # Frames that no map names
@@ -496,7 +497,7 @@ class Verifier:
         try:
             _, damaged = read_key_area(self._image.stream, self._image.header)
         except AipImageError as error:
-            self._damage.add(Damage(told_as_damage(error)))
+            self._damage.add(Damage(damage_text(error)))
             return
         for copy in damaged:
             self._damage.add(

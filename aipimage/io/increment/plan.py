@@ -18,7 +18,7 @@ from aipimage.io.blocks.sources import BlockSource
 from aipimage.io.blocks.usedsource import UsedSource, free_of
 from aipimage.io.increment.scan import Method, Piece
 from aipimage.io.index.digests import DigestView
-from aipimage.ranges import ByteRanges, aligned, cut, difference, joined, no_ranges
+from aipimage.ranges import ByteRanges, aligned, clipped, cut, difference, joined, no_ranges
 
 if TYPE_CHECKING:
     from aipimage.io.reading.device import Device
@@ -202,7 +202,7 @@ def compared_pieces(
             while row < len(take) and stops[row] <= at:
                 row += 1
             last = int(np.searchsorted(starts, stop, "left"))
-            taken = _clipped(take[row:last], at, stop)
+            taken = clipped(take[row:last], at, stop)
             expected = _expected(view, at, stop) if view is not None else None
             segments = np.array([(at, stop - at)], np.uint64)
             yield Piece(device, segments, taken, method, expected)
@@ -211,14 +211,6 @@ def compared_pieces(
 
 def _expected(view: DigestView, start: int, stop: int) -> Digests:
     return view.read(start // c.BLOCK, -(-(stop - start) // c.BLOCK))
-
-
-def _clipped(ranges: ByteRanges, start: int, stop: int) -> ByteRanges:
-    if not len(ranges):
-        return no_ranges()
-    low = np.maximum(ranges[:, 0], np.uint64(start))
-    high = np.minimum(ranges[:, 0] + ranges[:, 1], np.uint64(stop))
-    return np.column_stack((low, high - low))
 
 
 def tracked_pieces(

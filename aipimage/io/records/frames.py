@@ -9,7 +9,7 @@ and its tag.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,14 +20,21 @@ from aipimage.format.constants import Codec, RecordType
 from aipimage.format.digest import digest
 from aipimage.format.record import RECORD_HEADER_DTYPE, RECORD_MAGIC_NUMBER, Reference
 from aipimage.format.tables import FrameEntries
-from aipimage.io.checking.findings import told_as_damage
 from aipimage.io.records.codec import BytesLike, decompress, decompress_frames
+from aipimage.io.records.damage import damage_text
 from aipimage.io.records.records import RecordReader
 
-if TYPE_CHECKING:
-    from aipimage.io.reading.image import Image
-
 _HEADER_BYTES = np.arange(c.RECORD_HEADER)
+
+
+class FrameStore(Protocol):
+    """What holds the frames of a run: an image with the other images of its chain."""
+
+    @property
+    def records(self) -> RecordReader: ...
+
+    def read_stored(self, origin: bytes, offset: int, buffer: memoryview) -> memoryview:
+        """Fill ``buffer`` with stored bytes from an address on, and return it."""
 
 
 class FrameRun(NamedTuple):
@@ -127,7 +134,7 @@ def open_frames(
 
 
 def read_frames(
-    image: Image,
+    store: FrameStore,
     run: FrameRun,
     take: Callable[[int], memoryview],
     room: Callable[[int], memoryview],
@@ -140,17 +147,17 @@ def read_frames(
         take: gives so many bytes for stored frames. room, places: see :func:`open_frames`.
     """
     try:
-        data = image.read_stored(run.origin, run.start, take(run.length))
+        data = store.read_stored(run.origin, run.start, take(run.length))
     except AipImageError as error:
-        told_as_damage(error)
+        damage_text(error)
         if len(run.entries) == 1:
             yield OpenedFrame(run.first, _NOTHING, _NOTHING, error, begins=False)
             return
         for row in range(len(run.entries)):
             alone = FrameRun(run.origin, run.first + row, run.entries[row : row + 1])
-            yield from read_frames(image, alone, take, room, places)
+            yield from read_frames(store, alone, take, room, places)
     else:
-        yield from open_frames(image.records, run, data, room, places)
+        yield from open_frames(store.records, run, data, room, places)
 
 
 def _unseal(records: RecordReader, run: FrameRun, data: memoryview) -> Iterator[_Unsealed]:

@@ -4,8 +4,8 @@ and 5).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -37,9 +37,10 @@ from aipimage.io.records.codec import (
 from aipimage.io.records.keys import ChainKeys
 from aipimage.io.records.numbering import RecordNumbers
 from aipimage.io.records.running import Running
-from aipimage.io.stream.outstream import OutStream
 
 if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
     from aipimage._core import Bitmap
     from aipimage.io.records.cipher import RecordCipher
 
@@ -225,6 +226,17 @@ def _is_digests(kind: RecordType, plain: BytesLike) -> bool:
     return kind == RecordType.TABLE_LEAF
 
 
+class Appendable(Protocol):
+    """What records are appended to: an output stream."""
+
+    @property
+    def position(self) -> int:
+        """Bytes that it has."""
+
+    def append(self, buffers: Sequence[Buffer]) -> None:
+        """Add bytes at the end."""
+
+
 class RecordWriter:
     """Appends the records of one origin to a stream, from one thread.
 
@@ -238,7 +250,7 @@ class RecordWriter:
 
     def __init__(
         self,
-        stream: OutStream,
+        stream: Appendable,
         numbers: RecordNumbers,
         keys: ChainKeys | None,
         page_level: int | None,

@@ -21,6 +21,8 @@ _LANES = 64
 """Words of a stripe."""
 _BATCH_BYTES = 1 << 20
 _SHORT = 64
+_LONG, _PIECE = 8192, 256
+"""Bytes from which on a row is taken as several ones, and those of each."""
 
 
 def crc32c(data: bytes, seed: int = 0xFFFFFFFF) -> int:
@@ -34,6 +36,8 @@ def crc32c(data: bytes, seed: int = 0xFFFFFFFF) -> int:
         for byte in data:
             seed = table[(seed ^ byte) & 255] ^ seed >> 8
         return seed
+    if len(data) >= _LONG:
+        return _of_long(data, seed)
     return int(crc32c_rows(np.frombuffer(data, np.uint8)[None], seed)[0])
 
 
@@ -49,6 +53,22 @@ def crc32c_rows(rows: npt.NDArray[np.uint8], seed: int | npt.NDArray[Any] = 0xFF
     for low in range(0, count, batch):
         result[low : low + batch] = _of_batch(rows[low : low + batch], seeds[low : low + batch])
     return result
+
+
+def _of_long(data: bytes, seed: int) -> int:
+    """The same for one long row: its pieces are rows of their own, each carried to the end of the
+    next, half of them at once.
+    """
+    count = 1 << (-(-len(data) // _PIECE) - 1).bit_length()
+    padded = np.zeros(count * _PIECE, np.uint8)
+    start = len(padded) - len(data)
+    padded[start:] = np.frombuffer(data, np.uint8)
+    padded[start : start + 4] ^= np.frombuffer(seed.to_bytes(4, "little"), np.uint8)
+    left = crc32c_rows(padded.reshape(count, _PIECE), 0)
+    while len(left) > 1:
+        half = len(left) // 2
+        left = _carried(left[:half], half * _PIECE // 4) ^ left[half:]
+    return int(left[0])
 
 
 def _of_batch(rows: npt.NDArray[np.uint8], seeds: Words) -> Words:

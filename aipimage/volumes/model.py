@@ -52,14 +52,21 @@ class Allocation(NamedTuple):
 ALL_IN_USE = Allocation(NoFreeSpace())
 
 
+def _nothing() -> str | None:
+    return None
+
+
 class SurveyOptions(NamedTuple):
-    """What the caller wants to leave out.
+    """What the caller wants to leave out, and what is known of the source.
 
     Attributes:
         leave_out_paging: count the clusters of pagefile.sys, hiberfil.sys and swapfile.sys as free.
+        changing: says what may write to the source while it is read, or ``None``. An open journal
+            is believed only where nothing does.
     """
 
     leave_out_paging: bool = False
+    changing: Callable[[], str | None] = _nothing
 
 
 class Parser(NamedTuple):

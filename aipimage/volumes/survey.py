@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache, partial
 
 from aipimage.io.blocks.freespace import FreeSpace, MappedFree
 from aipimage.io.blocks.sources import BlockSource
@@ -10,6 +11,7 @@ from aipimage.volumes.filesystems.ntfs.paging import HIBERNATED
 from aipimage.volumes.filesystems.registry import probe_volume
 from aipimage.volumes.filesystems.swap import SUSPENDED
 from aipimage.volumes.filesystems.wholedisk import why_in_doubt
+from aipimage.volumes.journals.live import why_changing
 from aipimage.volumes.model import SurveyOptions, Volume
 from aipimage.volumes.readahead import ReadAhead
 from aipimage.volumes.tables.model import Partition, PartitionTable
@@ -84,6 +86,7 @@ def survey(source: BlockSource, options: SurveyOptions = _PLAIN) -> DiskSurvey:
     Raises:
         SourceError: the source failed, not only some of its sectors.
     """
+    options = options._replace(changing=cache(partial(why_changing, source)))
     disk = ReadAhead(source)
     disk.prefetch_ends(0, disk.size)
     table, doubt = read_table(disk), None

@@ -34,7 +34,9 @@ def make(path: Path, size: int, *options: str | Path) -> Path:
     return path
 
 
-def look(source: BlockSource | Path) -> tuple[FileSystem, Allocation]:
+def look(
+    source: BlockSource | Path, options: SurveyOptions | None = None
+) -> tuple[FileSystem, Allocation]:
     """What the parser finds; ``LayoutError`` where the whole volume is taken."""
     opened = open_source(source) if isinstance(source, Path) else source
     try:
@@ -42,16 +44,16 @@ def look(source: BlockSource | Path) -> tuple[FileSystem, Allocation]:
         filesystem = PARSER.probe(view)
         assert filesystem is not None
         assert PARSER.allocation is not None
-        return filesystem, PARSER.allocation(view, filesystem, SurveyOptions())
+        return filesystem, PARSER.allocation(view, filesystem, options or SurveyOptions())
     finally:
         if isinstance(source, Path):
             opened.close()
 
 
-def reason(source: BlockSource | Path) -> str | None:
+def reason(source: BlockSource | Path, options: SurveyOptions | None = None) -> str | None:
     """Why the whole volume is taken."""
     try:
-        look(source)
+        look(source, options)
     except LayoutError as error:
         return str(error)
     return None

@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from aipimage.volumes.clusters import CLUSTERS_MAX, ClusterMap
 from aipimage.volumes.filesystems.xfs.groups import BATCH_BYTES, Groups, Numbers, read_groups
+from aipimage.volumes.filesystems.xfs.inuse import read_log
 from aipimage.volumes.filesystems.xfs.layout import NULL_LSN
-from aipimage.volumes.filesystems.xfs.log import clean_head
+from aipimage.volumes.filesystems.xfs.log import NotReplayedError, clean_head
 from aipimage.volumes.filesystems.xfs.superblock import Superblock, read_superblock
 from aipimage.volumes.filesystems.xfs.trees import Leaves, Tree
 from aipimage.volumes.model import Allocation, FileSystem, SurveyOptions
@@ -31,7 +32,22 @@ def read_allocation(view: VolumeView, filesystem: FileSystem, options: SurveyOpt
     superblock = read_superblock(view)
     if superblock.dblocks > CLUSTERS_MAX:
         raise LayoutError(f"its {superblock.dblocks:,} blocks are more than can be looked at")
-    head = clean_head(view, superblock)
+    notes = [_REALTIME_NOTE] if superblock.realtime else []
+    try:
+        head = clean_head(view, superblock)
+    except NotReplayedError:
+        found = read_log(view, superblock, options)
+        free = _read_map(view, superblock, found.lsn, is_counted=False)
+        notes.insert(0, found.note)
+    else:
+        free = _read_map(view, superblock, head, is_counted=True)
+    return Allocation(free, used_end=superblock.size, notes=tuple(notes))
+
+
+def _read_map(view: VolumeView, superblock: Superblock, head: int, is_counted: bool) -> ClusterMap:
+    """Return what the trees of all groups call free. The superblock's own count of it is right only
+    where a volume was unmounted (``is_counted``).
+    """
     if superblock.version == 5 and head < superblock.lsn < NULL_LSN:
         raise LayoutError("its superblock is newer than the log")
     free = ClusterMap(superblock.blocksize, superblock.dblocks, 0, view.size)
@@ -43,7 +59,7 @@ def read_allocation(view: VolumeView, filesystem: FileSystem, options: SurveyOpt
         trees = _fill(view, superblock, groups, head, free)
         counted += int((groups.freeblks + groups.flcount + trees).sum())
         total += int(groups.freeblks.sum())
-    if counted != superblock.fdblocks:
+    if is_counted and counted != superblock.fdblocks:
         raise LayoutError(
             f"its superblock counts {superblock.fdblocks:,} free blocks, and its allocation groups "
             f"{counted:,}"
@@ -52,8 +68,7 @@ def read_allocation(view: VolumeView, filesystem: FileSystem, options: SurveyOpt
     free.set_used_runs(np.array(fixed, np.uint64))
     if free.free_clusters != total:
         raise LayoutError("blocks that are in use count as free")
-    notes = (_REALTIME_NOTE,) if superblock.realtime else ()
-    return Allocation(free, used_end=superblock.size, notes=notes)
+    return free
 
 
 def _fill(

@@ -38,9 +38,15 @@ _LOG_CLIENT = 0xAA
 _NOT_REPLAYED = "its log was not replayed: it was not unmounted, or not cleanly"
 
 
+class NotReplayedError(LayoutError):
+    """The log holds what is not at its place yet: the volume was in use."""
+
+
 def clean_head(view: VolumeView, superblock: Superblock) -> int:
-    """Return the log sequence number at which the next record would begin; ``LayoutError`` unless
-    the log is clean.
+    """Return the log sequence number at which the next record would begin.
+
+    Raises:
+        NotReplayedError: the log is not clean. LayoutError: anything else is amiss.
     """
     log = _Log(view, superblock)
     first, last = log.cycle(0), log.cycle(log.blocks - 1)
@@ -128,7 +134,7 @@ def _check_last_record(
     length, here = int(record["len"]), len(blocks) - at
     data = at + _header_blocks(superblock, record)
     if data + -(-length // BASIC_BLOCK) != len(blocks) or record["num_logops"] != 1:
-        raise LayoutError(_NOT_REPLAYED)
+        raise NotReplayedError(_NOT_REPLAYED)
     lsn = int(record["lsn"])
     cycle, block = divmod(lsn, 1 << 32)
     if not 12 <= length <= _RECORD_MAX or cycle != record["cycle"] or block != window[at]:
@@ -138,7 +144,7 @@ def _check_last_record(
         raise LayoutError("its log belongs to another file system")
     operation = layout.records(blocks[data : data + 1], layout.LOG_OPERATION)[0]
     if not operation["flags"] & _UNMOUNT or operation["clientid"] != _LOG_CLIENT:
-        raise LayoutError(_NOT_REPLAYED)
+        raise NotReplayedError(_NOT_REPLAYED)
     more = -(-length // _HEADER_COVERS) - 1
     covered = blocks[at + 1 : at + 1 + more, :_EXTENDED_SIZE].tobytes()
     covered += blocks[data:].tobytes()[:length]

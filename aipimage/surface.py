@@ -390,11 +390,11 @@ def convert(
     A file that is written is called ``target.partial`` until it is whole and durable.
 
     Args:
-        source: an ``.aiv`` image, any part or member of a chain; a ``.vmdk``; an ``.ova``; or a raw
-            disk. Its name says which it is, never its content: everything that is not called
-            ``.aiv``, ``.aii``, ``.vmdk`` or ``.ova`` is raw, whatever it begins with. Or a seekable
-            binary file object, or a list of those of all parts of an image; one without a name
-            is an image.
+        source: an ``.aiv`` image, any part or member of a chain; a ``.vmdk``; an ``.ova``, or an
+            ``.ovf`` with its disks beside it; or a raw disk. Its name says which it is, never its
+            content: what is not called so (or ``.aii``) is raw, whatever it begins with. Or a
+            seekable binary file object, or a list of those of all parts of an image; one without
+            a name is an image.
         target: a path, a block device (raw only), or a binary file object that is written in one
             pass: raw, ``streamOptimized``, ``.aiv`` or ``.ova``, the last of these in two passes
             over the source.
@@ -405,7 +405,8 @@ def convert(
         password: of an encrypted ``.aiv``, whether it is the source or the target.
         search: directories where other images of the chain lie, or the parents of a ``.vmdk``,
             besides the source's own.
-        source_format: ``"aiv"``, ``"vmdk"``, ``"ova"`` or ``"raw"``, against what the name says.
+        source_format: ``"aiv"``, ``"vmdk"``, ``"ova"``, ``"ovf"`` or ``"raw"``, against what the
+            name says.
         allow_outside: let a ``.vmdk`` name files outside of its directory and of ``search``.
         subformat: of a VMDK: ``"monolithicSparse"``, the default; ``"monolithicFlat"``,
             ``"twoGbMaxExtentSparse"``, ``"twoGbMaxExtentFlat"``, ``"streamOptimized"``, the default

@@ -1,32 +1,30 @@
-"""``aipimage info`` of an OVA."""
+"""``aipimage info`` of an appliance."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import aipimage
-from aipimage.cli.evidence import is_file_or_device
 from aipimage.cli.output import Report, aligned, counted, human_size, printable
 from aipimage.cli.virtual import virtual_values
 from aipimage.cli.volumes import disk_lines, disk_values
 
 
-def is_appliance(path: str) -> bool:
-    """Whether a file is to be taken for an appliance: its name says so."""
-    return path.lower().endswith(".ova") and is_file_or_device(path)
-
-
-def appliance_report(path: str) -> Report:
+def appliance_report(path: str, kind: str) -> Report:
     """What ``info`` says of an appliance, its files, its disks and the volumes on them.
+
+    Args:
+        kind: ``ova`` or ``ovf``.
 
     Raises:
         AipImageError: it is none, or cannot be read.
     """
-    from aipimage.vmdk.ovf.archive import open_ova
+    from aipimage.vmdk.ovf import open_ova, open_ovf
 
     disks: list[dict[str, Any]] = []
     warnings: list[str] = []
-    with open_ova(path) as appliance:
+    opener = open_ova if kind == "ova" else open_ovf
+    with opener(path) as appliance:
         warnings += appliance.warnings
         for number in range(len(appliance.disks)):
             with appliance.open_disk(number) as disk:
@@ -35,7 +33,7 @@ def appliance_report(path: str) -> Report:
                 warnings += [*disk.warnings, *found.warnings]
         values: dict[str, Any] = {
             "path": path,
-            "kind": "ova",
+            "kind": kind,
             "name": appliance.envelope.name,
             "files": [{"name": each.name, "size": each.size} for each in appliance.members],
             "manifest": bool(appliance.manifest),

@@ -81,7 +81,7 @@ def _checked_subformat(_: click.Context, __: click.Parameter, value: str | None)
     metavar="N",
     help="Which disk, from 0; several for .aiv, .ova and .ovf, which get all by default.",
 )
-@source_format_option("aiv", "vmdk", "ova", "raw")
+@source_format_option("aiv", "vmdk", "ova", "ovf", "raw")
 @outside_option
 @click.option(
     "--subformat",
@@ -159,8 +159,8 @@ def _checked_subformat(_: click.Context, __: click.Parameter, value: str | None)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
 @click.pass_obj
 def convert(session: Session, /, source: str, target: str, **options: Any) -> Report | None:
-    """Convert SOURCE, an .aiv image of any chain, a .vmdk, a disk of an .ova or a raw disk, to
-    TARGET.
+    """Convert SOURCE, an .aiv image of any chain, a .vmdk, a disk of an .ova or .ovf or a raw
+    disk, to TARGET.
 
     Names tell the formats: .aiv, .vmdk, .ova, .ovf, .raw or .img; any other SOURCE is raw. TARGET
     may be -, standard output. A target bears its name only once it is whole.

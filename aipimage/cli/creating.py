@@ -71,7 +71,7 @@ if TYPE_CHECKING:
     help="Bytes of the smallest change that is told apart.",
 )
 @search_option
-@source_format_option("raw", "vmdk", "ova")
+@source_format_option("raw", "vmdk", "ova", "ovf")
 @outside_option
 @click.option(
     "--compress",

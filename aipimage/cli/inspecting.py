@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import aipimage
-from aipimage.cli.appliances import appliance_report, is_appliance
+from aipimage.cli.appliances import appliance_report
 from aipimage.cli.chaintree import chain_lines, chain_values
 from aipimage.cli.describe import described, description_lines
-from aipimage.cli.evidence import first_file, is_damage, is_file_or_device, looks_like_image
-from aipimage.cli.linting import disk_verified, is_checked_as_disk
+from aipimage.cli.evidence import first_file, is_damage
+from aipimage.cli.linting import disk_verified
 from aipimage.cli.options import (
     checked_digest,
     checked_percent,
@@ -23,8 +23,9 @@ from aipimage.cli.options import (
 from aipimage.cli.output import ExitCode, Report, counted, human_size, printable
 from aipimage.cli.secret import image_password
 from aipimage.cli.session import Session
-from aipimage.cli.virtual import is_virtual, virtual_report
+from aipimage.cli.virtual import virtual_report
 from aipimage.cli.volumes import disk_lines, disk_values
+from aipimage.converting.formats import kind_of
 
 if TYPE_CHECKING:
     from aipimage import Damage, DiskInfo, MemberResult, VerifyResult
@@ -56,14 +57,16 @@ def info(
 ) -> Report:
     """Show what IMAGE holds: its devices and volumes, when and where it was made, its digest.
 
-    IMAGE may be any part of a split image, a virtual disk (.vmdk), an appliance (.ova), or a disk
-    or volume that is no image yet. An encrypted one shows nothing without its password.
+    IMAGE may be any part of a split image, a virtual disk (.vmdk), an appliance (.ova, .ovf), or a
+    disk or volume that is no image yet. An encrypted one shows nothing without its password.
     """
-    if not chain and is_virtual(image):
+    kind = None if chain else kind_of(image)
+    if kind == "vmdk":
         return virtual_report(image, search)
-    if not chain and is_appliance(image):
-        return appliance_report(image)
-    if not chain and (disk := _disk(image)) is not None:
+    if kind in ("ova", "ovf"):
+        return appliance_report(image, kind)
+    if kind == "raw":
+        disk = _disk(image)
         values = disk_values(disk)
         return Report(values, disk_lines(values), warnings=disk.warnings)
     password = image_password(session, password_file, password_env)
@@ -78,14 +81,12 @@ def info(
         return Report(values, lines, warnings=opened.warnings)
 
 
-def _disk(path: str) -> DiskInfo | None:
-    """What is there, unless it is an image.
+def _disk(path: str) -> DiskInfo:
+    """What is on a raw disk.
 
     Raises:
         FormatError: nothing that is known; it says what the file is.
     """
-    if looks_like_image(path) or not is_file_or_device(path):
-        return None
     disk = aipimage.survey(path)
     known = disk.scheme != "none" or any(volume.filesystem for volume in disk.volumes)
     if known or disk.warnings:
@@ -140,15 +141,16 @@ def verify(
 
     A virtual disk (.vmdk) is checked against the rules of its format: descriptor, headers, tables,
     markers and compressed grains; what only some programs stumble over is a warning. Of an
-    appliance (.ova) the digests and all disks are checked.
+    appliance (.ova, .ovf) the digests and all disks are checked.
     """
-    if is_appliance(image) or is_checked_as_disk(image):
+    kind = kind_of(image, by_content=True)
+    if kind in ("vmdk", "ova", "ovf"):
         if keyless or sample is not None or digest is not None or password_file or password_env:
             raise click.UsageError(
                 "a virtual disk is checked as a whole and has no password; give it without "
                 "--sample, --keyless, --digest and passwords"
             )
-        return disk_verified(session, image, chain, search)
+        return disk_verified(session, image, kind, chain, search)
     if keyless and (sample is not None or digest is not None):
         raise click.UsageError("--keyless checks everything; give it without --sample and --digest")
     path = first_file(image)

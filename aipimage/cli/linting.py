@@ -6,47 +6,32 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from aipimage.cli.appliances import is_appliance
-from aipimage.cli.evidence import is_file_or_device, looks_like_image
 from aipimage.cli.output import ExitCode, Report, counted, human_size, printable
 from aipimage.cli.session import Session
-from aipimage.cli.virtual import is_virtual
 
 if TYPE_CHECKING:
     from aipimage.vmdk.lint import Finding, LintResult
 
-_MAGICS = (b"KDMV", b"COWD", 0xCAFEBABE.to_bytes(8, "little"))
-_FIRST_LINE = b"# disk descriptorfile"
 
-
-def is_checked_as_disk(path: str) -> bool:
-    """Whether ``verify`` takes a file for a virtual disk: by its name, or, where it is no image, by
-    its first bytes. A wrong guess costs nothing here: the checker only reads.
-    """
-    if not is_file_or_device(path) or looks_like_image(path):
-        return False
-    if is_virtual(path):
-        return True
-    try:
-        with open(path, "rb") as file:
-            head = file.read(len(_FIRST_LINE))
-    except OSError:
-        return False
-    return head.startswith(_MAGICS) or head.lower() == _FIRST_LINE
-
-
-def disk_verified(session: Session, path: str, chain: bool, search: Sequence[str]) -> Report:
+def disk_verified(
+    session: Session, path: str, kind: str, chain: bool, search: Sequence[str]
+) -> Report:
     """Check an appliance; or a virtual disk and its extents, with ``chain`` its parents, too.
+
+    Args:
+        kind: ``vmdk``, ``ova`` or ``ovf``.
 
     Raises:
         AipImageError: it cannot be read.
     """
     from aipimage.vmdk.lint import lint
-    from aipimage.vmdk.ovf.checking import check_ova
+    from aipimage.vmdk.ovf.checking import check_ova, check_ovf
 
     with session.progress("verifying") as callback:
-        if is_appliance(path):
+        if kind == "ova":
             result = check_ova(path, progress=callback)
+        elif kind == "ovf":
+            result = check_ovf(path, progress=callback)
         else:
             result = lint(path, search=search, chain=chain, progress=callback)
     return _report(result)

@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 import aipimage
-from aipimage.cli.evidence import is_file_or_device
 from aipimage.cli.output import Report, aligned, human_size
 from aipimage.cli.volumes import disk_lines, disk_values
+from aipimage.converting.formats import format_of_source, may_be_virtual
 
 if TYPE_CHECKING:
     from aipimage import BlockSource
     from aipimage.vmdk.source import VmdkSource
 
-_VIRTUAL = (".vmdk", ".ova", ".ovf")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -62,22 +61,21 @@ def opened_sources(
     Raises:
         AipImageError: as opening a virtual disk does, or the target is a file of one.
     """
-    virtual = source_format is None and any(path.lower().endswith(_VIRTUAL) for path in paths)
+    virtual = source_format is None and any(map(may_be_virtual, paths))
     if source_format in (None, "raw") and not virtual:
         return list(paths), []
     # Few images are made of virtual disks, and all would wait for the import.
-    from aipimage.converting.formats import format_of_source
     from aipimage.converting.sources import files_of, open_appliance, open_disk, refuse_file
 
     found: list[str | BlockSource] = []
     warnings: list[str] = []
     for path in paths:
         kind = source_format or format_of_source(path, None)
-        if kind == "ova":
-            disks, around = open_appliance(path, stack)
+        if kind in ("ova", "ovf"):
+            package, disks = open_appliance(path, kind, stack)
             found += disks
-            warnings += [*around, *(text for disk in disks for text in disk.warnings)]
-            refuse_file(target, [path])
+            warnings += [*package.warnings, *(text for disk in disks for text in disk.warnings)]
+            refuse_file(target, package.files)
             continue
         if kind != "vmdk":
             found.append(path)
@@ -90,17 +88,6 @@ def opened_sources(
         found.append(disk)
         warnings += disk.warnings
     return found, warnings
-
-
-def is_virtual(path: str) -> bool:
-    """Whether a file is to be taken for a virtual disk: its name says so, and is not that of an
-    extent, which holds a disk's bytes as they are.
-    """
-    if not path.lower().endswith(".vmdk") or not is_file_or_device(path):
-        return False
-    from aipimage.converting.formats import holds_bytes
-
-    return not holds_bytes(path)
 
 
 def virtual_report(path: str, search: Sequence[str]) -> Report:

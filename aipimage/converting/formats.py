@@ -1,5 +1,8 @@
-"""Which format a name stands for. Content is never asked: a disk could hold the first bytes of any
-format, and would then be read as that (hostile-inputs class 37).
+"""What a file is: an ``.aiv`` image, a virtual disk, an appliance, or plain bytes.
+
+The name alone says how a source is read. Content is never asked: a disk could hold the first bytes
+of any format, and would then be read as that (hostile-inputs class 37). Only a check, which writes
+nothing, may go by content (``kind_of``).
 """
 
 from __future__ import annotations
@@ -8,10 +11,11 @@ import os
 import re
 from collections.abc import Mapping
 
-from aipimage.errors import RequestError
-from aipimage.io.system.storage import Storage, StrPath
+from aipimage.errors import AipImageError, RequestError
+from aipimage.io.blocks.marks import is_file_or_device, looks_like_image, named_like_image
+from aipimage.io.system.storage import DEFAULT, Storage, StrPath
 
-SOURCE_FORMATS = ("aiv", "vmdk", "ova", "raw")
+SOURCE_FORMATS = ("aiv", "vmdk", "ova", "ovf", "raw")
 TARGET_FORMATS = ("vmdk", "raw", "aiv", "ova", "ovf")
 _SUFFIXES = {
     ".vmdk": "vmdk",
@@ -22,9 +26,10 @@ _SUFFIXES = {
     ".ova": "ova",
     ".ovf": "ovf",
 }
-_IMAGE = re.compile(r"\.(aiv|aii)(\.\d{3,5})?$", re.IGNORECASE)
 _BYTES = re.compile(r"-(flat|f\d{3}|rdmp?|ctk)\.vmdk$", re.IGNORECASE)
 _PIECE = re.compile(r"-(s\d{3}|delta|sesparse)\.vmdk$", re.IGNORECASE)
+_APPLIANCES = (".ova", ".ovf")
+_VIRTUAL = (".vmdk", *_APPLIANCES)
 _DISKS = {"vmdk", "ova", "ovf"}
 _FOR: Mapping[str, set[str]] = {
     "subformat": {"vmdk"},
@@ -83,14 +88,48 @@ def format_of_source(path: StrPath, given: str | None) -> str:
             )
         return given
     name = os.path.basename(os.fspath(path))
-    if _IMAGE.search(name):
+    if named_like_image(name):
         return "aiv"
     if holds_bytes(name):
         raise extent_error(path)
     suffix = os.path.splitext(name)[1].lower()
-    if suffix == ".ovf":
-        raise RequestError(f"{name}: only describes a machine; give the .vmdk files beside it")
-    return suffix[1:] if suffix in (".vmdk", ".ova") else "raw"
+    return suffix[1:] if suffix in _VIRTUAL else "raw"
+
+
+def kind_of(path: StrPath, *, by_content: bool = False, storage: Storage = DEFAULT) -> str | None:
+    """Return what ``info`` and ``verify`` take a file for: ``vmdk``, ``ova``, ``ovf``, ``aiv``, or
+    ``raw`` for everything else.
+
+    Args:
+        by_content: what begins like a virtual disk is one, whatever its name; and the mark of an
+            image counts more than the name of a virtual disk.
+
+    Returns:
+        ``None`` where there is neither a regular file nor a block device.
+    """
+    if not is_file_or_device(path, storage):
+        return None
+    suffix = os.path.splitext(os.fspath(path))[1].lower()
+    if suffix in _APPLIANCES:
+        return suffix[1:]
+    is_disk = suffix == ".vmdk" and not holds_bytes(path)
+    if is_disk and not by_content:
+        return "vmdk"
+    if looks_like_image(path, storage):
+        return "aiv"
+    return "vmdk" if is_disk or (by_content and _begins_like_disk(path, storage)) else "raw"
+
+
+def _begins_like_disk(path: StrPath, storage: Storage) -> bool:
+    # Most files are told by their names, and need not wait for the readers of virtual disks.
+    from aipimage.vmdk.descriptortext import HEAD
+    from aipimage.vmdk.opening import begins_like_vmdk
+
+    try:
+        with storage.open_read(path) as file:
+            return begins_like_vmdk(file.pread(HEAD, 0))
+    except AipImageError:
+        return False
 
 
 def holds_bytes(path: StrPath) -> bool:
@@ -98,6 +137,11 @@ def holds_bytes(path: StrPath) -> bool:
     a descriptor, so they are never opened as a virtual disk.
     """
     return _BYTES.search(os.fspath(path)) is not None
+
+
+def may_be_virtual(path: StrPath) -> bool:
+    """Whether a name ends as those of virtual disks, of their extents and of appliances do."""
+    return os.fspath(path).lower().endswith(_VIRTUAL)
 
 
 def is_piece(path: StrPath) -> bool:

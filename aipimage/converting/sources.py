@@ -10,16 +10,16 @@ from typing import Self
 
 from aipimage.converting.formats import extent_error, format_of_source, is_piece
 from aipimage.converting.request import Request
-from aipimage.errors import AipImageError, FormatError, RequestError
+from aipimage.errors import FormatError, RequestError
 from aipimage.io.blocks.containers import container_warning
+from aipimage.io.blocks.marks import looks_like_image
 from aipimage.io.blocks.sources import BlockSource, open_source
 from aipimage.io.reading.device import Device
 from aipimage.io.reading.image import open_image
-from aipimage.io.reading.members import peek_header
 from aipimage.io.reading.restore import Placed, check_ranges
 from aipimage.io.system.storage import DEFAULT, Storage, StrPath
 from aipimage.vmdk.opening import open_vmdk
-from aipimage.vmdk.ovf.archive import open_ova
+from aipimage.vmdk.ovf.archive import OvaFile, open_ova, open_ovf
 from aipimage.vmdk.source import VmdkSource
 from aipimage.volumes.image import Image
 from aipimage.volumes.restoring.imagesource import ImageSource
@@ -31,7 +31,7 @@ class Opened:
     """A source that was opened.
 
     Attributes:
-        path: as given. format: ``aiv``, ``vmdk``, ``ova`` or ``raw``.
+        path: as given. format: one of ``formats.SOURCE_FORMATS``.
         disks: each as a block source. image: of an ``.aiv``, whose disks have the same numbers.
         files: paths of all files that it is known to lie in.
         warnings: sentences.
@@ -131,7 +131,7 @@ def open_for_conversion(
             _open_image(opened, password, search, storage)
         elif kind == "vmdk":
             _open_disk(opened, format is None, search, allow_outside, storage)
-        elif kind == "ova":
+        elif kind in ("ova", "ovf"):
             _open_appliance(opened, storage)
         else:
             _open_bytes(opened, format is None, storage)
@@ -169,30 +169,29 @@ def _open_disk(
 
 
 def _open_appliance(opened: Opened, storage: Storage) -> None:
-    disks, warnings = open_appliance(opened.path, opened._stack, storage)
-    opened.disks, opened.files = disks, (opened.path,)
-    opened.warnings += [*warnings, *(each for disk in disks for each in disk.warnings)]
+    package, disks = open_appliance(opened.path, opened.format, opened._stack, storage)
+    opened.disks, opened.files = disks, package.files
+    opened.warnings += [*package.warnings, *(each for disk in disks for each in disk.warnings)]
 
 
 def open_appliance(
-    path: StrPath, stack: ExitStack, storage: Storage = DEFAULT
-) -> tuple[tuple[VmdkSource, ...], tuple[str, ...]]:
-    """Open all disks of an OVA, in the order of its descriptor; they are closed with the stack.
-
-    Returns:
-        The disks, and sentences on what is not as it should be in the archive around them.
+    path: StrPath, kind: str, stack: ExitStack, storage: Storage = DEFAULT
+) -> tuple[OvaFile, tuple[VmdkSource, ...]]:
+    """Open an appliance, of kind ``ova`` or ``ovf``, and all its disks in the order of its
+    descriptor; all are closed with the stack.
 
     Raises:
         RequestError: it has none. Others as opening an appliance and a virtual disk raise.
     """
-    appliance = stack.enter_context(open_ova(path, storage=storage))
+    opener = open_ova if kind == "ova" else open_ovf
+    appliance = stack.enter_context(opener(path, storage=storage))
     if not appliance.disks:
         raise RequestError(f"{appliance.name}: an appliance without disks")
     disks = []
     for number in range(len(appliance.disks)):
         disks.append(appliance.open_disk(number))
         stack.callback(disks[-1].close)
-    return tuple(disks), appliance.warnings
+    return appliance, tuple(disks)
 
 
 def open_disk(
@@ -233,19 +232,11 @@ def _open_bytes(opened: Opened, by_name: bool, storage: Storage) -> None:
     opened.disks, opened.files = (disk,), (opened.path,)
     if (text := container_warning(disk)) is not None:
         opened.warnings.append(text)
-    if by_name and _is_image(opened.path, storage):
+    if by_name and looks_like_image(opened.path, storage):
         raise RequestError(
             f"{opened.path}: begins like an .aiv image but is not named like one; say what it is "
             "(source_format='aiv' or 'raw')"
         )
-
-
-def _is_image(path: str, storage: Storage) -> bool:
-    try:
-        peek_header(storage, path)
-    except AipImageError:
-        return False
-    return True
 
 
 def refuse_file(target: StrPath, files: Sequence[str], storage: Storage = DEFAULT) -> None:

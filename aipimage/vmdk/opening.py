@@ -138,6 +138,13 @@ def open_member(
     return open_extents(file.name, descriptor, storage, allow_outside)
 
 
+def begins_like_vmdk(head: bytes) -> bool:
+    """Whether a file's first bytes are those of a descriptor or of a sparse extent."""
+    is_extent = head[:4] in (SPARSE_MAGIC, COWD_MAGIC)
+    is_se = int.from_bytes(head[:8], "little") == SESPARSE_MAGIC
+    return is_extent or is_se or looks_like_descriptor(head)
+
+
 def _descriptor_of(file: File, head: bytes) -> Descriptor:
     if looks_like_descriptor(head):
         size = file.size()

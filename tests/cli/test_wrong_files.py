@@ -39,7 +39,7 @@ SAID: dict[str, str] = {
     "empty.img": "is empty (0 bytes)",
     "empty.aiv": "is empty (0 bytes)",
     "noise.aiv": "is called like an .aiv image and does not",
-    "m.ovf": "only describes an appliance; give the .vmdk files beside it, or the .ova",
+    "m.ovf": "is an appliance by its name; make an image of its disks first",
     "m.mf": "holds the digests of an appliance's files",
     "x.vmdk.partial.state": "belongs to an interrupted conversion",
     "flat-flat.vmdk": "is a file of a virtual disk; give the small .vmdk file with its descriptor",
@@ -112,7 +112,7 @@ def run(command: str, name: str, made: Path, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("name", SAID)
 def test_no_image(command: str, name: str, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ran = run(command, name, made, monkeypatch)
-    virtual = name.endswith((".vmdk", ".ova")) and name != "missing.vmdk"
+    virtual = name.endswith((".vmdk", ".ova", ".ovf")) and name != "missing.vmdk"
     if command in ("info", "verify", "keyless") and (virtual or name in ("c.img", "z.gz", "v.img")):
         return
     if (command, name) in (("info", "a.iso"), ("parent", "directory")):

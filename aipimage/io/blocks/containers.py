@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from aipimage.errors import FormatError, SourceError
 from aipimage.format.constants import HEADER_MAGIC, PART_MAGIC
+from aipimage.io.blocks.marks import named_like_image
 from aipimage.io.blocks.sources import BinaryFileSource, BlockSource, DeviceSource, FileSource
 from aipimage.io.system.storage import File
 
@@ -113,15 +114,14 @@ _HEADS: tuple[tuple[int, bytes, Container], ...] = (
 _FIRST_LINE = b"#diskdescriptorfile"
 
 _NAMES: tuple[tuple[str, str], ...] = (
-    (r"\.ovf$", "only describes an appliance; give the .vmdk files beside it, or the .ova"),
-    (r"\.mf$", "holds the digests of an appliance's files; give the .ova, or its .vmdk files"),
+    (r"\.mf$", "holds the digests of an appliance's files; give the .ova or the .ovf"),
     (r"\.partial\.state$", "belongs to an interrupted conversion; repeat that with resume"),
     (
         r"-(flat|f\d{3}|s\d{3}|delta|sesparse|rdmp?|ctk)\.vmdk$",
         "is a file of a virtual disk; give the small .vmdk file with its descriptor",
     ),
     (r"\.vmdk$", "is a virtual disk by its name; make an image of it first"),
-    (r"\.ova$", "is an appliance by its name; make an image of its disks first"),
+    (r"\.ov[af]$", "is an appliance by its name; make an image of its disks first"),
 )
 """What a name says that no image has, as regular expressions, and what to do."""
 
@@ -155,7 +155,7 @@ def not_an_image(file: File, otherwise: str = _MAYBE_RAW) -> FormatError:
     head, tail = file.pread(HEAD, 0), file.pread(TAIL, max(0, size - TAIL))
     text = other_than_image(file.name, size, head, tail)
     if text is None:
-        text = _NAMED if re.search(r"\.(aiv|aii)(\.\d{3,5})?$", file.name.lower()) else otherwise
+        text = _NAMED if named_like_image(file.name) else otherwise
     return FormatError(f"{file.name}: {text}")
 
 

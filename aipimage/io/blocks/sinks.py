@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from aipimage._core import is_zero
 from aipimage.errors import StorageError, TargetError
-from aipimage.format import constants as c
+from aipimage.io.blocks.marks import begins_like_image
 from aipimage.io.system.mounts import SystemUse
 from aipimage.io.system.storage import DEFAULT, File, FileInfo, Storage, StrPath
 
@@ -377,7 +377,7 @@ def _claimed_file(name: str, storage: Storage, use: SystemUse, force: bool) -> F
         info = file.info()
         _refuse_use(name, use.of_file(info.device, info.inode))
         file.lock()
-        if file.pread(len(c.HEADER_MAGIC), 0) in (c.HEADER_MAGIC, c.PART_MAGIC):
+        if begins_like_image(file):
             raise TargetError(f"{name}: is an image itself; remove it first if it is not needed")
         if info.size and not force:
             raise TargetError(f"{name}: already there and not empty; overwrite it (force=True)")

@@ -1,6 +1,6 @@
-"""Reading an OVA: its members, as files of a storage, and its disks, as block sources.
+"""Reading an appliance: its members, as files of a storage, and its disks, as block sources.
 
-Nothing is unpacked. A member is a range of the archive that is read like a file of its own; so
+Nothing is unpacked. A member of an archive is a range that is read like a file of its own; so
 whatever reads a virtual disk reads it in there, too. What is not needed to find the disks is never
 a reason to refuse an appliance: it is a warning, and a check judges it.
 """
@@ -13,13 +13,14 @@ from collections.abc import Iterator
 from types import TracebackType
 
 from aipimage.errors import FormatError, LimitError, RequestError, UnsupportedError
-from aipimage.io.blocks.containers import container_of
-from aipimage.io.system.storage import DEFAULT, File, Storage, StrPath
+from aipimage.io.blocks.containers import HEAD, container_of
+from aipimage.io.system.storage import DEFAULT, Storage, StrPath
 from aipimage.vmdk.descriptor import NO_PARENT
 from aipimage.vmdk.opening import open_vmdk
+from aipimage.vmdk.ovf.contents import Beside, Contents, Tarred
 from aipimage.vmdk.ovf.locating import Package
 from aipimage.vmdk.ovf.manifest import MANIFEST_MAX, ManifestLine, decode_manifest, new_digest
-from aipimage.vmdk.ovf.members import Listing, Member, list_members
+from aipimage.vmdk.ovf.members import Member
 from aipimage.vmdk.ovf.parsing import ENVELOPE_MAX, DiskReference, Envelope, decode_envelope
 from aipimage.vmdk.ovf.storage import ArchiveStorage, MemberFile
 from aipimage.vmdk.source import VmdkSource
@@ -28,35 +29,35 @@ _CHUNK = 1 << 20
 
 
 class OvaFile:
-    """An OVA that is open for reading.
+    """An appliance that is open for reading: an OVA, or a descriptor with its files beside it.
 
     Attributes:
-        name: its path. members: in order. envelope: its descriptor. manifest: its digests, empty
-            where there is none. warnings: sentences on what is not as it should be.
-        faults: those of them that are about the archive itself.
+        name: its path. members: its files, in order. envelope: its descriptor. manifest: its
+            digests, empty where there is none. warnings: sentences on what is not as it should be.
+        faults: those of them that are about the archive itself; none of a folder.
     """
 
-    def __init__(self, file: File) -> None:
-        """Take over ``file``; see :func:`open_ova` for the errors."""
-        self.name, self._file = file.name, file
-        listing = _listed(file)
-        self.members: tuple[Member, ...] = listing.files
-        descriptor = self._descriptor(listing)
-        self._package = Package(self.name, posixpath.dirname(descriptor.name), listing)
+    def __init__(self, contents: Contents) -> None:
+        """Take over what lies where; see :func:`open_ova` and :func:`open_ovf` for the errors."""
+        self.name, self._contents, self._file = contents.name, contents, contents.file
+        descriptor = contents.descriptor
         self.envelope: Envelope = decode_envelope(
-            self._content(descriptor, ENVELOPE_MAX), f"{self.name}/{descriptor.name}"
+            self._content(descriptor, ENVELOPE_MAX), self.path_of(descriptor)
         )
-        self.manifest, doubts = self._digests(descriptor)
-        self.faults: tuple[str, ...] = listing.warnings
-        several = self._of_kind(".ovf")[1:]
+        self.manifest, doubts = self._digests(contents.manifest)
+        names = [each.href for each in self.envelope.files]
+        listing = contents.listing([*names, *(each.name for each in self.manifest)])
+        self.members: tuple[Member, ...] = listing.files
+        self._package = Package(
+            self.name, posixpath.dirname(descriptor.name), listing, contents.missing
+        )
+        self.faults: tuple[str, ...] = contents.warnings
         self.warnings: tuple[str, ...] = (
             *self.faults,
             *self.envelope.warnings,
             *doubts,
-            *(
-                f"{self.name}: {each.name} is not read: {descriptor.name} comes first"
-                for each in several
-            ),
+            *self._not_there(contents.manifest),
+            *contents.others,
         )
 
     def __enter__(self) -> OvaFile:
@@ -79,7 +80,7 @@ class OvaFile:
         """Open a disk, by its number among ``disks`` from 0, which must be closed before this is.
 
         Raises:
-            RequestError: there is no such one. FormatError: the file is not in the archive, leads
+            RequestError: there is no such one. FormatError: the file is not there, leads
                 out of it, or is not a virtual disk. IncompleteError: a chunk of it is missing.
             UnsupportedError: the disk is not a VMDK, is compressed, or builds on a parent, without
                 which what it does not have would read as zeros.
@@ -90,8 +91,7 @@ class OvaFile:
         if disk.parent is not None:
             raise self._builds_on_parent(member.name)
         self._refuse_other_kinds(disk, member)
-        path = os.path.join(self.name, member.name)
-        source = open_vmdk(path, parents=False, storage=self.storage(member))
+        source = open_vmdk(self.path_of(member), parents=False, storage=self.storage(member))
         if source.descriptor.parent_cid != NO_PARENT:
             source.close()
             raise self._builds_on_parent(member.name)
@@ -107,8 +107,27 @@ class OvaFile:
         return self._package.disk_file(disk.file)
 
     def storage(self, *joined: Member) -> ArchiveStorage:
-        """The files of the archive, and those that were joined from chunks."""
+        """The files of the appliance, and those that were joined from chunks."""
         return ArchiveStorage(self._file, (*self.members, *joined))
+
+    def path_of(self, member: Member) -> str:
+        """The path of a member: of one in an archive, as if that were a folder."""
+        return os.path.join(self._file.name, member.name)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Paths of the files that the appliance lies in."""
+        return self._contents.paths(self.members)
+
+    @property
+    def size(self) -> int:
+        """Bytes of these files."""
+        return self._file.size()
+
+    @property
+    def is_in_order(self) -> bool:
+        """Whether the descriptor comes first, as importers want it that read while they receive."""
+        return self.members[0].name.lower().endswith(".ovf") or isinstance(self._contents, Beside)
 
     def _disk(self, number: int) -> DiskReference:
         if not 0 <= number < len(self.disks):
@@ -118,24 +137,23 @@ class OvaFile:
     def _refuse_other_kinds(self, disk: DiskReference, member: Member) -> None:
         """Refuse what is compressed or no VMDK: by what is said of it, and by its first bytes."""
         assert disk.file is not None
-        file = MemberFile(self._file, member)
-        found = container_of(file.pread(_CHUNK, 0), b"")
+        unpacking = self._contents.unpacking
+        found = container_of(MemberFile(self._file, member).pread(HEAD, 0), b"")
         if found is not None and found.is_compressed:
             raise UnsupportedError(
-                f"{self.name}: {member.name} is {found.name}: take it out of the appliance "
-                f"(tar -xf), {found.advice}, and give the disk itself"
+                f"{self.name}: {member.name} is {found.name}: {unpacking}{found.advice}, and give "
+                "the disk itself"
             )
         vmdk = found is not None and found.name.startswith("a VMDK")
         if disk.file.compression and not vmdk:
             raise UnsupportedError(
                 f"{self.name}: {member.name} is compressed ({disk.file.compression[:40]!r}): "
-                "take it out of the appliance (tar -xf), unpack it, and give the disk itself"
+                f"{unpacking}unpack it, and give the disk itself"
             )
         if "vmdk" not in disk.format.lower() and not disk.file.href.lower().endswith(".vmdk"):
             what = f", and this begins like {found.name}" if found is not None else ""
             raise UnsupportedError(
-                f"{self.name}: {member.name}: only VMDK disks are read{what}; take it out of the "
-                "appliance (tar -xf) and convert it"
+                f"{self.name}: {member.name}: only VMDK disks are read{what}; {unpacking}convert it"
             )
 
     def _builds_on_parent(self, name: str) -> UnsupportedError:
@@ -161,50 +179,31 @@ class OvaFile:
         return member is not None and self._digest(member, line.algorithm) == line.digest
 
     def close(self) -> None:
-        """Close the archive; a second call does nothing."""
+        """Close all files; a second call does nothing."""
         self._file.close()
 
-    def _of_kind(self, ending: str) -> list[Member]:
-        """Members whose names end so, but for those in which macOS keeps attributes of files."""
-        return [
-            each
-            for each in self.members
-            if each.name.lower().endswith(ending)
-            and not posixpath.basename(each.name).startswith("._")
-        ]
-
-    def _descriptor(self, listing: Listing) -> Member:
-        """The first descriptor: of several, importers take it too."""
-        found = self._of_kind(".ovf")
-        if not found:
-            raise FormatError(f"{self.name}: is not an OVA: there is no .ovf file in it")
-        if found[0].name in listing.twice:
-            raise FormatError(f"{self.name}: has two members called {found[0].name!r}")
-        return found[0]
-
-    def _digests(self, descriptor: Member) -> tuple[tuple[ManifestLine, ...], list[str]]:
-        """The manifest that is called like the descriptor, or the first; and doubts about it."""
-        found = self._of_kind(".mf")
-        if not found:
-            return (), []
-        stem = posixpath.splitext(descriptor.name)[0]
-        found.sort(key=lambda each: posixpath.splitext(each.name)[0] != stem)
-        name = f"{self.name}/{found[0].name}"
+    def _digests(self, member: Member | None) -> tuple[tuple[ManifestLine, ...], tuple[str, ...]]:
+        """What the manifest says, and doubts about it."""
+        if member is None:
+            return (), ()
         try:
-            lines, doubts = decode_manifest(self._content(found[0], MANIFEST_MAX), name)
+            return decode_manifest(self._content(member, MANIFEST_MAX), self.path_of(member))
         except LimitError as error:
-            return (), [str(error)]
-        return lines, [*doubts, *self._not_there(lines, name)]
+            return (), (str(error),)
 
-    def _not_there(self, lines: tuple[ManifestLine, ...], name: str) -> Iterator[str]:
-        for missing in dict.fromkeys(each.name for each in lines):
+    def _not_there(self, manifest: Member | None) -> Iterator[str]:
+        for missing in dict.fromkeys(each.name for each in self.manifest):
+            assert manifest is not None
             try:
                 member = self._package.member(missing)
             except FormatError as error:
                 yield str(error)
                 continue
             if member is None:
-                yield f"{name}: names {missing[:80]!r}, which is not in the archive"
+                yield (
+                    f"{self.path_of(manifest)}: names {missing[:80]!r}, which is not in the "
+                    "appliance"
+                )
 
     def _content(self, member: Member, limit: int) -> bytes:
         if member.size > limit:
@@ -218,19 +217,6 @@ class OvaFile:
         return digest.hexdigest()
 
 
-def _listed(file: File) -> Listing:
-    """The members; ``FormatError`` says what a file is that is not a tar."""
-    try:
-        return list_members(file)
-    except FormatError as error:
-        found = container_of(file.pread(_CHUNK, 0), b"")
-        if found is None or found.is_archive:
-            raise
-        raise FormatError(
-            f"{file.name}: is not an OVA: it begins like {found.name}; {found.advice}"
-        ) from error
-
-
 def open_ova(path: StrPath, *, storage: Storage = DEFAULT) -> OvaFile:
     """Open an OVA to read its disks.
 
@@ -240,7 +226,20 @@ def open_ova(path: StrPath, *, storage: Storage = DEFAULT) -> OvaFile:
     """
     file = storage.open_read(path)
     try:
-        return OvaFile(file)
+        return OvaFile(Tarred(file))
     except BaseException:
         file.close()
+        raise
+
+
+def open_ovf(path: StrPath, *, storage: Storage = DEFAULT) -> OvaFile:
+    """Open a descriptor to read the disks beside it; errors as :func:`open_ova`.
+
+    Files that it names lie in its own folder: not in one below it, and links are not followed.
+    """
+    contents = Beside(os.fspath(path), storage)
+    try:
+        return OvaFile(contents)
+    except BaseException:
+        contents.file.close()
         raise

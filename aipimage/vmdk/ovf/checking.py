@@ -1,15 +1,16 @@
-"""Checking an OVA: its archive and descriptor, the digests of its manifest, and every disk."""
+"""Checking an appliance: archive and descriptor, the digests of its manifest, and every disk."""
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 
 from aipimage.errors import AipImageError, FormatError, UnsupportedError
 from aipimage.io.system.progress import ProgressCallback
 from aipimage.io.system.storage import DEFAULT, Storage, StrPath
 from aipimage.vmdk.lint import Finding, LintResult, Severity, lint
-from aipimage.vmdk.ovf.archive import OvaFile
+from aipimage.vmdk.ovf.archive import OvaFile, open_ova, open_ovf
 
 
 def check_ova(
@@ -30,26 +31,46 @@ def check_ova(
         StorageError, RequestError: the file cannot be read. CancelledError: the callback asked to
         stop.
     """
+    return _checked(open_ova, path, threads, progress, storage)
+
+
+def check_ovf(
+    path: StrPath,
+    *,
+    threads: int | None = None,
+    progress: ProgressCallback | None = None,
+    storage: Storage = DEFAULT,
+) -> LintResult:
+    """Check a descriptor and the files beside it; else as :func:`check_ova`."""
+    return _checked(open_ovf, path, threads, progress, storage)
+
+
+def _checked(
+    opener: Callable[..., OvaFile],
+    path: StrPath,
+    threads: int | None,
+    progress: ProgressCallback | None,
+    storage: Storage,
+) -> LintResult:
     started, name = time.monotonic(), os.fspath(path)
-    file = storage.open_read(path)
     try:
-        size = file.size()
-        try:
-            appliance = OvaFile(file)
-        except FormatError as error:
-            found = (Finding("error", "ova", _without(name, error), name),)
-            return LintResult(name, found, (name,), 0, size, time.monotonic() - started)
-        findings, grains = _Checks(appliance, file.name).run(threads, progress)
-        return LintResult(name, findings, (name,), grains, size, time.monotonic() - started)
-    finally:
-        file.close()
+        appliance = opener(path, storage=storage)
+    except FormatError as error:
+        found = (Finding("error", "ova", _without(name, error), name),)
+        size = storage.stat(path).size
+        return LintResult(name, found, (name,), 0, size, time.monotonic() - started)
+    with appliance:
+        findings, grains = _Checks(appliance).run(threads, progress)
+        return LintResult(
+            name, findings, appliance.files, grains, appliance.size, time.monotonic() - started
+        )
 
 
 class _Checks:
-    """The checks of an archive that could be opened."""
+    """The checks of an appliance that could be opened."""
 
-    def __init__(self, appliance: OvaFile, name: str) -> None:
-        self._appliance, self._name = appliance, name
+    def __init__(self, appliance: OvaFile) -> None:
+        self._appliance, self._name = appliance, appliance.name
         self._findings: list[Finding] = []
         self._grains = 0
 
@@ -60,7 +81,7 @@ class _Checks:
         for text in self._appliance.warnings:
             severity: Severity = "error" if text in self._appliance.faults else "warning"
             self._add(severity, "ova", text.removeprefix(f"{self._name}: "))
-        if not self._appliance.members[0].name.lower().endswith(".ovf"):
+        if not self._appliance.is_in_order:
             self._add("error", "ova", "the descriptor is not the first file of the archive")
         self._manifest()
         for number in range(len(self._appliance.disks)):
@@ -89,7 +110,7 @@ class _Checks:
         for text in odd:
             self._add("error", "ova-file", text.removeprefix(f"{self._name}: "))
         result = lint(
-            os.path.join(self._name, member.name),
+            self._appliance.path_of(member),
             threads=threads,
             progress=progress,
             storage=self._appliance.storage(member),

@@ -2,7 +2,7 @@
 
 Source: DSP0243 1.1, "OVF Package", and RFC 3986: a name is a relative reference with the place of
 the descriptor as its base, percent-encoded; and what makers write instead. A name is only compared
-with those of the archive: none is ever used for a path of the system (hostile-inputs 21, 36).
+with those that are there: none is ever used for a path of the system (hostile-inputs 21, 36).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import posixpath
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from aipimage.errors import FormatError, IncompleteError
 from aipimage.vmdk.ovf.members import Listing, Member, clean_name
@@ -24,17 +24,33 @@ _ELSEWHERE = re.compile(
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
 
 
-class Package:
-    """The files of an archive, looked up as its descriptor names them."""
+class Wanted:
+    """Which files of a folder ``names`` may stand for, in all their spellings and chunks."""
 
-    def __init__(self, name: str, base: str, listing: Listing) -> None:
-        """Take the archive's ``name`` for messages and ``base``, the folder of the descriptor."""
-        self._name, self._base, self._listing = name, base, listing
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = {folded(each) for name in names for each in _spellings(name, "")}
+
+    def has(self, name: str) -> bool:
+        """Whether a file of that name may be meant."""
+        chunk = _CHUNK.fullmatch(name)
+        return folded(name) in self._names or (
+            chunk is not None and folded(chunk[1]) in self._names
+        )
+
+
+class Package:
+    """The files of an appliance, looked up as its descriptor names them."""
+
+    def __init__(self, name: str, base: str, listing: Listing, missing: str) -> None:
+        """Take the appliance's ``name`` and what to do where a file is ``missing``, both for
+        messages; and ``base``, the folder of the descriptor.
+        """
+        self._name, self._base, self._listing, self._missing = name, base, listing, missing
         self._files = {each.name: each for each in listing.files}
         self._alike: dict[str, list[Member]] = {}
         self._chunks: dict[str, dict[int, Member]] = {}
         for each in listing.files:
-            self._alike.setdefault(_folded(each.name), []).append(each)
+            self._alike.setdefault(folded(each.name), []).append(each)
             if (found := _CHUNK.fullmatch(each.name)) is not None:
                 self._chunks.setdefault(found[1], {})[int(found[2])] = each
 
@@ -52,9 +68,9 @@ class Package:
                 return self._files[name]
             if name in self._listing.others:
                 what = self._listing.others[name]
-                raise FormatError(f"{self._name}: {name!r} is {what} in the archive, not a file")
+                raise FormatError(f"{self._name}: {name!r} is {what} in the appliance, not a file")
         for name in names:
-            if len(alike := self._alike.get(_folded(name), [])) == 1:
+            if len(alike := self._alike.get(folded(name), [])) == 1:
                 return alike[0]
         return None
 
@@ -62,7 +78,7 @@ class Package:
         """The file of a disk, joined where it is in chunks; and sentences on what is odd.
 
         Raises:
-            FormatError: it is not in the archive, or named twice, or leads out of the package.
+            FormatError: it is not there, or named twice, or leads out of the package.
             IncompleteError: a chunk is missing.
         """
         href = reference.href
@@ -77,7 +93,9 @@ class Package:
             if name in self._chunks:
                 joined = self._joined(name, self._chunks[name], reference)
                 return joined, self._odd(joined, reference)
-        raise FormatError(f"{self._name}: {href[:200]!r} is named, and not in the archive")
+        raise FormatError(
+            f"{self._name}: {href[:200]!r} is named, and not in the appliance; {self._missing}"
+        )
 
     def _odd(self, member: Member, reference: FileReference) -> list[str]:
         if reference.size in (None, member.size):
@@ -93,20 +111,20 @@ class Package:
         total = 0
         for number in range(len(chunks)):
             if number not in chunks:
-                raise self._missing(name, number)
+                raise self._gap(name, number)
             chunk = chunks[number]
             if chunk.name in self._listing.twice:
                 raise FormatError(f"{self._name}: has two members called {chunk.name!r}")
             pieces += [(total + start, place, length) for start, place, length in chunk.ranges]
             total += chunk.size
         if reference.size is not None and total < reference.size:
-            raise self._missing(name, len(chunks))
+            raise self._gap(name, len(chunks))
         return Member(name, chunks[0].offset, total, tuple(pieces))
 
-    def _missing(self, name: str, number: int) -> IncompleteError:
+    def _gap(self, name: str, number: int) -> IncompleteError:
         return IncompleteError(
             f"{self._name}: {name}.{number:09d}, a chunk of the disk {name}, is not in the "
-            "archive; get the whole appliance again"
+            f"appliance; {self._missing}"
         )
 
 
@@ -132,6 +150,6 @@ def _spellings(text: str, base: str) -> Iterator[str]:
                 yield name
 
 
-def _folded(name: str) -> str:
-    """What names have in common that a file system may call the same."""
+def folded(name: str) -> str:
+    """Return what names have in common that a file system may call the same."""
     return unicodedata.normalize("NFC", name).casefold()

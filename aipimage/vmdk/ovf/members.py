@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from aipimage.errors import FormatError, LimitError
-from aipimage.io.system.storage import File
+from aipimage.io.system.storage import File, FileInfo
 from aipimage.vmdk.ovf import tar
 from aipimage.vmdk.ovf.tarsparse import SparseMap, old_gnu_map, pax_map, verified_pieces
 
@@ -25,13 +25,15 @@ class Member:
     Attributes:
         name: as in the archive, without ``./`` in front. offset: where its content begins. size:
             its bytes. pieces: (offset in the file, offset in the archive, length) of each range,
-            ascending, where it is not one range; what lies between them is zeros.
+            ascending, where it is not one range; what lies between them is zeros. info: what the
+            system knows of it, where it is a file of its own.
     """
 
     name: str
     offset: int
     size: int
     pieces: tuple[tuple[int, int, int], ...] | None = None
+    info: FileInfo | None = field(default=None, compare=False)
 
     @property
     def ranges(self) -> tuple[tuple[int, int, int], ...]:

@@ -1,4 +1,4 @@
-"""The members of an archive as files of a storage, for whatever reads a virtual disk."""
+"""The files of an appliance as files of a storage, for whatever reads a virtual disk."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ class MemberFile(File):
     """A member of an archive, read like a file; writing to it is not possible."""
 
     def __init__(self, archive: File, member: Member) -> None:
-        self.name = f"{archive.name}/{member.name}"
+        self.name = os.path.join(archive.name, member.name)
         self.is_block_device = False
         self._archive, self._member = archive, member
         self._ranges = member.ranges
         self._starts = [start for start, _, _ in self._ranges]
 
     def info(self) -> FileInfo:
-        """As of the archive, with the member's own size."""
-        return replace(self._archive.info(), size=self._member.size)
+        """Its own, or that of the archive with the member's size."""
+        return replace(self._member.info or self._archive.info(), size=self._member.size)
 
     def size(self) -> int:
         """Bytes of the member."""
@@ -72,34 +72,43 @@ class MemberFile(File):
 
 
 class ArchiveStorage(Storage):
-    """The members of an archive, as if they lay in a directory of its name; for reading only."""
+    """The files of an appliance; for reading only. Those of an archive are as if they lay in a
+    directory of its name.
+    """
 
     def __init__(self, archive: File, members: Iterable[Member]) -> None:
         super().__init__()
         self._archive = archive
-        self._members = {os.path.join(archive.name, each.name): each for each in members}
+        self._members = {_key(os.path.join(archive.name, each.name)): each for each in members}
 
     def open_read(self, path: StrPath) -> File:
         """Open a member; ``StorageError`` where there is none of that name."""
-        member = self._members.get(os.fspath(path))
+        member = self._members.get(_key(path))
         if member is None:
-            raise StorageError(f"{os.fspath(path)}: is not in the archive", errno.ENOENT)
+            raise StorageError(f"{os.fspath(path)}: is not in the appliance", errno.ENOENT)
         return MemberFile(self._archive, member)
 
     def stat(self, path: StrPath) -> FileInfo:
         """What is known of a member; ``StorageError`` likewise."""
-        if os.fspath(path) == self._archive.name:
+        if _key(path) == _key(self._archive.name):
             return replace(self._archive.info(), is_regular=False, is_directory=True)
         with self.open_read(path) as file:
             return file.info()
 
     def resolve(self, path: StrPath) -> str:
-        """The path itself: there are no links in an archive."""
+        """The path itself: there are no links in an appliance."""
         return os.fspath(path)
 
     def list_directory(self, path: StrPath) -> list[str]:
         """Names of the members in a folder."""
-        folder = os.fspath(path)
+        folder = _key(path)
         return sorted(
-            os.path.basename(each) for each in self._members if os.path.dirname(each) == folder
+            os.path.basename(each)
+            for each in self._members
+            if _key(os.path.dirname(each)) == folder
         )
+
+
+def _key(path: StrPath) -> str:
+    """A path as it is compared: ``./name`` is ``name``, and no folder is the current one."""
+    return os.path.normpath(os.fspath(path))

@@ -15,6 +15,7 @@ from aipimage.vmdk.ovf.hardware import Appliance, appliance
 from tests.support.sources import SparseSource
 
 MIB = 1 << 20
+NAMESPACE = "http://schemas.dmtf.org/ovf/envelope/1"
 GRAIN = 1 << 16
 OVF = "{http://schemas.dmtf.org/ovf/envelope/1}"
 RASD = "{http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_ResourceAllocationSettingData}"
@@ -45,6 +46,28 @@ def machine(disks: int = 1, **changes: object) -> Appliance:
     }
     name = str(changes.pop("name", "machine"))
     return appliance(name, disks, **(options | changes))  # type: ignore[arg-type]
+
+
+def descriptor(
+    href: str = "d.vmdk",
+    *,
+    size: object = "",
+    file: str = "",
+    about: str = "",
+    space: str = NAMESPACE,
+    prolog: str = '<?xml version="1.0" encoding="UTF-8"?>\n',
+) -> str:
+    """A descriptor of a disk of 5 MiB; ``file``, ``about``: more attributes of file and disk."""
+    about = about or f'ovf:capacity="{5 * MIB}" ovf:capacityAllocationUnits="byte"'
+    said = f'ovf:size="{size}"' if size != "" else ""
+    return (
+        f'{prolog}<Envelope xmlns="{space}" xmlns:ovf="{space}"><References>'
+        f'<File ovf:id="f1" ovf:href="{href}" {said} {file}/></References>'
+        f'<DiskSection><Info>d</Info><Disk ovf:diskId="d1" ovf:fileRef="f1" {about} ovf:format='
+        '"http://www.vmware.com/interfaces/specifications/vmdk.html#streamOptimized"/>'
+        '</DiskSection><VirtualSystem ovf:id="v"><Info>v</Info><Name>v</Name></VirtualSystem>'
+        "</Envelope>\n"
+    )
 
 
 @dataclass(frozen=True)

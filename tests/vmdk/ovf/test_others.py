@@ -18,9 +18,8 @@ from aipimage.errors import AipImageError, FormatError, IncompleteError, Unsuppo
 from aipimage.vmdk.ovf import check_ova, open_ova, write_ova
 from aipimage.vmdk.ovf.parsing import decode_envelope
 from tests.support.tools import require_programs, run
-from tests.vmdk.ovf.made import FIXED, MIB, disk, take
+from tests.vmdk.ovf.made import FIXED, MIB, descriptor, disk, take
 
-NAMESPACE = "http://schemas.dmtf.org/ovf/envelope/1"
 SIZE = 5 * MIB
 
 
@@ -30,28 +29,6 @@ def vmdk() -> bytes:
     out = io.BytesIO()
     write_ova(out, [disk(SIZE)], name="d", cids=[1], **FIXED)  # type: ignore[arg-type]
     return next(data for name, data in take(out.getvalue()).files.items() if "vmdk" in name)
-
-
-def descriptor(
-    href: str = "d.vmdk",
-    *,
-    size: object = "",
-    file: str = "",
-    about: str = "",
-    space: str = NAMESPACE,
-    prolog: str = '<?xml version="1.0" encoding="UTF-8"?>\n',
-) -> str:
-    """A descriptor with one disk; ``file`` and ``about``: more attributes of file and disk."""
-    about = about or f'ovf:capacity="{SIZE}" ovf:capacityAllocationUnits="byte"'
-    said = f'ovf:size="{size}"' if size != "" else ""
-    return (
-        f'{prolog}<Envelope xmlns="{space}" xmlns:ovf="{space}"><References>'
-        f'<File ovf:id="f1" ovf:href="{href}" {said} {file}/></References>'
-        f'<DiskSection><Info>d</Info><Disk ovf:diskId="d1" ovf:fileRef="f1" {about} ovf:format='
-        '"http://www.vmware.com/interfaces/specifications/vmdk.html#streamOptimized"/>'
-        '</DiskSection><VirtualSystem ovf:id="v"><Info>v</Info><Name>v</Name></VirtualSystem>'
-        "</Envelope>\n"
-    )
 
 
 def pack(path: Path, files: Mapping[str, str | bytes], form: int = tarfile.USTAR_FORMAT) -> Path:
@@ -232,7 +209,7 @@ def test_a_disk_that_is_a_link_is_named(kind: bytes, tmp_path: Path) -> None:
         info = tarfile.TarInfo("d.vmdk")
         info.type, info.linkname = kind, str(tmp_path / "secret")
         tar.addfile(info)
-    with pytest.raises(FormatError, match=r"'d\.vmdk' is a (hard|symbolic) link in the archive"):
+    with pytest.raises(FormatError, match=r"'d\.vmdk' is a (hard|symbolic) link in the appliance"):
         content(path)
 
 

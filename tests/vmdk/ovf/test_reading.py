@@ -268,7 +268,7 @@ def test_class_40_entities_are_refused() -> None:
 
 @pytest.mark.parametrize(
     ("files", "message"),
-    [({"a.txt": b""}, "no .ovf file"), ({"a.ovf": ENVELOPE}, "not in the archive")],
+    [({"a.txt": b""}, "no .ovf file"), ({"a.ovf": ENVELOPE}, "not in the appliance")],
 )
 def test_archives_that_lack_something(
     tmp_path: Path, files: dict[str, bytes], message: str
@@ -300,7 +300,7 @@ def test_hostile_1_every_truncation(ova: Path, tmp_path: Path) -> None:
                 assert ["the tar archive has no end" in each for each in opened.warnings] == [True]
                 assert not list(opened.damaged())
                 continue
-        with pytest.raises(FormatError, match=r"cut short|empty|not an OVA|not in the archive"):
+        with pytest.raises(FormatError, match=r"cut short|empty|not an OVA|not in the appliance"):
             open_both(cut)
 
 

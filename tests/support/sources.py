@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from aipimage.io.blocks.sources import UnreadableRangeError
+from aipimage.volumes.view import VolumeView
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -70,3 +71,9 @@ class SparseSource:
             if low < high:
                 data[low - offset : high - offset] = bytes(high - low)
         return bytes(data)
+
+
+def view_of(data: bytes, size: int | None = None) -> VolumeView:
+    """A volume of ``size`` bytes that begins with ``data``; by default that is all of it."""
+    size = len(data) if size is None else size
+    return VolumeView(SparseSource(size, {0: data}), 0, size)

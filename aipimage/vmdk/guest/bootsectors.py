@@ -7,18 +7,16 @@ NTFS boot sector has the same BIOS parameter block as FAT.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from aipimage.vmdk.geometry import geometry_of
 from aipimage.vmdk.guest.contents import Content, Disk
+from aipimage.volumes.filesystems.bpb import DiskFields, decode_disk_fields
+from aipimage.volumes.filesystems.exfat.layout import decode_boot_sector
 from aipimage.volumes.tables import mbr
 from aipimage.volumes.tables.mbr import MbrEntry
 
-_BPB = struct.Struct("<11xH11xHHI")
-_EXFAT_OFFSET_AT, _EXFAT_SHIFT_AT = 64, 108
-_SECTOR_SIZES = (512, 1024, 2048, 4096)
 _LAST_CYLINDER = 1023
 _HEADS = (255, 240, 128, 64, 32, 16)
 """What BIOSes have presented: as few as drives have, doubled, or all; 240 on some notebooks."""
@@ -46,6 +44,13 @@ class Chs(NamedTuple):
         if self.head >= heads or self.sector > sectors:
             return None
         return (self.cylinder * heads + self.head) * sectors + self.sector - 1
+
+
+class _Place(NamedTuple):
+    """Where a volume begins on its disk: sectors, and bytes of each."""
+
+    sectors: int
+    sector_size: int
 
 
 def bios_heads(sectors: int, adapter: str) -> set[int]:
@@ -99,12 +104,12 @@ def boot_warnings(disk: Disk, sectors: int, adapter: str) -> Iterator[str]:
 
 
 def _place_warning(content: Content) -> Iterator[str]:
-    hidden = hidden_sectors(content)
-    if hidden is None or hidden == (first := content.partition.start // _unit(content)):
+    said = _said_place(content)
+    if said is None or said.sectors == (first := content.partition.start // said.sector_size):
         return
     yield (
         f"partition {content.partition.number} starts at sector {first:,}, and its boot sector "
-        f"says {hidden:,} (hidden sectors): its boot code may not find it"
+        f"says {said.sectors:,} (hidden sectors): its boot code may not find it"
     )
 
 
@@ -119,34 +124,22 @@ def _drive_warning(content: Content, sectors: int, adapter: str) -> Iterator[str
     )
 
 
-def _unit(content: Content) -> int:
-    """Bytes of the sectors that a boot sector counts in."""
+def _said_place(content: Content) -> _Place | None:
+    """The place of the volume as its boot sector has it; ``None`` where it has no such field."""
     if content.kind == "exfat":
-        return 1 << content.sector[_EXFAT_SHIFT_AT]
-    return int(_BPB.unpack_from(content.sector)[0])
-
-
-def hidden_sectors(content: Content) -> int | None:
-    """Return the place of the volume on its disk as its boot sector has it, in sectors of its own
-    size; ``None`` where it has no such field.
-    """
-    if content.kind == "exfat":
-        shift = content.sector[_EXFAT_SHIFT_AT]
-        at = _EXFAT_OFFSET_AT
-        return int.from_bytes(content.sector[at : at + 8], "little") if 9 <= shift <= 12 else None
-    if not _has_bpb(content):
-        return None
-    return int(_BPB.unpack_from(content.sector)[3])
+        boot = decode_boot_sector(content.sector)
+        possible = 9 <= boot.sector_shift <= 12
+        return _Place(boot.partition_offset, boot.sector_size) if possible else None
+    fields = _disk_fields(content)
+    return _Place(fields.hidden, fields.sector_size) if fields else None
 
 
 def drive_of(content: Content) -> tuple[int, int] | None:
     """Return the heads, and sectors a track, of the disk as a boot sector has them."""
-    if not _has_bpb(content):
-        return None
-    _, track, heads, _ = _BPB.unpack_from(content.sector)
-    return int(heads), int(track)
+    fields = _disk_fields(content)
+    return (fields.heads, fields.track) if fields else None
 
 
-def _has_bpb(content: Content) -> bool:
+def _disk_fields(content: Content) -> DiskFields | None:
     known = content.kind == "ntfs" or content.kind.startswith("fat")
-    return known and _BPB.unpack_from(content.sector)[0] in _SECTOR_SIZES
+    return decode_disk_fields(content.sector) if known else None

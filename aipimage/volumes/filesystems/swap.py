@@ -13,6 +13,7 @@ import numpy as np
 
 from aipimage.io.blocks.freespace import RangesFree
 from aipimage.volumes.model import Allocation, FileSystem, Parser, SurveyOptions
+from aipimage.volumes.patches import Patch
 from aipimage.volumes.view import LayoutError, VolumeView
 
 SUSPENDED = "a suspended system lies in it"
@@ -22,6 +23,9 @@ _SUSPENDED = (b"S1SUSPEND\0", b"S2SUSPEND\0", b"ULSUSPEND\0", b"LINHIB0001")
 _TUXONICE = bytes.fromhex("edc302e99856e50c")
 _INFO_AT, _PADDING_AT, _BAD_AT = 1024, 1068, 1536
 _INFO_SIZE = 44
+_LAST_PAGE_AT = _INFO_AT + 4
+_PAGES_MIN, _PAGES_MAX = 10, 1 << 32
+"""Pages that the kernel wants, and those that the header's field can say."""
 
 
 class Header(NamedTuple):
@@ -80,9 +84,7 @@ def allocation(view: VolumeView, filesystem: FileSystem, options: SurveyOptions)
 
 def _last_page(data: bytes, page: int) -> int:
     """The number of the last page; what else the header says must make sense."""
-    little = data[_INFO_AT : _INFO_AT + 4] == b"\x01\0\0\0"
-    words = struct.unpack_from("<III" if little else ">III", data, _INFO_AT)
-    version, last, bad = words
+    version, last, bad = struct.unpack_from(f"{_order(data)}III", data, _INFO_AT)
     if version != 1 or last < 1:
         raise LayoutError("its header has an unknown version or no pages")
     if bad > (page - _BAD_AT - 10) // 4:
@@ -90,6 +92,33 @@ def _last_page(data: bytes, page: int) -> int:
     if any(data[_PADDING_AT:_BAD_AT]) or any(data[_BAD_AT + 4 * bad : page - 10]):
         raise LayoutError("something else lies in its header")
     return int(last)
+
+
+def _order(data: bytes) -> str:
+    """The byte order of the header, that of the machine that made it, for ``struct``."""
+    return "<" if data[_INFO_AT:_LAST_PAGE_AT] == b"\x01\0\0\0" else ">"
+
+
+def resized(view: VolumeView, size: int) -> list[Patch]:
+    """Return what to write over a swap space so that it fills ``size`` bytes.
+
+    Raises:
+        LayoutError: it is not one, or names bad pages; or the size is less than ten pages or more
+            than its header can say.
+    """
+    for page in PAGE_SIZES:
+        if page <= view.size and view.read(page - 10, 10) == _SIGNATURE:
+            break
+    else:
+        raise LayoutError("it has no signature of a swap area")
+    data = view.read(0, _INFO_AT + _INFO_SIZE)
+    order, pages = _order(data), size // page
+    # A bad page may lie past the new end.
+    if any(data[_LAST_PAGE_AT + 4 : _LAST_PAGE_AT + 8]):
+        raise LayoutError("it has bad pages, and cannot have another size")
+    if not _PAGES_MIN <= pages <= _PAGES_MAX:
+        raise LayoutError(f"a swap area cannot have {pages:,} pages")
+    return [(_LAST_PAGE_AT, struct.pack(f"{order}I", pages - 1))]
 
 
 PARSER = Parser("swap", probe, allocation)

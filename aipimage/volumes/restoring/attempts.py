@@ -13,7 +13,8 @@ from aipimage.errors import TargetError
 from aipimage.io.blocks.sinks import TargetInfo
 from aipimage.io.blocks.sources import BlockSource
 from aipimage.volumes.model import Volume
-from aipimage.volumes.restoring.job import Job, Patch, scratch_directory
+from aipimage.volumes.patches import Patch
+from aipimage.volumes.restoring.job import Job, scratch_directory
 from aipimage.volumes.restoring.limits import Limits
 from aipimage.volumes.restoring.planning import Plan
 from aipimage.volumes.restoring.shrinking import (

@@ -8,10 +8,10 @@ from aipimage.errors import AipImageError
 from aipimage.io.blocks.sinks import TargetInfo, open_in_place
 from aipimage.io.blocks.sources import open_source
 from aipimage.io.system.storage import Storage
+from aipimage.volumes.filesystems import swap
 from aipimage.volumes.model import FileSystem, Volume
 from aipimage.volumes.restoring import extresizing, ntfsresizing
 from aipimage.volumes.restoring.checking import verify_sound
-from aipimage.volumes.restoring.headers import resized_swap
 from aipimage.volumes.restoring.patched import verify_patched
 from aipimage.volumes.restoring.shrinking import check_unknown_btrfs
 from aipimage.volumes.restoring.tools import ToolError, may_mount, missing_of, mounted, run_tool
@@ -100,7 +100,7 @@ def _btrfs(info: TargetInfo, _: int, __: Storage) -> None:
 def _swap(info: TargetInfo, size: int, storage: Storage) -> None:
     source = open_source(info.name, storage)
     try:
-        patches = resized_swap(VolumeView(source, 0, source.size), source.size)
+        patches = swap.resized(VolumeView(source, 0, source.size), source.size)
         verify_patched(source, Volume(0, 0, size, filesystem=FileSystem("swap")), size, patches)
     finally:
         source.close()

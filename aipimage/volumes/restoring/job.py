@@ -18,8 +18,8 @@ from aipimage.io.reading.restore import Placed, check_ranges, restore_ranges
 from aipimage.io.system.progress import ProgressCallback
 from aipimage.io.system.storage import Storage
 from aipimage.volumes.layout import VolumeInfo, volumes_of
+from aipimage.volumes.patches import Patch
 
-Patch = tuple[int, bytes]
 _COPY = 1 << 20
 _TAIL = 1 << 20
 """Bytes at the end of a larger device that are cleared: a copy of the partition table that was

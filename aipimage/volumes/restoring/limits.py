@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from aipimage.io.blocks.sources import BlockSource
+from aipimage.volumes.filesystems.fat.headers import least_size
 from aipimage.volumes.model import Volume
 from aipimage.volumes.restoring import extresizing
-from aipimage.volumes.restoring.headers import fat_geometry
 from aipimage.volumes.view import LayoutError, VolumeView
 
 _EXT = ("ext2", "ext3", "ext4")
@@ -79,12 +79,12 @@ def _fat(source: BlockSource, volume: Volume) -> int | None:
     assert volume.filesystem is not None
     view = VolumeView(source, volume.start, volume.size)
     try:
-        geometry = fat_geometry(view, volume.filesystem.kind)
+        least = least_size(view, volume.filesystem.kind, _FAT_MARGIN)
     except LayoutError:
         return None
     if not volume.allocation.used_end:
         return None
-    return max(volume.allocation.used_end, geometry.fewest + _FAT_MARGIN * geometry.cluster)
+    return max(volume.allocation.used_end, least)
 
 
 def _swap(_: BlockSource, __: Volume) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from aipimage.io.blocks.sources import BlockSource
 from aipimage.volumes.filesystems.registry import probe_volume
 from aipimage.volumes.model import SurveyOptions, Volume
+from aipimage.volumes.patches import Patch
 from aipimage.volumes.view import LayoutError, VolumeView
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ class PatchedSource:
     """
 
     def __init__(
-        self, source: BlockSource, volume: Volume, size: int, patches: Sequence[tuple[int, bytes]]
+        self, source: BlockSource, volume: Volume, size: int, patches: Sequence[Patch]
     ) -> None:
         self._source, self._start, self._patches = source, volume.start, patches
         self.size, self.sector_size = min(size, volume.size), source.sector_size
@@ -51,7 +52,7 @@ class PatchedSource:
 
 
 def verify_patched(
-    source: BlockSource, volume: Volume, size: int, patches: Sequence[tuple[int, bytes]]
+    source: BlockSource, volume: Volume, size: int, patches: Sequence[Patch]
 ) -> None:
     """Check that a volume whose header is changed is still one of its kind, whose map is trusted.
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from aipimage.io.blocks.sources import BlockSource
 from aipimage.io.reading.restore import PartitionChange, Placed
 from aipimage.volumes.model import Volume
-from aipimage.volumes.restoring.hidden import moved_boot_sectors
-from aipimage.volumes.restoring.job import Patch
+from aipimage.volumes.patches import Patch
+from aipimage.volumes.restoring.moving import moved_boot_sectors
 from aipimage.volumes.restoring.planning import Plan
 from aipimage.volumes.view import VolumeView
 

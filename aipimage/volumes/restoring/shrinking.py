@@ -13,11 +13,13 @@ from aipimage.io.blocks.sinks import open_target
 from aipimage.io.blocks.sources import BlockSource, open_source
 from aipimage.io.reading.restore import Placed
 from aipimage.io.system.storage import Storage
+from aipimage.volumes.filesystems import swap
+from aipimage.volumes.filesystems.fat import headers as fat
 from aipimage.volumes.model import Volume
+from aipimage.volumes.patches import Patch
 from aipimage.volumes.restoring import extresizing, ntfsresizing
 from aipimage.volumes.restoring.checking import check_of, verify_sound
-from aipimage.volumes.restoring.headers import resized_swap, shrunk_fat
-from aipimage.volumes.restoring.job import Job, Patch
+from aipimage.volumes.restoring.job import Job
 from aipimage.volumes.restoring.limits import TOOLS
 from aipimage.volumes.restoring.patched import verify_patched
 from aipimage.volumes.restoring.tools import (
@@ -90,9 +92,9 @@ def header_patches(source: BlockSource, smaller: Smaller) -> list[Patch]:
     view = VolumeView(source, volume.start, volume.size)
     try:
         if smaller.kind == "swap":
-            patches = resized_swap(view, smaller.size)
+            patches = swap.resized(view, smaller.size)
         else:
-            patches = shrunk_fat(view, smaller.kind, smaller.size)
+            patches = fat.shrunk(view, smaller.kind, smaller.size)
         verify_patched(source, volume, smaller.size, patches)
     except LayoutError as error:
         raise CannotShrinkError(
@@ -185,7 +187,7 @@ def _shrink_fat(kind: str, path: str, size: int, storage: Storage) -> None:
     """By its header. Where the check found faults before, they may be there afterwards."""
     source = open_source(path, storage)
     try:
-        patches = shrunk_fat(VolumeView(source, 0, source.size), kind, size)
+        patches = fat.shrunk(VolumeView(source, 0, source.size), kind, size)
     finally:
         source.close()
     before = _fault_of(kind, path)

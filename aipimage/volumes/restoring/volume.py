@@ -17,8 +17,8 @@ from aipimage.io.system.notices import with_notices
 from aipimage.io.system.progress import ProgressCallback
 from aipimage.io.system.storage import DEFAULT, Storage
 from aipimage.volumes.model import Volume
+from aipimage.volumes.patches import Patch
 from aipimage.volumes.restoring.expanding import expand_volume
-from aipimage.volumes.restoring.hidden import moved_boot_sectors
 from aipimage.volumes.restoring.imagesource import ImageSource
 from aipimage.volumes.restoring.job import (
     Job,
@@ -34,6 +34,7 @@ from aipimage.volumes.restoring.job import (
     target_size,
 )
 from aipimage.volumes.restoring.limits import limits_of
+from aipimage.volumes.restoring.moving import moved_boot_sectors
 from aipimage.volumes.restoring.sectors import volume_sector_warnings
 from aipimage.volumes.restoring.shrinking import Smaller, check_tools, header_patches, shrink_copy
 from aipimage.volumes.survey import survey
@@ -192,7 +193,7 @@ def _smaller(job: Job, info: TargetInfo, volume: Volume, wanted: int) -> Smaller
     return smaller
 
 
-def _moved(job: Job, info: TargetInfo, volume: Volume) -> list[tuple[int, bytes]]:
+def _moved(job: Job, info: TargetInfo, volume: Volume) -> list[Patch]:
     """Patches for a boot sector that names the place of its partition, where the target is one."""
     start = _partition_start(info, job.options.storage)
     if start is None or volume.filesystem is None or not volume.number:

@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from aipimage.errors import RequestError
+from aipimage.volumes.patches import Patch
 from aipimage.volumes.tables import mbr
 from aipimage.volumes.tables.mbr import UNUSED, MbrEntry
 from aipimage.volumes.tables.model import Extended, PartitionTable
-from aipimage.volumes.tables.placing import Patch, read_sector
+from aipimage.volumes.tables.placing import read_sector
 from aipimage.volumes.view import VolumeView
 
 

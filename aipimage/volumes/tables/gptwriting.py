@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from aipimage.errors import RequestError
 from aipimage.io.system import entropy
+from aipimage.volumes.patches import Patch
 from aipimage.volumes.tables import gpt, mbr
 from aipimage.volumes.tables.gpt import GptEntry, GptHeader
 from aipimage.volumes.tables.gptreading import GptCopy, GptPair, read_pair
@@ -20,7 +21,6 @@ from aipimage.volumes.tables.mbr import MbrEntry
 from aipimage.volumes.tables.model import PartitionTable
 from aipimage.volumes.tables.placing import (
     NewIds,
-    Patch,
     Rewrite,
     Span,
     cleared,

@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 from aipimage.errors import RequestError
 from aipimage.io.blocks.sources import BlockSource
+from aipimage.volumes.patches import Patch
 from aipimage.volumes.tables import mbr
 from aipimage.volumes.tables.model import PartitionTable, gaps_between
 from aipimage.volumes.view import LayoutError, VolumeView
 
-Patch = tuple[int, bytes]
 Placements = Mapping[int, tuple[int, int]]
 """Number of a partition (or of an extended one): start and size in bytes."""
 

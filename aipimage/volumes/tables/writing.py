@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from aipimage.errors import RequestError
 from aipimage.io.blocks.sources import BlockSource
+from aipimage.volumes.patches import Patch
 from aipimage.volumes.tables import mbr
 from aipimage.volumes.tables.gptwriting import rewritten_gpt
 from aipimage.volumes.tables.mbrwriting import rewritten_mbr
 from aipimage.volumes.tables.model import PartitionTable
-from aipimage.volumes.tables.placing import Patch, Placements, Rewrite, in_sectors, view_of
+from aipimage.volumes.tables.placing import Placements, Rewrite, in_sectors, view_of
 from aipimage.volumes.tables.reading import read_table
 from aipimage.volumes.view import LayoutError
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import struct
 import subprocess
 from pathlib import Path
 
@@ -11,9 +12,10 @@ import pytest
 
 from aipimage.volumes.filesystems import opaque
 from aipimage.volumes.filesystems.swap import PARSER as SWAP
-from aipimage.volumes.view import VolumeView
+from aipimage.volumes.filesystems.swap import resized
+from aipimage.volumes.view import LayoutError, VolumeView
 from tests.fuzz.mutate import loop
-from tests.support.sources import SparseSource
+from tests.support.sources import SparseSource, view_of
 from tests.support.tools import PATH, require_programs, run
 from tests.volumes.containers import built as build
 from tests.volumes.containers.fuzz import fuzz_containers, seeds
@@ -112,6 +114,23 @@ def test_swap_that_another_file_system_was_made_over() -> None:
     assert allocation.free.total == 0
     assert because is not None
     assert "looks like" in because
+
+
+def test_swap_of_another_size() -> None:
+    """Any page size and byte order; bad pages and other contents are refused."""
+    for page, order in ((4096, "<"), (65536, "<"), (4096, ">")):
+        data = bytearray(page)
+        data[-10:] = b"SWAPSPACE2"
+        struct.pack_into(f"{order}III", data, 1024, 1, 99, 0)
+        patches = resized(view_of(bytes(data), 100 * page), 50 * page + 5)
+        assert patches == [(1028, struct.pack(f"{order}I", 49))]
+        with pytest.raises(LayoutError):
+            resized(view_of(bytes(data), 100 * page), 9 * page)
+        struct.pack_into(f"{order}I", data, 1032, 1)
+        with pytest.raises(LayoutError):
+            resized(view_of(bytes(data), 100 * page), 50 * page)
+    with pytest.raises(LayoutError):
+        resized(view_of(bytes(_MIB)), _MIB)
 
 
 def test_luks_that_cryptsetup_makes(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ import pytest
 import aipimage
 from aipimage.errors import TargetError
 from aipimage.io.reading.restore import RestoreResult
+from aipimage.volumes.filesystems import swap
+from aipimage.volumes.filesystems.fat import headers as fat_headers
 from aipimage.volumes.restoring import expanding, extresizing, shrinking, tools
 from tests.support import loop_device
 from tests.support.tools import mounted, require_programs, run
@@ -307,7 +309,7 @@ def test_fat_that_becomes_smaller_is_checked(
     mib = {"fat12": 8, "fat16": 32, "fat32": 80}[kind]
     volume, less = tmp_path / "have.img", mib - mib // 8
     make_volume(kind, volume, mib * MIB, tree_of(tmp_path / "tree", most=10_000))
-    image, real = imaged(volume), shrinking.shrunk_fat
+    image, real = imaged(volume), fat_headers.shrunk
     restored(image, tmp_path / "a.new", less * MIB)
     check(kind, tmp_path / "a.new", content_of(kind, volume))
 
@@ -315,7 +317,7 @@ def test_fat_that_becomes_smaller_is_checked(
         # Reserved sectors that are not there: the tables seem to lie elsewhere.
         return [*real(*arguments), (14, b"\x03\0")]  # type: ignore[arg-type]
 
-    monkeypatch.setattr(shrinking, "shrunk_fat", wrong)
+    monkeypatch.setattr(fat_headers, "shrunk", wrong)
     for there in (True, False):
         with monkeypatch.context() as patched:
             if not there:
@@ -329,7 +331,7 @@ def test_swap_that_is_resized_is_looked_at(tmp_path: Path, monkeypatch: pytest.M
     volume = tmp_path / "a.img"
     make_volume("swap", volume, 8 * MIB, tmp_path)
     image = imaged(volume)
-    monkeypatch.setattr(expanding, "resized_swap", lambda *_: [(1028, b"\xff\xff\xff\x7f")])
+    monkeypatch.setattr(swap, "resized", lambda *_: [(1028, b"\xff\xff\xff\x7f")])
     result = restored(image, tmp_path / "a.new", 9 * MIB)
     assert result.expanded is None
     assert "it is larger than its volume" in result.warnings[0]

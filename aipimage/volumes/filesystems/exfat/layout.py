@@ -28,6 +28,7 @@ FLAG_ALLOCATION, FLAG_NO_FAT_CHAIN = 0x1, 0x2
 """Bits of GeneralSecondaryFlags (section 6.4.2)."""
 ATTRIBUTE_DIRECTORY = 0x10
 LABEL_MAX = 11
+PARTITION_OFFSET_AT, PARTITION_OFFSET = 64, struct.Struct("<Q")
 _BOOT = struct.Struct("<3s8s53sQQIIIIIIHHBBB")
 _ALLOCATED = struct.Struct("<BB18xIQ")
 
@@ -118,16 +119,21 @@ def decode_label(data: bytes) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
-def without_state(sectors: bytes) -> bytes:
+def without_state(sectors: bytes | bytearray) -> bytes | bytearray:
     """A boot sector, and what follows it, without VolumeFlags (bytes 106 and 107) and PercentInUse
     (112), which the checksum leaves out, and which may be older in a backup.
     """
     return sectors[:106] + sectors[108:112] + sectors[113:]
 
 
-def boot_checksum(sectors: bytes) -> int:
+def boot_checksum(sectors: bytes | bytearray) -> int:
     """The checksum of the first 11 sectors of a boot region (section 3.4, figure 1)."""
     total = 0
     for byte in without_state(sectors):
         total = ((total << 31 | total >> 1) + byte) & 0xFFFF_FFFF
     return total
+
+
+def checksum_sector(total: int, size: int) -> bytes:
+    """The sector that follows, of ``size`` bytes: the checksum again and again (section 3.4)."""
+    return total.to_bytes(4, "little") * (size // 4)

@@ -17,6 +17,7 @@ from aipimage.volumes.filesystems.exfat.layout import (
     SIGNATURE,
     BootSector,
     boot_checksum,
+    checksum_sector,
     decode_boot_sector,
     without_state,
 )
@@ -96,16 +97,11 @@ def verify_regions(view: VolumeView, boot: BootSector) -> None:
     if decode_boot_sector(main[:BOOT_BYTES]) != boot:
         raise LayoutError("its boot sector changed while it was looked at")
     total = boot_checksum(main[:checked])
-    if not _holds(main[checked:], total):
+    if main[checked:] != checksum_sector(total, boot.sector_size):
         raise LayoutError("the checksum of its boot region is wrong")
     if without_state(main[: boot.sector_size]) != without_state(backup[: boot.sector_size]):
         raise LayoutError("its boot sector and the backup of it disagree")
     if without_state(main[:checked]) != without_state(backup[:checked]):
         total = boot_checksum(backup[:checked])
-    if not _holds(backup[checked:], total):
+    if backup[checked:] != checksum_sector(total, boot.sector_size):
         raise LayoutError("the checksum of its backup boot region is wrong")
-
-
-def _holds(sector: bytes, total: int) -> bool:
-    """Whether a sector holds a checksum, again and again (section 3.4)."""
-    return sector == total.to_bytes(4, "little") * (len(sector) // 4)

@@ -10,6 +10,9 @@ BOOT_BYTES = 512
 SIGNATURE = b"\x55\xaa"
 ENTRY_BYTES = 32
 """A directory entry."""
+SECTORS_16_AT, SECTORS_16 = 19, struct.Struct("<H")
+SECTORS_32_AT, SECTORS_32 = 32, struct.Struct("<I")
+"""BPB_TotSec16 and BPB_TotSec32, one of which is in force."""
 _COMMON = struct.Struct("<3s8sHBHBHHBHHHII")
 _FAT32 = struct.Struct("<IHHIHH")
 _EXTENDED = struct.Struct("<xBBI11s8s")
@@ -31,6 +34,7 @@ class BootSector(NamedTuple):
         state: BS_Reserved1; bit 0 is set while the volume is mounted, bit 1 after errors.
         has_extension: BS_BootSig says that serial and type are there. serial: BS_VolID.
         type: BS_FilSysType. signature: the last two bytes.
+        wide: ``sectors`` are those of BPB_TotSec32. info: BPB_FSInfo of FAT32, else 0.
     """
 
     jump: bytes
@@ -53,6 +57,8 @@ class BootSector(NamedTuple):
     serial: int
     type: bytes
     signature: bytes
+    wide: bool
+    info: int
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -68,12 +74,12 @@ def decode_boot_sector(data: bytes) -> BootSector:
     ) = _COMMON.unpack_from(data)  # fmt: skip
     is_32 = fat_16 == 0
     wide = _FAT32.unpack_from(data, _COMMON.size) if is_32 else (0, 0, 0, 0, 0, 0)
-    fat_32, flags, version, root_cluster, _info, backup = wide
+    fat_32, flags, version, root_cluster, info, backup = wide
     at = _EXTENDED_32 if is_32 else _EXTENDED_16
     state, extended, serial, _label, type_name = _EXTENDED.unpack_from(data, at)
     return BootSector(
         jump, oem, sector_size, per_cluster, reserved, fats, root_entries, media,
         sectors_16 or sectors_32, is_32, fat_16 or fat_32, flags, version, root_cluster, backup,
         state, extended in _EXTENDED_SIGNATURES, serial, type_name,
-        data[BOOT_BYTES - 2 : BOOT_BYTES],
+        data[BOOT_BYTES - 2 : BOOT_BYTES], sectors_16 == 0, info,
     )  # fmt: skip

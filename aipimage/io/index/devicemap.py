@@ -4,10 +4,8 @@ section 7).
 
 from __future__ import annotations
 
-import threading
 from array import array
 from bisect import bisect_right
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -23,6 +21,7 @@ from aipimage.format.record import Reference
 from aipimage.format.seal import SealDevice
 from aipimage.io.index.origins import Origins
 from aipimage.io.records.records import RecordReader
+from aipimage.io.system.cache import BoundedCache
 
 _PAGES_KEPT_BYTES = 16 << 20
 
@@ -102,9 +101,9 @@ class DeviceMap:
         self._origins = origins
         # Only the seal was read by now: what else tells of these runs is not asked.
         self._runs = origins.runs_of(device.map_root.origin)
-        self._pages: OrderedDict[bytes, LoadedPage] = OrderedDict()
-        self._used = 0
-        self._lock = threading.Lock()
+        self._pages: BoundedCache[bytes, LoadedPage] = BoundedCache(
+            _PAGES_KEPT_BYTES, lambda page: page.nbytes
+        )
         self._last: LoadedPage | None = None
 
     def pieces(self, sector: int, count: int) -> list[Piece]:
@@ -173,31 +172,22 @@ class DeviceMap:
         return child
 
     def _load(self, ref: Reference, runs: Sequence[OriginEntry]) -> LoadedPage:
-        with self._lock:
-            page = self._pages.get(ref.digest)
-            if page is not None:
-                self._pages.move_to_end(ref.digest)
-                return page
+        page = self._pages.find(ref.digest)
+        if page is not None:
+            return page
         plain = self._records.fetch(ref, RecordType.MAP).plain
         header = self._header
         decoded = decode_map_page(plain, header.stripe_shift, header.fanout_shift)
         if decoded.device != self._index:
             raise FormatError("a map page belongs to another device")
         page = LoadedPage(decoded, ref.origin, runs, self._origins)
-        with self._lock:
-            if ref.digest not in self._pages:
-                self._pages[ref.digest] = page
-                self._used += page.nbytes
-            while self._used > _PAGES_KEPT_BYTES and len(self._pages) > 1:
-                _, old = self._pages.popitem(last=False)
-                self._used -= old.nbytes
+        self._pages.keep(ref.digest, page)
         return page
 
     def forget(self) -> None:
         """Drop decoded pages, so that all are read again."""
-        with self._lock:
-            self._pages.clear()
-            self._used, self._last = 0, None
+        self._pages.clear()
+        self._last = None
 
     def walk(self, start: int = 0, end: int | None = None) -> Iterator[tuple[int, ExtentArray]]:
         """Yield (first sector, extents) in device order; arrays have no extents of kind page.

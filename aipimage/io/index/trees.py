@@ -4,9 +4,7 @@
 
 from __future__ import annotations
 
-import threading
 from bisect import bisect_right
-from collections import OrderedDict
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import NoReturn
@@ -30,6 +28,7 @@ from aipimage.format.tables import (
 from aipimage.io.index.origins import Origins
 from aipimage.io.records.frames import FrameRun
 from aipimage.io.records.records import RecordReader, RecordWriter
+from aipimage.io.system.cache import BoundedCache
 
 _PAGES_KEPT = 256
 LEAVES_KEPT_BYTES = 16 << 20
@@ -107,17 +106,15 @@ class IndexReader:
     def __init__(
         self, records: RecordReader, root: Reference, leaf: RecordType, kept: int = _PAGES_KEPT
     ) -> None:
-        self._records, self._root, self._leaf, self._kept = records, root, leaf, kept
-        self._pages: OrderedDict[Reference, tuple[int, list[IndexEntry]]] = OrderedDict()
+        self._records, self._root, self._leaf = records, root, leaf
+        self._pages: BoundedCache[Reference, tuple[int, list[IndexEntry]]] = BoundedCache(kept)
 
     def page(self, ref: Reference) -> tuple[int, list[IndexEntry]]:
         """Return (level, entries) of an index page."""
-        page = self._pages.get(ref)
+        page = self._pages.find(ref)
         if page is None:
             page = decode_index(self._records.fetch(ref, RecordType.INDEX).plain)
-            self._pages[ref] = page
-            if len(self._pages) > self._kept:
-                self._pages.pop(next(iter(self._pages)), None)
+            self._pages.keep(ref, page)
         return page
 
     def forget(self) -> None:
@@ -165,33 +162,11 @@ def _check_level(level: int, above: int) -> None:
         raise FormatError("the levels of an index do not descend")
 
 
-class LeafCache:
-    """Table leaves that were read, for all tables of an image together; safe for threads."""
+class LeafCache(BoundedCache[tuple[bytes, int], FrameEntries]):
+    """Table leaves that were read, by origin and number, for all tables of an image together."""
 
     def __init__(self, limit: int = LEAVES_KEPT_BYTES) -> None:
-        self._limit, self._used = limit, 0
-        self._leaves: OrderedDict[tuple[bytes, int], FrameEntries] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, origin: bytes, index: int) -> FrameEntries | None:
-        """The leaf, if it is kept."""
-        return self._leaves.get((origin, index))
-
-    def put(self, origin: bytes, index: int, entries: FrameEntries) -> None:
-        """Keep a leaf, and drop those that came first down to the limit."""
-        with self._lock:
-            if (origin, index) not in self._leaves:
-                self._used += entries.nbytes
-            self._leaves[origin, index] = entries
-            while self._used > self._limit and len(self._leaves) > 1:
-                _, old = self._leaves.popitem(last=False)
-                self._used -= old.nbytes
-
-    def clear(self) -> None:
-        """Drop all."""
-        with self._lock:
-            self._leaves.clear()
-            self._used = 0
+        super().__init__(limit, lambda entries: entries.nbytes)
 
 
 class FrameTable:
@@ -226,12 +201,12 @@ class FrameTable:
 
     def leaf(self, index: int) -> FrameEntries:
         """Return the entries of the frames from ``index`` x 1024 on."""
-        entries = self._leaves.get(self.origin, index)
+        entries = self._leaves.find((self.origin, index))
         if entries is None:
             with self._named():
                 ref = self._index.find(index * c.LEAF_FRAMES, self._leaf_root)
                 entries = self._checked_leaf(ref, index)
-            self._leaves.put(self.origin, index, entries)
+            self._leaves.keep((self.origin, index), entries)
         return entries
 
     def _refuse(self) -> NoReturn:

@@ -1,10 +1,58 @@
-"""A least-recently-used cache of decoded frames, filled once however many threads ask."""
+"""Bounded least-recently-used caches, safe for threads."""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+_Key = TypeVar("_Key", bound=Hashable)
+_Value = TypeVar("_Value")
+
+
+class BoundedCache(Generic[_Key, _Value]):
+    """Keeps the values that were used last, of at most ``limit`` in weight together, or one.
+
+    Args:
+        weight: of a value, in the unit of the limit; by default each value weighs 1.
+    """
+
+    def __init__(self, limit: int, weight: Callable[[_Value], int] = lambda value: 1) -> None:
+        self._limit, self._weight, self._used = limit, weight, 0
+        self._values: OrderedDict[_Key, _Value] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def find(self, key: _Key) -> _Value | None:
+        """Return the value, if it is kept."""
+        with self._lock:
+            return self._found(key)
+
+    def keep(self, key: _Key, value: _Value) -> None:
+        """Keep a value, and drop those used longest ago, down to the limit."""
+        with self._lock:
+            self._keep(key, value)
+
+    def clear(self) -> None:
+        """Drop all values."""
+        with self._lock:
+            self._values.clear()
+            self._used = 0
+
+    def _found(self, key: _Key) -> _Value | None:
+        value = self._values.get(key)
+        if value is not None:
+            self._values.move_to_end(key)
+        return value
+
+    def _keep(self, key: _Key, value: _Value) -> None:
+        if (before := self._values.pop(key, None)) is not None:
+            self._used -= self._weight(before)
+        self._values[key] = value
+        self._used += self._weight(value)
+        while self._used > self._limit and len(self._values) > 1:
+            _, old = self._values.popitem(last=False)
+            self._used -= self._weight(old)
 
 
 class _Loading:
@@ -13,26 +61,26 @@ class _Loading:
     __slots__ = ("done", "value")
 
     def __init__(self) -> None:
-        # Made only when somebody waits, because nearly always nobody does.
+        # Made only when a thread waits, because nearly always none does.
         self.done: threading.Event | None = None
         self.value: memoryview | None = None
 
 
-class FrameCache:
-    """Keeps at most ``limit`` bytes of values; each value is loaded by one thread only."""
+class FrameCache(BoundedCache[Hashable, memoryview]):
+    """Keeps at most ``limit`` bytes of decoded frames, grains and the like.
+
+    However many threads ask for a value, one of them loads it.
+    """
 
     def __init__(self, limit: int) -> None:
-        self._limit, self._used = limit, 0
-        self._values: OrderedDict[Hashable, memoryview] = OrderedDict()
+        super().__init__(limit, lambda value: value.nbytes)
         self._loading: dict[Hashable, _Loading] = {}
-        self._lock = threading.Lock()
 
     def get(self, key: Hashable, load: Callable[[], memoryview]) -> memoryview:
         """Return the value for ``key``, loading it outside of the lock where it is not there."""
         with self._lock:
-            value = self._values.get(key)
+            value = self._found(key)
             if value is not None:
-                self._values.move_to_end(key)
                 return value
             other = self._loading.get(key)
             if other is None:
@@ -65,10 +113,3 @@ class FrameCache:
                 if mine.done is not None:
                     mine.done.set()
         return value
-
-    def _keep(self, key: Hashable, value: memoryview) -> None:
-        self._values[key] = value
-        self._used += value.nbytes
-        while self._used > self._limit and len(self._values) > 1:
-            _, old = self._values.popitem(last=False)
-            self._used -= old.nbytes

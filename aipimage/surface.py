@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -18,6 +17,8 @@ from aipimage.errors import OptionError, RequestError
 from aipimage.io.system.defaults import DEFAULT_CACHE, DEFAULT_FRAME_SHIFT
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from aipimage.converting.request import ConvertOptions, ConvertResult
     from aipimage.io.chain.chain import Chain
     from aipimage.io.changes.forms import ChangedLike

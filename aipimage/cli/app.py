@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import importlib
 import json
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -85,6 +83,8 @@ class Program(click.Group):
             return result.code
         except (Exception, KeyboardInterrupt, InterruptedCommand) as error:
             if os.environ.get("AIPIMAGE_DEBUG") == "1" and not isinstance(error, click.UsageError):
+                import traceback
+
                 traceback.print_exc()
             return _failed(error, session, as_json)
 
@@ -96,9 +96,6 @@ def run(arguments: Sequence[str], *, process_ends: bool = False) -> int:
         arguments: those after the name of the command.
         process_ends: whether the caller does nothing more than end the process.
     """
-    if process_ends:
-        # What was imported stays to the end: nobody need look through it for garbage.
-        gc.freeze()
     try:
         program.main(arguments, interrupts=Interrupts(process_ends=process_ends))
     except SystemExit as end:

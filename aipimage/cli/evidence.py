@@ -6,7 +6,15 @@ import os
 import re
 
 from aipimage import FormatError, IntegrityError, UnsupportedError
-from aipimage.io.blocks.marks import looks_like_image
+
+
+def looks_like_image(path: str) -> bool:
+    """See :func:`aipimage.io.blocks.marks.looks_like_image`, which is loaded by this call: a help
+    page needs no library.
+    """
+    from aipimage.io.blocks import marks
+
+    return marks.looks_like_image(path)
 
 
 def is_damage(path: str, error: Exception) -> bool:

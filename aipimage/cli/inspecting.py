@@ -25,7 +25,6 @@ from aipimage.cli.secret import image_password
 from aipimage.cli.session import Session
 from aipimage.cli.virtual import virtual_report
 from aipimage.cli.volumes import disk_lines, disk_values
-from aipimage.converting.formats import kind_of
 
 if TYPE_CHECKING:
     from aipimage import Damage, DiskInfo, MemberResult, VerifyResult
@@ -60,6 +59,8 @@ def info(
     IMAGE may be any part of a split image, a virtual disk (.vmdk), an appliance (.ova, .ovf), or a
     disk or volume that is no image yet. An encrypted one shows nothing without its password.
     """
+    from aipimage.converting.formats import kind_of
+
     kind = None if chain else kind_of(image)
     if kind == "vmdk":
         return virtual_report(image, search)
@@ -143,6 +144,8 @@ def verify(
     markers and compressed grains; what only some programs stumble over is a warning. Of an
     appliance (.ova, .ovf) the digests and all disks are checked.
     """
+    from aipimage.converting.formats import kind_of
+
     kind = kind_of(image, by_content=True)
     if kind in ("vmdk", "ova", "ovf"):
         if keyless or sample is not None or digest is not None or password_file or password_env:

@@ -11,7 +11,6 @@ import click
 import aipimage
 from aipimage.cli.output import Report, aligned, human_size
 from aipimage.cli.volumes import disk_lines, disk_values
-from aipimage.converting.formats import format_of_source, may_be_virtual
 
 if TYPE_CHECKING:
     from aipimage import BlockSource
@@ -61,6 +60,8 @@ def opened_sources(
     Raises:
         AipImageError: as opening a virtual disk does, or the target is a file of one.
     """
+    from aipimage.converting.formats import format_of_source, may_be_virtual
+
     virtual = source_format is None and any(map(may_be_virtual, paths))
     if source_format in (None, "raw") and not virtual:
         return list(paths), []

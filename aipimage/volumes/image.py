@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from concurrent.futures import Executor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -20,10 +19,12 @@ from aipimage.io.reading.image import open_image
 from aipimage.io.system.progress import ProgressCallback
 from aipimage.io.system.storage import DEFAULT, Storage, StrPath, absolute, chosen
 from aipimage.volumes.layout import VolumeInfo, volumes_of
-from aipimage.volumes.options import RestoreOptions
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from aipimage.io.reading.restore import RestoreResult
+    from aipimage.volumes.options import RestoreOptions
 
 
 class Image(PlainImage):
@@ -133,6 +134,7 @@ class Image(PlainImage):
                 to; nothing was written.
             IntegrityError: stored bytes are damaged.
         """
+        from aipimage.volumes.options import RestoreOptions
         from aipimage.volumes.restoring.disk import restore_disk
 
         self.check_open()

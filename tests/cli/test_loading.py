@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +24,10 @@ pathlib.Path(sys.argv[1]).write_text(json.dumps([status, *sys.modules]))
 HEAVY = {"numpy", "zstandard", "blake3", "cryptography", "_cffi_backend"}
 BAR = {"rich.console", "rich.progress"}
 PARSERS = {"aipimage.volumes.survey", "aipimage.volumes.filesystems", "aipimage.volumes.tables"}
-FURTHER = {"aipimage.vmdk", "aipimage.converting", "aipimage.io.merge", "aipimage.io.repair"}
+THREADS = {"concurrent.futures", "logging"}
+SECRETS = {"hmac", "_hashlib", "secrets", "random"}
+CONVERTING = {f"aipimage.converting.{each}" for each in ("convert", "sources", "targets", "raw")}
+FURTHER = {"aipimage.vmdk", "aipimage.io.merge", "aipimage.io.repair"} | CONVERTING
 
 
 def loaded(place: Path, *arguments: object, status: int = 0) -> set[str]:
@@ -59,7 +63,8 @@ def test_help_and_wrong_usage_load_no_library(
 ) -> None:
     modules = loaded(tmp_path, *arguments, status=status)
     assert "aipimage.cli.app" in modules
-    assert not of_packages(modules, HEAVY | BAR | {"aipimage.io", "aipimage.volumes"})
+    library = {"aipimage.io", "aipimage.volumes", "aipimage.converting"}
+    assert not of_packages(modules, HEAVY | BAR | library)
 
 
 def test_one_command_does_not_load_the_others(tmp_path: Path) -> None:
@@ -72,7 +77,13 @@ def test_one_command_does_not_load_the_others(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("command", "absent"),
     [
-        (["info"], PARSERS | FURTHER | {"aipimage.io.creating.job", "aipimage.io.reading.restore"}),
+        (
+            ["info"],
+            PARSERS
+            | FURTHER
+            | THREADS
+            | {"aipimage.io.creating.job", "aipimage.io.reading.restore"},
+        ),
         (["info", "--chain"], PARSERS | FURTHER | {"aipimage.io.creating.job"}),
         (["verify"], PARSERS | FURTHER | {"aipimage.io.creating.job"}),
         (["verify", "--keyless"], PARSERS | FURTHER | {"aipimage.io.creating.job"}),
@@ -85,7 +96,46 @@ def test_an_image_without_a_key_loads_what_reads_it(
     """No cipher, no parser of file systems, nothing that writes images, no progress bar."""
     modules = loaded(tmp_path, *command, made / "plain.aiv")
     assert "aipimage.io.stream.instream" in modules
-    assert not of_packages(modules, absent | BAR | {"cryptography"})
+    assert not of_packages(modules, absent | BAR | SECRETS | {"cryptography", "rich"})
+
+
+def test_restoring_to_a_file_of_the_same_size_loads_no_parser(made: Path, tmp_path: Path) -> None:
+    """Nor what moves and shrinks file systems, and runs their tools."""
+    target = tmp_path / "copy.raw"
+    modules = loaded(tmp_path, "restoredisk", made / "plain.aiv", target)
+    assert target.read_bytes() == (made / "disk.raw").read_bytes()
+    absent = PARSERS | FURTHER | BAR | SECRETS | {"subprocess", "tempfile", "cryptography"}
+    assert not of_packages(modules, absent | {"aipimage.volumes.restoring.adapted"})
+
+
+def test_the_process_loads_numpy_without_threads_for_algebra(plain: Path) -> None:
+    """As the process that a user starts does; a value that the user has set stays."""
+    code = "import os, sys\nfrom aipimage.cli import main\nstatus = main()\n"
+    code += "print(status, os.environ['OPENBLAS_NUM_THREADS'])"
+    for given, expected in (({}, "1"), ({"OPENBLAS_NUM_THREADS": "3"}, "3")):
+        without = {k: v for k, v in os.environ.items() if k != "OPENBLAS_NUM_THREADS"}
+        done = subprocess.run(
+            [sys.executable, "-c", code, "info", plain],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=without | given,
+        )
+        assert done.stdout.splitlines()[-1] == f"0 {expected}"
+
+
+def test_calling_the_command_changes_no_setting(plain: Path, tmp_path: Path) -> None:
+    """Another program that calls ``main`` with arguments keeps its environment and its collector
+    of garbage.
+    """
+    code = "import gc, os, sys\nfrom aipimage.cli import main\n"
+    code += (
+        "before = dict(os.environ), gc.get_threshold()\nassert main(['info', sys.argv[1]]) == 0\n"
+    )
+    code += (
+        "assert before == (dict(os.environ), gc.get_threshold())\nassert not gc.get_freeze_count()"
+    )
+    subprocess.run([sys.executable, "-c", code, plain], check=True, capture_output=True)
 
 
 def test_creating_loads_neither_virtual_disks_nor_ciphers(disk: Path, tmp_path: Path) -> None:

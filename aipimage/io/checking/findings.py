@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
@@ -186,7 +185,7 @@ class Sample:
 
     def __init__(self, percent: float | None) -> None:
         self._percent = percent
-        self._seed = random.getrandbits(63)
+        self._seed = 0 if percent is None else _seed()
         self._last: tuple[tuple[int, int], Bits] | None = None
 
     def chooses(self, origin: int, number: int) -> bool:
@@ -201,7 +200,7 @@ class Sample:
         rows = np.flatnonzero(kept & ~done & self.of_leaf(origin, leaf)[: len(kept)])
         if not len(rows) and kept.any() and not done.any():
             rows = np.flatnonzero(kept)
-            rows = rows[[random.randrange(len(rows))]]
+            rows = rows[[_seed() % len(rows)]]
         return rows
 
     def of_leaf(self, origin: int, leaf: int) -> Bits:
@@ -215,3 +214,11 @@ class Sample:
         bits: Bits = chance.random(c.LEAF_FRAMES) * 100 < self._percent
         self._last = (origin, leaf), bits
         return bits
+
+
+def _seed() -> int:
+    """A number of 63 random bits."""
+    # Only a sample is random: most who import this module never take one.
+    import random
+
+    return random.getrandbits(63)

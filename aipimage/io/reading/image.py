@@ -10,7 +10,6 @@ import threading
 import warnings
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
@@ -49,6 +48,8 @@ from aipimage.io.system.pipeline import default_threads
 from aipimage.io.system.storage import DEFAULT, Storage, chosen
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor, ThreadPoolExecutor
+
     from aipimage.io.chain.chain import Chain
     from aipimage.io.checking.verify import VerifyResult
     from aipimage.io.reading.restore import RestoreResult
@@ -415,6 +416,8 @@ class Image:
             if self.closed:
                 return
             if self._held.pool is None:
+                from concurrent.futures import ThreadPoolExecutor
+
                 self._held.pool = ThreadPoolExecutor(
                     default_threads(), thread_name_prefix="aipimage-read"
                 )

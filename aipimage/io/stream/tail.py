@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
-
 from aipimage.errors import FormatError, IntegrityError, PasswordError, naming, reworded
 from aipimage.format import constants as c
 from aipimage.format.constants import RecordType
@@ -12,7 +10,7 @@ from aipimage.format.record import NO_REFERENCE, Reference
 from aipimage.format.seal import Seal, decode_seal
 from aipimage.format.segments import Segment, decode_segments
 from aipimage.format.trailer import Trailer
-from aipimage.io.records.keys import ChainKeys
+from aipimage.io.records.keys import ChainKeys, same_secret
 from aipimage.io.records.records import OpenedRecord, RecordReader
 from aipimage.io.stream.instream import InStream
 from aipimage.io.stream.segmentmap import SegmentMap
@@ -160,7 +158,7 @@ def check_header_keys(stream: Healable, header: Header, keys: ChainKeys | None) 
         raise PasswordError(f"{stream.name}: is not protected as the other images of its chain are")
     if keys is None:
         return
-    if not hmac.compare_digest(keys.key_commitment(), header.key_commitment):
+    if not same_secret(keys.key_commitment(), header.key_commitment):
         raise PasswordError(f"{stream.name}: has another key than the other images of its chain")
     with naming(stream.name):
         keys.verify_header_mac(bytes(stream.pread(header.core_length, 0)))

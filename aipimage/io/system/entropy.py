@@ -6,7 +6,7 @@ fixed values in its place; no option, variable or argument of the package can.
 
 from __future__ import annotations
 
-import secrets
+import os
 import sys
 import time
 from datetime import UTC, datetime, timedelta
@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 def random_bytes(count: int) -> bytes:
     """Return ``count`` bytes from the system's generator."""
-    return secrets.token_bytes(count)
+    return os.urandom(count)
 
 
 def new_id() -> bytes:

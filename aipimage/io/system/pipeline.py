@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor, Future
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -33,6 +35,8 @@ def executor_for(
         workers = getattr(executor, "_max_workers", None) or default_threads()
         yield executor, workers + 2
         return
+    from concurrent.futures import ThreadPoolExecutor
+
     # One more than there are processors: somebody always waits for the interpreter's lock.
     most = threads or default_threads() + 1
     workers = most - 1 if is_caller_busy and not threads else most

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from aipimage.io.reading.device import Device
 from aipimage.volumes.restoring.job import described_volumes
-from aipimage.volumes.restoring.planning import Plan
-from aipimage.volumes.survey import DiskSurvey
-from aipimage.volumes.tables.placing import NewIds
+
+if TYPE_CHECKING:
+    from aipimage.volumes.restoring.planning import Plan
+    from aipimage.volumes.survey import DiskSurvey
+    from aipimage.volumes.tables.placing import NewIds
 
 _NAMED = (
     "UUIDs and labels of file systems are the same as before, and so is the boot loader's "

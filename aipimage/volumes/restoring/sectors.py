@@ -6,12 +6,14 @@ Windows takes an NTFS, FAT or exFAT volume for not formatted where the two diffe
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from aipimage.io.blocks.sinks import TargetInfo
 from aipimage.io.blocks.sources import BlockSource
-from aipimage.volumes.filesystems.registry import filesystem_of
-from aipimage.volumes.model import FileSystem, Volume
-from aipimage.volumes.tables.reading import read_table
 from aipimage.volumes.view import LayoutError, VolumeView
+
+if TYPE_CHECKING:
+    from aipimage.volumes.model import FileSystem, Volume
 
 _PARAMETER_BLOCK = ("ntfs", "fat12", "fat16", "fat32")
 _EXT = ("ext2", "ext3", "ext4")
@@ -24,6 +26,10 @@ def sector_warnings(source: BlockSource, info: TargetInfo) -> tuple[str, ...]:
     """
     if not info.is_device:
         return ()
+    # Only a device has sectors: a restore to a file loads no parser.
+    from aipimage.volumes.filesystems.registry import filesystem_of
+    from aipimage.volumes.tables.reading import read_table
+
     table = read_table(source)
     if table.partitions or table.scheme != "none":
         if table.sector_size == info.sector_size:

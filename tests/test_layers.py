@@ -156,7 +156,7 @@ def test_one_door_to_c() -> None:
         found = set(imports(path))
         assert ("aipimage._native" in found) == (path == Path("_core.py")), path
         assert not {name for name in found if name.split(".")[0] in ("cffi", "ctypes")} or (
-            path == Path("io/system/storage.py")  # ctypes for fallocate, which Python lacks
+            path == Path("io/system/calls.py")  # ctypes for fallocate, which Python lacks
         ), path
 
 
@@ -175,10 +175,10 @@ def test_format_is_values_and_bytes(path: Path) -> None:
     assert not calls & {"open", "exec", "eval"}
 
 
-def test_storage_is_the_one_place_that_opens_files() -> None:
-    """Below the command, only ``io/system/storage.py`` calls the system on a file."""
+def test_one_module_calls_the_system_on_files() -> None:
+    """Below the command, only ``io/system/calls.py`` calls the system on a file."""
     below = [path for path in MODULES if path.parts[0] in BELOW]
-    for path in set(below) - {Path("io/system/storage.py")}:
+    for path in set(below) - {Path("io/system/calls.py")}:
         for node in ast.walk(ast.parse((PACKAGE / path).read_text("utf-8"))):
             if isinstance(node, ast.Call):
                 assert ast.unparse(node.func) not in FILE_CALLS, f"{path}, line {node.lineno}"

@@ -206,7 +206,7 @@ def test_without_positional_calls(
     tmp_path: Path, data: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Windows has no preadv: a seek and a read, under a lock."""
-    monkeypatch.setattr("aipimage.io.system.storage._POSITIONAL", False)
+    monkeypatch.setattr("aipimage.io.system.calls.POSITIONAL", False)
     run(tmp_path, data, SystemCalls())
     with DEFAULT.create(tmp_path / "many") as file:
         file.pwrite(data, 0)

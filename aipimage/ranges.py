@@ -58,6 +58,16 @@ def joined(rows: npt.NDArray[np.uint64]) -> ByteRanges:
     return _joined(starts[order], np.maximum.accumulate(ends[order]))
 
 
+def are_disjoint(rows: npt.NDArray[np.uint64]) -> bool:
+    """Whether no two of some rows (offset, length), in any order, have anything in common.
+
+    No row may end beyond 2^64 - 1.
+    """
+    rows = rows[rows[:, 1] != 0]
+    rows = rows[np.argsort(rows[:, 0], kind="stable")]
+    return not (rows[1:, 0] < rows[:-1, 0] + rows[:-1, 1]).any()
+
+
 def aligned(ranges: ByteRanges, grain: int, size: int) -> ByteRanges:
     """Return the ranges widened to multiples of ``grain``, cut at ``size`` and joined.
 

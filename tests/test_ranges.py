@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aipimage.ranges import ByteRanges, aligned, clipped, cut, difference, intersection, joined
+from aipimage.ranges import (
+    ByteRanges,
+    aligned,
+    are_disjoint,
+    clipped,
+    cut,
+    difference,
+    intersection,
+    joined,
+)
 
 ROWS = st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 1500)), max_size=12)
 PLACES = st.integers(0, 7000)
@@ -37,6 +46,11 @@ def bytes_in(rows: list[tuple[int, int]]) -> set[int]:
 @given(ROWS)
 def test_joined_is_the_union(rows: list[tuple[int, int]]) -> None:
     assert bytes_in(pairs(joined(array_of(rows)))) == bytes_in(rows)
+
+
+@given(ROWS)
+def test_rows_are_disjoint_where_no_byte_is_in_two(rows: list[tuple[int, int]]) -> None:
+    assert are_disjoint(array_of(rows)) == (len(bytes_in(rows)) == sum(n for _, n in rows))
 
 
 @given(ROWS, PLACES, PLACES)

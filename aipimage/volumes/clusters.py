@@ -201,9 +201,9 @@ class ClusterMap:
             low, high = max(0, first - chunk * CHUNK), min(CHUNK, last - chunk * CHUNK)
             for rows in self._runs_of(chunk, now, low, high):
                 rows[:, 0] += np.uint64(chunk * CHUNK)
-                inside = rows[(rows[:, 0] < last) & (rows[:, 0] + rows[:, 1] > first)]
-                if len(inside):
-                    yield clipped(inside, first, last)
+                rows = clipped(rows, max(0, first), last)
+                if len(rows):
+                    yield rows
 
     def _runs_of(
         self, chunk: int, now: Bits | Runs | bool, low: int = 0, high: int = CHUNK
@@ -238,9 +238,9 @@ class ClusterMap:
         for runs in self.free_runs(first, last):
             rows = runs * size
             rows[:, 0] += np.uint64(self.base)
-            rows = rows[(rows[:, 0] < end) & (rows[:, 0] + rows[:, 1] > start)]
+            rows = clipped(rows, start, end)
             if len(rows):
-                yield clipped(rows, start, end)
+                yield rows
 
     def used_end(self) -> int:
         """Byte of the volume behind the last one that is in use (or lies in no cluster)."""

@@ -191,8 +191,14 @@ def clear_tail(sink: BlockSink, info: TargetInfo, end: int) -> None:
 
 
 def copy_source(source: BlockSource, length: int, sink: BlockSink, target: int) -> int:
-    """Write the first bytes of a source to ``target``, zeros between its data; return how many
-    bytes of data there were.
+    """Write the first ``length`` bytes of a source to byte ``target`` of a sink, with zeros between
+    its data. Return how many bytes of data there were.
+
+    It is not ``copy_blocks``, which writes zeros where the source cannot be read. Here the source
+    is a copy of a volume that was just made: a place of it that cannot be read ends the restore.
+
+    Raises:
+        SourceError: the source fails. StorageError: the sink does.
     """
     buffer, done, written = bytearray(_COPY), 0, 0
     for start, size in source.data_ranges(0, length):

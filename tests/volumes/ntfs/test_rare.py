@@ -9,7 +9,6 @@ import pytest
 
 from aipimage.io.blocks.sources import BinaryFileSource
 from aipimage.volumes.filesystems.ntfs import PARSER, layout, paging
-from aipimage.volumes.filesystems.ntfs.runs import merged, overlapping
 from aipimage.volumes.view import VolumeView
 from tests.volumes.ntfs.edited import (
     Editor,
@@ -345,26 +344,3 @@ def test_two_files_of_one_name_are_kept() -> None:
     editor.data[LEAF : LEAF + NODE] = protect(bytes(node[:NODE]))
     left_out = editor.survey(leave_out_paging=True).left_out
     assert set(left_out) == set(PAGING) - {"pagefile.sys"}
-
-
-# Runs
-
-
-def test_runs_are_merged_and_compared_as_sets() -> None:
-    chance = np.random.default_rng(1)
-    for _ in range(300):
-        sets, lists = [], []
-        for _ in range(2):
-            rows = np.column_stack((chance.integers(0, 60, 4), chance.integers(1, 9, 4)))
-            lists.append(rows.astype(np.uint64))
-            sets.append([set(range(first, first + count)) for first, count in rows.tolist()])
-        joined = []
-        for rows, parts in zip(lists, sets, strict=True):
-            found, twice = merged([rows])
-            there = {at for first, count in found.tolist() for at in range(first, first + count)}
-            assert there == set().union(*parts)
-            assert twice == (sum(map(len, parts)) != len(there))
-            assert (found[1:, 0] > found[:-1].sum(axis=1)).all()
-            joined.append((found, there))
-        (one, these), (other, those) = joined
-        assert overlapping(one, other) == bool(these & those)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from aipimage.ranges import are_disjoint
 from aipimage.volumes.filesystems.btrfs import layout
 from aipimage.volumes.filesystems.btrfs.superblock import Superblock
 from aipimage.volumes.view import LayoutError
@@ -112,7 +113,7 @@ class ChunkMap:
             np.arange(len(self.chunks)), self.starts, self.lengths
         )
         logical = np.column_stack((self.starts, self.lengths))
-        if _overlap(logical) or _overlap(self.device_ranges):
+        if not are_disjoint(logical) or not are_disjoint(self.device_ranges):
             raise LayoutError("two chunks overlap")
 
     def find(self, starts: Numbers, lengths: Numbers) -> tuple[npt.NDArray[np.intp], bool]:
@@ -146,8 +147,3 @@ class ChunkMap:
             raise LayoutError("a tree node lies outside of all chunks")
         places: Numbers = self._places[index, 0] + (starts - self.starts[index])
         return places
-
-
-def _overlap(rows: Runs) -> bool:
-    rows = rows[np.argsort(rows[:, 0])]
-    return bool((rows[:-1, 0] + rows[:-1, 1] > rows[1:, 0]).any())

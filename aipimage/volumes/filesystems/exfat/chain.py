@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from aipimage.ranges import are_disjoint
 from aipimage.volumes.filesystems.exfat.layout import (
     FAT_END,
     FAT_ENTRY_BYTES,
@@ -83,6 +84,5 @@ def whole_chain(fat: Fat, first: int, clusters: int) -> list[Run]:
 
 def check_disjoint(runs: list[Run]) -> None:
     """Raise ``LayoutError`` where a chain meets itself."""
-    rows = np.array(sorted(runs), np.uint64).reshape(-1, 2)
-    if (rows[1:, 0] < rows[:-1, 0] + rows[:-1, 1]).any():
+    if not are_disjoint(np.array(runs, np.uint64).reshape(-1, 2)):
         raise LayoutError("a chain of clusters meets itself")

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from aipimage.ranges import joined
 from aipimage.volumes.filesystems.exfat.chain import Fat, Run
 from aipimage.volumes.filesystems.exfat.layout import (
     ATTRIBUTE_DIRECTORY,
@@ -72,7 +73,7 @@ class Walk:
         todo = self._look_at(root)
         while todo:
             todo += self._look_at(self._entries(todo.pop()))
-        return _united(self.claimed)
+        return joined(np.array(self.claimed, np.uint64).reshape(-1, 2))
 
     def _look_at(self, directory: Iterable[Entries]) -> list[_Place]:
         """Claim what a directory's entries name; return the directories among it."""
@@ -160,14 +161,3 @@ def _claims(directory: Iterable[Entries]) -> Iterator[tuple[int, bytes]]:
 
 _WITHOUT_CLUSTERS = (ENTRY_BITMAP, ENTRY_UPCASE, 0x83, 0xA0, 0xA1, 0xC1)
 """Bitmap and up-case table are looked at elsewhere; label, GUID, padding of TexFAT, file name."""
-
-
-def _united(runs: list[Run]) -> npt.NDArray[np.uint64]:
-    rows = np.array(sorted(runs), np.uint64).reshape(-1, 2)
-    if not len(rows):
-        return rows
-    ends = np.maximum.accumulate(rows.sum(axis=1))
-    begins = np.concatenate((np.array([True]), rows[1:, 0] > ends[:-1]))
-    first = rows[begins, 0]
-    last = ends[np.concatenate((np.flatnonzero(begins)[1:] - 1, np.array([len(rows) - 1])))]
-    return np.column_stack((first, last - first))

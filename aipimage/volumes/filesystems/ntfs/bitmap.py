@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from aipimage import _core
+from aipimage.ranges import clipped
 from aipimage.volumes.clusters import ClusterMap
 from aipimage.volumes.filesystems.ntfs import layout
 from aipimage.volumes.filesystems.ntfs.runs import ClusterRuns
@@ -48,13 +49,8 @@ def read_bitmap(mft: Mft, stream: Stream, claimed: ClusterRuns) -> ClusterMap:
 
 def _verify_claims(bits: bytes, first: int, count: int, claimed: ClusterRuns) -> None:
     """Compare a piece of the bitmap with the runs that lie in it."""
-    ends = claimed[:, 0] + claimed[:, 1]
-    low = int(np.searchsorted(ends, first, "right"))
-    high = int(np.searchsorted(claimed[:, 0], first + count, "left"))
-    if low >= high:
-        return
-    start = np.maximum(claimed[low:high, 0], np.uint64(first)) - np.uint64(first)
-    end = np.minimum(ends[low:high], np.uint64(first + count)) - np.uint64(first)
-    there = _core.extents_to_bitmap(np.column_stack((start, end - start)), count)
+    rows = clipped(claimed, first, first + count)
+    rows[:, 0] -= np.uint64(first)
+    there = _core.extents_to_bitmap(rows, count)
     if _core.bitmap_count(_core.bitmap_andnot(there, bits, count), count):
         raise LayoutError("the bitmap calls clusters free that belong to files")

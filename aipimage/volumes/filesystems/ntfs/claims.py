@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
+from aipimage.ranges import are_disjoint, joined
 from aipimage.volumes.filesystems.ntfs import layout
 from aipimage.volumes.filesystems.ntfs.records import Record, decode_record
-from aipimage.volumes.filesystems.ntfs.runs import ClusterRuns, as_array, decode_runs, merged
+from aipimage.volumes.filesystems.ntfs.runs import ClusterRuns, as_array, decode_runs, together
 from aipimage.volumes.filesystems.ntfs.streams import Mft, Stream
 from aipimage.volumes.view import LayoutError
 
@@ -27,11 +28,11 @@ def claimed_by_system(mft: Mft, streams: Iterable[Stream]) -> ClusterRuns:
         if (record := decode_record(data, number)).in_use
         for runs in claims(mft, record)
     ]
-    runs, overlap = merged(rows)
-    if overlap:
+    runs = together(rows)
+    if not are_disjoint(runs):
         raise LayoutError("two files of the system share clusters")
     # What follows in other records is added now; what is in the first ones is there twice.
-    return merged([runs, *(as_array(stream.runs) for stream in streams)])[0]
+    return joined(together([runs, *(as_array(stream.runs) for stream in streams)]))
 
 
 def claimed_by_samples(mft: Mft, without: Collection[int]) -> ClusterRuns:
@@ -47,7 +48,7 @@ def claimed_by_samples(mft: Mft, without: Collection[int]) -> ClusterRuns:
         if record.number not in without and record.base.number not in without
         for runs in claims(mft, record)
     ]
-    return merged(rows)[0]
+    return joined(together(rows))
 
 
 def _records(mft: Mft, first: int, count: int) -> Iterable[Record]:

@@ -8,10 +8,11 @@ import contextlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from aipimage.ranges import are_disjoint, joined
 from aipimage.volumes.filesystems.ntfs import layout
 from aipimage.volumes.filesystems.ntfs.directory import Directory
 from aipimage.volumes.filesystems.ntfs.records import Record, Reference
-from aipimage.volumes.filesystems.ntfs.runs import ClusterRuns, Run, as_array, merged
+from aipimage.volumes.filesystems.ntfs.runs import ClusterRuns, Run, as_array, together
 from aipimage.volumes.filesystems.ntfs.streams import Mft
 from aipimage.volumes.view import LayoutError
 
@@ -62,8 +63,9 @@ def paging_files(mft: Mft, root: Directory) -> list[PagingFile]:
     for name in PAGING:
         with contextlib.suppress(LayoutError):
             found.append(_paging_file(mft, root, name))
-    shared = merged([file.runs for file in found])[1]
-    return [] if shared else [file for file in found if len(file.runs)]
+    if not are_disjoint(together([file.runs for file in found])):
+        return []
+    return [file for file in found if len(file.runs)]
 
 
 def _paging_file(mft: Mft, root: Directory, name: str) -> PagingFile:
@@ -77,10 +79,10 @@ def _paging_file(mft: Mft, root: Directory, name: str) -> PagingFile:
     # The header of a hibernation file tells whether Windows is hibernated, so that it is kept: else
     # a restore could leave that of a later session where it was.
     kept = -(-_KEPT // mft.geometry.cluster_size) if name == HIBERNATION else 0
-    runs, twice = merged([as_array(_behind(stream.runs, kept))])
-    if twice:
+    runs = as_array(_behind(stream.runs, kept))
+    if not are_disjoint(runs):
         raise LayoutError(f"{name} has clusters twice")
-    return PagingFile(name, record.number, runs)
+    return PagingFile(name, record.number, joined(runs))
 
 
 def _behind(runs: Sequence[Run], clusters: int) -> list[Run]:

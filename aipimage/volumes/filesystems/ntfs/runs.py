@@ -9,13 +9,14 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from aipimage.ranges import no_ranges
 from aipimage.volumes.filesystems.ntfs.records import Attribute
 from aipimage.volumes.view import LayoutError
 
 RUNS_MAX = 1 << 18
 """Runs of an attribute that are looked at."""
 ClusterRuns = npt.NDArray[np.uint64]
-"""Shape (n, 2): first cluster, and clusters."""
+"""Shape (n, 2): first cluster, and clusters; see also :mod:`aipimage.ranges`."""
 
 
 class Run(NamedTuple):
@@ -65,27 +66,9 @@ def as_array(runs: Sequence[Run]) -> ClusterRuns:
     return np.array(rows, np.uint64).reshape(-1, 2)
 
 
-def merged(runs: Sequence[ClusterRuns]) -> tuple[ClusterRuns, bool]:
-    """Return all runs, ascending and joined, and whether any cluster was in two of them."""
-    rows = np.concatenate(runs) if runs else np.empty((0, 2), np.uint64)
-    rows = rows[np.argsort(rows[:, 0], kind="stable")]
-    if not len(rows):
-        return rows, False
-    ends = np.maximum.accumulate(rows[:, 0] + rows[:, 1])
-    heads = np.flatnonzero(np.append(True, rows[1:, 0] > ends[:-1]))
-    tails = np.append(heads[1:] - 1, len(rows) - 1)
-    first = rows[heads, 0]
-    overlap = bool((rows[1:, 0] < ends[:-1]).any())
-    return np.column_stack((first, ends[tails] - first)), overlap
-
-
-def overlapping(a: ClusterRuns, b: ClusterRuns) -> bool:
-    """Whether runs, each ascending and disjoint, have a cluster in common."""
-    if not len(a) or not len(b):
-        return False
-    before = np.searchsorted(a[:, 0], b[:, 0] + b[:, 1], "left") - 1
-    last = a[np.maximum(before, 0)]
-    return bool(((before >= 0) & (last[:, 0] + last[:, 1] > b[:, 0])).any())
+def together(runs: Sequence[ClusterRuns]) -> ClusterRuns:
+    """All runs in one array, as they come."""
+    return np.concatenate([no_ranges(), *runs])
 
 
 def clusters_of(

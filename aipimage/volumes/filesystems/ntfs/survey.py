@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from aipimage.ranges import intersection, joined
 from aipimage.volumes.filesystems.ntfs import layout
 from aipimage.volumes.filesystems.ntfs.bitmap import open_bitmap, read_bitmap
 from aipimage.volumes.filesystems.ntfs.boot import Geometry, decode_geometry, is_ntfs
@@ -10,7 +11,7 @@ from aipimage.volumes.filesystems.ntfs.directory import Directory
 from aipimage.volumes.filesystems.ntfs.journal import verify_journal
 from aipimage.volumes.filesystems.ntfs.paging import paging_files, verify_awake
 from aipimage.volumes.filesystems.ntfs.records import decode_record
-from aipimage.volumes.filesystems.ntfs.runs import merged, overlapping
+from aipimage.volumes.filesystems.ntfs.runs import together
 from aipimage.volumes.filesystems.ntfs.streams import Mft, Stream
 from aipimage.volumes.filesystems.shadowcopies import verify_none
 from aipimage.volumes.model import Allocation, FileSystem, SurveyOptions
@@ -70,9 +71,9 @@ def allocation(view: VolumeView, found: FileSystem, options: SurveyOptions) -> A
     paging = paging_files(mft, root) if options.leave_out_paging else []
     system = claimed_by_system(mft, [mft.data, mirror, log, bitmap])
     others = claimed_by_samples(mft, {file.number for file in paging})
-    claimed, _ = merged([system, others])
-    left_out = [file for file in paging if not overlapping(claimed, file.runs)]
-    claimed, _ = merged([claimed, *(file.runs for file in left_out)])
+    claimed = joined(together([system, others]))
+    left_out = [file for file in paging if not len(intersection(claimed, file.runs))]
+    claimed = joined(together([claimed, *(file.runs for file in left_out)]))
     free = read_bitmap(mft, bitmap, claimed)
     for file in left_out:
         free.set_free_runs(file.runs)

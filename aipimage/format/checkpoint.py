@@ -12,13 +12,13 @@ from aipimage.errors import FormatError
 from aipimage.extents import Kind
 from aipimage.format import constants as c
 from aipimage.format.gates import verified_ids, verified_length, verified_limit, verified_range
+from aipimage.format.tables import SECTOR_LIMIT, devices_of
 
 NOTE_DTYPE = np.dtype([("at", "<u8"), ("sectors", "<u8"), ("kind", "<u8")])
 """An extent that no frame names; ``at`` as in section 6.1."""
 
 _HEAD = struct.Struct("<IIQQ32s")
 _CONTINUATION = struct.Struct("<16sQqQ32s")
-_SECTORS_MAX = 1 << 48
 _NOTED = (Kind.UNUSED, Kind.ZERO, Kind.UNREADABLE)
 
 
@@ -65,16 +65,16 @@ def decode_checkpoint(data: bytes | memoryview) -> Checkpoint:
         raise FormatError("a checkpoint is cut short")
     device, count, sector, records, running = _HEAD.unpack_from(data)
     verified_limit(device, c.DEVICES_MAX - 1, "device of a checkpoint")
-    verified_limit(sector, _SECTORS_MAX, "sector of a checkpoint")
+    verified_limit(sector, SECTOR_LIMIT, "sector of a checkpoint")
     verified_range(records, 1, c.STREAM_MAX, "number of records before a checkpoint")
     verified_length(data, _HEAD.size + count * NOTE_DTYPE.itemsize, "checkpoint")
     notes = np.frombuffer(data, NOTE_DTYPE, count, _HEAD.size)
     if not np.isin(notes["kind"], _NOTED).all():
         raise FormatError("a checkpoint notes an extent of an impossible kind")
-    start, sectors = notes["at"] & np.uint64(_SECTORS_MAX - 1), notes["sectors"]
-    if (sectors == 0).any() or (sectors > np.uint64(_SECTORS_MAX) - start).any():
+    start, sectors = notes["at"] & np.uint64(SECTOR_LIMIT - 1), notes["sectors"]
+    if (sectors == 0).any() or (sectors > np.uint64(SECTOR_LIMIT) - start).any():
         raise FormatError("a checkpoint notes an extent of an impossible length")
-    if (notes["at"] >> np.uint64(48) >= c.DEVICES_MAX).any():
+    if (devices_of(notes["at"]) >= c.DEVICES_MAX).any():
         raise FormatError("a checkpoint notes an extent on an impossible device")
     return Checkpoint(device, sector, notes, records, running)
 

@@ -15,14 +15,16 @@ from aipimage.format.gates import verified_equal, verified_length, verified_limi
 from aipimage.format.record import Reference, decode_reference, encode_reference, record_length
 
 FRAME_EXTENT_DTYPE = np.dtype([("at", "<u8"), ("sectors", "<u4")])
-"""Section 6.1: ``at`` has the device in its upper 16 bits and the sector in its lower 48."""
+"""Section 6.1: ``at`` is a place, as :func:`pack_at` makes it."""
 
 FRAME_ENTRY_DTYPE = np.dtype(
     [("offset", "<u8"), ("record_length", "<u4"), ("plain_length", "<u4"), ("digest", "V32")]
 )
 """Section 6.2."""
 
-_SECTOR_LIMIT = 1 << 48
+SECTOR_BITS = 48
+"""Section 6.1: of a place, the lower bits that are the sector; the upper 16 are the device."""
+SECTOR_LIMIT = 1 << SECTOR_BITS
 _LEAF = struct.Struct("<QII")
 _INDEX = struct.Struct("<II")
 _KEY = struct.Struct("<Q")
@@ -37,6 +39,21 @@ class IndexEntry(NamedTuple):
 
     key: int
     ref: Reference
+
+
+def pack_at(device: int, sector: int) -> int:
+    """Return a place: device and sector in one number (section 6.1)."""
+    return device << SECTOR_BITS | sector
+
+
+def unpack_at(at: int) -> tuple[int, int]:
+    """Return (device, sector) of a place."""
+    return at >> SECTOR_BITS, at & (SECTOR_LIMIT - 1)
+
+
+def devices_of(at: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Return the devices of places."""
+    return at >> np.uint64(SECTOR_BITS)
 
 
 def encode_frame_entry(offset: int, length: int, plain_length: int, digest: bytes) -> bytes:
@@ -134,10 +151,10 @@ def decode_frame_extents(data: bytes | memoryview, plain_length: int) -> FrameEx
     """Return an array of :data:`FRAME_EXTENT_DTYPE` whose sectors sum to the frame's."""
     verified_equal(len(data) % c.FRAME_EXTENT, 0, "remainder of the frame extents")
     extents = np.frombuffer(data, FRAME_EXTENT_DTYPE)
-    sector = extents["at"] & np.uint64(_SECTOR_LIMIT - 1)
-    if (extents["sectors"] == 0).any() or (sector + extents["sectors"] > _SECTOR_LIMIT).any():
+    sector = extents["at"] & np.uint64(SECTOR_LIMIT - 1)
+    if (extents["sectors"] == 0).any() or (sector + extents["sectors"] > SECTOR_LIMIT).any():
         raise FormatError("an extent of a frame covers an impossible range")
-    if (extents["at"] >> np.uint64(48) >= c.DEVICES_MAX).any():
+    if (devices_of(extents["at"]) >= c.DEVICES_MAX).any():
         raise FormatError("an extent of a frame is on an impossible device")
     if int(extents["sectors"].sum(dtype=np.uint64)) * 512 != plain_length:
         raise FormatError("the extents of a frame do not sum to its length")

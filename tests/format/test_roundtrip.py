@@ -192,9 +192,18 @@ def test_digest_leaf(leaf: int, digests: list[bytes]) -> None:
     assert tables.decode_digest_leaf(encoded, 20) == (leaf * 16, b"".join(digests))
 
 
+@given(st.lists(st.tuples(st.integers(0, 1023), st.integers(0, (1 << 48) - 1))))
+def test_places(rows: list[tuple[int, int]]) -> None:
+    """Section 6.1: the device in the upper 16 bits, the sector in the lower 48."""
+    at = [tables.pack_at(device, sector) for device, sector in rows]
+    assert at == [device * 2**48 + sector for device, sector in rows]
+    assert [tables.unpack_at(each) for each in at] == rows
+    assert tables.devices_of(np.array(at, np.uint64)).tolist() == [device for device, _ in rows]
+
+
 @given(st.lists(st.tuples(st.integers(0, 1023), own.counts(40), st.integers(1, 1000)), min_size=1))
 def test_frame_extents(rows: list[tuple[int, int, int]]) -> None:
-    at = [device << 48 | sector for device, sector, _ in rows]
+    at = [tables.pack_at(device, sector) for device, sector, _ in rows]
     sectors = [count for _, _, count in rows]
     encoded = tables.encode_frame_extents(at, sectors)
     assert len(encoded) == c.FRAME_EXTENT * len(rows)

@@ -20,7 +20,7 @@ from aipimage.errors import AipImageError
 from aipimage.extents import SECTOR, Kind
 from aipimage.format import constants as c
 from aipimage.format.layers import Digests
-from aipimage.format.tables import decode_frame_extents
+from aipimage.format.tables import decode_frame_extents, unpack_at
 from aipimage.io.index.devicemap import Piece
 from aipimage.io.index.digests import DigestView
 from aipimage.io.reading.bulkread import Wanted, frame_runs, places_of
@@ -35,7 +35,6 @@ BLOCK_SECTORS = c.BLOCK // SECTOR
 _BLOCKS_AT_ONCE = 64
 _DIFFERING_MAX = 1 << 16
 _NO_DIGEST = bytes(c.BLOCK_DIGEST)
-_DEVICE_SHIFT = 48
 Frame = tuple[int, int]
 """Index of the origin, and number."""
 Blocks = tuple[int, int]
@@ -372,7 +371,7 @@ def _agree(
     packed, low, high = start, piece.position, piece.position + piece.length
     for at, sectors in extents:
         if packed < high and packed + sectors > low:
-            number, sector = at >> _DEVICE_SHIFT, at & ((1 << _DEVICE_SHIFT) - 1)
+            number, sector = unpack_at(at)
             if sector - packed != piece.start - piece.position or device not in (None, number):
                 return False
         packed += sectors

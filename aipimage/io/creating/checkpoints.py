@@ -11,6 +11,7 @@ from aipimage.extents import Kind
 from aipimage.format import constants as c
 from aipimage.format.checkpoint import NOTE_DTYPE, Checkpoint, encode_checkpoint
 from aipimage.format.constants import RecordType
+from aipimage.format.tables import pack_at
 from aipimage.io.creating.imagewriter import ImageWriter
 
 _NOTES_MAX = 100_000
@@ -41,7 +42,7 @@ class Checkpointer:
 
     def note(self, device: int, sector: int, sectors: int, kind: Kind) -> None:
         """Remember an extent that no frame names and that is not zero."""
-        self._notes.append((device << 48 | sector, sectors, kind))
+        self._notes.append((pack_at(device, sector), sectors, kind))
 
     def is_due(self) -> bool:
         """Whether it is time for the next one."""

@@ -22,7 +22,7 @@ from aipimage.extents import EXTENT_DTYPE, SECTOR, ExtentArray, Kind
 from aipimage.format import constants as c
 from aipimage.format.constants import RecordType
 from aipimage.format.digest import block_digest
-from aipimage.format.tables import FRAME_ENTRY_DTYPE, FrameEntries, encode_frame_extents
+from aipimage.format.tables import FRAME_ENTRY_DTYPE, FrameEntries, encode_frame_extents, pack_at
 from aipimage.io.blocks.sources import BlockSource, read_with_retries
 from aipimage.io.blocks.usedsource import free_of, grain_of, with_unused
 from aipimage.io.records.numbering import RecordNumbers
@@ -33,7 +33,6 @@ CLUSTER = 4096
 """Bytes: the grain at which zeros are left out. The last cluster of a device may be short."""
 
 _NO_DIGEST = bytes(c.BLOCK_DIGEST)
-_DEVICE_SHIFT = 48
 Runs = npt.NDArray[np.uint64]
 
 
@@ -167,7 +166,7 @@ class Packer:
         if not packed.nbytes:
             return np.empty(0, FRAME_ENTRY_DTYPE)
         size = self.frame_size
-        where = batch.device << _DEVICE_SHIFT | batch.offset // SECTOR
+        where = pack_at(batch.device, batch.offset // SECTOR)
         extents = frame_extents(runs, where, size // SECTOR)
         # Data that looks random is stored as it is: zstd would work as long on it for nothing.
         stored = _core.random_bitmap(packed, size)

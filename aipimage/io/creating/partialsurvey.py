@@ -23,7 +23,14 @@ from aipimage.format.constants import Compatible, Incompatible, RecordType
 from aipimage.format.header import Header
 from aipimage.format.metadata import decode_metadata
 from aipimage.format.record import Reference, verified_record
-from aipimage.format.tables import FrameExtents, decode_digest_leaf, decode_frame_extents
+from aipimage.format.tables import (
+    SECTOR_BITS,
+    FrameExtents,
+    decode_digest_leaf,
+    decode_frame_extents,
+    devices_of,
+    pack_at,
+)
 from aipimage.io.index.stripedigests import StripeDigests
 from aipimage.io.records.records import OpenedRecord, RecordReader
 from aipimage.io.records.running import Running
@@ -36,7 +43,6 @@ SAMPLES = 64
 _AT_ONCE = 4 << 20
 """Plain bytes that a worker opens at a time; a single record may have more."""
 _TRIES = 1000
-_DEVICE = np.uint64(48)
 Places = npt.NDArray[np.uint64]
 
 
@@ -182,7 +188,8 @@ class Surveyor:
         starts, ends = self._verified_places(extents["at"], extents["sectors"].astype(np.uint64))
         if (starts[1:] < ends[:-1]).any() or int(starts[0]) < self._behind:
             raise FormatError("the extents of a frame are not behind those before it")
-        if starts[0] >> _DEVICE != starts[-1] >> _DEVICE:
+        devices = devices_of(starts)
+        if devices[0] != devices[-1]:
             raise FormatError("the extents of a frame are on several devices")
         self._behind = int(ends[-1])
         self._places.append((starts, ends))
@@ -229,7 +236,7 @@ class Surveyor:
             or point.sector > int(self._sectors[point.device])
         ):
             raise FormatError("a checkpoint stands where none can be")
-        at = point.device << 48 | point.sector
+        at = pack_at(point.device, point.sector)
         if len(point.notes):
             self._places.append(self._verified_places(point.notes["at"], point.notes["sectors"]))
         if self._places:
@@ -247,11 +254,11 @@ class Surveyor:
 
     def _verified_places(self, at: Places, sectors: Places) -> tuple[Places, Places]:
         """Begin and end of extents, which are within their devices."""
-        device = (at >> _DEVICE).astype(np.int64)
+        device = devices_of(at).astype(np.int64)
         if (device >= len(self._sectors)).any():
             raise FormatError("an extent lies on a device that is not imaged")
         ends = at + sectors
-        limits = (device.astype(np.uint64) << _DEVICE) + self._sectors[device]
+        limits = (devices_of(at) << np.uint64(SECTOR_BITS)) + self._sectors[device]
         if (ends > limits).any():
             raise FormatError("an extent lies outside of its device")
         return at, ends

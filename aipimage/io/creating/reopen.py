@@ -22,7 +22,7 @@ from aipimage.format.checkpoint import Continuation, encode_continuation
 from aipimage.format.constants import Compatible, Incompatible, RecordType
 from aipimage.format.header import Header
 from aipimage.format.parts import decode_part_footer
-from aipimage.format.tables import FrameExtents
+from aipimage.format.tables import FrameExtents, unpack_at
 from aipimage.format.trailer import decode_trailer, trailer_copy
 from aipimage.io.blocks.sources import BlockSource, UnreadableRangeError
 from aipimage.io.creating.imagewriter import EarlierOrigin, ImageWriter
@@ -256,14 +256,14 @@ def _compare_with_sources(
         extents = frame_extents(opened)
         # A sector that cannot be read now is no change.
         with contextlib.suppress(UnreadableRangeError):
-            _compare_with_source(opened, extents, sources[int(extents["at"][0]) >> 48])
+            _compare_with_source(opened, extents, sources[unpack_at(int(extents["at"][0]))[0]])
 
 
 def _compare_with_source(opened: OpenedRecord, extents: FrameExtents, source: BlockSource) -> None:
     plain = memoryview(opened.plain)
     at = 0
     for start, sectors in extents.tolist():
-        offset = (start & ((1 << 48) - 1)) * SECTOR
+        offset = unpack_at(start)[1] * SECTOR
         length = min(sectors * SECTOR, source.size - offset)
         now = bytearray(sectors * SECTOR)
         source.read_into(memoryview(now)[:length], offset)

@@ -19,7 +19,10 @@ from aipimage.format.tables import (
     FRAME_ENTRY_DTYPE,
     FrameExtents,
     decode_digest_leaf,
+    devices_of,
     encode_frame_entry,
+    pack_at,
+    unpack_at,
 )
 from aipimage.io.blocks.sources import BlockSource
 from aipimage.io.creating.imagewriter import DeviceResult, ImageWriter
@@ -56,8 +59,10 @@ class ResumedState:
         self._notes = notes[np.argsort(notes["at"], kind="stable")]
         bad = self._notes[self._notes["kind"] == Kind.UNREADABLE]
         self.unreadable = [
-            (at >> 48, (at & ((1 << 48) - 1)) * SECTOR, sectors * SECTOR)
-            for at, sectors, _ in bad.tolist()
+            (device, sector * SECTOR, sectors * SECTOR)
+            for (device, sector), sectors in (
+                (unpack_at(at), sectors) for at, sectors, _ in bad.tolist()
+            )
         ]
 
     def replay(self, sources: list[BlockSource]) -> list[DeviceResult]:
@@ -72,7 +77,7 @@ class ResumedState:
                 self.writer.reuse_digest_leaf(first, _reference(walked))
                 continue
             extents = frame_extents(opened)
-            device = int(extents["at"][0]) >> 48
+            device, _ = unpack_at(int(extents["at"][0]))
             while len(results) < device:
                 results.append(self._end_device(sources, len(results)))
             self._add_frame(walked, extents)
@@ -104,7 +109,7 @@ class ResumedState:
     def _add_frame(self, walked: Walked, extents: FrameExtents) -> None:
         index, position = self.enter(walked)
         for at, sectors in extents.tolist():
-            self._fill_to(at >> 48, at & ((1 << 48) - 1))
+            self._fill_to(*unpack_at(at))
             self.writer.add_extents(np.array([(sectors, position, index, Kind.DATA)], EXTENT_DTYPE))
             position += sectors
 
@@ -127,12 +132,12 @@ class ResumedState:
         """
         for walked, opened in self._frames_and_leaves():
             extents = frame_extents(opened)
-            yield walked, int(extents["at"][0]) >> 48, extents
+            yield walked, unpack_at(int(extents["at"][0]))[0], extents
 
     def notes_of(self, device: int) -> list[tuple[int, int, int]]:
         """(sector, sectors, kind) of what the checkpoints name on a device, in order."""
-        notes = self._notes[self._notes["at"] >> np.uint64(48) == device]
-        return [(at & ((1 << 48) - 1), sectors, kind) for at, sectors, kind in notes.tolist()]
+        notes = self._notes[devices_of(self._notes["at"]) == device]
+        return [(unpack_at(at)[1], sectors, kind) for at, sectors, kind in notes.tolist()]
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -143,9 +148,9 @@ class ResumedState:
     def _fill_to(self, device: int, sector: int) -> None:
         """Map what lies before ``sector``: noted extents, and between them what is
         zero or free."""
-        while len(self._notes) and int(self._notes["at"][0]) < device << 48 | sector:
+        while len(self._notes) and int(self._notes["at"][0]) < pack_at(device, sector):
             at, sectors, kind = self._notes[0].item()
-            self.writer.add_gap(at & ((1 << 48) - 1))
+            self.writer.add_gap(unpack_at(at)[1])
             self.writer.add_run(sectors, Kind(kind))
             self._notes = self._notes[1:]
         if sector < self.writer.position:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from aipimage import _core
 from aipimage.extents import SECTOR, Kind
-from aipimage.format.tables import FRAME_ENTRY_DTYPE, FrameEntries
+from aipimage.format.tables import FRAME_ENTRY_DTYPE, FrameEntries, pack_at
 from aipimage.io.creating.packer import frame_extents
 from aipimage.io.increment.scan import Scanned
 from aipimage.io.records.records import RecordBuilder
@@ -23,7 +23,6 @@ GROUP_PIECES = 256
 """Pieces in a group at most, so that a disk in which nothing changed is not gathered as a whole."""
 GROUP_RUNS = 50_000
 """Runs after which a group ends, so that those without data fit into one checkpoint."""
-_DEVICE_SHIFT = 48
 
 
 @dataclass(slots=True)
@@ -86,4 +85,4 @@ def _data_runs(scanned: list[Scanned]) -> tuple[npt.NDArray[np.uint64], int]:
     rows = np.concatenate([each.runs for each in scanned])
     rows = rows[rows["kind"] == Kind.DATA]
     runs = np.column_stack((rows["start"], rows["length"]))
-    return runs, scanned[0].piece.device << _DEVICE_SHIFT
+    return runs, pack_at(scanned[0].piece.device, 0)

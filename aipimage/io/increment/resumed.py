@@ -13,7 +13,7 @@ import numpy as np
 from aipimage.extents import EXTENT_DTYPE, SECTOR, Kind
 from aipimage.format import constants as c
 from aipimage.format.layers import DIGEST_DTYPE, Digests
-from aipimage.format.tables import FrameExtents
+from aipimage.format.tables import FrameExtents, unpack_at
 from aipimage.io.blocks.sources import BlockSource, read_with_retries
 from aipimage.io.creating.resume import ResumedState
 from aipimage.io.increment.scan import block_digests
@@ -63,7 +63,7 @@ class Replay:
                 return
             index, position = self._state.enter(walked)
             for at, sectors in extents.tolist():
-                yield at & ((1 << 48) - 1), sectors, position, index, int(Kind.DATA)
+                yield unpack_at(at)[1], sectors, position, index, int(Kind.DATA)
                 position += sectors
 
     def _note_rows(self, number: int) -> Iterator[_Row]:

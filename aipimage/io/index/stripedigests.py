@@ -9,11 +9,10 @@ from aipimage.errors import FormatError, IntegrityError
 from aipimage.extents import SECTOR
 from aipimage.format import constants as c
 from aipimage.format.digest import block_digest
-from aipimage.format.tables import FrameExtents
+from aipimage.format.tables import FrameExtents, unpack_at
 
 _SECTORS = c.BLOCK // SECTOR
 _ZERO = bytes(c.BLOCK_DIGEST)
-_SECTOR_MASK = (1 << 48) - 1
 
 
 class StripeDigests:
@@ -34,7 +33,7 @@ class StripeDigests:
         at = 0
         for start, sectors in extents.tolist():
             end = at + sectors * SECTOR
-            self._put(start >> 48, start & _SECTOR_MASK, plain[at:end])
+            self._put(*unpack_at(start), plain[at:end])
             at = end
 
     def leaf(self, first: int, digests: bytes) -> None:

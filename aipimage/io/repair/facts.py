@@ -14,6 +14,7 @@ from aipimage.format.constants import ImageKind
 from aipimage.format.record import Reference
 from aipimage.format.seal import Seal, SealDevice
 from aipimage.format.segments import Segment
+from aipimage.format.tables import unpack_at
 from aipimage.io.creating.imagewriter import PlaceInChain
 from aipimage.io.repair.survey import SealFound, Survey
 
@@ -173,7 +174,7 @@ def _devices(
     for runs in survey.frames.values():
         for run in runs.runs:
             for at in (run.at + 1, run.behind):
-                device, sector = at >> 48, at & ((1 << 48) - 1)
+                device, sector = unpack_at(at)
                 reach[device] = max(reach.get(device, 0), sector)
     last_device = max(reach, default=0)
     return [

@@ -15,16 +15,15 @@ from aipimage.format.constants import ImageKind, RecordType
 from aipimage.format.mappage import MapPage, decode_map_page, root_level
 from aipimage.format.origins import OriginEntry
 from aipimage.format.record import Reference
+from aipimage.format.tables import unpack_at
 from aipimage.io.index.origins import NamedOrigins, Origins
 from aipimage.io.records.records import RecordReader
 from aipimage.io.repair.facts import Facts
 from aipimage.io.repair.survey import Survey
-from aipimage.io.repair.timeline import SHIFT, Timeline, clipped, run_of
+from aipimage.io.repair.timeline import Timeline, clipped, run_of
 
 if TYPE_CHECKING:
     from aipimage.io.reading.image import Image
-
-_SECTOR = (1 << SHIFT) - 1
 
 
 class MapOrigins:
@@ -257,7 +256,8 @@ class DeviceMapping:
         assert self._timeline is not None
         high = min(stop, max(at, self._timeline.settled))
         if at < high:
-            yield from self._from_parent(at & _SECTOR, (at & _SECTOR) + high - at)
+            _, sector = unpack_at(at)
+            yield from self._from_parent(sector, sector + high - at)
         if high < stop:
             yield run_of(stop - high, Kind.LOST)
 

@@ -20,6 +20,7 @@ from aipimage.format.header import Header
 from aipimage.format.origins import OriginEntry, encode_name
 from aipimage.format.record import NO_REFERENCE, Reference
 from aipimage.format.seal import Seal, SealDevice
+from aipimage.format.tables import SECTOR_LIMIT, pack_at
 from aipimage.io.checking.verify import verify_image
 from aipimage.io.creating.imagewriter import sealed_header
 from aipimage.io.creating.target import open_target
@@ -42,7 +43,7 @@ from aipimage.io.repair.report import LostRanges, RepairResult
 from aipimage.io.repair.stream import SalvageStream, open_salvage
 from aipimage.io.repair.survey import survey
 from aipimage.io.repair.tables import TableMaker
-from aipimage.io.repair.timeline import SHIFT, Timeline
+from aipimage.io.repair.timeline import Timeline
 from aipimage.io.stream.outstream import PARTIAL, FileStream
 from aipimage.io.system import entropy
 from aipimage.io.system.notices import with_notices
@@ -327,11 +328,11 @@ class _Repair:
             if (
                 isinstance(row, list)
                 and len(row) == 3
-                and all(isinstance(each, int) and 0 <= each < 1 << SHIFT for each in row)
+                and all(isinstance(each, int) and 0 <= each < SECTOR_LIMIT for each in row)
                 and row[0] < len(self._facts.devices)
                 and row[2] > 0
             ):
-                found.append((row[0] << SHIFT | row[1], row[2], int(Kind.UNREADABLE)))
+                found.append((pack_at(row[0], row[1]), row[2], int(Kind.UNREADABLE)))
         return found
 
     def _device(

@@ -16,7 +16,7 @@ from aipimage.format.metadata import decode_metadata
 from aipimage.format.record import Reference
 from aipimage.format.seal import Seal, decode_seal
 from aipimage.format.segments import Segment, decode_segments
-from aipimage.format.tables import FrameExtents, decode_frame_extents
+from aipimage.format.tables import FrameExtents, decode_frame_extents, devices_of
 from aipimage.format.trailer import Trailer, decode_trailer
 from aipimage.io.records.codec import BytesLike
 from aipimage.io.repair.beginning import Beginning
@@ -236,7 +236,8 @@ def verified_extents(record: Found) -> FrameExtents:
     if not len(extents):
         raise AipImageError("a frame without extents")
     ends = extents["at"] + extents["sectors"]
-    if (ends[:-1] > extents["at"][1:]).any() or extents["at"][0] >> 48 != extents["at"][-1] >> 48:
+    devices = devices_of(extents["at"])
+    if (ends[:-1] > extents["at"][1:]).any() or devices[0] != devices[-1]:
         raise AipImageError("the extents of a frame are not in order")
     return extents
 

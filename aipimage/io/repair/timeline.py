@@ -15,10 +15,10 @@ import numpy as np
 
 from aipimage.extents import EXTENT_DTYPE, ExtentArray, Kind, extent_array
 from aipimage.format.constants import RecordType
+from aipimage.format.tables import pack_at
 from aipimage.io.repair.frames import FrameRun
 from aipimage.io.repair.survey import Noted, Survey, verified_extents
 
-SHIFT = 48
 Gap = Callable[[int, int], Iterator[ExtentArray]]
 """Gives the extents of a range of device and sector that no frame and no note names."""
 
@@ -65,7 +65,7 @@ class Timeline:
         """Yield extents that cover sectors ``first`` to ``end`` of a device; their ``origin`` is
         the number of the run. ``gap`` is asked about what nothing was kept of.
         """
-        at, stop = device << SHIFT | first, device << SHIFT | end
+        at, stop = pack_at(device, first), pack_at(device, end)
         index = bisect_right(self._behinds, at)
         while at < stop:
             mark = self._marks[index] if index < len(self._marks) else None
@@ -182,7 +182,7 @@ def _marks(survey: Survey) -> list[_Mark]:
     ]
     for noted in survey.checkpoints:
         if noted.origin in survey.runs:
-            at = noted.checkpoint.device << SHIFT | noted.checkpoint.sector
+            at = pack_at(noted.checkpoint.device, noted.checkpoint.sector)
             marks.append(_Mark(noted.place, noted.end, at, at, noted.origin, None))
     return sorted(marks, key=lambda mark: mark.place)
 
@@ -227,7 +227,8 @@ def _settled(survey: Survey, origins: list[bytes]) -> int:
         last = survey.runs[origin]
         while number in mine:
             checkpoint = mine[number].checkpoint
-            settled, last = checkpoint.device << SHIFT | checkpoint.sector, mine[number].end
+            settled = pack_at(checkpoint.device, checkpoint.sector)
+            last = mine[number].end
             number += 1
         following = origins[index + 1] if index + 1 < len(origins) else None
         if following is None or not survey.is_solid(last, survey.runs[following]):

@@ -27,7 +27,7 @@ from aipimage.io.system.storage import Storage, chosen
 from aipimage.ranges import ByteRanges, aligned, joined, no_ranges
 from aipimage.vmdk.layout import SECTOR
 from aipimage.vmdk.member import DiskMember
-from aipimage.vmdk.model import State
+from aipimage.vmdk.pieces import State
 from aipimage.vmdk.source import VmdkSource
 
 RANGES_MAX = 1 << 21

@@ -1,6 +1,8 @@
 """Reads a source grain by grain for the writers, in batches on worker threads.
 
-Only what may hold data is read, and grains that turn out to be zeros are left out.
+Only what may hold data is read, and grains that turn out to be zeros are left out. Grains get new
+places, compressed or not, with checkpoints between batches; a copy of bytes to the same offsets of
+a sink is ``io.reading.copying``.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from aipimage.io.reading.device import Device
 from aipimage.io.reading.restore import LOST
 from aipimage.io.system.buffers import Buffers
 from aipimage.io.system.pipeline import in_order
+from aipimage.ranges import joined
 from aipimage.vmdk.layout import GRAIN
 
 GRAIN_BYTES = GRAIN * SECTOR
@@ -190,11 +193,8 @@ def _grains_of(first: int, block: ExtentArray, start: int) -> Iterator[tuple[int
     low = np.maximum((ends - lengths)[kept] // GRAIN, start)
     high = -(-ends[kept] // GRAIN)
     low, high = low[high > start], high[high > start]
-    if not len(low):
-        return
-    heads = np.flatnonzero(np.concatenate(([True], low[1:] > high[:-1])))
-    tails = np.append(heads[1:], len(low)) - 1
-    yield from zip(low[heads].tolist(), high[tails].tolist(), strict=True)
+    for begin, count in joined(np.column_stack((low, high - low)).astype(np.uint64)).tolist():
+        yield begin, begin + count
 
 
 def _refuse_lost(device: Device, name: str) -> None:

@@ -41,7 +41,10 @@ MAX_SECTORS_32 = 1 << 32
 """Sectors that a 32-bit grain table entry reaches: 2 TiB."""
 
 _SPARSE = struct.Struct("<4sIIQQQQIQQQB4sH433x")
-_MARKER = struct.Struct("<QII")
+MARKER = struct.Struct("<QII")
+"""Value, size and kind (note, "Markers")."""
+GRAIN_MARKER = struct.Struct("<QI")
+"""Of a grain, 12 bytes: its data begin where another marker has its kind."""
 
 
 class SparseFlags(IntFlag):
@@ -187,10 +190,10 @@ def encode_marker(value: int, size: int, kind: int = 0) -> bytes:
         size: bytes of compressed data that follow at byte 12; 0 for metadata, whose ``kind`` then
             stands there.
     """
-    return _MARKER.pack(value, size, kind)
+    return MARKER.pack(value, size, kind)
 
 
 def decode_marker(data: bytes) -> tuple[int, int, int]:
     """Return (value, size, kind) of a marker; ``kind`` has a meaning where ``size`` is 0."""
-    value, size, kind = _MARKER.unpack_from(data)
+    value, size, kind = MARKER.unpack_from(data)
     return int(value), int(size), int(kind)

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from aipimage.errors import FormatError
 from aipimage.io.system.storage import close_all
 from aipimage.vmdk.descriptor import Descriptor
-from aipimage.vmdk.model import ExtentReader, PieceArray
+from aipimage.vmdk.model import ExtentReader
+from aipimage.vmdk.pieces import PieceArray
 
 
 class DiskMember:

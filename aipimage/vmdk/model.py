@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from enum import IntEnum
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
+from aipimage.vmdk.pieces import PieceArray
 
 SUBFORMATS = (
     "monolithicSparse",
@@ -20,20 +18,6 @@ SUBFORMATS = (
 """What is written; names of ``createType``."""
 ADAPTERS = ("lsilogic", "buslogic", "ide")
 """``ddb.adapterType`` that importers accept (pvscsi breaks imports)."""
-
-
-class State(IntEnum):
-    """What an extent knows of a range."""
-
-    ABSENT = 0
-    """Nothing: a parent has it, or it reads as zeros."""
-    ZERO = 1
-    """Zeros, whatever a parent has."""
-    DATA = 2
-
-
-PieceArray = npt.NDArray[np.int64]
-"""Shape (n, 3): offset, length in bytes, :class:`State`; ascending, without gaps."""
 
 
 class ExtentReader(Protocol):
@@ -64,13 +48,3 @@ class ExtentReader(Protocol):
     def close(self) -> None:
         """Give its file up; a second call does nothing."""
         ...
-
-
-def joined(rows: PieceArray) -> PieceArray:
-    """Join neighbours of the same state."""
-    if len(rows) < 2:
-        return rows
-    heads = np.flatnonzero(np.concatenate(([True], rows[1:, 2] != rows[:-1, 2])))
-    result = rows[heads].copy()
-    result[:, 1] = np.add.reduceat(rows[:, 1], heads)
-    return result

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from aipimage.vmdk.model import PieceArray, State, joined
+from aipimage.vmdk.pieces import PieceArray, State, joined
 
 
 class Layer(Protocol):

@@ -17,8 +17,8 @@ from aipimage.vmdk.descriptor import Descriptor
 from aipimage.vmdk.extents.files import source_errors
 from aipimage.vmdk.layout import SECTOR
 from aipimage.vmdk.member import DiskMember
-from aipimage.vmdk.model import PieceArray, State, joined
 from aipimage.vmdk.overlay import overlaid
+from aipimage.vmdk.pieces import PieceArray, State, joined
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

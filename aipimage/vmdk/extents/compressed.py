@@ -6,7 +6,6 @@ the grain on the disk, u32 bytes of the deflate stream, which begins at byte 12.
 
 from __future__ import annotations
 
-import struct
 import threading
 from collections.abc import Iterator
 
@@ -15,9 +14,8 @@ from aipimage.io.system.cache import FrameCache
 from aipimage.vmdk.extents.files import ExtentFile
 from aipimage.vmdk.extents.tables import Entries
 from aipimage.vmdk.inflate import inflate
-from aipimage.vmdk.layout import SECTOR, SparseHeader
+from aipimage.vmdk.layout import GRAIN_MARKER, SECTOR, SparseHeader
 
-_MARKER = struct.Struct("<QI")
 _RUN = 1 << 20
 """Bytes of the file that are read at a time, where grains follow each other so far."""
 _EXPECTED = 1024
@@ -100,7 +98,7 @@ class CompressedGrains:
         begin = places[0] * SECTOR
         # How long the last one is stands in its marker; one that is unusually long is read again.
         length = (places[-1] - places[0]) * SECTOR + self._grain + _EXPECTED
-        self._file.verified_range(begin, _MARKER.size, "a grain")
+        self._file.verified_range(begin, GRAIN_MARKER.size, "a grain")
         data = self._buffer(min(length, self._file.size - begin))
         self._file.read_into(data, begin, "a grain")
         for index, place in enumerate(places):
@@ -120,10 +118,10 @@ class CompressedGrains:
         is what was read from byte ``begin`` on.
         """
         at = place - begin
-        if at + _MARKER.size > len(data):
-            self._file.verified_range(place, _MARKER.size, "a grain")
+        if at + GRAIN_MARKER.size > len(data):
+            self._file.verified_range(place, GRAIN_MARKER.size, "a grain")
             raise RuntimeError("internal error: a run of grains ends before its last marker")
-        sector, size = _MARKER.unpack_from(data, at)
+        sector, size = GRAIN_MARKER.unpack_from(data, at)
         if sector != number * self._sectors:
             raise FormatError(
                 f"{self._file.name}: the grain of sector {number * self._sectors} has a marker of "
@@ -134,7 +132,7 @@ class CompressedGrains:
                 f"{self._file.name}: the grain of sector {sector} has {size} compressed bytes; "
                 f"1 to {self._longest} are possible"
             )
-        at += _MARKER.size
+        at += GRAIN_MARKER.size
         if at + size <= len(data):
             return data[at : at + size]
         return memoryview(self._file.read(begin + at, size, "a grain"))

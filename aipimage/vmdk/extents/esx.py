@@ -17,7 +17,7 @@ from aipimage.errors import FormatError, IncompleteError, SourceError
 from aipimage.io.system.cache import FrameCache
 from aipimage.vmdk.extents.files import ExtentFile
 from aipimage.vmdk.layout import ESX_TABLE_ENTRIES, SECTOR
-from aipimage.vmdk.model import PieceArray, State, joined
+from aipimage.vmdk.pieces import PieceArray, State, clipped, pieces_of, runs_between
 
 Raw = npt.NDArray[np.unsignedinteger[Any]]
 Places = npt.NDArray[np.int64]
@@ -99,7 +99,7 @@ class EsxExtent:
         while at < stop and start < end:
             count = min(_SLICE, stop - at)
             for rows in self._slice(at, self._directory(at, count)):
-                if len(rows := _within(rows, start, end)):
+                if len(rows := clipped(rows, start, end)):
                     yield rows
             at += count
 
@@ -109,7 +109,7 @@ class EsxExtent:
         low, high = max(start - base, 0), min(end - base, self._coverage)
         first, last = low // self._grain, -(-high // self._grain)
         places = self._table(table)[first:last]
-        return _within(self._rows(places, base + first * self._grain), start, end)
+        return clipped(self._rows(places, base + first * self._grain), start, end)
 
     def _slice(self, first: int, tables: Places) -> Iterator[PieceArray]:
         """Pieces of a slice of the directory; tables that are missing together are one row."""
@@ -137,12 +137,9 @@ class EsxExtent:
         return self._rows(places.reshape(-1), first * self._coverage)
 
     def _rows(self, places: Places, start: int) -> PieceArray:
-        """Pieces of grains from ``start`` on, joined."""
+        """Pieces of grains from ``start`` on, joined; the last may reach past the extent's end."""
         states = np.where(places > 0, State.DATA, np.where(places < 0, State.ZERO, State.ABSENT))
-        heads = np.flatnonzero(np.concatenate(([True], states[1:] != states[:-1])))
-        starts = start + heads * self._grain
-        stops = np.append(starts[1:], start + len(places) * self._grain)
-        return np.column_stack((starts, np.minimum(stops, self.size) - starts, states[heads]))
+        return pieces_of(states, start, self._grain)
 
     def read_data(self, view: memoryview, offset: int) -> None:
         """See ``ExtentReader.read_data``."""
@@ -159,9 +156,8 @@ class EsxExtent:
         wanted = places[first : -(-(inside + view.nbytes) // self._grain)]
         if not (wanted > 0).all():
             raise SourceError(f"{self.name}: changed while it was read; stop what writes to it")
-        heads = np.flatnonzero(np.diff(wanted) != self._layout.grain) + 1
         skip, at = inside - first * self._grain, 0
-        for begin, end in zip([0, *heads.tolist()], [*heads.tolist(), len(wanted)], strict=True):
+        for begin, end in runs_between(np.diff(wanted) != self._layout.grain):
             length = min((end - begin) * self._grain - skip, view.nbytes - at)
             place = int(wanted[begin]) * SECTOR + skip
             self._file.read_into(view[at : at + length], place, "a grain")
@@ -217,14 +213,6 @@ class EsxExtent:
         entry = self._layout.entry
         offset = sector * SECTOR + first * entry.itemsize
         return np.frombuffer(self._file.read(offset, count * entry.itemsize, what), entry)
-
-
-def _within(rows: PieceArray, start: int, end: int) -> PieceArray:
-    """Cut pieces to [start, end)."""
-    starts = np.maximum(rows[:, 0], start)
-    stops = np.minimum(rows[:, 0] + rows[:, 1], end)
-    kept = stops > starts
-    return joined(np.column_stack((starts, stops - starts, rows[:, 2]))[kept])
 
 
 def verified_sectors(name: str, found: int, expected: int | None) -> int:

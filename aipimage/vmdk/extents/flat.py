@@ -12,7 +12,7 @@ from aipimage.errors import IncompleteError
 from aipimage.io.system.storage import File
 from aipimage.vmdk.extents.files import ExtentFile
 from aipimage.vmdk.layout import SECTOR
-from aipimage.vmdk.model import PieceArray, State
+from aipimage.vmdk.pieces import PieceArray, State
 
 _ROWS = 4096
 """Rows of an array at most."""

@@ -20,7 +20,7 @@ from aipimage.vmdk.extents.files import ExtentFile
 from aipimage.vmdk.extents.header import read_hosted
 from aipimage.vmdk.extents.tables import WINDOW_TABLES, Entries, GrainTables
 from aipimage.vmdk.layout import SECTOR, TABLE_ENTRIES, ZEROED, SparseFlags, SparseHeader
-from aipimage.vmdk.model import PieceArray, State
+from aipimage.vmdk.pieces import PieceArray, State, clipped, pieces_of, runs_between
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +89,10 @@ class HostedExtent:
             return
         first, last = start // self._grain, -(-end // self._grain)
         if last - first <= TABLE_ENTRIES:
-            yield _clipped(self._rows(self._tables.entries(first, last), first), start, end)
+            yield clipped(self._rows(self._tables.entries(first, last), first), start, end)
             return
         for rows in self._walk(first // TABLE_ENTRIES, -(-last // TABLE_ENTRIES)):
-            rows = _clipped(rows, start, end)
+            rows = clipped(rows, start, end)
             if len(rows):
                 yield rows
 
@@ -115,19 +115,10 @@ class HostedExtent:
         return np.array([(table * span, (behind - table) * span, State.ABSENT)], np.int64)
 
     def _rows(self, entries: Entries, first: int) -> PieceArray:
-        states = self._states(entries)
-        heads = np.concatenate(([0], np.flatnonzero(states[1:] != states[:-1]) + 1))
-        rows = np.empty((len(heads), 3), np.int64)
-        rows[:, 0] = (heads + first) * self._grain
-        rows[:, 1] = np.diff(heads, append=len(entries)) * self._grain
-        rows[:, 2] = states[heads]
-        return rows
-
-    def _states(self, entries: Entries) -> npt.NDArray[np.uint8]:
         states: npt.NDArray[np.uint8] = (entries != 0).view(np.uint8) * np.uint8(State.DATA)
         if self._zeroed:
             states[entries == ZEROED] = State.ZERO
-        return states
+        return pieces_of(states, first * self._grain, self._grain)
 
     def read_data(self, view: memoryview, offset: int) -> None:
         """See ``ExtentReader.read_data``."""
@@ -148,9 +139,8 @@ class HostedExtent:
     def _read_plain(self, view: memoryview, offset: int, entries: Entries) -> None:
         """Read grains that follow each other in the file with one read."""
         places = entries.astype(np.int64)
-        heads = np.flatnonzero(np.diff(places) != self._grain // SECTOR) + 1
         first = offset // self._grain
-        for low, high in zip([0, *heads.tolist()], [*heads.tolist(), len(places)], strict=True):
+        for low, high in runs_between(np.diff(places) != self._grain // SECTOR):
             begin = max(offset, (first + low) * self._grain)
             behind = min(offset + view.nbytes, (first + high) * self._grain)
             place = int(places[low]) * SECTOR + begin - (first + low) * self._grain
@@ -159,17 +149,3 @@ class HostedExtent:
     def close(self) -> None:
         """Close the file."""
         self.file.close()
-
-
-def _clipped(rows: PieceArray, start: int, end: int) -> PieceArray:
-    """Cut ascending rows without gaps to [start, end)."""
-    low = int(np.searchsorted(rows[:, 0], start, "right")) - 1
-    high = int(np.searchsorted(rows[:, 0], end, "left"))
-    rows = rows[max(low, 0) : high]
-    if len(rows):
-        # Only the first and the last row can reach out of the range.
-        before = max(start - int(rows[0, 0]), 0)
-        rows[0, 0] += before
-        rows[0, 1] -= before
-        rows[-1, 1] -= max(int(rows[-1].sum() - rows[-1, 2]) - end, 0)
-    return rows

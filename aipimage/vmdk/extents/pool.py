@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from aipimage.io.system.pool import Pool
-from aipimage.vmdk.model import ExtentReader, PieceArray
+from aipimage.vmdk.model import ExtentReader
+from aipimage.vmdk.pieces import PieceArray
 
 OPEN_AT_ONCE = 16
 """Extents of a disk that stay open."""

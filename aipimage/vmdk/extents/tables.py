@@ -15,6 +15,7 @@ from aipimage.errors import FormatError, LimitError
 from aipimage.io.system.cache import FrameCache
 from aipimage.vmdk.extents.files import ExtentFile
 from aipimage.vmdk.layout import SECTOR, TABLE_ENTRIES, SparseFlags, SparseHeader
+from aipimage.vmdk.pieces import runs_between
 
 Entries = npt.NDArray[np.uint32]
 """Shape (n,): sector numbers in the file, an entry a grain."""
@@ -95,8 +96,7 @@ class GrainTables:
         there = np.flatnonzero(places)
         if len(there):
             steps = (np.diff(there) != 1) | (np.diff(places[there]) != _TABLE_SECTORS)
-            heads = np.concatenate(([0], np.flatnonzero(steps) + 1, [len(there)]))
-            for low, high in zip(heads[:-1].tolist(), heads[1:].tolist(), strict=True):
+            for low, high in runs_between(steps):
                 begin = int(there[low])
                 rows = result[begin : begin + high - low].data.cast("B")
                 self._file.read_into(rows, int(places[begin]) * SECTOR, "a grain table")

@@ -5,7 +5,6 @@ Source: the note, "Stream-Optimized Compressed Sparse Extents" and "Markers".
 
 from __future__ import annotations
 
-import struct
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from aipimage.io.system.pipeline import in_order
-from aipimage.vmdk.layout import SECTOR, ZEROED, MarkerType
+from aipimage.vmdk.layout import MARKER, SECTOR, ZEROED, MarkerType
 from aipimage.vmdk.linting.findings import CheckedFile
 from aipimage.vmdk.linting.grains import Piece, Problem, Stored, check_grains
 from aipimage.vmdk.linting.header import AT, TABLES_MAX, Shape
@@ -21,7 +20,6 @@ from aipimage.vmdk.linting.job import Job
 from aipimage.vmdk.linting.sparse import Tables
 from aipimage.vmdk.linting.tables import I64, read_batches, read_tables
 
-_MARKER = struct.Struct("<QII")
 _PIECE = 2 << 20
 """Bytes of a stream that are read at once, at least."""
 _REST_MAX = 1 << 20
@@ -86,8 +84,8 @@ class Walk:
         the walk ends.
         """
         data, here = piece.data, 0
-        while len(data) - here * SECTOR >= _MARKER.size:
-            value, size, kind = _MARKER.unpack_from(data, here * SECTOR)
+        while len(data) - here * SECTOR >= MARKER.size:
+            value, size, kind = MARKER.unpack_from(data, here * SECTOR)
             sectors = -(-(12 + size) // SECTOR) if size else 1
             if size > self._limit:
                 self._stop("marker-size", f"a grain marker of {size} bytes", at + here)
@@ -290,11 +288,11 @@ def _check_unmatched(walk: Walk, tables: Tables) -> None:
 def _first_without(walk: Walk, number: int, entries: np.ndarray) -> int:
     stored = np.flatnonzero(entries > ZEROED).tolist()
     for entry in stored:
-        marker = walk.checked.read(int(entries[entry]) * SECTOR, _MARKER.size)
+        marker = walk.checked.read(int(entries[entry]) * SECTOR, MARKER.size)
         wanted = (number * walk.shape.entries + entry) * walk.shape.grain
-        if len(marker) < _MARKER.size or _MARKER.unpack(marker)[:2] < (wanted, 1):
+        if len(marker) < MARKER.size or MARKER.unpack(marker)[:2] < (wanted, 1):
             return int(entry)
-        if _MARKER.unpack(marker)[0] != wanted:
+        if MARKER.unpack(marker)[0] != wanted:
             return int(entry)
     return int(stored[0])
 

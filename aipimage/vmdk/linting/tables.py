@@ -4,7 +4,6 @@ disk.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -14,6 +13,7 @@ import numpy.typing as npt
 from aipimage.vmdk.layout import SECTOR
 from aipimage.vmdk.linting.findings import CheckedFile
 from aipimage.vmdk.linting.header import Shape
+from aipimage.vmdk.pieces import runs_between
 
 Mask = npt.NDArray[np.bool_]
 U32 = npt.NDArray[np.uint32]
@@ -96,12 +96,9 @@ def read_tables(checked: CheckedFile, shape: Shape, sectors: U32) -> U32:
     rows = np.zeros((len(sectors), shape.entries), "<u4")
     width = shape.table_sectors * SECTOR
     exact = width == shape.entries * 4
-    steps = np.diff(sectors.astype(np.int64)) != shape.table_sectors
-    cuts = [0, *(np.flatnonzero(steps) + 1).tolist(), len(sectors)]
-    if not exact:
-        cuts = list(range(len(sectors) + 1))
-    for start, end in itertools.pairwise(cuts):
-        if start < end:
+    steps = (np.diff(sectors.astype(np.int64)) != shape.table_sectors) | (not exact)
+    for start, end in runs_between(steps):
+        if start < len(sectors):
             checked.file.pread_into(rows[start:end].data.cast("B"), int(sectors[start]) * SECTOR)
     return rows.astype(np.uint32, copy=False)
 

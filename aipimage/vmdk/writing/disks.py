@@ -14,12 +14,13 @@ from aipimage.io.system.storage import File
 from aipimage.vmdk.deflate import Compressor
 from aipimage.vmdk.feed import BATCH_BYTES, FeedBatch, GrainFeed, Grains, Numbers
 from aipimage.vmdk.layout import SECTOR
+from aipimage.vmdk.pieces import runs_between
 from aipimage.vmdk.writing.files import DiskFiles
 from aipimage.vmdk.writing.flat import FlatExtent
 from aipimage.vmdk.writing.plan import DiskPlan
 from aipimage.vmdk.writing.sparse import SparseExtent
 from aipimage.vmdk.writing.stream import GrainPacker, StreamWriter, embedded_descriptor
-from aipimage.vmdk.writing.tables import runs_between, verified_number
+from aipimage.vmdk.writing.tables import verified_number
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

@@ -13,7 +13,7 @@ from aipimage.errors import FormatError
 from aipimage.io.system.storage import File
 from aipimage.vmdk.feed import GRAIN_BYTES, Numbers
 from aipimage.vmdk.layout import SECTOR
-from aipimage.vmdk.writing.tables import runs_between
+from aipimage.vmdk.pieces import runs_between
 
 
 class FlatExtent:

@@ -23,10 +23,10 @@ from aipimage.vmdk.layout import (
     SparseHeader,
     encode_sparse_header,
 )
+from aipimage.vmdk.pieces import runs_between
 from aipimage.vmdk.writing.tables import (
     entries_text,
     no_entries,
-    runs_between,
     table_runs,
     verified_entries,
     verified_number,

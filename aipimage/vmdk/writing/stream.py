@@ -8,7 +8,6 @@ are left out: their entry in the directory is 0.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
@@ -29,6 +28,7 @@ from aipimage.vmdk.layout import (
     DESCRIPTOR_SECTORS,
     GD_AT_END,
     GRAIN,
+    GRAIN_MARKER,
     MAX_SECTORS_32,
     SECTOR,
     TABLE_ENTRIES,
@@ -62,8 +62,6 @@ Append = Callable[[Sequence["Buffer"]], None]
 OVERHEAD = 128
 _FLAGS = SparseFlags.NEWLINE_TEST | SparseFlags.COMPRESSED | SparseFlags.MARKERS
 _TABLE_SECTORS = TABLE_ENTRIES * 4 // SECTOR
-_GRAIN_MARKER = struct.Struct("<QI")
-"""The marker of a grain is 12 bytes: data begins where another marker has its type."""
 _PADDING = [bytes(-size % SECTOR) for size in range(SECTOR)]
 _TAIL_SECTORS = 4 + _TABLE_SECTORS
 """Sectors at most behind the last grain, beside the directory: a table, and four markers."""
@@ -98,9 +96,9 @@ class GrainPacker:
         sizes: list[int] = []
         for number, row in zip(grains.numbers.tolist(), grains.rows.tolist(), strict=True):
             packed = compress(data[row * GRAIN_BYTES : (row + 1) * GRAIN_BYTES])
-            size = len(packed) + _GRAIN_MARKER.size
+            size = len(packed) + GRAIN_MARKER.size
             parts += (
-                _GRAIN_MARKER.pack(number * GRAIN, len(packed)),
+                GRAIN_MARKER.pack(number * GRAIN, len(packed)),
                 packed,
                 _PADDING[size % SECTOR],
             )

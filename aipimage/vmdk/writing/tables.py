@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import itertools
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +13,7 @@ import numpy.typing as npt
 from aipimage.errors import FormatError
 from aipimage.vmdk.feed import Numbers
 from aipimage.vmdk.layout import TABLE_ENTRIES
+from aipimage.vmdk.pieces import runs_between
 
 Entries = npt.NDArray[np.uint32]
 """Sector numbers, little-endian."""
@@ -29,12 +29,6 @@ def table_runs(numbers: Numbers) -> Iterator[tuple[int, int, int]]:
     tables = numbers // TABLE_ENTRIES
     for low, high in runs_between(np.diff(tables) != 0):
         yield int(tables[low]), low, high
-
-
-def runs_between(breaks: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
-    """Yield (low, high) of the runs of ``len(breaks) + 1`` things; a break is between two."""
-    cuts = np.flatnonzero(breaks) + 1
-    yield from itertools.pairwise([0, *cuts.tolist(), len(breaks) + 1])
 
 
 def entries_text(entries: Entries) -> str:

@@ -10,8 +10,8 @@ import pytest
 
 from aipimage.errors import FormatError
 from aipimage.vmdk.descriptor import NO_PARENT
-from aipimage.vmdk.model import State
 from aipimage.vmdk.opening import open_vmdk
+from aipimage.vmdk.pieces import State
 from aipimage.vmdk.source import VmdkSource
 from tests.support.tools import require_programs, run
 from tests.vmdk.deltas.built import Grains, disk, random_grains

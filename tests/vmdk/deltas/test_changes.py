@@ -14,8 +14,8 @@ from aipimage.errors import RequestError
 from aipimage.ranges import ByteRanges
 from aipimage.vmdk import deltas
 from aipimage.vmdk.deltas import changed_between
-from aipimage.vmdk.model import State
 from aipimage.vmdk.opening import open_vmdk
+from aipimage.vmdk.pieces import State
 from tests.support.tools import require_programs, run
 from tests.vmdk.deltas.built import Grains, disk
 from tests.vmdk.deltas.test_chains import MIXES, chain

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aipimage.vmdk.model import State
+from aipimage.vmdk.pieces import State
 from aipimage.vmdk.source import VmdkSource
 from tests.support.tools import run
 

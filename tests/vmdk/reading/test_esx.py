@@ -29,8 +29,9 @@ from aipimage.vmdk.cowdlayout import CowdHeader, decode_cowd_header, encode_cowd
 from aipimage.vmdk.extents.cowd import open_cowd
 from aipimage.vmdk.extents.esx import EsxExtent
 from aipimage.vmdk.extents.sesparse import grain_places, open_sesparse
-from aipimage.vmdk.model import ExtentReader, State
+from aipimage.vmdk.model import ExtentReader
 from aipimage.vmdk.opening import open_vmdk
+from aipimage.vmdk.pieces import State
 from tests.support.faults import FaultySystemCalls, each_fault
 from tests.support.tools import require_programs, run
 from tests.vmdk.deltas.built import Grains, disk, random_grains, write_cowd, write_sesparse

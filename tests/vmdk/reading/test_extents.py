@@ -13,7 +13,7 @@ from aipimage.errors import FormatError, IncompleteError, SourceError, Unsupport
 from aipimage.vmdk.descriptor import ExtentLine
 from aipimage.vmdk.extents.pool import OPEN_AT_ONCE
 from aipimage.vmdk.layout import GRAIN, SECTOR, SparseFlags
-from aipimage.vmdk.model import State
+from aipimage.vmdk.pieces import State
 from tests.vmdk.reading.built import (
     GRAIN_BYTES,
     PLAIN,

@@ -20,7 +20,7 @@ from aipimage.io.blocks.sources import BlockSource, UnreadableRangeError, read_w
 from aipimage.io.system.storage import Storage
 from aipimage.vmdk.descriptor import ExtentLine
 from aipimage.vmdk.layout import GRAIN, SECTOR, SparseHeader, encode_sparse_header
-from aipimage.vmdk.model import State
+from aipimage.vmdk.pieces import State
 from tests.support.faults import Fault, FaultySystemCalls
 from tests.support.soon import SOON
 from tests.vmdk.reading.built import (

@@ -48,11 +48,10 @@ if TYPE_CHECKING:
     )
     from aipimage.extents import Extent, Kind
     from aipimage.io.blocks.sources import BlockSource, UnreadableRangeError
-    from aipimage.io.chain.chain import Chain, ChainMember
+    from aipimage.io.chain.chain import ChainMember
     from aipimage.io.changes.forms import ChangedBitmap, ChangedLike, Changes
-    from aipimage.io.checking.findings import Damage
     from aipimage.io.checking.keyless import verify_keyless
-    from aipimage.io.checking.verify import MemberResult, VerifyResult
+    from aipimage.io.checking.results import Damage, MemberResult, VerifyResult
     from aipimage.io.creating.options import SourceLike
     from aipimage.io.creating.results import CreateResult, DeviceChanges
     from aipimage.io.creating.splitting import CopyResult
@@ -75,6 +74,7 @@ if TYPE_CHECKING:
     from aipimage.io.system.progress import Progress, ProgressCallback
     from aipimage.io.system.storage import StrPath
     from aipimage.surface import chains, convert, create, find_chain, merge, open, survey
+    from aipimage.volumes.chain import Chain
     from aipimage.volumes.image import Image
     from aipimage.volumes.layout import DiskInfo, VolumeInfo
     from aipimage.volumes.options import CreateOptions, RestoreOptions
@@ -156,7 +156,7 @@ _HOMES = {
     "AipImageError": "errors",
     "BlockSource": "io.blocks.sources",
     "CancelledError": "errors",
-    "Chain": "io.chain.chain",
+    "Chain": "volumes.chain",
     "ChainMember": "io.chain.chain",
     "ChangedBitmap": "io.changes.forms",
     "ChangedLike": "io.changes.forms",
@@ -167,7 +167,7 @@ _HOMES = {
     "CopyResult": "io.creating.splitting",
     "CreateOptions": "volumes.options",
     "CreateResult": "io.creating.results",
-    "Damage": "io.checking.findings",
+    "Damage": "io.checking.results",
     "Device": "io.reading.device",
     "DeviceChanges": "io.creating.results",
     "DeviceFile": "io.reading.device",
@@ -181,7 +181,7 @@ _HOMES = {
     "IntegrityError": "errors",
     "Kind": "extents",
     "LimitError": "errors",
-    "MemberResult": "io.checking.verify",
+    "MemberResult": "io.checking.results",
     "MergeResult": "io.merge.job",
     "MissingExtraError": "errors",
     "Opener": "io.system.openers",
@@ -204,7 +204,7 @@ _HOMES = {
     "TargetError": "errors",
     "UnreadableRangeError": "io.blocks.sources",
     "UnsupportedError": "errors",
-    "VerifyResult": "io.checking.verify",
+    "VerifyResult": "io.checking.results",
     "VolumeInfo": "volumes.layout",
     "add_password": "io.stream.passwords",
     "add_recovery_key": "io.stream.passwords",

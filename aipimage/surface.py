@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from aipimage.converting.request import ConvertOptions, ConvertResult
-    from aipimage.io.chain.chain import Chain
     from aipimage.io.changes.forms import ChangedLike
     from aipimage.io.creating.options import CreateOptions as ImageOptions
     from aipimage.io.creating.options import SourceLike
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from aipimage.io.merge.job import MergeResult
     from aipimage.io.system.openers import Opener
     from aipimage.io.system.progress import ProgressCallback
+    from aipimage.volumes.chain import Chain
     from aipimage.volumes.image import Image
     from aipimage.volumes.layout import DiskInfo
     from aipimage.volumes.options import CreateOptions
@@ -229,22 +229,18 @@ def open(
             expected.
         StorageError: it cannot be read.
     """
-    from aipimage.io.reading.image import open_image
     from aipimage.io.system.openers import Input
-    from aipimage.volumes.image import Image
+    from aipimage.volumes.image import open_image
 
     found = Input("path", path, storage)
-    image = open_image(
+    return open_image(
         found.path,
         password,
         storage=found.storage,
         expected_digest=expected_digest,
         cache_bytes=checks.size("cache_bytes", cache_bytes, 0),
         search=search,
-        make=Image,
     )
-    assert isinstance(image, Image)
-    return image
 
 
 def chains(
@@ -264,13 +260,12 @@ def chains(
         PasswordError: there are chains, and the password opens none of them.
         LimitError: one has over 4096 images. StorageError: a directory cannot be listed.
     """
-    from aipimage.io.chain.chain import chains_in
     from aipimage.io.system.openers import folders_of
-    from aipimage.volumes.image import Image
+    from aipimage.volumes.chain import chains_in
 
     checks.secrets(password=password)
     found, folders = folders_of(search, storage)
-    return chains_in(folders, password, found, Image)
+    return chains_in(folders, password, found)
 
 
 def find_chain(
@@ -294,14 +289,13 @@ def find_chain(
         StorageError: a directory cannot be listed. And what opening an image raises where none of
             the chain can be opened.
     """
-    from aipimage.io.chain import chain
     from aipimage.io.system.openers import folders_of
-    from aipimage.volumes.image import Image
+    from aipimage.volumes import chain
 
     checks.optional_texts(chain_id=chain_id)
     checks.secrets(password=password)
     found, folders = folders_of(search, storage)
-    return chain.find_chain(folders, chain_id, password, storage=found, make=Image)
+    return chain.find_chain(folders, chain_id, password, storage=found)
 
 
 def merge(

@@ -147,8 +147,8 @@ def open_both(full: str, newest: str, place: int, count: int) -> dict[str, Any]:
 
 def _file_reads(path: str, place: int) -> list[int]:
     """Count the reads of files that opening takes, and those of opening and a first read."""
-    from aipimage.io.reading.image import open_image
     from aipimage.io.system.storage import Storage, SystemCalls
+    from aipimage.volumes.image import open_image
 
     class Counting(SystemCalls):
         """Real system calls; reads are counted."""

@@ -15,13 +15,12 @@ from aipimage.io.blocks.containers import container_warning
 from aipimage.io.blocks.marks import looks_like_image
 from aipimage.io.blocks.sources import BlockSource, open_source
 from aipimage.io.reading.device import Device
-from aipimage.io.reading.image import open_image
 from aipimage.io.reading.restore import Placed, check_ranges
 from aipimage.io.system.storage import DEFAULT, Storage, StrPath
 from aipimage.vmdk.opening import open_vmdk
 from aipimage.vmdk.ovf.archive import OvaFile, open_ova, open_ovf
 from aipimage.vmdk.source import VmdkSource
-from aipimage.volumes.image import Image
+from aipimage.volumes.image import Image, open_image
 from aipimage.volumes.restoring.imagesource import ImageSource
 from aipimage.volumes.restoring.notes import left_out_warnings
 
@@ -148,8 +147,7 @@ def open_for_conversion(
 def _open_image(
     opened: Opened, password: str | None, search: Sequence[StrPath], storage: Storage
 ) -> None:
-    image = open_image(opened.path, password, search=search, make=Image, storage=storage)
-    assert isinstance(image, Image)
+    image = open_image(opened.path, password, search=search, storage=storage)
     opened._stack.callback(image.close)
     opened.image = image
     opened.disks = tuple(ImageSource(device) for device in image.devices)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 
 from aipimage.errors import RequestError
-from aipimage.io.chain.chain import Chain, ChainMember
+from aipimage.io.chain.chain import ChainMember, ChainMembers
 
 REPLACED_MAX = 4096
 """Images that one image may stand for: ``replaced_count`` of docs/format.md, section 9."""
@@ -65,7 +65,7 @@ class Point:
             ) from None
 
 
-def points_of(chain: Chain) -> list[Point]:
+def points_of(chain: ChainMembers) -> list[Point]:
     """Return the points in time of a chain, with all its branches, to plan with.
 
     Of several copies of an image the first one is given, and images that a merged one replaces are

@@ -1,21 +1,23 @@
-"""An image with the volumes of its disks: the class that the public surface hands out."""
+"""The image as the public surface hands it out: all that is asked of it as a whole."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
 from aipimage import checks
 from aipimage.checks import Size
-from aipimage.errors import OptionTypeError
-from aipimage.extents import SECTOR, Kind
+from aipimage.errors import AipImageError, OptionError, OptionTypeError, RequestError
+from aipimage.extents import SECTOR, Extent, Kind
 from aipimage.io.reading.device import Device
-from aipimage.io.reading.image import Image as PlainImage
-from aipimage.io.reading.image import open_image
+from aipimage.io.reading.image import HowToOpen, ImageReader, Opened, opening
 from aipimage.io.system.progress import ProgressCallback
 from aipimage.io.system.storage import DEFAULT, Storage, StrPath, absolute, chosen
 from aipimage.volumes.layout import VolumeInfo, volumes_of
@@ -23,15 +25,31 @@ from aipimage.volumes.layout import VolumeInfo, volumes_of
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
+    from aipimage.io.checking.results import VerifyResult
     from aipimage.io.reading.restore import RestoreResult
+    from aipimage.volumes.chain import Chain
     from aipimage.volumes.options import RestoreOptions
 
 
-class Image(PlainImage):
-    """An image opened for reading: its devices, and the volumes on them.
+class Image(ImageReader):
+    """One image file (or set of parts), opened for reading. Use it as a context manager.
 
-    It is closed by ``close`` or at the end of a ``with`` block.
+    Safe for threads: several may read its devices at once. Get one from :func:`aipimage.open`.
+
+    Attributes:
+        path: of the file, of the first part where it is split.
+        devices: the imaged disks and volumes, in order.
     """
+
+    def __init__(self, opened: Opened) -> None:
+        super().__init__(opened)
+        self._volumes: tuple[VolumeInfo, ...] | None = None
+        self._chain: Chain | None = None
+        # Not a reference to the image: what a dropped image held open is given up by itself.
+        self.foreign.explain = partial(_what_is_missing, weakref.ref(self))
+
+    def __dir__(self) -> list[str]:
+        return sorted({*_PUBLIC, *(name for name in Image.__dict__ if name[0] != "_")})
 
     def __reduce__(self) -> tuple[Callable[..., Image], tuple[object, ...]]:
         """Pickled as path and digest, and opened again elsewhere: what is another image by then is
@@ -47,7 +65,89 @@ class Image(PlainImage):
         folders = [absolute(each) for each in self.files.directories]
         return _reopened, (absolute(self.path), self.digest, folders)
 
-    _volumes: tuple[VolumeInfo, ...] | None = None
+    @property
+    def created(self) -> datetime | None:
+        """The time that the content is from, in UTC; of a merged image that of the last one that
+        it stands for. ``None`` where nothing readable says it.
+        """
+        from aipimage.io.chain.files import created_of
+
+        self.check_open()
+        return created_of(self)
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The tags that it was given when it was made."""
+        from aipimage.io.chain.files import tags_of
+
+        self.check_open()
+        return dict(tags_of(self))
+
+    @property
+    def chain(self) -> Chain:
+        """The chain that the image belongs to, found by ids in the directories that are searched;
+        looked for when it is first asked for.
+
+        Raises:
+            LimitError: over 4096 images belong to it. StorageError: a directory cannot be listed.
+        """
+        self.check_open()
+        if self._chain is None:
+            from aipimage.volumes.chain import chain_of
+
+            self._chain = chain_of(self)
+            self.check_open()
+        return self._chain
+
+    def extents(self, device: int = 0, kind: Kind | None = None) -> Iterator[Extent]:
+        """Yield what a device holds as extents in bytes, see :meth:`aipimage.Device.extents`.
+
+        Raises:
+            RequestError: there is no such device.
+        """
+        checks.instance("kind", kind, (Kind, type(None)), "a Kind, or None for all")
+        return self._device(device).extents(kind)
+
+    def diff(self, other: Image, *, device: int = 0) -> Iterator[Extent]:
+        """Yield in bytes where a device may differ from what it is in ``other``, an earlier or
+        later image of the same chain; only the maps are read, and of them only what differs.
+
+        The kind is that of this image; unused and zero read alike and do not differ. What this
+        device has beyond the end of the other one differs.
+
+        Raises:
+            RequestError: one of them has no such device, or they are of different chains.
+        """
+        from aipimage.io.index.diff import diff_maps
+
+        checks.instance("other", other, ImageReader, "another opened image of the chain")
+        if other.seal.chain_id != self.seal.chain_id:
+            raise RequestError(f"{self.path} and {other.path}: are not of the same chain")
+        new, old = self._device(device), other._device(device)
+        runs = diff_maps(new.map, new.entry, self.origins, old.map, old.entry, other.origins)
+        return self._while_open(other, new.size, runs)
+
+    def _while_open(
+        self, other: Image, size: int, runs: Iterable[tuple[int, int, int]]
+    ) -> Iterator[Extent]:
+        """Runs of sectors as extents in bytes, as long as both images are open."""
+        self._check_both(other)
+        for at, count, kind in runs:
+            yield Extent(at * SECTOR, min(count * SECTOR, size - at * SECTOR), Kind(kind))
+            self._check_both(other)
+
+    def _check_both(self, other: Image) -> None:
+        self.check_open()
+        other.check_open()
+
+    def _device(self, device: int) -> Device:
+        self.check_open()
+        device = checks.whole("device", device, -checks.SIZE_MAX)
+        if not 0 <= device < len(self.devices):
+            raise OptionError(
+                f"{self.path}: has no device {device}; it has {len(self.devices)}, numbered from 0"
+            )
+        return self.devices[device]
 
     @property
     def volumes(self) -> tuple[VolumeInfo, ...]:
@@ -99,6 +199,42 @@ class Image(PlainImage):
         sums = before[back]
         kept: list[int] = ((sums[len(mine) :] - sums[: len(mine)]) * SECTOR).tolist()
         return kept
+
+    def verify(
+        self,
+        *,
+        chain: bool = False,
+        sample: float | None = None,
+        executor: Executor | None = None,
+        threads: int | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> VerifyResult:
+        """Check everything that is stored in the image's own file against the seal (section 13),
+        and all pages of its map, wherever they lie.
+
+        Args:
+            chain: also check every image that this one cannot be read without, each as it is and as
+                the parent it should be, and that all data of this one's map is there.
+            sample: percent of the frames to check, over 0 to 100; ``None`` checks all, and every
+                other byte too.
+            executor: any ``concurrent.futures`` executor for the work; its workers must share this
+                process's memory.
+
+        Returns:
+            what was checked and the damage that was found; damage is not raised.
+        """
+        from aipimage.io.checking.chainverify import verify_with_chain
+        from aipimage.io.checking.verify import verify_image
+
+        self.check_open()
+        checks.flags(chain=chain)
+        checks.jobs(executor, progress)
+        threads = checks.threads(threads)
+        if sample is not None:
+            sample = checks.number("sample", sample, 0, 100, above=True)
+        if chain:
+            return verify_with_chain(self, self.chain, sample, executor, threads, progress)
+        return verify_image(self, sample, executor, threads, progress)
 
     def restore(
         self, target: str | os.PathLike[str], *, device: int = 0, force: bool = False,
@@ -214,10 +350,32 @@ class Image(PlainImage):
         return replace(result, warnings=(*self.warnings, *result.warnings))
 
 
+_PUBLIC = (
+    "path", "devices", "close", "closed", "image_id", "chain_id", "digest", "kind", "sequence",
+    "parent_id", "encryption", "stored", "parts", "metadata",
+)  # fmt: skip
+"""What is shown of an image beside its own names; the rest is for the library."""
+
+
+def open_image(path: StrPath, password: str | None = None, **how: Unpack[HowToOpen]) -> Image:
+    """Open an image; the public form is :func:`aipimage.open`."""
+    with opening(path, password, **how) as found:
+        return Image(found)
+
+
+def _what_is_missing(image: weakref.ref[Image]) -> str | None:
+    """Which image of the chain is missing or wrong, to end a message with."""
+    found = image()
+    if found is not None:
+        try:
+            found.chain.check()
+        except AipImageError as error:
+            return f"; {error}"
+    return None
+
+
 def _reopened(path: str, digest: str, folders: list[str]) -> Image:
-    image = open_image(path, expected_digest=digest, search=folders, make=Image)
-    assert isinstance(image, Image)
-    return image
+    return open_image(path, expected_digest=digest, search=folders)
 
 
 def _scratch(path: StrPath | None) -> str | None:

@@ -11,10 +11,10 @@ from unittest import mock
 from aipimage.io.creating.results import CreateResult
 from aipimage.io.increment.create import create_image
 from aipimage.io.merge.job import MergeResult, merge_images
-from aipimage.io.reading.image import open_image
 from aipimage.io.records.records import RecordReader
 from aipimage.io.records.walk import walk_records
 from aipimage.io.system.storage import Storage, SystemCalls
+from aipimage.volumes.image import open_image
 from tests.support.images import options, password_of, read_all
 from tests.support.memory import ROOT, MemorySystem
 

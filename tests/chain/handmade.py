@@ -23,13 +23,13 @@ from aipimage.io.creating.imagewriter import DeviceResult, ImageWriter, PlaceInC
 from aipimage.io.index.mapbuild import MapBuilder
 from aipimage.io.index.mapupdate import MapUpdate
 from aipimage.io.index.origins import Renumbering
-from aipimage.io.reading.image import Image, open_image
 from aipimage.io.records import keys as keyring
 from aipimage.io.records.keys import ChainKeys, Suite
 from aipimage.io.records.numbering import RecordNumbers
 from aipimage.io.records.walk import walk_records
 from aipimage.io.stream.outstream import PipeStream
 from aipimage.io.system.storage import Storage
+from aipimage.volumes.image import Image, open_image
 from tests.support.images import CHEAP, PASSWORD
 from tests.support.memory import ROOT, MemorySystem
 

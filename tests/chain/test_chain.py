@@ -23,8 +23,9 @@ from aipimage.errors import (
 )
 from aipimage.extents import Kind
 from aipimage.format.constants import ImageKind
-from aipimage.io.chain.chain import Chain, ChainMember, find_chain
+from aipimage.io.chain.chain import ChainMember
 from aipimage.retention import KeepRules, plan, points_of
+from aipimage.volumes.chain import Chain, find_chain
 from tests.chain.handmade import FRAME, Made, Maker
 from tests.support.ends import damage_trailers
 from tests.support.images import remember_derivations

@@ -14,8 +14,8 @@ import pytest
 import aipimage
 from aipimage.io.creating.options import CreateOptions
 from aipimage.io.increment.create import create_image
-from aipimage.io.reading.image import open_image
 from aipimage.io.system.storage import Storage
+from aipimage.volumes.image import open_image
 from tests.support.counting import CountingSystem
 
 CLUSTER = 4096

@@ -17,12 +17,12 @@ from aipimage.format.constants import RecordType
 from aipimage.format.seal import decode_seal
 from aipimage.io.merge import copying as mergecopy
 from aipimage.io.merge import plan as mergeplan
-from aipimage.io.reading.image import open_image
 from aipimage.io.records.cipher import RecordCipher
 from aipimage.io.records.keys import ChainKeys
 from aipimage.io.records.walk import hop
 from aipimage.io.stream import passwords
 from aipimage.io.system.storage import Storage
+from aipimage.volumes.image import open_image
 from tests.chain.chains import (
     Series,
     contents_over_time,

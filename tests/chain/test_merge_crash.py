@@ -17,10 +17,10 @@ from aipimage.errors import AipImageError, CancelledError, RequestError, Storage
 from aipimage.format.constants import RecordType
 from aipimage.io.merge import copying as mergecopy
 from aipimage.io.merge.job import merge_images
-from aipimage.io.reading.image import open_image
 from aipimage.io.records import keys
 from aipimage.io.system import progress
 from aipimage.io.system.storage import Storage, SystemCalls
+from aipimage.volumes.image import open_image
 from tests.chain.chains import Series, contents_over_time, copy_of, path_of, records_of, series
 from tests.support.crash import RecordingSystemCalls, crash_states
 from tests.support.faults import Fault, FaultySystemCalls, count_calls

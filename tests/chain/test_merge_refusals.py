@@ -22,8 +22,8 @@ from aipimage.errors import (
 from aipimage.format.constants import RecordType
 from aipimage.io.merge import run as mergerun
 from aipimage.io.merge.job import merge_images
-from aipimage.io.reading.image import open_image
 from aipimage.io.system.storage import Storage
+from aipimage.volumes.image import open_image
 from tests.chain.chains import (
     Series,
     contents_over_time,

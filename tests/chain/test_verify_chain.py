@@ -319,7 +319,7 @@ def replaced_extent(maker: Maker, row: tuple[int, int, int, int]) -> VerifyResul
 
 def test_an_extent_behind_the_last_frame_of_another_file(maker: Maker) -> None:
     result = replaced_extent(maker, (8, 64, 1, Kind.DATA))
-    assert "points behind the last frame" in result.damage[0].what
+    assert "points past the last frame" in result.damage[0].what
 
 
 def test_an_extent_of_a_short_frame_of_another_file(maker: Maker) -> None:
@@ -396,7 +396,7 @@ def test_created_increments_with_digest_layers(kind: str) -> None:
     for number in range(1, 5):
         content[number * 300_000 : number * 300_000 + 9000] = CHANCE.randbytes(9000)
         path = created(system, str(number), [bytes(content)], kind, parent=path, **protection)
-    with aipimage.io.reading.image.open_image(path, password, storage=storage) as image:
+    with aipimage.volumes.image.open_image(path, password, storage=storage) as image:
         root = image.devices[0].entry.digest_root
         assert image.records.fetch(root, RecordType.DIGEST_LAYER)
         result = image.verify(chain=True, threads=1)
@@ -408,7 +408,7 @@ def test_created_increments_with_digest_layers(kind: str) -> None:
         at = image.locate(root) if image.segments.holds(root.origin) else 0
     assert at
     system.files[path][at + 60] ^= 1
-    with aipimage.io.reading.image.open_image(path, password, storage=storage) as image:
+    with aipimage.volumes.image.open_image(path, password, storage=storage) as image:
         assert not image.verify(threads=1).ok
 
 

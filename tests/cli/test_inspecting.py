@@ -91,7 +91,7 @@ def test_what_was_read_from_its_copy_is_a_warning(plain: Path, disk: Path, tmp_p
     could cost it.
     """
     with aipimage.open(plain) as image:
-        description, result = (image.locate(ref) for ref in image.metadata_references())
+        description, result = (image.locate(ref) for ref in image.metadata_records.references)
         seal, size = image.trailer.seal.offset, image.stored
     assert "warning" not in done("info", plain).err
     for what, at in (
@@ -123,8 +123,8 @@ def test_metadata_that_is_lost_is_a_warning(plain: Path, tmp_path: Path) -> None
     """In both its places: the rest is shown."""
     data = bytearray(plain.read_bytes())
     with aipimage.open(plain) as image:
-        [description, _] = image.metadata_references()
-        copies = metadata_copies(image.trailer, *image.metadata_references())
+        [description, _] = image.metadata_records.references
+        copies = metadata_copies(image.trailer, *image.metadata_records.references)
         for place in (image.locate(description), copies[0]):
             data[place + 60] ^= 1
     path = tmp_path / "lost.aiv"

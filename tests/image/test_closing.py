@@ -21,9 +21,9 @@ import pytest
 import aipimage
 import aipimage.io.checking.keyless
 from aipimage.errors import ClosedError
-from aipimage.io.reading.image import open_image
 from aipimage.io.system.storage import Storage, SystemCalls
 from aipimage.vmdk import open as open_vmdk
+from aipimage.volumes.image import open_image
 
 SIZE = 6 << 20
 

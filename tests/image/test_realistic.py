@@ -7,8 +7,8 @@ import pytest
 
 from aipimage.extents import Kind
 from aipimage.io.increment.create import create_image
-from aipimage.io.reading.image import Image, open_image
 from aipimage.io.system.storage import Storage
+from aipimage.volumes.image import Image, open_image
 from tests.support.images import PATH, options, password_of
 from tests.support.memory import ROOT, MemorySystem
 from tests.support.realistic import CORPUS, SMALL, RealisticDisk, changed, corpus_disk

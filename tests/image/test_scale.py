@@ -54,8 +54,8 @@ def test_a_disk_of_64_tib_in_bounded_memory(tmp_path: Path) -> None:
 
 
 def test_opening_reads_a_few_pieces_at_the_ends(tmp_path: Path) -> None:
-    from aipimage.io.reading.image import open_image
     from aipimage.io.system.storage import Storage
+    from aipimage.volumes.image import open_image
     from tests.support.faults import FaultySystemCalls
 
     reads = []

@@ -12,8 +12,8 @@ from aipimage.errors import FormatError, IntegrityError, StorageError, naming, r
 from aipimage.io.checking.keyless import verify_keyless
 from aipimage.io.creating.splitting import split_image
 from aipimage.io.merge.job import merge_images
-from aipimage.io.reading.image import open_image
 from aipimage.io.system.storage import Storage
+from aipimage.volumes.image import open_image
 from tests.support.images import image_files
 from tests.support.memory import ROOT, MemorySystem
 

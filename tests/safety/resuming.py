@@ -13,8 +13,8 @@ from aipimage.io.creating.options import CreateOptions
 from aipimage.io.creating.results import CreateResult
 from aipimage.io.increment.create import create_image
 from aipimage.io.index.digests import DigestView
-from aipimage.io.reading.image import Image, open_image
 from aipimage.io.system.storage import Storage, SystemCalls
+from aipimage.volumes.image import Image, open_image
 from tests.support.images import CHEAP, PASSWORD, PATH
 from tests.support.memory import MemorySystem
 from tests.support.realistic import SMALL, RealisticDisk

@@ -19,8 +19,8 @@ from aipimage.format.constants import RecordType
 from aipimage.format.origins import OriginEntry
 from aipimage.format.record import encode_reference
 from aipimage.io.merge.job import merge_images
-from aipimage.io.reading.image import open_image
 from aipimage.io.system.storage import Storage
+from aipimage.volumes.image import open_image
 from tests.safety.chainforge import ChainForger, RecordChange
 from tests.support.fields import CORE, TRAILER, Field, boundary_values, fields_of
 from tests.support.forge import Change, Record, origin_places, put

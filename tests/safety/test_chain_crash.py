@@ -14,17 +14,17 @@ from unittest import mock
 import pytest
 
 from aipimage.errors import AipImageError
-from aipimage.io.chain.chain import find_chain
 from aipimage.io.creating.results import CreateResult
 from aipimage.io.increment import grouping
 from aipimage.io.increment import plan as planning
 from aipimage.io.increment.create import create_image
 from aipimage.io.merge.job import merge_images
-from aipimage.io.reading.image import open_image
 from aipimage.io.stream.passwords import change_password
 from aipimage.io.system.storage import Storage, SystemCalls
 from aipimage.retention import KeepRules, Point, carry_out
 from aipimage.retention import plan as retention_plan
+from aipimage.volumes.chain import find_chain
+from aipimage.volumes.image import open_image
 from tests.support.crash import RecordingSystemCalls, crash_states
 from tests.support.faults import FaultySystemCalls, each_fault
 from tests.support.images import CHEAP, PASSWORD, mixed, options

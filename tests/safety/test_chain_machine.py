@@ -21,13 +21,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from aipimage.errors import RequestError
-from aipimage.io.chain.chain import Chain, find_chain
 from aipimage.io.creating.results import CreateResult
 from aipimage.io.creating.splitting import join_image, split_image
 from aipimage.io.increment import plan as planning
 from aipimage.io.increment.create import create_image
 from aipimage.io.merge.job import merge_images
-from aipimage.io.reading.image import open_image
 from aipimage.io.stream.instream import open_stream
 from aipimage.io.stream.passwords import change_password
 from aipimage.io.system import entropy
@@ -35,6 +33,8 @@ from aipimage.io.system.storage import Storage
 from aipimage.retention import KeepRules, Point, carry_out
 from aipimage.retention import plan as retention_plan
 from aipimage.tracking import ChangeTracker
+from aipimage.volumes.chain import Chain, find_chain
+from aipimage.volumes.image import open_image
 from tests.support.images import CHEAP, PASSWORD, options
 from tests.support.memory import ROOT, MemorySystem
 from tests.support.memorychains import Disk, at, check, opened

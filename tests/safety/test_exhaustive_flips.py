@@ -10,9 +10,9 @@ import pytest
 
 from aipimage import verify_keyless
 from aipimage.errors import AipImageError
-from aipimage.io.reading.image import open_image
 from aipimage.io.stream.instream import open_stream
 from aipimage.io.system.storage import Storage
+from aipimage.volumes.image import open_image
 from tests.support import flips
 from tests.support.images import (
     MIB,

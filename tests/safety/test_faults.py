@@ -12,9 +12,9 @@ from aipimage import verify_keyless
 from aipimage.errors import AipImageError
 from aipimage.io.creating.splitting import join_image, split_image
 from aipimage.io.increment.create import create_image
-from aipimage.io.reading.image import open_image
 from aipimage.io.stream import passwords
 from aipimage.io.system.storage import Storage, SystemCalls
+from aipimage.volumes.image import open_image
 from tests.support.faults import Fault, FaultySystemCalls, each_fault
 from tests.support.images import (
     CHEAP,

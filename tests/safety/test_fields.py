@@ -10,11 +10,11 @@ import pytest
 from aipimage import verify_keyless
 from aipimage.errors import AipImageError
 from aipimage.format.constants import RecordType
-from aipimage.io.reading.image import open_image
 from aipimage.io.records.keys import ChainKeys
 from aipimage.io.stream.instream import open_stream
 from aipimage.io.stream.opening import read_header, unlock_header
 from aipimage.io.system.storage import Storage
+from aipimage.volumes.image import open_image
 from tests.support import fields
 from tests.support.forge import Change, Forger, put
 from tests.support.images import (

@@ -12,8 +12,8 @@ import pytest
 
 from aipimage.errors import AipImageError, StorageError
 from aipimage.format.constants import RecordType
-from aipimage.io.reading.image import Image, open_image
 from aipimage.io.system.storage import Storage
+from aipimage.volumes.image import Image, open_image
 from tests.support.forge import Forger
 from tests.support.images import PATH, create, image_files, options
 from tests.support.memory import MemorySystem

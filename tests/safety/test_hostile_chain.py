@@ -26,11 +26,11 @@ from aipimage.errors import (
 from aipimage.format.constants import ImageKind
 from aipimage.format.record import NO_REFERENCE
 from aipimage.format.seal import SealDevice
-from aipimage.io.chain.chain import find_chain
 from aipimage.io.creating.imagewriter import DeviceResult
-from aipimage.io.reading.image import Image
 from aipimage.io.records import keys
 from aipimage.io.records.numbering import RecordNumbers
+from aipimage.volumes.chain import find_chain
+from aipimage.volumes.image import Image
 from tests.chain.handmade import FRAME, Made, Maker
 from tests.support.images import MIB, PASSWORD, remember_derivations
 from tests.support.memory import ROOT
@@ -621,7 +621,7 @@ def test_a_password_is_asked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
         return real(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(keys, "_slot_keys", counting)
-    with aipimage.io.reading.image.open_image(last.path, PASSWORD, storage=maker.storage) as image:
+    with aipimage.volumes.image.open_image(last.path, PASSWORD, storage=maker.storage) as image:
         image.chain.check()
         for member in image.chain:
             with image.chain.open(member.image_id) as other:

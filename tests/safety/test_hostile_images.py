@@ -36,8 +36,8 @@ from aipimage.errors import (
 )
 from aipimage.format.constants import RecordType
 from aipimage.io.increment.create import create_image
-from aipimage.io.reading.image import open_image
 from aipimage.io.system.storage import Storage
+from aipimage.volumes.image import open_image
 from tests.safety.test_fields import keys_of
 from tests.support.forge import Change, Forger, put
 from tests.support.images import (

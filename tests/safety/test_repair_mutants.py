@@ -15,9 +15,9 @@ import pytest
 
 from aipimage.errors import AipImageError
 from aipimage.format.constants import RecordType
-from aipimage.io.reading.image import open_image
 from aipimage.io.repair import RepairResult, repair_image
 from aipimage.io.system.storage import Storage
+from aipimage.volumes.image import open_image
 from tests.support.fields import boundary_values, fields_of
 from tests.support.forge import Forger, Record, put
 from tests.support.images import PATH, image_files, mixed

@@ -18,9 +18,9 @@ from aipimage.errors import AipImageError, IntegrityError, RequestError
 from aipimage.format.constants import RecordType
 from aipimage.io.creating.options import CreateOptions
 from aipimage.io.increment import grouping
-from aipimage.io.reading.image import open_image
 from aipimage.io.repair.rebuild import repair_image
 from aipimage.io.system.storage import Storage
+from aipimage.volumes.image import open_image
 from tests.safety.resuming import (
     PARTIAL,
     PATH,

@@ -15,8 +15,8 @@ from aipimage.errors import RequestError, StorageError
 from aipimage.io.creating.options import CreateOptions
 from aipimage.io.increment import grouping, plan
 from aipimage.io.merge.job import merge_images
-from aipimage.io.reading.image import open_image
 from aipimage.io.system.storage import Storage, SystemCalls
+from aipimage.volumes.image import open_image
 from tests.safety.resuming import (
     Facts,
     StoppedError,

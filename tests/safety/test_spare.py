@@ -17,9 +17,9 @@ import aipimage
 from aipimage.errors import AipImageError, FormatError, IntegrityError
 from aipimage.format.record import NO_REFERENCE
 from aipimage.io.checking.keyless import verify_keyless
-from aipimage.io.reading.image import Image, open_image
 from aipimage.io.stream.spare import metadata_copies
 from aipimage.io.system.storage import Storage
+from aipimage.volumes.image import Image, open_image
 from tests.support.ends import GAP, TRAILER, records_end, trailer_copy
 from tests.support.images import remember_derivations
 from tests.support.memory import ROOT, MemorySystem
@@ -71,7 +71,7 @@ def _kept(image: Image) -> Iterator[Kept]:
     copies = metadata_copies(trailer, seal.description, seal.result)
     yield Kept("core", image.header.core_length, 0, trailer.core_copy)
     for what, ref, copy in zip(
-        ("description", "result"), image.metadata_references(), copies, strict=True
+        ("description", "result"), image.metadata_records.references, copies, strict=True
     ):
         yield Kept(what, ref.record_length, image.locate(ref), copy)
     if trailer.segments != NO_REFERENCE:

@@ -13,12 +13,10 @@ import pytest
 
 from aipimage.errors import AipImageError, PasswordError, RequestError
 from aipimage.extents import Kind
-from aipimage.io.chain.chain import find_chain
 from aipimage.io.creating.splitting import join_image, split_image
 from aipimage.io.increment.create import create_image
 from aipimage.io.merge import copying as mergecopy
 from aipimage.io.merge.job import merge_images
-from aipimage.io.reading.image import open_image
 from aipimage.io.records import keys
 from aipimage.io.repair import repair_image
 from aipimage.io.stream.passwords import add_password, change_password, list_slots, remove_password
@@ -26,6 +24,8 @@ from aipimage.io.system.storage import Storage
 from aipimage.retention import KeepRules, Point, carry_out, execution
 from aipimage.retention import plan as retention_plan
 from aipimage.tracking import ChangeTracker
+from aipimage.volumes.chain import find_chain
+from aipimage.volumes.image import open_image
 from tests.support.images import CHEAP, PASSWORD, password_of, remember_derivations
 from tests.support.memory import ROOT
 from tests.support.memorychains import at

@@ -23,7 +23,6 @@ from aipimage.format import constants as c
 from aipimage.format.constants import RecordType
 from aipimage.format.record import Reference, verified_record
 from aipimage.format.tables import FRAME_ENTRY_DTYPE
-from aipimage.io.reading.image import Image, open_image
 from aipimage.io.records import walk
 from aipimage.io.records.frames import FrameRun, open_frames
 from aipimage.io.records.keys import ChainKeys
@@ -32,6 +31,7 @@ from aipimage.io.stream.instream import InStream, open_stream
 from aipimage.io.stream.opening import read_header, read_key_area, unlock_header
 from aipimage.io.stream.spare import read_trailer, spare_damage
 from aipimage.io.system.storage import Storage
+from aipimage.volumes.image import Image, open_image
 from tests.support.images import (
     PATH,
     flipped,
@@ -129,7 +129,7 @@ def trace(subject: Subject) -> dict[int, tuple[Reference, int]]:
         open_image(PATH, subject.password, storage=subject.storage) as image,
     ):
         _read_and_verify(image)
-        names = zip(("description", "result"), image.metadata_references(), strict=True)
+        names = zip(("description", "result"), image.metadata_records.references, strict=True)
         subject.metadata = [(name, ref, image.locate(ref)) for name, ref in names]
     return followed
 

@@ -14,10 +14,10 @@ from aipimage.errors import AipImageError
 from aipimage.io.creating.options import CreateOptions
 from aipimage.io.creating.results import CreateResult
 from aipimage.io.increment.create import create_image
-from aipimage.io.reading.image import Image, open_image
 from aipimage.io.records import keys
 from aipimage.io.records.keys import Argon2Parameters
 from aipimage.io.system.storage import Storage, SystemCalls
+from aipimage.volumes.image import Image, open_image
 from tests.support.memory import ROOT, MemorySystem
 
 PATH = f"{ROOT}/d.aiv"

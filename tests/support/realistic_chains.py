@@ -11,12 +11,11 @@ from blake3 import blake3
 
 from aipimage.extents import Kind
 from aipimage.format import constants as c
-from aipimage.io.checking.chainkeyless import verify_chain_keyless
-from aipimage.io.checking.chainverify import verify_with_chain
+from aipimage.io.checking.keyless import verify_keyless
 from aipimage.io.increment.create import create_image
 from aipimage.io.index.digests import DigestView
-from aipimage.io.reading.image import Image, open_image
 from aipimage.io.system.storage import Storage, SystemCalls
+from aipimage.volumes.image import Image, open_image
 from tests.support.images import options, password_of
 from tests.support.memory import MemorySystem
 from tests.support.memorychains import at
@@ -137,9 +136,9 @@ def check_disk(system: SystemCalls, path: str, disk: RealisticDisk, password: st
 def check_chain(system: SystemCalls, path: str, password: str | None) -> None:
     """All that an image needs verifies, with keys and without."""
     with open_image(path, password, storage=Storage(system)) as image:
-        found = verify_with_chain(image, None, None, 1, None)
+        found = image.verify(chain=True, threads=1)
         assert found.ok, found.damage[:3]
-    keyless = verify_chain_keyless(path, None, None, None, 1, None, Storage(system))
+    keyless = verify_keyless(path, chain=True, threads=1, storage=Storage(system))
     assert keyless.ok, keyless.damage[:3]
 
 

@@ -189,7 +189,7 @@ def test_metadata_that_is_wrong_hides_nothing_else(name: str, tmp_path: Path) ->
         assert {} in (image.metadata["description"], image.metadata["result"])
         assert file in image.warnings[0]
         with pytest.raises(getattr(aipimage, says["error"])):
-            image.reload_metadata()
+            image.metadata_records.check()
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("good-")])

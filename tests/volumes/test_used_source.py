@@ -23,8 +23,8 @@ from aipimage.io.blocks.usedsource import UsedSource
 from aipimage.io.creating.options import CreateOptions
 from aipimage.io.increment.create import create_image
 from aipimage.io.increment.plan import SAMPLES, freed_pieces, sample_offsets
-from aipimage.io.reading.image import open_image
 from aipimage.ranges import no_ranges
+from aipimage.volumes.image import open_image
 
 QUIET = settings(
     max_examples=60,

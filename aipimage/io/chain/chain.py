@@ -5,32 +5,22 @@
 from __future__ import annotations
 
 import copy
-import os
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, overload
+from typing import overload
 
-from aipimage.errors import (
-    AipImageError,
-    IncompleteError,
-    IntegrityError,
-    LimitError,
-    PasswordError,
-    RequestError,
-)
+from aipimage.errors import AipImageError, IncompleteError, IntegrityError, LimitError, RequestError
 from aipimage.format import constants as c
 from aipimage.io.chain.files import ChainFile, DamagedFile, file_of, read_file, replaced_identity
+from aipimage.io.chain.finding import PlaceOfChain
 from aipimage.io.chain.links import KIND_NAMES, Links, Node, in_tree_order, upward
-from aipimage.io.chain.unlocking import chain_keys
+from aipimage.io.reading.image import HowToOpen, ImageReader
 from aipimage.io.reading.members import MemberFiles
 from aipimage.io.records.keys import ChainKeys
-from aipimage.io.system.closing import Gate
-from aipimage.io.system.storage import DEFAULT, Storage, absolute
-
-if TYPE_CHECKING:
-    from aipimage.io.reading.image import Image
+from aipimage.io.system.storage import absolute
 
 _FILES_MAX = 4 * c.CHAIN_MAX
 """Files of one chain: copies of images, and inputs of merges that were not removed, count too."""
@@ -77,7 +67,7 @@ class ChainMember:
     tags: tuple[tuple[str, str], ...] = ()
 
 
-class Chain(Sequence[ChainMember]):
+class ChainMembers(Sequence[ChainMember]):
     """The images from the first of a chain to one of it, in order.
 
     Where a parent is missing, or is not the one it should be, that one comes first. All files of
@@ -96,18 +86,9 @@ class Chain(Sequence[ChainMember]):
             none, of whatever chain.
     """
 
-    def __init__(
-        self,
-        files: MemberFiles,
-        chain_id: bytes,
-        keys: ChainKeys | None,
-        own: ChainFile | None,
-        make: type[Image] | None = None,
-        gate: Gate | None = None,
-    ) -> None:
-        self._make, self._gate = make, gate
-        self._owner: Image | None = None
-        self._files, self._keys = files, keys
+    def __init__(self, place: PlaceOfChain, own: ChainFile | None = None) -> None:
+        files, chain_id, keys = place
+        self._place = place
         self.chain_id = chain_id.hex()
         found = _read_all(files, chain_id, keys, own)
         where = ", ".join(files.directories)
@@ -141,7 +122,7 @@ class Chain(Sequence[ChainMember]):
         return self._made[id(self._path[index])]
 
     def __repr__(self) -> str:
-        return f"<aipimage.Chain {self.chain_id} of {len(self)} images>"
+        return f"<aipimage.{type(self).__name__} {self.chain_id} of {len(self)} images>"
 
     @property
     def ok(self) -> bool:
@@ -175,21 +156,13 @@ class Chain(Sequence[ChainMember]):
             if node.problem is not None:
                 yield copy.copy(node.problem)
 
-    def open(self, image_id: str) -> Image:
-        """Open another image of the chain; its password is not needed again.
-
-        It is an image of its own, to be closed by whoever opened it.
+    def way_to(self, image_id: str) -> tuple[str, HowToOpen]:
+        """The path of an image of the chain, and how it is opened without its password.
 
         Raises:
-            ClosedError: the image whose chain this is was closed.
             RequestError: the chain has no such image. IncompleteError: it is missing.
-            IntegrityError: there are two that contradict each other, or its file was exchanged
-                meanwhile. And what opening a file raises.
+            IntegrityError: there are two that contradict each other.
         """
-        from aipimage.io.reading.image import Image, open_image
-
-        if self._gate is not None:
-            self._gate.check()
         found = [member for member in self.members_of_tree if member.image_id == image_id.lower()]
         member = next((each for each in found if each.state != "damaged"), None)
         if not found:
@@ -198,101 +171,47 @@ class Chain(Sequence[ChainMember]):
             bad = member or found[0]
             error = IntegrityError if bad.path else IncompleteError
             raise error(f"image {image_id} cannot be opened: {bad.reason}")
-        return open_image(
-            member.path,
-            keys=self._keys,
-            files=self._files,
-            storage=self._files.storage,
-            expected_digest=member.digest,
-            make=self._make or Image,
-        )
+        files, _, keys = self._place
+        return member.path, {
+            "keys": keys,
+            "files": files,
+            "storage": files.storage,
+            "expected_digest": member.digest,
+        }
 
 
-def chain_of(image: Image) -> Chain:
-    """The chain of an opened image; the public form is :attr:`aipimage.Image.chain`."""
-    chain = Chain(
-        image.files, image.seal.chain_id, image.keys, file_of(image), type(image), image.stream.gate
-    )
-    # As long as somebody has the chain the image is not dropped, which would close it.
-    chain._owner = image
-    return chain
+def members_of(image: ImageReader) -> ChainMembers:
+    """The images of the chain of an opened one, up to it."""
+    place = PlaceOfChain(image.files, image.seal.chain_id, image.keys)
+    return ChainMembers(place, file_of(image))
 
 
-def find_chain(
-    search: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-    chain_id: str | None = None,
-    password: str | None = None,
-    *,
-    storage: Storage = DEFAULT,
-    make: type[Image] | None = None,
-) -> Chain:
-    """Find a chain in some directories, up to its newest image; the public form is
-    :func:`aipimage.find_chain`.
+def explain_what_is_missing(image: ImageReader) -> None:
+    """Let errors about files that an image lacks say which image of its chain is missing or wrong.
 
-    Args:
-        search: a directory, or several.
-        chain_id: 32 hexadecimal digits; may be left out where the directories have one chain only.
-        password: of any of its images, where they are encrypted.
-        make: the class of the images that the chain opens.
-
-    Raises:
-        RequestError: there is no such chain, or which one is meant is not clear.
-        PasswordError: missing, not wanted or wrong. LimitError: it has over 4096 images.
-        StorageError: a directory cannot be listed. And what opening an image raises where none of
-            the chain can be opened.
+    The image is not kept alive by it: one that is dropped gives up by itself what it holds open.
     """
-    alone = isinstance(search, (str, os.PathLike))
-    files = MemberFiles(storage, [search] if alone else search)  # type: ignore[list-item, arg-type]
-    wanted = _one_chain(files, chain_id)
-    return Chain(files, wanted, _keys_of(files, wanted, password), None, make)
+    image.foreign.explain = _Explanation(image)
 
 
-def chains_in(
-    folders: Sequence[str], password: str | None, storage: Storage, make: type[Image]
-) -> tuple[Chain, ...]:
-    """All chains in some directories; the public form is :func:`aipimage.chains`."""
-    files = MemberFiles(storage, folders)
-    found: list[Chain] = []
-    refused: PasswordError | None = None
-    for chain_id in sorted({each.chain_id for each in files.all()}):
+class _Explanation:
+    """The chain is looked at when something is missing for the first time."""
+
+    def __init__(self, image: ImageReader) -> None:
+        self._image = weakref.ref(image)
+        self._members: ChainMembers | None = None
+
+    def __call__(self) -> str | None:
+        image = self._image()
+        if image is None:
+            return None
         try:
-            keys = _keys_or_none(files, chain_id, password)
-        except PasswordError as error:
-            refused = error
-            continue
-        found.append(Chain(files, chain_id, keys, None, make))
-    if refused is not None and not found:
-        raise refused
-    return tuple(found)
-
-
-def _keys_or_none(files: MemberFiles, chain_id: bytes, password: str | None) -> ChainKeys | None:
-    """The keys of a chain; a password is not for a plain one."""
-    try:
-        return _keys_of(files, chain_id, password)
-    except PasswordError as error:
-        if error.reason != "unwanted":
-            raise
-        return _keys_of(files, chain_id, None)
-
-
-def _one_chain(files: MemberFiles, chain_id: str | None) -> bytes:
-    where = ", ".join(files.directories)
-    found = sorted({each.chain_id.hex() for each in files.all()})
-    if chain_id is not None:
-        found = [each for each in found if each == chain_id.lower()]
-    if not found:
-        raise RequestError(f"{where}: no image of {chain_id or 'any chain'} is there")
-    if len(found) > 1:
-        some = ", ".join(found[:5])
-        raise RequestError(f"{where}: has {len(found)} chains ({some}, …); say which one by its id")
-    return bytes.fromhex(found[0])
-
-
-def _keys_of(files: MemberFiles, chain_id: bytes, password: str | None) -> ChainKeys | None:
-    """The keys, from the newest image that the password opens."""
-    candidates = sorted(files.of_chain(chain_id), key=lambda each: each.created, reverse=True)
-    return chain_keys(files, candidates, password)
+            if self._members is None:
+                self._members = members_of(image)
+            self._members.check()
+        except AipImageError as error:
+            return f"; {error}"
+        return None
 
 
 def _read_all(

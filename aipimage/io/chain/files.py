@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from aipimage.errors import AipImageError, FormatError
 from aipimage.extents import SECTOR
@@ -13,13 +13,11 @@ from aipimage.format import constants as c
 from aipimage.format.constants import ImageKind, RecordType
 from aipimage.format.record import Reference
 from aipimage.format.seal import Seal, decode_seal
+from aipimage.io.reading.image import ImageReader, open_reader
 from aipimage.io.reading.members import Candidate, MemberFiles
 from aipimage.io.records.keys import ChainKeys
 from aipimage.io.stream.instream import open_stream
 from aipimage.io.stream.tail import Tail
-
-if TYPE_CHECKING:
-    from aipimage.io.reading.image import Image
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -78,10 +76,8 @@ def read_file(
     files: MemberFiles, candidate: Candidate, keys: ChainKeys | None
 ) -> ChainFile | DamagedFile:
     """Open a file, keep what a chain needs to know of it, and close it again."""
-    from aipimage.io.reading.image import open_image
-
     try:
-        with open_image(candidate.path, keys=keys, files=files, storage=files.storage) as image:
+        with open_reader(candidate.path, keys=keys, files=files, storage=files.storage) as image:
             if image.seal.chain_id != candidate.chain_id:
                 raise FormatError(f"{candidate.path}: became an image of another chain meanwhile")
             return file_of(image)
@@ -99,7 +95,7 @@ def _damaged(files: MemberFiles, candidate: Candidate, error: AipImageError) -> 
     return DamagedFile(candidate.path, image_id, digest, created, stored, error)
 
 
-def file_of(image: Image) -> ChainFile:
+def file_of(image: ImageReader) -> ChainFile:
     """What a chain keeps of an opened image."""
     seal = image.seal
     parent = None
@@ -121,7 +117,7 @@ def file_of(image: Image) -> ChainFile:
     )
 
 
-def replaced_seal(image: Image, ref: Reference) -> Seal:
+def replaced_seal(image: ImageReader, ref: Reference) -> Seal:
     """The seal of an image that a merged one stands for, which must lie in its file (section
     9.5).
     """
@@ -140,9 +136,7 @@ def replaced_identity(
     Raises:
         AipImageError: the file cannot be read, or is another one by now.
     """
-    from aipimage.io.reading.image import open_image
-
-    with open_image(
+    with open_reader(
         file.path,
         keys=keys,
         files=files,
@@ -154,21 +148,21 @@ def replaced_identity(
         return Identity(seal.image_id, ref.digest, seal.sequence, seal.kind)
 
 
-def created_of(image: Image) -> datetime | None:
+def created_of(image: ImageReader) -> datetime | None:
     """The time of the point in time: of a merged image that of the last one it stands for."""
     with contextlib.suppress(AipImageError):
         values = _own_metadata(image)["description"]
         if image.seal.replaced:
             last = replaced_seal(image, image.seal.replaced[-1])
             _check_own(image, last.description)
-            values = image._read_metadata(last.description)
+            values = image.metadata_records.read(last.description)
         found = _parsed(values.get("created"))
         if found is not None or image.seal.replaced:
             return found
     return None if image.seal.replaced else _from_header(image.header.created)
 
 
-def tags_of(image: Image) -> tuple[tuple[str, str], ...]:
+def tags_of(image: ImageReader) -> tuple[tuple[str, str], ...]:
     """The tags of the description, by name; what is none is passed over."""
     with contextlib.suppress(AipImageError):
         tags = _own_metadata(image)["description"].get("tags")
@@ -178,12 +172,12 @@ def tags_of(image: Image) -> tuple[tuple[str, str], ...]:
     return ()
 
 
-def _own_metadata(image: Image) -> dict[str, Any]:
+def _own_metadata(image: ImageReader) -> dict[str, Any]:
     _check_own(image, image.seal.description, image.seal.result)
     return image.metadata
 
 
-def _check_own(image: Image, *refs: Reference) -> None:
+def _check_own(image: ImageReader, *refs: Reference) -> None:
     """Refuse records in other files: where one is missing, this is asked what is wrong with the
     chain, and would wait for itself.
     """
@@ -208,7 +202,7 @@ def _from_header(microseconds: int) -> datetime | None:
         return None
 
 
-def _changed(image: Image) -> int:
+def _changed(image: ImageReader) -> int:
     """As the image says of itself; else its devices' data, or for an increment its own frames."""
     seal = image.seal
     with contextlib.suppress(AipImageError):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from aipimage.errors import AipImageError, PasswordError
 from aipimage.format.keyarea import Slot
+from aipimage.io.reading.image import open_reader
 from aipimage.io.reading.members import Candidate, MemberFiles
 from aipimage.io.records.keys import ChainKeys
 from aipimage.io.stream.instream import open_stream
@@ -27,8 +28,6 @@ def chain_keys(
     Raises:
         PasswordError: none is opened by it. And what opening raises where no image can be opened.
     """
-    from aipimage.io.reading.image import open_image
-
     refused: PasswordError | None = None
     damaged: AipImageError | None = None
     tried: set[tuple[Slot | None, ...]] = set()
@@ -37,7 +36,7 @@ def chain_keys(
             slots = _slots(files, candidate)
             if slots in tried or len(tried) >= _TRIED_MAX:
                 continue
-            with open_image(candidate.path, password, files=files, storage=files.storage) as image:
+            with open_reader(candidate.path, password, files=files, storage=files.storage) as image:
                 return image.keys
         except PasswordError as error:
             refused = refused or error

@@ -13,66 +13,45 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from aipimage.errors import AipImageError, CancelledError
-from aipimage.io.chain.chain import ChainMember
-from aipimage.io.checking.findings import DAMAGE_MAX, Damage, located
-from aipimage.io.checking.verify import CheckedOrigin, MemberResult, Verifier, VerifyResult
+from aipimage.io.chain.chain import ChainMember, ChainMembers, explain_what_is_missing
+from aipimage.io.checking.findings import DAMAGE_MAX, located
+from aipimage.io.checking.results import Damage, MemberResult, VerifyResult
+from aipimage.io.checking.verification import CheckedOrigin, Verification
+from aipimage.io.checking.verify import verified
 from aipimage.io.index.frameranges import ranges_of_origins, used_origins
-from aipimage.io.system.progress import Progress, ProgressCallback
+from aipimage.io.reading.image import ImageReader, open_reader
+from aipimage.io.system.progress import JoinedProgress, ProgressCallback
 from aipimage.io.system.storage import absolute
-
-if TYPE_CHECKING:
-    from aipimage.io.reading.image import Image
-
-
-class JoinedProgress:
-    """Several jobs as one: each reports from where those before it ended."""
-
-    def __init__(self, total: int, callback: ProgressCallback | None) -> None:
-        self.started = time.monotonic()
-        self._total, self._callback, self._before = total, callback, 0
-
-    @property
-    def callback(self) -> ProgressCallback | None:
-        """For the job that begins now; ``None`` where nobody listens."""
-        return self._report if self._callback else None
-
-    def end(self, stored: int) -> None:
-        """A job of so many stored bytes ended."""
-        self._before += stored
-
-    def _report(self, found: Progress) -> object:
-        done, stored = self._before + found.done, self._before + found.stored
-        seconds = time.monotonic() - self.started
-        assert self._callback is not None
-        return self._callback(Progress(found.phase, done, self._total, stored, seconds))
 
 
 def verify_with_chain(
-    image: Image,
+    image: ImageReader,
+    chain: ChainMembers,
     sample: float | None,
     executor: Executor | None,
     threads: int | None,
     progress: ProgressCallback | None,
 ) -> VerifyResult:
-    """Verify an image and every other one that it cannot be read without.
+    """Verify an image and every other one of its ``chain`` that it cannot be read without.
 
     Raises:
         LimitError, StorageError: the chain cannot be looked for. Whatever is wrong with an image is
             a finding.
     """
     image.check_open()
-    job = _ChainVerification(image, progress)
-    for member in image.chain.needed[:-1]:
+    job = _ChainVerification(image, chain, progress)
+    for member in chain.needed[:-1]:
         job.verify_member(member, sample, executor, threads)
     return job.verify_last(sample, executor, threads)
 
 
 class _ChainVerification:
-    def __init__(self, image: Image, progress: ProgressCallback | None) -> None:
-        self._image, self._chain = image, image.chain
+    def __init__(
+        self, image: ImageReader, chain: ChainMembers, progress: ProgressCallback | None
+    ) -> None:
+        self._image, self._chain = image, chain
         # Walks the maps, so that all origins that they name are known from now on.
         self._used = used_origins(image)
         total = sum(member.stored for member in self._chain.needed)
@@ -97,9 +76,9 @@ class _ChainVerification:
         if member.path is not None and member.state != "damaged":
             try:
                 with _opened(self._image, member) as other:
-                    verifier = Verifier(other, sample, self._progress.callback)
-                    result = verifier.run(executor, threads)
-                    self._checked[absolute(member.path)] = verifier.checked()
+                    verification = Verification(other, sample, self._progress.callback)
+                    result = verified(verification, executor, threads)
+                    self._checked[absolute(member.path)] = verification.checked()
                     found += [self._located(damage, other, member) for damage in result.damage]
                     frames, stored = result.frames, result.bytes
             except CancelledError:
@@ -110,7 +89,7 @@ class _ChainVerification:
         self._damage += found[: max(0, DAMAGE_MAX - len(self._damage))]
         self._members.append(MemberResult(member.image_id, member.path, not found, frames, stored))
 
-    def _located(self, damage: Damage, other: Image, member: ChainMember) -> Damage:
+    def _located(self, damage: Damage, other: ImageReader, member: ChainMember) -> Damage:
         """A finding of another image as one of this: the same origin has another index here."""
         origin = None
         if damage.origin is not None:
@@ -127,8 +106,8 @@ class _ChainVerification:
         image, own = self._image, self._chain.needed[-1]
         known, direct = self._foreign_origins()
         self._damage = located(image, self._damage)
-        verifier = Verifier(image, sample, self._progress.callback, known, direct, True)
-        result = verifier.run(executor, threads)
+        verification = Verification(image, sample, self._progress.callback, known, direct, True)
+        result = verified(verification, executor, threads)
         image.check_open()
         found = [*wrong_state(own, here=True), *result.damage]
         self._members.append(
@@ -188,11 +167,10 @@ _STATES = {
 
 
 @contextmanager
-def _opened(image: Image, member: ChainMember) -> Iterator[Image]:
+def _opened(image: ImageReader, member: ChainMember) -> Iterator[ImageReader]:
     """The image of a member's path, whichever it is: its place in the chain was judged already."""
-    from aipimage.io.reading.image import open_image
-
     assert member.path is not None
     storage = image.files.storage
-    with open_image(member.path, keys=image.keys, files=image.files, storage=storage) as other:
+    with open_reader(member.path, keys=image.keys, files=image.files, storage=storage) as other:
+        explain_what_is_missing(other)
         yield other

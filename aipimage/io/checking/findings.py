@@ -4,42 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from aipimage.errors import AipImageError
 from aipimage.format import constants as c
+from aipimage.io.checking.results import Damage
 from aipimage.io.index.frameranges import RANGES_MAX, Range, ranges_of_frames
+from aipimage.io.reading.image import ImageReader
 from aipimage.io.records.damage import damage_text
-
-if TYPE_CHECKING:
-    from aipimage.io.reading.image import Image
-    from aipimage.io.records.frames import OpenedFrame
+from aipimage.io.records.frames import OpenedFrame
 
 DAMAGE_MAX = 1000
-
-
-class Damage(NamedTuple):
-    """Something that is not as it was sealed.
-
-    Attributes:
-        what: one sentence. origin, frame: which frame, where it is one; of several that follow each
-            other the first.
-        ranges: (device, offset, length) in bytes that cannot be read because of it, or of which the
-            digest is wrong, the first 100, of the image that was asked for.
-        path: of the other file of the chain that it is in, or that is missing; ``None`` in the
-            image's own.
-        frames: how many frames.
-    """
-
-    what: str
-    origin: int | None = None
-    frame: int | None = None
-    ranges: tuple[Range, ...] = ()
-    path: str | None = None
-    frames: int = 1
 
 
 class Findings:
@@ -105,12 +82,12 @@ class Findings:
                 return
         self.add(Damage(_digest_text(device), ranges=((device, start, length),)))
 
-    def located(self, image: Image) -> list[Damage]:
+    def located(self, image: ImageReader) -> list[Damage]:
         """All, with the ranges that each damaged frame takes with it."""
         return located(image, self._all)
 
 
-def located(image: Image, found: list[Damage]) -> list[Damage]:
+def located(image: ImageReader, found: list[Damage]) -> list[Damage]:
     """Findings with the ranges of an image that each damaged frame takes with it."""
     wanted: dict[int, set[int]] = {}
     for damage in found:

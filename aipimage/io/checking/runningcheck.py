@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -22,12 +21,10 @@ from aipimage.format.checkpoint import (
 from aipimage.format.constants import RecordType
 from aipimage.format.header import Header
 from aipimage.format.record import RecordHeader
+from aipimage.io.index.trees import FrameTable
+from aipimage.io.reading.image import ImageReader
+from aipimage.io.records.codec import BytesLike
 from aipimage.io.records.running import Running
-
-if TYPE_CHECKING:
-    from aipimage.io.index.trees import FrameTable
-    from aipimage.io.reading.image import Image
-    from aipimage.io.records.codec import BytesLike
 
 _ROW = struct.Struct("<Q32s")
 _ROW_DTYPE = np.dtype([("place", "<u8"), ("digest", "V32")])
@@ -77,7 +74,7 @@ class RecordOrder:
     in the frame tables.
     """
 
-    def __init__(self, image: Image) -> None:
+    def __init__(self, image: ImageReader) -> None:
         self._image = image
         self._rows = bytearray()
         self._marks: list[tuple[int, RecordHeader, bytes]] = []

@@ -14,7 +14,7 @@ from aipimage.format import constants as c
 from aipimage.format.metadata import encode_json
 from aipimage.io.blocks.sources import BlockSource, place_of
 from aipimage.io.blocks.usedsource import UsedSource
-from aipimage.io.reading.image import Image
+from aipimage.io.reading.image import ImageReader
 from aipimage.io.system import entropy
 
 _ROOM = c.METADATA_MAX - (128 << 10)
@@ -42,7 +42,7 @@ def described_sources(sources: Sequence[BlockSource]) -> list[dict[str, Any]]:
     )
 
 
-def described_parent(parent: Image) -> dict[str, str | int]:
+def described_parent(parent: ImageReader) -> dict[str, str | int]:
     """What the description of an image says of its parent (section 11)."""
     return {
         "parent_id": parent.image_id,

@@ -8,7 +8,7 @@ from aipimage.format.constants import Compatible, Incompatible
 from aipimage.format.header import Header
 from aipimage.format.keyarea import SLOTS, STATE_PASSWORD, STATE_RECOVERY, KeyArea, Slot
 from aipimage.io.creating.options import CreateOptions
-from aipimage.io.reading.image import Image
+from aipimage.io.reading.image import ImageReader
 from aipimage.io.records import keys as keyring
 from aipimage.io.records.codec import parse_compression
 from aipimage.io.records.keys import ChainKeys, Suite
@@ -50,7 +50,7 @@ def new_protection(options: CreateOptions) -> Protection:
     return Protection(chain_id, keys, _new_key_area(options, chain_key, chain_id))
 
 
-def inherited_protection(parent: Image) -> Protection:
+def inherited_protection(parent: ImageReader) -> Protection:
     """The chain of ``parent``: its keys, and its key slots as the first generation of a new file.
 
     Raises:
@@ -64,7 +64,7 @@ def inherited_protection(parent: Image) -> Protection:
 
 
 def new_header(
-    file_id: bytes, protection: Protection, options: CreateOptions, parent: Image | None
+    file_id: bytes, protection: Protection, options: CreateOptions, parent: ImageReader | None
 ) -> Header:
     """The header of a full image, not sealed yet; sizes of frames and pages are the parent's."""
     incompatible = Incompatible(0)

@@ -41,7 +41,7 @@ from aipimage.io.creating.request import CreateRequest
 from aipimage.io.creating.results import CreateResult, DeviceChanges
 from aipimage.io.creating.resume import ResumedState
 from aipimage.io.creating.target import open_target
-from aipimage.io.reading.image import Image
+from aipimage.io.reading.image import ImageReader
 from aipimage.io.records.codec import parse_compression
 from aipimage.io.records.numbering import RecordNumbers
 from aipimage.io.records.running import Running
@@ -75,7 +75,7 @@ class CreateJob:
     kind = ImageKind.FULL
 
     def __init__(
-        self, request: CreateRequest, parent: Image | None = None, reason: str | None = None
+        self, request: CreateRequest, parent: ImageReader | None = None, reason: str | None = None
     ) -> None:
         self._request, self._parent, self._reason = request, parent, reason
         self._sources, self._options = request.sources, request.options

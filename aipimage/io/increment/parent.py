@@ -21,9 +21,10 @@ from aipimage.errors import (
 from aipimage.format import constants as c
 from aipimage.format.constants import ImageKind
 from aipimage.io.blocks.sources import BlockSource, is_name, place_of
+from aipimage.io.chain.chain import explain_what_is_missing
 from aipimage.io.chain.files import replaced_seal
 from aipimage.io.chain.unlocking import chain_keys
-from aipimage.io.reading.image import Image, open_image
+from aipimage.io.reading.image import ImageReader, open_reader
 from aipimage.io.reading.members import Candidate, MemberFiles, searched, stat_is_directory
 from aipimage.io.records.keys import ChainKeys
 from aipimage.io.system import entropy
@@ -48,7 +49,7 @@ def reading_parent() -> Iterator[None]:
         raise ParentUnusableError(str(error)) from error
 
 
-def _guard_reads(image: Image) -> None:
+def _guard_reads(image: ImageReader) -> None:
     """Where pages of the parent are read the new image is written too. So a failure of the storage
     is marked where the parent is read.
     """
@@ -76,7 +77,7 @@ class Parent:
         kind: of the new image.
     """
 
-    image: Image
+    image: ImageReader
     devices: list[Device | None]
     sure: list[bool]
     kind: ImageKind
@@ -140,12 +141,13 @@ def find_parent(
         image = _newest_in(storage, path, kind, sources, password, search)
         named = False
     else:
-        image = open_image(path, password, search=search, storage=storage)
+        image = open_reader(path, password, search=search, storage=storage)
         named = True
     if image is None:
         return None
     try:
         _check_place(image, kind)
+        explain_what_is_missing(image)
         _guard_reads(image)
         return Parent(image, *_matched(image, sources, named), kind)
     except BaseException:
@@ -164,7 +166,7 @@ def _check_named(directory: str, sources: Sequence[BlockSource]) -> None:
             )
 
 
-def _check_place(image: Image, kind: ImageKind) -> None:
+def _check_place(image: ImageReader, kind: ImageKind) -> None:
     if kind == ImageKind.DIFFERENTIAL and image.seal.kind != ImageKind.FULL:
         raise RequestError(
             f"{image.path}: is {image.kind}; a differential image builds on a full one, give that"
@@ -176,7 +178,7 @@ def _check_place(image: Image, kind: ImageKind) -> None:
 
 
 def _matched(
-    image: Image, sources: Sequence[BlockSource], named: bool
+    image: ImageReader, sources: Sequence[BlockSource], named: bool
 ) -> tuple[list[Device | None], list[bool]]:
     """Which device each source continues, and whether that is sure: by where it lies, else by its
     name, else, in an image that the caller ``named``, by its place among the sources: where none
@@ -222,7 +224,7 @@ def _newest_in(
     sources: Sequence[BlockSource],
     password: str | None,
     search: Sequence[str | os.PathLike[str]] | None,
-) -> Image | None:
+) -> ImageReader | None:
     files = MemberFiles(storage, [directory, *searched(search)])
     end = entropy.believed_until_us()
     # An image of a wrong clock must not hide for good all that is made after it.
@@ -230,7 +232,7 @@ def _newest_in(
         files.all(), key=lambda each: (each.created <= end, each.created), reverse=True
     )
     refused: PasswordError | None = None
-    alike: Image | None = None
+    alike: ImageReader | None = None
     for chain_id in dict.fromkeys(each.chain_id for each in candidates):
         members = [each for each in candidates if each.chain_id == chain_id]
         try:
@@ -261,7 +263,7 @@ def _newest_of(
     kind: ImageKind,
     sources: Sequence[BlockSource],
     password: str | None,
-) -> Image | None:
+) -> ImageReader | None:
     """The newest point of a chain that holds one of the sources."""
     try:
         keys = chain_keys(files, members, password)
@@ -301,7 +303,7 @@ class _Point:
     ids: frozenset[bytes]
 
     @classmethod
-    def of(cls, image: Image) -> _Point:
+    def of(cls, image: ImageReader) -> _Point:
         created = str(image.metadata["description"].get("created", ""))
         # A child may name any image that a merged one stands for (section 9.5).
         ids = {image.seal.image_id, *(ref.origin for ref in image.seal.replaced)}
@@ -312,13 +314,13 @@ class _Point:
 
 def _open_member(
     files: MemberFiles, path: str, password: str | None, keys: ChainKeys | None
-) -> Image:
-    return open_image(
+) -> ImageReader:
+    return open_reader(
         path, None if keys else password, storage=files.storage, keys=keys, files=files
     )
 
 
-def _is_candidate(image: Image, kind: ImageKind, sources: Sequence[BlockSource]) -> bool:
+def _is_candidate(image: ImageReader, kind: ImageKind, sources: Sequence[BlockSource]) -> bool:
     if kind == ImageKind.DIFFERENTIAL and image.seal.kind != ImageKind.FULL:
         return False
     return any(_matched(image, sources, named=False)[0])

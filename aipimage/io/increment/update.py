@@ -22,7 +22,7 @@ from aipimage.io.index.origins import Renumbering
 
 if TYPE_CHECKING:
     from aipimage.io.reading.device import Device
-    from aipimage.io.reading.image import Image
+    from aipimage.io.reading.image import ImageReader
 
 
 class _NewMap:
@@ -65,7 +65,7 @@ class DeviceUpdate:
         number: int,
         size: int,
         sector_size: int,
-        parent: Image,
+        parent: ImageReader,
         old: Device | None,
         digests: bool,
     ) -> None:

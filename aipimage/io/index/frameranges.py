@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 
 from aipimage.errors import AipImageError
 from aipimage.extents import SECTOR, ExtentArray, Kind
-
-if TYPE_CHECKING:
-    from aipimage.io.reading.image import Image
+from aipimage.format.header import Header
+from aipimage.io.index.devicemap import DeviceMap
 
 RANGES_MAX = 100
 """Ranges that a finding names at most."""
@@ -19,8 +18,26 @@ Range = tuple[int, int, int]
 """Device, offset and length in bytes."""
 
 
+class MappedDevice(Protocol):
+    """What is needed of a device: its number and its map."""
+
+    @property
+    def index(self) -> int: ...
+    @property
+    def map(self) -> DeviceMap: ...
+
+
+class MappedImage(Protocol):
+    """What is needed of an image."""
+
+    @property
+    def header(self) -> Header: ...
+    @property
+    def devices(self) -> Sequence[MappedDevice]: ...
+
+
 def ranges_of_frames(
-    image: Image, frames: Mapping[int, Collection[int]]
+    image: MappedImage, frames: Mapping[int, Collection[int]]
 ) -> dict[tuple[int, int], list[Range]]:
     """Return the first ranges for each (origin, number) of some frames; origins are indexes."""
     ranges: dict[tuple[int, int], list[Range]] = {}
@@ -30,7 +47,7 @@ def ranges_of_frames(
     return ranges
 
 
-def all_ranges_of_frames(image: Image, origin: int, numbers: Collection[int]) -> list[Range]:
+def all_ranges_of_frames(image: MappedImage, origin: int, numbers: Collection[int]) -> list[Range]:
     """Return every range that lies in some frames of an origin."""
     ranges: dict[tuple[int, int], list[Range]] = {}
     for device, first, block in _blocks(image):
@@ -40,7 +57,7 @@ def all_ranges_of_frames(image: Image, origin: int, numbers: Collection[int]) ->
 
 
 def ranges_of_origins(
-    image: Image, origins: Collection[int], most: int = RANGES_MAX
+    image: MappedImage, origins: Collection[int], most: int = RANGES_MAX
 ) -> dict[int, list[Range]]:
     """Return the first ranges of data whose frames are of some origins."""
     ranges: dict[int, list[Range]] = {origin: [] for origin in origins}
@@ -55,7 +72,7 @@ def ranges_of_origins(
     return ranges
 
 
-def used_origins(image: Image) -> set[int]:
+def used_origins(image: MappedImage) -> set[int]:
     """Indexes of the origins that the image's maps name, as far as these can be read."""
     used: set[int] = set()
     for _, _, block in _blocks(image):
@@ -63,9 +80,9 @@ def used_origins(image: Image) -> set[int]:
     return used
 
 
-def _blocks(image: Image) -> Iterator[tuple[int, int, ExtentArray]]:
+def _blocks(image: MappedImage) -> Iterator[tuple[int, int, ExtentArray]]:
     """Yield (device, first sector, extents); a map ends where it cannot be read, which the
-    verification tells elsewhere.
+    verification reports elsewhere.
     """
     for device in image.devices:
         try:

@@ -211,7 +211,7 @@ class FrameTable:
 
     def _refuse(self) -> NoReturn:
         with self._named():
-            raise FormatError("the map points behind the last frame")
+            raise FormatError("the map points past the last frame")
 
     def runs(self, first: int, end: int) -> Iterator[FrameRun]:
         """Yield frames ``first`` to ``end`` (without it) as runs that lie next to each other."""

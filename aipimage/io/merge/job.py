@@ -32,7 +32,7 @@ from aipimage.io.merge.forks import Outside, look_outside
 from aipimage.io.merge.note import MergeNote, Noted
 from aipimage.io.merge.plan import make_plan
 from aipimage.io.merge.run import Run
-from aipimage.io.reading.image import open_image
+from aipimage.io.reading.image import open_reader
 from aipimage.io.reading.members import MemberFiles, searched
 from aipimage.io.records.numbering import RecordNumbers
 from aipimage.io.stream.opening import read_header, read_key_area
@@ -172,7 +172,7 @@ class _Merge:
         """Seal and metadata of the point in time that the new image is."""
         path, run = self._run.last.path, self._run
         with (
-            open_image(path, storage=self._storage, keys=run.keys, files=run.files) as last,
+            open_reader(path, storage=self._storage, keys=run.keys, files=run.files) as last,
             run.naming(),
         ):
             return last.seal, last.metadata
@@ -435,7 +435,7 @@ class _Merge:
     def _check(self) -> None:
         """Open the new image and look at every place that its seal leads to."""
         files = MemberFiles(self._storage, self._run.files.directories)
-        with open_image(
+        with open_reader(
             self._out, storage=self._storage, keys=self._run.keys, files=files
         ) as image:
             for ref in _roots(image.seal):

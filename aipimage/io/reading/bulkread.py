@@ -18,7 +18,7 @@ from aipimage.io.system.buffers import Buffers
 
 if TYPE_CHECKING:
     from aipimage.io.reading.device import Device
-    from aipimage.io.reading.image import Image
+    from aipimage.io.reading.image import ImageReader
 
 
 def read_range(device: Device, view: memoryview, offset: int, buffers: Buffers) -> None:
@@ -97,7 +97,7 @@ class Wanted:
 
 
 def load_frames(
-    image: Image,
+    image: ImageReader,
     pieces: list[Piece],
     buffers: Buffers,
     taken: list[bytearray],
@@ -142,7 +142,7 @@ def load_frames(
 
 
 def places_of(
-    image: Image,
+    image: ImageReader,
     origin: int,
     run: FrameRun,
     view: memoryview | None,
@@ -156,7 +156,7 @@ def places_of(
     return Places(view, here, image.header.frame_size)
 
 
-def frame_runs(image: Image, wanted: list[tuple[int, int]]) -> Iterator[tuple[int, FrameRun]]:
+def frame_runs(image: ImageReader, wanted: list[tuple[int, int]]) -> Iterator[tuple[int, FrameRun]]:
     """Yield (origin, run) for ascending (origin, number): frames that lie next to each other."""
     start = 0
     for at in range(1, len(wanted) + 1):
@@ -170,7 +170,7 @@ def frame_runs(image: Image, wanted: list[tuple[int, int]]) -> Iterator[tuple[in
         start = at
 
 
-def _apart(image: Image, run: FrameRun) -> Iterator[FrameRun]:
+def _apart(image: ImageReader, run: FrameRun) -> Iterator[FrameRun]:
     """Frames whose addresses follow each other may lie in different places of this file (section
     9.3); then each is read alone.
     """

@@ -20,7 +20,7 @@ from aipimage.io.records.codec import BytesLike
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-    from aipimage.io.reading.image import Image
+    from aipimage.io.reading.image import ImageReader
 
 _ZEROS = bytes(65_536)
 _READ_AHEAD = 8
@@ -35,7 +35,7 @@ class Device:
         size: bytes. sector_size: logical sector size of the source, bytes.
     """
 
-    def __init__(self, image: Image, index: int, entry: SealDevice, origins: Origins) -> None:
+    def __init__(self, image: ImageReader, index: int, entry: SealDevice, origins: Origins) -> None:
         self._image, self.index, self.entry = image, index, entry
         self.size, self.sector_size = entry.size, entry.sector_size
         self.map = DeviceMap(image.records, image.header, entry, index, origins, image.path)
@@ -47,12 +47,12 @@ class Device:
         # What describes a volume refers to its device, and may be copied at will.
         return self
 
-    def __reduce__(self) -> tuple[Callable[[Image, int], Device], tuple[Image, int]]:
+    def __reduce__(self) -> tuple[Callable[[ImageReader, int], Device], tuple[ImageReader, int]]:
         """Pickled with its image."""
         return _device_of, (self._image, self.index)
 
     @property
-    def image(self) -> Image:
+    def image(self) -> ImageReader:
         """The image that it belongs to."""
         return self._image
 
@@ -233,7 +233,7 @@ class Device:
                     self._image.prefetch(piece.origin, number)
 
 
-def _device_of(image: Image, index: int) -> Device:
+def _device_of(image: ImageReader, index: int) -> Device:
     return image.devices[index]
 
 

@@ -24,7 +24,7 @@ from aipimage.io.system.progress import ProgressCallback
 from aipimage.io.system.storage import Storage
 
 if TYPE_CHECKING:
-    from aipimage.io.reading.image import Image
+    from aipimage.io.reading.image import ImageReader
 
 _BATCH_SECTORS = (2 << 20) // SECTOR
 LOST = int(Kind.LOST)
@@ -104,7 +104,7 @@ class _Work:
 
 @with_notices
 def restore_device(
-    image: Image,
+    image: ImageReader,
     device: int,
     target: str,
     force: bool,
@@ -140,7 +140,7 @@ def restore_device(
     )
 
 
-def check_ranges(image: Image, device: int, placed: Sequence[Placed]) -> None:
+def check_ranges(image: ImageReader, device: int, placed: Sequence[Placed]) -> None:
     """Walk the maps of what is to be restored, before the target is touched.
 
     Raises:
@@ -161,7 +161,9 @@ def check_ranges(image: Image, device: int, placed: Sequence[Placed]) -> None:
             image.foreign.holder(origin)
 
 
-def _refuse_lost(image: Image, device: int, part: Placed, first: int, block: ExtentArray) -> None:
+def _refuse_lost(
+    image: ImageReader, device: int, part: Placed, first: int, block: ExtentArray
+) -> None:
     """``IntegrityError`` where an extent that lies in the range was lost."""
     low, high = _sectors(part)
     start = first
@@ -171,13 +173,13 @@ def _refuse_lost(image: Image, device: int, part: Placed, first: int, block: Ext
         start += length
 
 
-def _lost(image: Image, device: int, sector: int, sectors: int = 1) -> AipImageError:
+def _lost(image: ImageReader, device: int, sector: int, sectors: int = 1) -> AipImageError:
     error = IntegrityError("was lost to damage before this image was repaired")
     return located(error, image.path, device, sector * SECTOR, sectors * SECTOR)
 
 
 def restore_ranges(
-    image: Image,
+    image: ImageReader,
     device: int,
     placed: Sequence[Placed],
     sink: BlockSink,
@@ -204,7 +206,7 @@ def _sectors(part: Placed) -> tuple[int, int]:
 
 class _Restorer(PieceCopy[_Work]):
     def __init__(
-        self, image: Image, device: int, placed: Sequence[Placed], sink: BlockSink
+        self, image: ImageReader, device: int, placed: Sequence[Placed], sink: BlockSink
     ) -> None:
         super().__init__("restore", sum(part.length for part in placed), sink)
         self._image, self._device = image, image.devices[device]

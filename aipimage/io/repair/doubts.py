@@ -8,10 +8,10 @@ import numpy as np
 
 from aipimage.errors import IntegrityError
 from aipimage.extents import EXTENT_DTYPE, SECTOR, ExtentArray, Kind
-from aipimage.io.checking.findings import Damage, is_about_digests
-from aipimage.io.checking.verify import VerifyResult
+from aipimage.io.checking.findings import is_about_digests
+from aipimage.io.checking.results import Damage, VerifyResult
 from aipimage.io.index.frameranges import all_ranges_of_frames, ranges_of_origins
-from aipimage.io.reading.image import Image
+from aipimage.io.reading.image import ImageReader
 
 _RANGES_MAX = 1 << 20
 
@@ -29,7 +29,7 @@ class Doubts:
         self.text = ""
         self.drop_digests = False
 
-    def add(self, image: Image, found: VerifyResult, is_zeroed: bool) -> bool:
+    def add(self, image: ImageReader, found: VerifyResult, is_zeroed: bool) -> bool:
         """Note what a verification found; return whether that is nothing.
 
         Args:
@@ -55,7 +55,7 @@ class Doubts:
             )
         return False
 
-    def _add(self, image: Image, damage: Damage) -> None:
+    def _add(self, image: ImageReader, damage: Damage) -> None:
         if is_about_digests(damage):
             found = list(damage.ranges)
         elif damage.origin is not None and damage.frame is not None:

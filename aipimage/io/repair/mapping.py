@@ -23,7 +23,7 @@ from aipimage.io.repair.survey import Survey
 from aipimage.io.repair.timeline import Timeline, clipped, run_of
 
 if TYPE_CHECKING:
-    from aipimage.io.reading.image import Image
+    from aipimage.io.reading.image import ImageReader
 
 
 class MapOrigins:
@@ -146,7 +146,7 @@ class DeviceMapping:
         records: RecordReader,
         origins: MapOrigins,
         timeline: Timeline | None,
-        parent: Image | None,
+        parent: ImageReader | None,
         device: int,
         trust_pages: bool,
     ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aipimage.errors import AipImageError
 from aipimage.io.creating.imagewriter import PlaceInChain
-from aipimage.io.reading.image import Image, open_image
+from aipimage.io.reading.image import ImageReader, open_reader
 from aipimage.io.reading.members import MemberFiles
 from aipimage.io.repair.beginning import Beginning
 from aipimage.io.system.storage import absolute
@@ -12,7 +12,7 @@ from aipimage.io.system.storage import absolute
 
 def find_parent_image(
     files: MemberFiles, beginning: Beginning, place: PlaceInChain, own_path: str
-) -> Image | None:
+) -> ImageReader | None:
     """Open the parent, or the image that stands for it; ``None`` where there is none."""
     if not place.parent_kind or not beginning.chain_known:
         return None
@@ -21,7 +21,7 @@ def find_parent_image(
         if absolute(candidate.path) == own:
             continue
         try:
-            image = open_image(
+            image = open_reader(
                 candidate.path, keys=beginning.keys, files=files, storage=files.storage
             )
         except AipImageError:
@@ -32,7 +32,7 @@ def find_parent_image(
     return None
 
 
-def _is_parent(image: Image, place: PlaceInChain) -> bool:
+def _is_parent(image: ImageReader, place: PlaceInChain) -> bool:
     wanted = (place.parent_id, place.parent_digest)
     if (image.seal.image_id, image.trailer.seal.digest) == wanted:
         return True

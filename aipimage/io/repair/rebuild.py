@@ -26,7 +26,7 @@ from aipimage.io.creating.imagewriter import sealed_header
 from aipimage.io.creating.target import open_target
 from aipimage.io.index.mapbuild import MapBuilder
 from aipimage.io.merge.assemble import Assembly
-from aipimage.io.reading.image import open_image
+from aipimage.io.reading.image import open_reader
 from aipimage.io.reading.members import ForeignFiles, MemberFiles, peek_header, searched
 from aipimage.io.records.numbering import RecordNumbers
 from aipimage.io.records.records import RecordReader
@@ -191,7 +191,7 @@ class _Repair:
         """Verify the new image under the name that it has while it is written."""
         keys = self._beginning.keys
         name = stream.path + PARTIAL
-        with open_image(name, keys=keys, files=self._files, storage=self._storage) as image:
+        with open_reader(name, keys=keys, files=self._files, storage=self._storage) as image:
             done, size = 2 * self._stream.size, max(1, image.stored)
 
             def progress(found: Progress) -> None:

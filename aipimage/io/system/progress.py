@@ -103,3 +103,26 @@ class RateLimit:
             return most
         due = int(self._rate * _BURST)
         return max(smallest, min(most, due - due % smallest))
+
+
+class JoinedProgress:
+    """Several jobs as one: each reports from where those before it ended."""
+
+    def __init__(self, total: int, callback: ProgressCallback | None) -> None:
+        self.started = time.monotonic()
+        self._total, self._callback, self._before = total, callback, 0
+
+    @property
+    def callback(self) -> ProgressCallback | None:
+        """For the job that begins now; ``None`` where nobody listens."""
+        return self._report if self._callback else None
+
+    def end(self, stored: int) -> None:
+        """A job of so many stored bytes ended."""
+        self._before += stored
+
+    def _report(self, found: Progress) -> object:
+        done, stored = self._before + found.done, self._before + found.stored
+        seconds = time.monotonic() - self.started
+        assert self._callback is not None
+        return self._callback(Progress(found.phase, done, self._total, stored, seconds))

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from aipimage.errors import RequestError, TargetError
 from aipimage.io.blocks.sinks import BlockSink, TargetInfo
 from aipimage.io.reading.device import Device
-from aipimage.io.reading.image import Image
+from aipimage.io.reading.image import ImageReader
 from aipimage.io.reading.restore import Placed, RestoreResult
 from aipimage.volumes.restoring.attempts import Attempts, Prepared
 from aipimage.volumes.restoring.imagesource import ImageSource
@@ -36,7 +36,7 @@ class Adapted:
 
     def __init__(
         self,
-        image: Image,
+        image: ImageReader,
         device: Device,
         info: TargetInfo,
         size: int,

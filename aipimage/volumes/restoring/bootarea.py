@@ -6,7 +6,7 @@ from aipimage.errors import RequestError
 from aipimage.io.blocks.sinks import TargetInfo, open_in_place
 from aipimage.io.blocks.sources import DeviceSource, FileSource
 from aipimage.io.reading.device import Device
-from aipimage.io.reading.image import Image
+from aipimage.io.reading.image import ImageReader
 from aipimage.io.reading.restore import RestoreResult
 from aipimage.volumes.restoring.imagesource import ImageSource
 from aipimage.volumes.restoring.job import Job, Options
@@ -14,7 +14,12 @@ from aipimage.volumes.tables.writing import boot_area
 
 
 def restore_boot_area(
-    image: Image, device: Device, info: TargetInfo, code: bool, signature: bool, options: Options
+    image: ImageReader,
+    device: Device,
+    info: TargetInfo,
+    code: bool,
+    signature: bool,
+    options: Options,
 ) -> RestoreResult:
     """Write the boot code (bytes 0 to 439 of the MBR), the disk signature (440 to 443), or both.
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from aipimage.io.blocks.sinks import look_at_target
-from aipimage.io.reading.image import Image
+from aipimage.io.reading.image import ImageReader
 from aipimage.io.reading.restore import RestoreResult, restore_device
 from aipimage.io.system.notices import with_notices
 from aipimage.io.system.progress import ProgressCallback
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @with_notices
 def restore_disk(
-    image: Image, target: str | os.PathLike[str], *, device: int = 0, force: bool = False,
+    image: ImageReader, target: str | os.PathLike[str], *, device: int = 0, force: bool = False,
     set_size: bool = False, size: int | None = None, new_ids: bool = False,
     boot_code: bool = False, signature: bool = False, scratch: str | None = None,
     executor: Executor | None = None, threads: int | None = None,

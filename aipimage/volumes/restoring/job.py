@@ -13,7 +13,7 @@ from aipimage.io.blocks.sinks import BlockSink, TargetInfo, open_in_place, open_
 from aipimage.io.blocks.sources import BlockSource
 from aipimage.io.reading.copying import Counts
 from aipimage.io.reading.device import Device
-from aipimage.io.reading.image import Image
+from aipimage.io.reading.image import ImageReader
 from aipimage.io.reading.restore import Placed, check_ranges, restore_ranges
 from aipimage.io.system.progress import ProgressCallback
 from aipimage.io.system.storage import Storage
@@ -40,7 +40,7 @@ class Options(NamedTuple):
     storage: Storage
 
 
-def device_of(image: Image, device: int) -> Device:
+def device_of(image: ImageReader, device: int) -> Device:
     """A device by its number; ``RequestError`` where there is none."""
     if not 0 <= device < len(image.devices):
         raise RequestError(
@@ -106,7 +106,7 @@ class Job:
         copied: numbers of the volumes of which a copy was made.
     """
 
-    def __init__(self, image: Image, device: Device, options: Options) -> None:
+    def __init__(self, image: ImageReader, device: Device, options: Options) -> None:
         self.image, self.device, self.options = image, device, options
         self.started = time.monotonic()
         self.copied: set[int] = set()

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from aipimage.errors import RequestError, StorageError, TargetError
 from aipimage.io.blocks.sinks import BlockSink, TargetInfo, look_at_target
 from aipimage.io.reading.device import Device
-from aipimage.io.reading.image import Image
+from aipimage.io.reading.image import ImageReader
 from aipimage.io.reading.restore import Placed, RestoreResult
 from aipimage.io.system.notices import with_notices
 from aipimage.io.system.progress import ProgressCallback
@@ -43,7 +43,7 @@ from aipimage.volumes.view import VolumeView
 
 @with_notices
 def restore_volume(
-    image: Image, target: str | os.PathLike[str], *, device: int | None = None,
+    image: ImageReader, target: str | os.PathLike[str], *, device: int | None = None,
     volume: int | None = None, expand: bool = False, force: bool = False, set_size: bool = False,
     size: int | None = None, scratch: str | None = None, executor: Executor | None = None,
     threads: int | None = None, progress: ProgressCallback | None = None,
@@ -85,7 +85,7 @@ class Choice(NamedTuple):
     volume: Volume
 
 
-def choose_volume(image: Image, device: int | None, number: int | None) -> Choice:
+def choose_volume(image: ImageReader, device: int | None, number: int | None) -> Choice:
     """Return the volume that is meant.
 
     Raises:

@@ -12,6 +12,8 @@ Bitmaps are ``uint8`` arrays packed least significant bit first: bit ``i`` is ``
 are ``uint64`` arrays of shape ``(n, 2)`` with rows (start, length). A wrong argument is a bug
 of the caller inside this library and raises :class:`ValueError`; an object that is no buffer or
 no integer raises :class:`TypeError`.
+
+Longer than other files, because the core has one door: a wrapper is a dozen lines and a docstring.
 """
 
 from __future__ import annotations
@@ -43,6 +45,10 @@ if TYPE_CHECKING:
     Extents: TypeAlias = npt.NDArray[np.uint64]
 
 __all__ = [
+    "FRAME_DIGEST",
+    "FRAME_GOOD",
+    "FRAME_HEADER",
+    "FRAME_PAYLOAD",
     "NO_CODEC",
     "CodecError",
     "CodecFunctions",
@@ -51,20 +57,30 @@ __all__ = [
     "bitmap_count",
     "bitmap_or",
     "bitmap_to_extents",
+    "blake3_chain",
     "blake3_many",
+    "block_digests",
+    "build_frames",
+    "check_frames",
+    "check_records",
     "compare_blocks",
+    "compare_piece",
     "cut_extents",
     "decode_frames",
     "encode_frames",
     "extents_to_bitmap",
+    "finish_records",
     "force_scalar",
     "implementation",
     "is_zero",
     "iter_bitmap_extents",
     "nonzero_bitmap",
     "nonzero_extents",
+    "open_frames",
     "pack",
     "random_bitmap",
+    "record_ends",
+    "scan_pack",
     "unpack",
 ]
 
@@ -75,6 +91,12 @@ _CODEC = ffi.typeof("aip_codec_fn")
 _MEASURE = ffi.typeof("aip_measure_fn")
 _ADDRESS = ffi.typeof("void *")
 _UINT64 = np.dtype(np.uint64)
+FRAME_GOOD = lib.AIP_FRAME_GOOD
+FRAME_HEADER = lib.AIP_FRAME_HEADER
+"""The header of a frame is not the one that the table names."""
+FRAME_DIGEST = lib.AIP_FRAME_DIGEST
+FRAME_PAYLOAD = lib.AIP_FRAME_PAYLOAD
+"""A payload that the core does not decode; others may."""
 _MAX_UINT64 = 2**64 - 1
 _EXTENTS_A_CALL = 4096
 
@@ -433,6 +455,225 @@ def decode_frames(
         )
     )
     return out
+
+
+# Records and frames (docs/format.md, sections 5 to 8 and 11)
+
+
+def blake3_chain(value: bytes, digests: AnyBuffer) -> bytes:
+    """Return ``value`` after it became H(value | digest) for one digest after the other.
+
+    ValueError when ``value`` is not 32 bytes, or ``digests`` no multiple of them.
+    """
+    made, view = bytearray(value), _bytes(digests)
+    target = _bytes(made, True)
+    _checked(lib.aip_blake3_chain(target, len(target), view, len(view)))
+    return bytes(made)
+
+
+def record_ends(buf: AnyBuffer, most: int) -> tuple[npt.NDArray[np.uint64], int, bool]:
+    """Return where the records end that lie one after the other from the start of ``buf``, at most
+    ``most``; where the last of them ends, or 0; and whether what stands there is no record.
+
+    A record that is cut short by the end of ``buf`` is not among them.
+    """
+    view = _bytes(buf)
+    # One more than there can be, so that what stands after the last of them is looked at.
+    room = min(_number(most), len(view) // (lib.AIP_RECORD_HEADER + lib.AIP_CHECK) + 1)
+    ends, stop = np.empty(room, np.uint64), ffi.new("uint64_t[2]")
+    target = _pairs(ends)
+    count = _checked(lib.aip_record_ends(view, len(view), target, len(ends), stop))
+    return ends[:count], stop[0], bool(stop[1])
+
+
+def check_records(
+    buf: AnyBuffer, ends: npt.NDArray[np.uint64]
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], Bitmap]:
+    """Return of the records that lie one after the other and end at ``ends``: their digests, shape
+    (n, 32), their types, and one bit each, set where the digest is not that of the record's check.
+
+    ValueError when ``ends`` do not ascend inside ``buf`` by more than the edges of a record.
+    """
+    view, places = _bytes(buf), np.ascontiguousarray(ends, np.uint64)
+    count = len(places)
+    digests, types = np.empty((count, 32), np.uint8), np.empty(count, np.uint8)
+    bad = np.empty((count + 7) // 8, np.uint8)
+    made, kinds, wrong = _bytes(digests), _bytes(types), _bytes(bad)
+    _checked(
+        lib.aip_check_records(
+            view, len(view), _pairs(places), count, made, len(made), kinds, len(kinds), wrong,
+            len(wrong),
+        )
+    )  # fmt: skip
+    return digests, types, bad
+
+
+def finish_records(buf: AnyBuffer, entries: npt.NDArray[np.void]) -> None:
+    """Digest records of ``buf``, and write each digest to its entry of 48 bytes, whose offset is
+    counted from the start of ``buf``, and its first 16 bytes to the end of the record.
+    """
+    view, rows = _bytes(buf, True), _bytes(entries, True)
+    _checked(lib.aip_finish_records(view, len(view), rows, len(rows)))
+
+
+def build_frames(
+    codec: CodecFunctions,
+    src: AnyBuffer,
+    frame: int,
+    probe: bool,
+    where: tuple[npt.ArrayLike, int],
+    first: tuple[AnyBuffer, int],
+    tag: int,
+    out: AnyBuffer,
+    entries: npt.NDArray[np.void],
+) -> int:
+    """Cut ``src`` every ``frame`` bytes and write the frame records of the parts to ``out``, one
+    after the other; return the bytes that they take.
+
+    Args:
+        codec: ``NO_CODEC`` stores all parts as they are. probe: so are those that look random.
+        where: runs (sector, sectors), as long as ``src`` together, that its sectors are from, and
+            what is added to each sector.
+        first: origin, and number of the first frame.
+        tag: bytes to leave before each check; without any the records are finished, with some
+            :func:`finish_records` finishes them once they are sealed.
+        out: what it has beyond the records, uncompressed, is for the codec to work in.
+        entries: as many rows of 48 bytes as there are parts; filled.
+
+    ValueError, before anything is written, when lengths do not fit; CodecError, with ``out`` in
+    part written, when the codec fails.
+    """
+    source, target, rows = _bytes(src), _bytes(out, True), _bytes(entries, True)
+    runs, origin = _extent_array(where[0]), _bytes(first[0])
+    status = lib.aip_build_frames(
+        ffi.cast(_CODEC, codec.function), ffi.cast(_ADDRESS, codec.context), source, len(source),
+        _number(frame), probe, _pairs(runs), len(runs), _number(where[1]), origin, len(origin),
+        _number(first[1]), _number(tag), target, len(target), rows, len(rows),
+    )  # fmt: skip
+    if status == lib.AIP_ECODEC:
+        raise CodecError("the codec reported an error")
+    return _checked(status)
+
+
+def check_frames(
+    data: AnyBuffer, entries: npt.NDArray[np.void], origin: AnyBuffer, first: int, tag: int
+) -> npt.NDArray[np.uint8]:
+    """Return one of ``FRAME_…`` a frame, for a run of frames that begins at the start of ``data``:
+    whether header and digest are those that its entry of 48 bytes says.
+
+    Args:
+        origin, first: of the frames, and the number of the first of them.
+        tag: bytes of tag in each record.
+
+    ValueError when a record does not lie in ``data``.
+    """
+    view, rows, name = _bytes(data), _bytes(entries), _bytes(origin)
+    kinds = np.empty(len(entries), np.uint8)
+    target = _bytes(kinds)
+    _checked(
+        lib.aip_check_frames(
+            view, len(view), rows, len(rows), name, len(name), _number(first), _number(tag),
+            target, len(target),
+        )
+    )  # fmt: skip
+    return kinds
+
+
+def open_frames(
+    codec: CodecFunctions,
+    data: AnyBuffer,
+    entries: npt.NDArray[np.void],
+    tag: int,
+    copies: npt.NDArray[np.uint64],
+    dst: AnyBuffer,
+    scratch: AnyBuffer,
+    kinds: npt.NDArray[np.uint8],
+) -> int:
+    """Decode the frames of a run that are ``FRAME_GOOD`` in ``kinds``, and copy what is wanted of
+    them to ``dst``; return how many were decoded. The others become ``FRAME_PAYLOAD``.
+
+    Args:
+        copies: rows (frame of the run, offset in it, length, offset in ``dst``), ascending by
+            frame. One that is wanted whole, and there alone, is decoded to its place.
+        scratch: room for the longest frame.
+
+    ValueError, before anything is written, when a frame or a copy leaves its buffer.
+    """
+    view, rows, target = _bytes(data), _bytes(entries), _bytes(dst, True)
+    work, state = _bytes(scratch, True), _bytes(kinds, True)
+    wanted = np.ascontiguousarray(copies, np.uint64)
+    if wanted.ndim != 2 or wanted.shape[1] != 4:
+        raise ValueError(f"copies have shape {wanted.shape}, not (n, 4)")
+    return _checked(
+        lib.aip_open_frames(
+            ffi.cast(_CODEC, codec.function), ffi.cast(_MEASURE, codec.measure),
+            ffi.cast(_ADDRESS, codec.context), view, len(view), rows, len(rows), _number(tag),
+            _pairs(wanted), len(wanted), target, len(target), work, len(work), state, len(state),
+        )
+    )  # fmt: skip
+
+
+def block_digests(src: AnyBuffer, wanted: AnyBuffer | None = None) -> npt.NDArray[np.uint8]:
+    """Return the first 16 bytes of the digest of each block of 64 KiB, shape (n, 16), the last
+    padded with zeros; zeros for blocks of zeros, and for those whose bit is clear in ``wanted``.
+    """
+    view = _bytes(src)
+    out = np.empty((-(-len(view) // lib.AIP_BLOCK), lib.AIP_BLOCK_DIGEST), np.uint8)
+    target = _bytes(out)
+    bits = ffi.NULL if wanted is None else _bytes(wanted)
+    size = 0 if wanted is None else len(bits)
+    _checked(lib.aip_block_digests(view, len(view), bits, size, target, len(target)))
+    return out
+
+
+def scan_pack(
+    src: AnyBuffer, cluster: int, dst: AnyBuffer, digests: bool
+) -> tuple[Extents, npt.NDArray[np.uint8]]:
+    """Return the runs of clusters with a nonzero byte, in sectors, and the block digests, or none;
+    where there are two runs or more their bytes are one after the other in ``dst`` afterwards.
+
+    ``src`` is whole sectors. ValueError as in :func:`nonzero_extents`, and when ``dst`` is too
+    small.
+    """
+    view, target = _bytes(src), _bytes(dst, True)
+    room = (-(-len(view) // (_number(cluster) or 1)) + 1) // 2
+    runs = np.empty((room, 2), np.uint64)
+    found = np.empty((-(-len(view) // lib.AIP_BLOCK) if digests else 0, 16), np.uint8)
+    bytes_of = _bytes(found)
+    count = _checked(
+        lib.aip_scan_pack(
+            view, len(view), cluster, _pairs(runs), room, bytes_of, len(bytes_of), target,
+            len(target),
+        )
+    )  # fmt: skip
+    return runs[:count].copy(), found
+
+
+def compare_piece(
+    src: AnyBuffer, cluster: int, was: AnyBuffer | None, expected: AnyBuffer | None
+) -> tuple[Bitmap, Bitmap, npt.NDArray[np.uint8]]:
+    """Return one bit a cluster that has a nonzero byte, one for each that is not as it was, and the
+    block digests of now, shape (n, 16).
+
+    Args:
+        was: the bytes that there were; then no digests are made. expected: else the block digests
+            of those; all clusters of a block with another digest count.
+    """
+    view, blocks = _bytes(src), 0
+    old = [_bytes(b"") if each is None else _bytes(each) for each in (was, expected)]
+    size = (-(-len(view) // (_number(cluster) or 1)) + 7) // 8
+    if expected is not None:
+        blocks = -(-len(view) // lib.AIP_BLOCK)
+    nonzero, differs = np.empty(size, np.uint8), np.empty(size, np.uint8)
+    digests = np.empty((blocks, 16), np.uint8)
+    filled, changed, made = _bytes(nonzero), _bytes(differs), _bytes(digests)
+    _checked(
+        lib.aip_compare_piece(
+            view, len(view), cluster, old[0], len(old[0]), old[1], len(old[1]), filled,
+            len(filled), changed, len(changed), made, len(made),
+        )
+    )  # fmt: skip
+    return nonzero, differs, digests
 
 
 def force_scalar(force: bool) -> None:

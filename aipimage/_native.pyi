@@ -27,6 +27,20 @@ class _Lib:
     AIP_AND: int
     AIP_OR: int
     AIP_ANDNOT: int
+    AIP_SECTOR: int
+    AIP_RECORD_HEADER: int
+    AIP_CHECK: int
+    AIP_TAG: int
+    AIP_FRAME_EXTENT: int
+    AIP_FRAME_ENTRY: int
+    AIP_BODY_MAX: int
+    AIP_PLAIN_MAX: int
+    AIP_BLOCK: int
+    AIP_BLOCK_DIGEST: int
+    AIP_FRAME_GOOD: int
+    AIP_FRAME_HEADER: int
+    AIP_FRAME_DIGEST: int
+    AIP_FRAME_PAYLOAD: int
     def aip_uses_avx2(self) -> int: ...
     def aip_force_scalar(self, force: int) -> None: ...
     def aip_blake3_many(
@@ -121,6 +135,117 @@ class _Lib:
         dst_len: int,
         decoded: _CData,
         decoded_len: int,
+    ) -> int: ...
+    def aip_blake3_chain(
+        self, value: _CData, value_len: int, digests: _CData, digests_len: int
+    ) -> int: ...
+    def aip_record_ends(
+        self, data: _CData, data_len: int, ends: _CData, max_ends: int, stop: _CData
+    ) -> int: ...
+    def aip_check_records(
+        self,
+        data: _CData,
+        data_len: int,
+        ends: _CData,
+        count: int,
+        digests: _CData,
+        digests_len: int,
+        types: _CData,
+        types_len: int,
+        bad: _CData,
+        bad_len: int,
+    ) -> int: ...
+    def aip_finish_records(
+        self, data: _CData, data_len: int, entries: _CData, entries_len: int
+    ) -> int: ...
+    def aip_build_frames(
+        self,
+        codec: _CData,
+        context: _CData,
+        src: _CData,
+        src_len: int,
+        frame: int,
+        probe: int,
+        runs: _CData,
+        run_count: int,
+        where: int,
+        origin: _CData,
+        origin_len: int,
+        first: int,
+        tag: int,
+        out: _CData,
+        out_len: int,
+        entries: _CData,
+        entries_len: int,
+    ) -> int: ...
+    def aip_check_frames(
+        self,
+        data: _CData,
+        data_len: int,
+        entries: _CData,
+        entries_len: int,
+        origin: _CData,
+        origin_len: int,
+        first: int,
+        tag: int,
+        kinds: _CData,
+        kinds_len: int,
+    ) -> int: ...
+    def aip_open_frames(
+        self,
+        codec: _CData,
+        measure: _CData,
+        context: _CData,
+        data: _CData,
+        data_len: int,
+        entries: _CData,
+        entries_len: int,
+        tag: int,
+        copies: _CData,
+        copy_count: int,
+        dst: _CData,
+        dst_len: int,
+        scratch: _CData,
+        scratch_len: int,
+        kinds: _CData,
+        kinds_len: int,
+    ) -> int: ...
+    def aip_block_digests(
+        self,
+        src: _CData,
+        src_len: int,
+        wanted: _CData,
+        wanted_len: int,
+        digests: _CData,
+        digests_len: int,
+    ) -> int: ...
+    def aip_scan_pack(
+        self,
+        src: _CData,
+        src_len: int,
+        cluster: int,
+        runs: _CData,
+        max_runs: int,
+        digests: _CData,
+        digests_len: int,
+        dst: _CData,
+        dst_len: int,
+    ) -> int: ...
+    def aip_compare_piece(
+        self,
+        src: _CData,
+        src_len: int,
+        cluster: int,
+        was: _CData,
+        was_len: int,
+        expected: _CData,
+        expected_len: int,
+        nonzero: _CData,
+        nonzero_len: int,
+        differs: _CData,
+        differs_len: int,
+        digests: _CData,
+        digests_len: int,
     ) -> int: ...
 
 ffi: _FFI

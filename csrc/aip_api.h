@@ -20,6 +20,24 @@ enum aip_status {
 
 enum aip_bitmap_op { AIP_AND = 0, AIP_OR = 1, AIP_ANDNOT = 2 };
 
+/* Sizes of the format in bytes, named as in aipimage/format/constants.py (docs/format.md, sections 5 to 8). */
+enum aip_size {
+    AIP_SECTOR = 512,
+    AIP_RECORD_HEADER = 40,
+    AIP_CHECK = 16,
+    AIP_TAG = 16,
+    AIP_FRAME_EXTENT = 12,
+    AIP_FRAME_ENTRY = 48,
+    AIP_BODY_MAX = 4456448,
+    AIP_PLAIN_MAX = 4194304,
+    AIP_BLOCK = 65536,
+    AIP_BLOCK_DIGEST = 16
+};
+
+/* What is wrong with a frame: nothing; its header is not the one that the table names; its digest differs; its payload
+   is not what the core decodes, which others may. */
+enum aip_frame { AIP_FRAME_GOOD = 0, AIP_FRAME_HEADER = 1, AIP_FRAME_DIGEST = 2, AIP_FRAME_PAYLOAD = 3 };
+
 /* dispatch.c */
 
 /* 1 when the AVX2 variants are in use, 0 when the plain C ones are. */
@@ -86,6 +104,9 @@ int64_t aip_unpack(const void *src, size_t src_len, const uint64_t *extents, siz
    which may overlap and be empty. */
 int aip_blake3_many(const void *src, size_t src_len, const uint64_t *ranges, size_t count, uint8_t *digests,
                     size_t digests_len);
+/* Updates a chain of digests (docs/format.md, section 11): value becomes H(value | digest) for one digest of 32 bytes
+   after the other; both lengths are in bytes. */
+int aip_blake3_chain(uint8_t *value, size_t value_len, const uint8_t *digests, size_t digests_len);
 
 /* codec.c */
 
@@ -111,3 +132,67 @@ int64_t aip_encode_frames(aip_codec_fn codec, void *context, const void *src, si
 int64_t aip_decode_frames(aip_codec_fn codec, aip_measure_fn measure, void *context, const void *src, size_t src_len,
                           const uint64_t *pieces, size_t count, void *dst, size_t dst_len, uint8_t *decoded,
                           size_t decoded_len);
+
+/* records.c */
+
+/* Where the records that lie one after the other in data end: at most max_ends of them. stop[0] becomes where the last
+   of them ends; stop[1] 1 where no record can begin there, 0 where there is the start of one, or nothing. Returns how
+   many there are. */
+int64_t aip_record_ends(const void *data, size_t data_len, uint64_t *ends, size_t max_ends, uint64_t *stop);
+/* Compare the digest of each record with its check; they lie one after the other from the start of data to `ends`.
+   Writes 32 bytes of digest and one of type a record, and one bit in `bad` where they differ. Returns the ones. */
+int64_t aip_check_records(const void *data, size_t data_len, const uint64_t *ends, size_t count, uint8_t *digests,
+                          size_t digests_len, uint8_t *types, size_t types_len, uint8_t *bad, size_t bad_len);
+/* Digest the records that entries of 48 bytes (docs/format.md, 6.2) name by their offset in data: the digest goes to
+   the entry, its first 16 bytes to the end of the record. Returns how many there are. */
+int64_t aip_finish_records(void *data, size_t data_len, uint8_t *entries, size_t entries_len);
+
+/* frames.c */
+
+/* Cut src, whole sectors, every `frame` bytes, and write a frame record of each part to out, one after the other. The
+   runs, pairs of (sector, sectors) that are as long as src together, say where its sectors are from; `where` is added
+   to each sector. Codec, and what of out is for it to work in, are as in aip_encode_frames; where `probe` is nonzero,
+   parts that look random are stored as they are. Numbers ascend from `first`. `tag` bytes are left before each check.
+   Writes an entry of 48 bytes a frame, its offset counted from the start of out. Without a tag the records are
+   finished; with one, digests in the entries are zeros and checks undefined, for aip_finish_records to fill once they
+   are sealed. Returns the bytes used. */
+int64_t aip_build_frames(aip_codec_fn codec, void *context, const void *src, size_t src_len, size_t frame, int probe,
+                         const uint64_t *runs, size_t run_count, uint64_t where, const uint8_t *origin,
+                         size_t origin_len, uint64_t first, size_t tag, void *out, size_t out_len, uint8_t *entries,
+                         size_t entries_len);
+
+/* opening.c */
+
+/* Compare the headers and the digests of a run of frames with entries of 48 bytes a frame. The record of the first
+   begins data, and the offsets of the others are counted from its. Writes one of enum aip_frame a frame; returns how
+   many are good. */
+int64_t aip_check_frames(const void *data, size_t data_len, const uint8_t *entries, size_t entries_len,
+                         const uint8_t *origin, size_t origin_len, uint64_t first, size_t tag, uint8_t *kinds,
+                         size_t kinds_len);
+/* Decode those frames of a run, opened in place where it is sealed, that are good in `kinds`, and copy what is wanted
+   of them to dst. A copy is a row of (frame of the run, offset in it, length, offset in dst), ascending by frame. A
+   frame that is wanted once and whole is decoded to its place, others to scratch, which has room for the longest. The
+   kind of a frame that the core does not decode becomes AIP_FRAME_PAYLOAD, with undefined bytes in its places.
+   Returns how many were decoded. */
+int64_t aip_open_frames(aip_codec_fn codec, aip_measure_fn measure, void *context, const void *data, size_t data_len,
+                        const uint8_t *entries, size_t entries_len, size_t tag, const uint64_t *copies,
+                        size_t copy_count, void *dst, size_t dst_len, void *scratch, size_t scratch_len,
+                        uint8_t *kinds, size_t kinds_len);
+
+/* scan.c */
+
+/* The first 16 bytes of the digest of each block of 64 KiB, the last padded with zeros; 16 zero bytes for a block of
+   zeros, and for one whose bit is clear in `wanted`, unless that is NULL. Returns how many are not zeros. */
+int64_t aip_block_digests(const void *src, size_t src_len, const uint8_t *wanted, size_t wanted_len, uint8_t *digests,
+                          size_t digests_len);
+/* Runs of clusters with a nonzero byte, as pairs of (sector, sectors) of src, which is whole sectors; where there are
+   two and more, their bytes one after the other in dst. digests_len of 0 asks for none; else they are as in
+   aip_block_digests. Returns the number of runs; AIP_ESPACE where there are more than max_runs. */
+int64_t aip_scan_pack(const void *src, size_t src_len, size_t cluster, uint64_t *runs, size_t max_runs,
+                      uint8_t *digests, size_t digests_len, void *dst, size_t dst_len);
+/* One bit a cluster that has a nonzero byte, and one for each that is not as it was. Where there are `expected` block
+   digests, all clusters of a block whose digest is another one count as such, and digests becomes those of now; else
+   `was`, as long as src, is compared. Returns the clusters that differ. */
+int64_t aip_compare_piece(const void *src, size_t src_len, size_t cluster, const void *was, size_t was_len,
+                          const uint8_t *expected, size_t expected_len, uint8_t *nonzero, size_t nonzero_len,
+                          uint8_t *differs, size_t differs_len, uint8_t *digests, size_t digests_len);

@@ -310,3 +310,42 @@ int aip_blake3_many(const void *src, size_t src_len, const uint64_t *ranges, siz
     }
     return AIP_OK;
 }
+
+void aip_blake3_padded(const uint8_t *p, size_t length, size_t total, uint8_t *digest)
+{
+    static const uint8_t zeros[1024];
+    uint8_t cv[64 * 32], edge[1024] = {0};
+    struct tree tree = {cv, chunks_of(total), digest};
+    struct work work;
+
+    begin(&work);
+    begin_chunks(&work);
+    for (size_t i = 0; i < tree.count; ++i) {
+        size_t at = i * BLAKE3_CHUNK;
+        const uint8_t *chunk = at + BLAKE3_CHUNK <= length ? p + at : zeros;
+        if (at < length && length < at + BLAKE3_CHUNK) {
+            memcpy(edge, p + at, length - at);
+            chunk = edge;
+        }
+        add_chunks(&work, chunk, BLAKE3_CHUNK, i, tree.count == 1 ? ROOT : 0,
+                   tree.count == 1 ? digest : cv + i * BLAKE3_CV);
+    }
+    flush(&work);
+    join(&work, &tree, 1, ROOT);
+}
+
+int aip_blake3_chain(uint8_t *value, size_t value_len, const uint8_t *digests, size_t digests_len)
+{
+    uint8_t pair[64];
+
+    if (value == NULL || value_len != BLAKE3_CV || digests_len % BLAKE3_CV || !aip_fits(digests, digests_len, digests_len))
+        return AIP_EINVAL;
+    if (aip_overlaps(value, value_len, digests, digests_len))
+        return AIP_EOVERLAP;
+    for (; digests_len; digests += BLAKE3_CV, digests_len -= BLAKE3_CV) {
+        memcpy(pair, value, BLAKE3_CV);
+        memcpy(pair + BLAKE3_CV, digests, BLAKE3_CV);
+        hash_chunk(pair, sizeof pair, 0, ROOT, value);
+    }
+    return AIP_OK;
+}

@@ -12,7 +12,7 @@ from cffi import FFI
 HERE = os.path.dirname(os.path.abspath(__file__))
 with open(os.path.join(HERE, "sources.txt"), encoding="ascii") as listed:
     SOURCES = listed.read().split()
-HEADERS = ("aip.h", "aip_api.h", "internal.h", "blake3.h", "blake3_lanes.h")
+HEADERS = ("aip.h", "aip_api.h", "internal.h", "records.h", "blake3.h", "blake3_lanes.h")
 
 # The loops rely on -O3 for their vector code; warnings are for whoever changes them. Without debug
 # information, because that would carry the paths of the building machine into the wheel.

@@ -20,6 +20,24 @@ static int64_t checked_gaps(const uint64_t *gaps, size_t count, uint64_t frames,
     return (int64_t)total;
 }
 
+int64_t aip_encode_one(aip_codec_fn codec, void *context, const uint8_t *from, size_t length, uint8_t *to, size_t room)
+{
+    size_t made = length;
+
+    if (room < length)
+        return AIP_ERANGE;
+    if (codec != NULL) {
+        made = codec(context, to, room, from, length);
+        if (made > room)
+            return AIP_ECODEC;
+    }
+    if (made == 0 || made >= length) {
+        memcpy(to, from, length);
+        made = length;
+    }
+    return (int64_t)made;
+}
+
 int64_t aip_encode_frames(aip_codec_fn codec, void *context, const void *src, size_t src_len, size_t frame,
                           const uint8_t *stored, size_t stored_len, const uint64_t *gaps, size_t gap_count, void *out,
                           size_t out_len, uint64_t *lengths, size_t length_count)
@@ -49,26 +67,21 @@ int64_t aip_encode_frames(aip_codec_fn codec, void *context, const void *src, si
     left = out_len - (size_t)status - src_len;
     for (size_t i = 0; i < count; ++i) {
         size_t length = src_len - done < frame ? src_len - done : frame;
-        size_t made = length;
         uint64_t gap = aip_read_once(gaps + i);
+        size_t room;
+        int64_t made;
 
         /* Checked a second time: another thread may have changed the array since. */
         if (gap > out_len - at || out_len - at - (size_t)gap < length)
             return AIP_ERANGE;
         at += (size_t)gap;
-        if (codec != NULL && !(stored[i / 8] >> i % 8 & 1u)) {
-            size_t room = out_len - at < length + left ? out_len - at : length + left;
-            made = codec(context, to + at, room, from + done, length);
-            if (made > room)
-                return AIP_ECODEC;
-        }
-        if (made == 0 || made >= length) {
-            memcpy(to + at, from + done, length);
-            made = length;
-        }
-        lengths[i] = made;
-        left += length - made;
-        at += made;
+        room = out_len - at < length + left ? out_len - at : length + left;
+        made = aip_encode_one(stored[i / 8] >> i % 8 & 1u ? NULL : codec, context, from + done, length, to + at, room);
+        if (made < 0)
+            return made;
+        lengths[i] = (uint64_t)made;
+        left += length - (size_t)made;
+        at += (size_t)made;
         done += length;
     }
     last = aip_read_once(gaps + count);

@@ -128,6 +128,16 @@ AIP_INLINE int aip_valid_extents(const uint64_t *extents, size_t count)
     return extents != NULL && (uintptr_t)extents % sizeof *extents == 0 && count <= SIZE_MAX / (2 * sizeof *extents);
 }
 
+/* Compress a frame to `to`, or copy it where there is no codec or that makes it no shorter (codec.c). Returns the bytes
+   that it takes, AIP_ERANGE where `room` is less than its length, or AIP_ECODEC. */
+int64_t aip_encode_one(aip_codec_fn codec, void *context, const uint8_t *from, size_t length, uint8_t *to, size_t room);
+
+/* The digest of `length` bytes padded with zeros to `total` (blake3.c), at most 64 chunks of 1024 bytes. */
+void aip_blake3_padded(const uint8_t *p, size_t length, size_t total, uint8_t *digest);
+
+/* Whether all bytes are zero, with the best variant. */
+int aip_all_zero(const uint8_t *p, size_t length);
+
 /* Whether the plain C variants were asked for (dispatch.c). */
 int aip_scalar_forced(void);
 

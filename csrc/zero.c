@@ -54,6 +54,11 @@ static int valid_cluster(size_t cluster)
     return cluster >= MIN_CLUSTER && cluster <= MAX_CLUSTER && (cluster & (cluster - 1)) == 0;
 }
 
+int aip_all_zero(const uint8_t *p, size_t length)
+{
+    return pick_test()(p, length);
+}
+
 int aip_is_zero(const void *buf, size_t len)
 {
     if (!aip_fits(buf, len, len))

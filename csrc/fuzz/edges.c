@@ -201,6 +201,130 @@ static void blake3_edges(void)
     CHECK(aip_blake3_many(src, 64, ranges, 1, (uint8_t *)ranges, 32) == AIP_EOVERLAP);
 }
 
+/* A frame that is stored, of one sector, without extents. */
+static size_t stored_frame(uint8_t *record, uint8_t *entry)
+{
+    static const uint8_t head[16] = {'A', 'I', 'V', 'R', 1, 0, 0, 0, 0, 2, 0, 0, 0, 2, 0, 0};
+
+    memset(record, 7, 568);
+    memcpy(record, head, sizeof head);
+    memset(entry, 0, 48);
+    entry[8] = 568 - 512;
+    entry[9] = 2;
+    entry[13] = 2;
+    CHECK(aip_finish_records(record, 568, entry, 48) == 1);
+    return 568;
+}
+
+static void record_edges(void)
+{
+    uint8_t data[568], entry[48], digests[64], types[2], bad[1], value[32] = {0}, kinds[1], dst[512], scratch[512];
+    uint64_t ends[2] = {568, 568}, stop[2], copies[4] = {0, 0, 512, 0};
+    size_t size = stored_frame(data, entry);
+    const uint8_t *origin = data + 16;
+    const uint64_t first = UINT64_C(0x0707070707070707);
+
+    CHECK(aip_record_ends(data, size, ends, 2, stop) == 1 && ends[0] == 568 && stop[0] == 568 && stop[1] == 0);
+    CHECK(aip_record_ends(data, size, ends, 2, NULL) == AIP_EINVAL);
+    CHECK(aip_record_ends(NULL, 1, ends, 2, stop) == AIP_EINVAL);
+    CHECK(aip_record_ends(data, size, ends, SIZE_MAX / 4, stop) == AIP_EINVAL);
+    CHECK(aip_record_ends(NULL, 0, NULL, 0, stop) == 0);
+    CHECK(aip_check_records(data, size, ends, 1, digests, 31, types, 2, bad, 1) == AIP_ESPACE);
+    CHECK(aip_check_records(data, size, ends, 1, digests, 64, types, 0, bad, 1) == AIP_ESPACE);
+    CHECK(aip_check_records(data, size, ends, 1, digests, 64, types, 2, bad, 0) == AIP_ESPACE);
+    CHECK(aip_check_records(data, size, ends, 1, data, 32, types, 2, bad, 1) == AIP_EOVERLAP);
+    CHECK(aip_check_records(data, size, ends, 1, digests, 64, digests, 2, bad, 1) == AIP_EOVERLAP);
+    CHECK(aip_check_records(data, size, ends, SIZE_MAX / 4, digests, 64, types, 2, bad, 1) == AIP_EINVAL);
+    CHECK(aip_check_records(data, size, ends, 1, digests, 64, types, 2, bad, 1) == 0 && types[0] == 1);
+    ends[1] = 568;
+    CHECK(aip_check_records(data, size, ends, 2, digests, 64, types, 2, bad, 1) == AIP_ERANGE);
+    CHECK(aip_finish_records(data, size, entry, 47) == AIP_EINVAL);
+    CHECK(aip_finish_records(data, 567, entry, 48) == AIP_ERANGE);
+    CHECK(aip_finish_records(data, size, data + 100, 48) == AIP_EOVERLAP);
+    CHECK(aip_blake3_chain(value, 31, digests, 32) == AIP_EINVAL);
+    CHECK(aip_blake3_chain(value, 32, digests, 33) == AIP_EINVAL);
+    CHECK(aip_blake3_chain(digests, 32, digests, 64) == AIP_EOVERLAP);
+    CHECK(aip_blake3_chain(value, 32, NULL, 0) == AIP_OK);
+
+    CHECK(aip_check_frames(data, size, entry, 48, origin, 16, first, 0, kinds, 1) == 1);
+    CHECK(aip_check_frames(data, size, entry, 48, origin, 15, first, 0, kinds, 1) == AIP_EINVAL);
+    CHECK(aip_check_frames(data, size, entry, 48, origin, 16, first, 17, kinds, 1) == AIP_EINVAL);
+    CHECK(aip_check_frames(data, size, entry, 48, origin, 16, first, 0, kinds, 0) == AIP_ESPACE);
+    CHECK(aip_check_frames(data, size, entry, 48, origin, 16, first, 0, entry + 47, 1) == AIP_EOVERLAP);
+    CHECK(aip_check_frames(data, size - 1, entry, 48, origin, 16, first, 0, kinds, 1) == AIP_ERANGE);
+    CHECK(aip_check_frames(NULL, 0, NULL, 0, origin, 16, 0, 0, NULL, 0) == 0);
+    CHECK(aip_open_frames(halve, whole, NULL, data, size, entry, 48, 0, copies, 1, dst, 512, scratch, 512, kinds, 1) == 1);
+    CHECK(memcmp(dst, data + 40, 512) == 0);
+    CHECK(aip_open_frames(NULL, whole, NULL, data, size, entry, 48, 0, copies, 1, dst, 512, scratch, 512, kinds, 1) ==
+          AIP_EINVAL);
+    CHECK(aip_open_frames(halve, whole, NULL, data, size, entry, 48, 0, copies, 1, dst, 512, scratch, 511, kinds, 1) ==
+          AIP_ESPACE);
+    CHECK(aip_open_frames(halve, whole, NULL, data, size, entry, 48, 0, copies, 1, dst, 512, dst, 512, kinds, 1) ==
+          AIP_EOVERLAP);
+    CHECK(aip_open_frames(halve, whole, NULL, data, size, entry, 48, 0, copies, 1, dst, 511, scratch, 512, kinds, 1) ==
+          AIP_ERANGE);
+    CHECK(aip_open_frames(halve, whole, NULL, data, size, entry, 48, 0, copies, SIZE_MAX / 16, dst, 512, scratch, 512,
+                          kinds, 1) == AIP_EINVAL);
+}
+
+/* What another thread could do while C works: the runs are other ones than those that were counted. */
+static size_t scatter(void *context, void *dst, size_t dst_len, const void *src, size_t src_len)
+{
+    uint64_t *runs = context;
+
+    runs[3] = 1;
+    runs[5] = 1;
+    return halve(NULL, dst, dst_len, src, src_len);
+}
+
+static void frame_edges(void)
+{
+    static const uint8_t origin[16] = {1};
+    uint64_t runs[8] = {0, 1, 9, 3, 20, 3, 40, 1};
+    uint8_t src[8 * 512] = {0}, out[8 * 600], entries[8 * 48];
+
+    CHECK(aip_build_frames(halve, NULL, src, 4096, 512, 0, runs, 4, 0, origin, 16, 0, 0, out, sizeof out, entries, 384) ==
+          8 * (256 + 56 + 12));
+    CHECK(aip_build_frames(halve, NULL, src, 4096, 512, 0, runs, 4, 0, origin, 16, 0, 0, out, 4096 + 8 * 68 - 1, entries,
+                           384) == AIP_ESPACE);
+    CHECK(aip_build_frames(NULL, NULL, src, 4096, 512, 0, runs, 4, 0, origin, 16, 0, 0, out, 4096 + 8 * 68, entries,
+                           384) == 4096 + 8 * 68);
+    CHECK(aip_build_frames(halve, NULL, src, 4096, 512, 0, runs, 4, 0, NULL, 16, 0, 0, out, sizeof out, entries, 384) ==
+          AIP_EINVAL);
+    CHECK(aip_build_frames(halve, NULL, src, 4096, 512, 0, runs, 4, 0, origin, 16, 0, 0, src, 4096, entries, 384) ==
+          AIP_EOVERLAP);
+    CHECK(aip_build_frames(halve, NULL, NULL, 0, 512, 0, NULL, 0, 0, origin, 16, 0, 0, NULL, 0, NULL, 0) == 0);
+    CHECK(aip_build_frames(scatter, runs, src, 4096, 4096, 0, runs, 4, 0, origin, 16, 0, 0, out, sizeof out, entries,
+                           48) == AIP_ERANGE);
+}
+
+static void scan_edges(void)
+{
+    uint64_t runs[4];
+    uint8_t src[1536] = {1}, digests[16], dst[1024], bits[2][1], expected[16] = {0};
+
+    src[1024] = 1;
+    CHECK(aip_scan_pack(src, 1536, 512, runs, 2, digests, 16, dst, 1024) == 2 && dst[0] == 1 && dst[512] == 1);
+    CHECK(aip_scan_pack(src, 1536, 512, runs, 1, digests, 16, dst, 1024) == AIP_ESPACE);
+    CHECK(aip_scan_pack(src, 1536, 512, runs, 2, digests, 15, dst, 1024) == AIP_ESPACE);
+    CHECK(aip_scan_pack(src, 1536, 512, runs, 2, digests, 16, dst, 1023) == AIP_ESPACE);
+    CHECK(aip_scan_pack(src, 1536, 512, runs, 2, NULL, 16, dst, 1024) == AIP_EINVAL);
+    CHECK(aip_scan_pack(src, 1535, 512, runs, 2, digests, 16, dst, 1024) == AIP_EINVAL);
+    CHECK(aip_scan_pack(src, 1536, 512, runs, 2, src + 1530, 16, dst, 1024) == AIP_EOVERLAP);
+    CHECK(aip_block_digests(src, 1536, bits[0], 0, digests, 16) == AIP_EINVAL);
+    CHECK(aip_block_digests(src, 1536, NULL, 0, digests, 15) == AIP_ESPACE);
+    CHECK(aip_block_digests(src, 1536, NULL, 0, src, 16) == AIP_EOVERLAP);
+    CHECK(aip_block_digests(NULL, 0, NULL, 0, NULL, 0) == 0);
+    CHECK(aip_compare_piece(src, 1536, 512, NULL, 0, expected, 16, bits[0], 1, bits[1], 1, digests, 16) == 3);
+    CHECK(bits[0][0] == 5 && bits[1][0] == 7);
+    CHECK(aip_compare_piece(src, 1536, 512, NULL, 0, expected, 16, bits[0], 1, bits[1], 1, digests, 15) == AIP_ESPACE);
+    CHECK(aip_compare_piece(src, 1536, 512, NULL, 0, expected, 16, bits[0], 0, bits[1], 1, digests, 16) == AIP_ESPACE);
+    CHECK(aip_compare_piece(src, 1536, 512, NULL, 0, expected, 15, bits[0], 1, bits[1], 1, digests, 16) == AIP_EINVAL);
+    CHECK(aip_compare_piece(src, 1536, 512, NULL, 0, NULL, 0, bits[0], 1, bits[1], 1, digests, 16) == AIP_EINVAL);
+    CHECK(aip_compare_piece(src, 1536, 512, src, 1536, NULL, 0, bits[0], 1, bits[1], 1, NULL, 0) == 0);
+    CHECK(aip_compare_piece(src, 1536, 512, src, 1536, NULL, 0, bits[0], 1, bits[0], 1, NULL, 0) == AIP_EOVERLAP);
+}
+
 int main(void)
 {
     for (int scalar = 0; scalar < 2; ++scalar) {
@@ -212,6 +336,9 @@ int main(void)
         pack_edges();
         codec_edges();
         blake3_edges();
+        record_edges();
+        frame_edges();
+        scan_edges();
     }
     return 0;
 }

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
+
+from aipimage.format import constants as c
+from aipimage.format.constants import Codec, RecordType
+from aipimage.format.digest import block_digest
+from aipimage.format.record import RecordHeader, encode_record_header
 
 
 def bits_of(bitmap: bytes, nbits: int) -> npt.NDArray[np.uint8]:
@@ -76,3 +84,47 @@ def unpacked(src: bytes, extents: list[tuple[int, int]], dst: bytes) -> bytes:
         out[offset : offset + length] = src[done : done + length]
         done += length
     return bytes(out)
+
+
+def block_digests(data: bytes) -> list[bytes]:
+    """Return 16 bytes a block of 64 KiB (docs/format.md, section 8)."""
+    return [
+        block_digest(block.ljust(c.BLOCK, b"\0")) if any(block) else bytes(c.BLOCK_DIGEST)
+        for block in chunks(data, c.BLOCK)
+    ]
+
+
+def frames(
+    data: bytes,
+    frame: int,
+    payload_of: Callable[[bytes], bytes],
+    runs: list[tuple[int, int]],
+    where: int,
+    origin: bytes,
+    first: int,
+    tag: int,
+) -> list[bytes]:
+    """Return the frame records of some packed bytes without their last ``tag`` + 16 bytes
+    (docs/format.md, sections 5 and 6.1).
+    """
+    records = []
+    sectors = [where + start + at for start, length in runs for at in range(length)]
+    for number, plain in enumerate(chunks(data, frame)):
+        own = sectors[number * frame // 512 :][: len(plain) // 512]
+        extents: list[list[int]] = []
+        # A run of no sectors apart, two runs that meet are two extents: so each run is looked at.
+        starts = set(np.cumsum([0] + [length for _, length in runs]).tolist())
+        for at, sector in enumerate(own):
+            if at == 0 or number * frame // 512 + at in starts:
+                extents.append([sector, 0])
+            extents[-1][1] += 1
+        payload = payload_of(plain)
+        payload = payload if len(payload) < len(plain) else plain
+        codec = Codec.ZSTD if len(payload) < len(plain) else Codec.NONE
+        tail = b"".join(struct.pack("<QI", *extent) for extent in extents)
+        body = len(payload) + len(tail) + tag
+        header = RecordHeader(
+            RecordType.FRAME, codec, len(extents), body, len(plain), origin, first + number
+        )
+        records.append(encode_record_header(header) + payload + tail)
+    return records

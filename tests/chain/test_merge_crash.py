@@ -293,6 +293,18 @@ def test_what_no_merge_left_stays(five: Series, left: str) -> None:
     check_points(made)
 
 
+def test_a_header_whose_first_bytes_were_lost_is_written_again(five: Series) -> None:
+    """Writes reach the disk in any order: zeros may stand before what was written later."""
+    made = copy_of(five)
+    stopped(made, 4)
+    for path in [path for path in made.system.files if path.endswith(".partial")]:
+        data = made.system.files.pop(path)
+        if path == PARTIAL:
+            made.system.files[path] = bytearray(8) + data[8:300]
+    assert not merge(made).resumed
+    check_points(made)
+
+
 def test_another_part_size_is_refused() -> None:
     made = series(5, "split")
     stopped(made, 4)

@@ -20,7 +20,8 @@ from blake3 import blake3
 
 from aipimage import verify_keyless
 from aipimage.errors import AipImageError, CancelledError, PasswordError, RequestError, TargetError
-from aipimage.format.constants import RecordType
+from aipimage.format.constants import PART_RECORD, RecordType
+from aipimage.format.header import decode_core
 from aipimage.io.creating.options import CreateOptions
 from aipimage.io.creating.results import CreateResult
 from aipimage.io.increment.create import create_image
@@ -396,6 +397,21 @@ def test_class_33_a_partial_file_cut_anywhere(name: str) -> None:
     for path, data in left.items():
         for length in range(0, len(data), max(1, len(data) // 40)):
             _outcome({**left, path: data[:length]}, name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_partial_file_that_ends_in_its_header_is_begun_anew(name: str) -> None:
+    """A power cut can end it there; nothing that is worth resuming was written before."""
+    left = left_by(name)
+    data = left[PARTIAL]
+    core = PART_RECORD if name == "split" else 0
+    header = decode_core(data[core : core + int.from_bytes(data[core + 12 : core + 16], "little")])
+    end = core + header.records_start
+    ends = {0, 1, core + 8, core + 119, core + 121, core + header.core_length - 1, end - 1}
+    for length in sorted(ends | set(range(0, end, 211))):
+        system = MemorySystem({PARTIAL: data[:length]})
+        assert not resume(system, name).resumed, length
+        assert_whole(system.snapshot(), CONTENTS, password_of(name))
 
 
 def records_of(data: bytes) -> Iterator[tuple[int, int, int]]:

@@ -41,7 +41,7 @@ from aipimage.io.records.codec import parse_compression
 from aipimage.io.records.keys import ChainKeys, Suite
 from aipimage.io.records.numbering import RecordNumbers
 from aipimage.io.records.records import OpenedRecord, RecordReader
-from aipimage.io.stream.opening import read_header, unlock_header
+from aipimage.io.stream.opening import begins_an_image, read_header, unlock_header
 from aipimage.io.stream.outstream import PARTIAL, FileStream
 from aipimage.io.stream.partial import PartialStream, open_partial
 from aipimage.io.stream.tail import check_header_keys
@@ -79,6 +79,9 @@ def reopen_partial(
     if stream is None:
         return None
     try:
+        if not begins_an_image(stream):
+            stream.close()
+            return None
         with _naming(path):
             header = read_header(stream)
         if with_parent:

@@ -46,8 +46,10 @@ from aipimage.io.system.storage import Storage, absolute
 from aipimage.version import __version__
 
 StrPath = str | os.PathLike[str]
-_BEGUN = (b"", c.HEADER_MAGIC[:4], c.PART_MAGIC[:4])
-"""How a file begins that ended before its header; zeros are what a crash may leave."""
+_BEGUN = (bytes(4), c.HEADER_MAGIC[:4], c.PART_MAGIC[:4])
+"""How a file begins whose header was not all written. After a power cut its first bytes may be
+zeros though later ones are there.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +283,7 @@ class _Merge:
         room = c.PART_RECORD + wanted.records_start
         with left:
             begun = left.pread(room + 1, 0)
-        if noted is None or len(begun) > room or begun.strip(b"\0")[:4] not in _BEGUN:
+        if noted is None or len(begun) > room or not (begun + bytes(4)).startswith(_BEGUN):
             raise self._other()
 
     def _refuse_other_image(

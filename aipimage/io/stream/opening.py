@@ -32,6 +32,25 @@ def read_header(stream: Healable) -> Header:
     return header
 
 
+def begins_an_image(stream: Healable) -> bool:
+    """Whether the header core and the key areas are all there.
+
+    A creation that ended before that has written nothing that is worth resuming. What cannot be
+    decoded counts as an image: it may be a long one whose header is damaged.
+    """
+    head = bytes(stream.pread(min(stream.size, 4096), 0))
+    if len(head) < c.CORE_FIXED:
+        return False
+    try:
+        length = decode_core_length(head)
+        if stream.size < length:
+            return stream.size >= 4096
+        header = decode_core(head[:length])
+    except (FormatError, IntegrityError, UnsupportedError):
+        return True
+    return stream.size >= header.records_start
+
+
 def _read_core(stream: Healable) -> Header:
     with naming(stream.name):
         head = bytes(stream.pread(min(stream.size, 4096), 0))

@@ -75,8 +75,9 @@ if TYPE_CHECKING:
     from aipimage.io.system.storage import StrPath
     from aipimage.surface import chains, convert, create, find_chain, merge, open, survey
     from aipimage.volumes.chain import Chain
+    from aipimage.volumes.described import VolumeInfo
+    from aipimage.volumes.diskinfo import DiskInfo
     from aipimage.volumes.image import Image
-    from aipimage.volumes.layout import DiskInfo, VolumeInfo
     from aipimage.volumes.options import CreateOptions, RestoreOptions
 
 __all__ = [
@@ -171,7 +172,7 @@ _HOMES = {
     "Device": "io.reading.device",
     "DeviceChanges": "io.creating.results",
     "DeviceFile": "io.reading.device",
-    "DiskInfo": "volumes.layout",
+    "DiskInfo": "volumes.diskinfo",
     "Extent": "extents",
     "FileObjects": "io.system.openers",
     "FormatError": "errors",
@@ -205,7 +206,7 @@ _HOMES = {
     "UnreadableRangeError": "io.blocks.sources",
     "UnsupportedError": "errors",
     "VerifyResult": "io.checking.results",
-    "VolumeInfo": "volumes.layout",
+    "VolumeInfo": "volumes.described",
     "add_password": "io.stream.passwords",
     "add_recovery_key": "io.stream.passwords",
     "chains": "surface",

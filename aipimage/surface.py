@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from aipimage.io.system.openers import Opener
     from aipimage.io.system.progress import ProgressCallback
     from aipimage.volumes.chain import Chain
+    from aipimage.volumes.diskinfo import DiskInfo
     from aipimage.volumes.image import Image
-    from aipimage.volumes.layout import DiskInfo
     from aipimage.volumes.options import CreateOptions
 
 
@@ -156,7 +156,7 @@ _OF_VOLUMES = {"include_free", "volumes", "leave_out_paging"}
 def _for_io(asked: CreateOptions, sources: int) -> ImageOptions:
     """The options of ``io``, which knows of no volumes; sizes become numbers."""
     from aipimage.io.creating.options import CreateOptions as ImageOptions
-    from aipimage.volumes.layout import Preparation
+    from aipimage.volumes.preparing import Preparation
 
     checks.flags(include_free=asked.include_free, leave_out_paging=asked.leave_out_paging)
     alike = {each.name: getattr(asked, each.name) for each in dataclasses.fields(asked)}
@@ -461,7 +461,7 @@ def survey(source: SourceLike) -> DiskInfo:
             be trusted counts as in use, and ``warnings`` and the volumes say why.
     """
     from aipimage.io.blocks.sources import open_source
-    from aipimage.volumes.layout import disk_info
+    from aipimage.volumes.diskinfo import disk_info
 
     opened = open_source(source)
     try:

@@ -19,7 +19,7 @@ from aipimage.vmdk.ovf import OvaResult, write_ova, write_ovf
 from aipimage.vmdk.ovf.hardware import CONTROLLERS
 from aipimage.vmdk.p2v import p2v_report
 from aipimage.vmdk.writing.job import WriteResult, write_vmdk
-from aipimage.volumes.layout import Preparation
+from aipimage.volumes.preparing import Preparation
 
 
 def to_disk(request: Request, opened: Opened) -> ConvertResult:

@@ -20,7 +20,7 @@ from aipimage.io.reading.device import Device
 from aipimage.io.reading.image import HowToOpen, ImageReader, Opened, opening
 from aipimage.io.system.progress import ProgressCallback
 from aipimage.io.system.storage import DEFAULT, Storage, StrPath, absolute, chosen
-from aipimage.volumes.layout import VolumeInfo, volumes_of
+from aipimage.volumes.described import VolumeInfo, volumes_of
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from aipimage.io.blocks.sources import BlockSource
-from aipimage.volumes.layout import Preparation
+from aipimage.volumes.preparing import Preparation
 from tests.support.realistic import CLUSTER, RealisticDisk, clusters
 from tests.support.tools import require_programs, run
 from tests.volumes.ntfs import aged as ntfs_ageing

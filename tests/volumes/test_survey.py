@@ -12,8 +12,8 @@ import pytest
 import aipimage
 from aipimage.errors import FormatError, RequestError, SourceError
 from aipimage.io.blocks.sources import BinaryFileSource
+from aipimage.volumes.described import TEXT_MAX, volumes_of
 from aipimage.volumes.filesystems import registry
-from aipimage.volumes.layout import TEXT_MAX, volumes_of
 from aipimage.volumes.model import FileSystem, Parser
 from aipimage.volumes.survey import survey
 from aipimage.volumes.view import LayoutError, VolumeView

@@ -19,7 +19,7 @@ DEPTH_MAX = 4
 """Containers within each other: a guest's physical volume in a logical volume on an array."""
 
 
-class Piece(NamedTuple):
+class MappedRun(NamedTuple):
     """A run of bytes that lies elsewhere: where it begins here and there, and its length."""
 
     offset: int
@@ -38,7 +38,7 @@ class MappedSource:
         depth: how many containers are around it.
     """
 
-    def __init__(self, view: VolumeView, pieces: Sequence[Piece], name: str) -> None:
+    def __init__(self, view: VolumeView, pieces: Sequence[MappedRun], name: str) -> None:
         end = 0
         for offset, origin, length in pieces:
             if offset != end or length <= 0 or origin < 0 or origin + length > view.size:
@@ -50,13 +50,13 @@ class MappedSource:
         self.name, self.size, self.sector_size = name, end, view.sector_size
         self.depth = depth_of(view) + 1
 
-    def _parts(self, start: int, end: int) -> Iterator[Piece]:
+    def _parts(self, start: int, end: int) -> Iterator[MappedRun]:
         """Yield the pieces of [start, end), with their places in the source below."""
         at = bisect.bisect_right(self._starts, start) - 1
         while start < end:
             offset, origin, length = self._pieces[at]
             count = min(end, offset + length) - start
-            yield Piece(start, self._base + origin + start - offset, count)
+            yield MappedRun(start, self._base + origin + start - offset, count)
             start, at = start + count, at + 1
 
     def read_into(self, buffer: Buffer, offset: int) -> None:
@@ -100,7 +100,7 @@ class Content(NamedTuple):
 
 
 def content_of(
-    view: VolumeView, pieces: Sequence[Piece], name: str, options: SurveyOptions
+    view: VolumeView, pieces: Sequence[MappedRun], name: str, options: SurveyOptions
 ) -> Content:
     """Look at the volume that lies in ``pieces`` of a view.
 

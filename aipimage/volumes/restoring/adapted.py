@@ -22,10 +22,10 @@ from aipimage.volumes.restoring.job import (
 )
 from aipimage.volumes.restoring.limits import Limits
 from aipimage.volumes.restoring.notes import id_notes, left_out_warnings, moved_warnings
-from aipimage.volumes.restoring.placing import boot_sector_patches, layout_of
 from aipimage.volumes.restoring.planning import Plan, limits_by_number, plan_fit
 from aipimage.volumes.restoring.sectors import sector_warnings
 from aipimage.volumes.restoring.volume import restore_found_volume
+from aipimage.volumes.restoring.writes import boot_sector_patches, writes_of
 from aipimage.volumes.survey import DiskSurvey, survey
 from aipimage.volumes.tables.placing import Rewrite
 from aipimage.volumes.tables.writing import relocated
@@ -117,11 +117,11 @@ class Adapted:
         with ExitStack() as stack:
             found = self._attempts.with_copies(found, stack)
             plan, copies, rewrite = found.plan, found.copies, self._rewrite(found.plan)
-            layout = layout_of(plan, self._device.size, found.copied)
-            self._job.ranges(layout.placed, sink)
-            for offset, number, length in layout.copies:
+            writes = writes_of(plan, self._device.size, found.copied)
+            self._job.ranges(writes.placed, sink)
+            for offset, number, length in writes.copies:
                 self._job.counts.written += copy_source(copies[number], length, sink, offset)
-            for offset, length in (*layout.zeros, *rewrite.clear):
+            for offset, length in (*writes.zeros, *rewrite.clear):
                 sink.zero(offset, length)
             if not plan.changes:
                 clear_tail(sink, self._info, min(self._device.size, self._size))
@@ -152,4 +152,4 @@ def _all_read(found: Prepared, size: int) -> list[Placed]:
     """
     if found.copied:
         return [Placed(0, size, 0)]
-    return layout_of(found.plan, size, ()).placed
+    return writes_of(found.plan, size, ()).placed

@@ -17,7 +17,7 @@ from aipimage.io.reading.image import ImageReader
 from aipimage.io.reading.restore import Placed, check_ranges, restore_ranges
 from aipimage.io.system.progress import ProgressCallback
 from aipimage.io.system.storage import Storage
-from aipimage.volumes.layout import VolumeInfo, volumes_of
+from aipimage.volumes.described import VolumeInfo, volumes_of
 from aipimage.volumes.patches import Patch
 
 _COPY = 1 << 20

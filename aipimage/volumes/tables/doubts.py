@@ -17,14 +17,14 @@ class Reserved(NamedTuple):
     what: str
 
 
-class Found(NamedTuple):
+class Claim(NamedTuple):
     """A partition as its table states it, before anything is checked; ``end`` may be anything."""
 
     partition: Partition
     end: int
 
 
-def placed(found: Iterable[Found], size: int) -> tuple[list[Partition], list[str]]:
+def placed(found: Iterable[Claim], size: int) -> tuple[list[Partition], list[str]]:
     """Return what of the partitions lies on the disk, in doubt where it was cut, and a warning
     for each that is left out altogether.
     """

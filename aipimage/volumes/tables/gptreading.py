@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from aipimage.volumes.tables import gpt, mbr
-from aipimage.volumes.tables.doubts import Found, Reserved, judged, placed
+from aipimage.volumes.tables.doubts import Claim, Reserved, judged, placed
 from aipimage.volumes.tables.gpt import GptEntry, GptHeader
 from aipimage.volumes.tables.mbr import MbrEntry
 from aipimage.volumes.tables.model import PARTITIONS_MAX, Partition, PartitionTable
@@ -138,7 +138,7 @@ def _table_of(
     )
 
 
-def _partition(number: int, entry: GptEntry, sector: int, first: int, end: int) -> Found:
+def _partition(number: int, entry: GptEntry, sector: int, first: int, end: int) -> Claim:
     start, stop = entry.start * sector, (entry.last + 1) * sector
     outside = start < first or stop > end
     part = Partition(
@@ -152,7 +152,7 @@ def _partition(number: int, entry: GptEntry, sector: int, first: int, end: int) 
         attributes=entry.attributes,
         doubt="it lies outside of what the table calls usable" if outside else None,
     )
-    return Found(part, stop)
+    return Claim(part, stop)
 
 
 def _structures(pair: GptPair) -> list[Reserved]:

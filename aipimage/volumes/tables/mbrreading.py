@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from aipimage.volumes.tables import mbr
 from aipimage.volumes.tables.bootsectors import has_content, is_blank
-from aipimage.volumes.tables.doubts import Found, Reserved, judged, placed
+from aipimage.volumes.tables.doubts import Claim, Reserved, judged, placed
 from aipimage.volumes.tables.mbr import MbrEntry
 from aipimage.volumes.tables.model import (
     PARTITIONS_MAX,
@@ -82,7 +82,7 @@ class _Reader:
 
     def __init__(self, view: VolumeView, sector: int) -> None:
         self.view, self.sector = view, sector
-        self.found: list[Found] = []
+        self.found: list[Claim] = []
         self.extended: list[Extended] = []
         self.warnings: list[str] = []
         self._next = _FIRST_LOGICAL
@@ -125,7 +125,7 @@ class _Reader:
             logical=number >= _FIRST_LOGICAL,
             doubt=doubt,
         )
-        self.found.append(Found(part, start + entry.sectors * self.sector))
+        self.found.append(Claim(part, start + entry.sectors * self.sector))
 
     def _chain(self, number: int, entry: MbrEntry) -> None:
         """Follow the records of a container; what breaks the chain ends it with a warning."""

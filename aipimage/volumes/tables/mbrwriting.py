@@ -35,20 +35,20 @@ def rewritten_mbr(
     new_ids: bool,
 ) -> Rewrite:
     """Return what makes the MBR one for a disk of ``new_size`` bytes; ``moved`` in sectors."""
-    layout = _Layout(table, new_size, moved)
-    layout.verify()
+    places = _NewPlaces(table, new_size, moved)
+    places.verify()
     sector = table.sector_size
     head = read_sector(view, 0, sector)
-    entries = [layout.record(n, entry) for n, entry in enumerate(mbr.entries_of(head), 1)]
+    entries = [places.record(n, entry) for n, entry in enumerate(mbr.entries_of(head), 1)]
     head, ids = mbr.with_entries(head, entries), None
     if new_ids:
         head = new_signature(head, entropy.random_bytes(4))
         ids = NewIds(mbr.signature_of(head))
     patches, remains = [(0, head)], _old_backup(table, new_size)
-    for outer in layout.changed_chains():
-        patches += chain_of(table, view, outer, layout.places, layout.boxes[outer.number])
+    for outer in places.changed_chains():
+        patches += chain_of(table, view, outer, places.places, places.boxes[outer.number])
         remains += [(row.offset, row.offset + sector) for row in outer.records]
-    kept = [(at * sector, (at + count) * sector) for at, count in layout.places.values()]
+    kept = [(at * sector, (at + count) * sector) for at, count in places.places.values()]
     kept += [(at, at + len(data)) for at, data in patches]
     return Rewrite(sorted(patches), cleared(remains, kept, new_size), ids)
 
@@ -61,7 +61,7 @@ def _old_backup(table: PartitionTable, new_size: int) -> list[tuple[int, int]]:
     return [(max(table.size, end - _GPT_BACKUP[table.sector_size] * table.sector_size), end)]
 
 
-class _Layout:
+class _NewPlaces:
     """Where everything lies afterwards, in sectors.
 
     Attributes:
@@ -119,7 +119,7 @@ class _Layout:
     # Checks
 
     def verify(self) -> None:
-        """Raise ``RequestError`` where the layout would not be a right one."""
+        """Raise ``RequestError`` where the places would not be a right one."""
         for number, place in {**self.moved, **self.boxes}.items():
             if max(place) > mbr.SECTORS_MAX:
                 raise RequestError(f"partition {number} is out of what an MBR can say")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from aipimage.volumes.clusters import ClusterMap
-from aipimage.volumes.filesystems.exfat import PARSER, chain, reading, walk
+from aipimage.volumes.filesystems.exfat import PARSER, bitmap, chain, walk
 from aipimage.volumes.filesystems.exfat.layout import boot_checksum
 from aipimage.volumes.model import SurveyOptions
 from aipimage.volumes.view import LayoutError, VolumeView
@@ -133,7 +133,7 @@ def test_a_bitmap_in_pieces(piece: int) -> None:
     for number in sorted({*numbers, 2, 3, 4, 6, 7, 8, 9}):
         bits[(number - 2) // 8] |= 1 << (number - 2) % 8
     volume = scattered(clusters, order)
-    with mock.patch.object(reading, "PIECE", piece):
+    with mock.patch.object(bitmap, "PIECE", piece):
         found = surveyed(PARSER, source_with_bitmap(volume, order, bytes(bits)))[1]
     expected = sorted({*numbers, 2, 3, 4, 6, 7, 8, 9})
     assert (np.flatnonzero(used_of(found)) + 2).tolist() == expected
@@ -430,7 +430,7 @@ def test_four_terabytes_take_little_time() -> None:
     view = VolumeView(source, 0, source.size)
     filesystem = PARSER.probe(view)
     assert filesystem is not None
-    found = reading.allocation(view, filesystem, SurveyOptions())
+    found = PARSER.allocation(view, filesystem, SurveyOptions())
     took = time.process_time() - began
     assert isinstance(found.free, ClusterMap)
     used_bits = int(np.bitwise_count(bits).sum())

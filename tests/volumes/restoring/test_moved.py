@@ -11,8 +11,8 @@ from aipimage.errors import AipImageError
 from aipimage.io.reading.restore import PartitionChange
 from aipimage.io.system.storage import Storage, SystemCalls
 from aipimage.volumes.restoring.disk import restore_disk
-from aipimage.volumes.restoring.placing import layout_of
 from aipimage.volumes.restoring.planning import Placement, Plan
+from aipimage.volumes.restoring.writes import writes_of
 from tests.support.faults import FaultySystemCalls, each_fault
 from tests.support.sources import SparseSource
 
@@ -65,7 +65,7 @@ def test_class_57_every_call_fails_once(tmp_path: Path) -> None:
     clear()
 
 
-def test_the_layout_of_a_plan() -> None:
+def test_the_writes_of_a_plan() -> None:
     """What lies before the first change is one range; behind it partitions, and zeros between."""
     plan = Plan(
         30 * MIB,
@@ -75,8 +75,8 @@ def test_the_layout_of_a_plan() -> None:
             PartitionChange(3, 20 * MIB, MIB, 7 * MIB, MIB),
         ),
     )
-    layout = layout_of(plan, 40 * MIB, [2])
-    assert layout.placed == [(0, 4 * MIB, 0), (20 * MIB, MIB, 7 * MIB)]
-    assert layout.copies == [(4 * MIB, 2, 2 * MIB)]
-    assert layout.zeros == [(6 * MIB, MIB), (8 * MIB, 22 * MIB)]
-    assert layout_of(Plan(30 * MIB, {}), 40 * MIB, []).placed == [(0, 30 * MIB, 0)]
+    writes = writes_of(plan, 40 * MIB, [2])
+    assert writes.placed == [(0, 4 * MIB, 0), (20 * MIB, MIB, 7 * MIB)]
+    assert writes.copies == [(4 * MIB, 2, 2 * MIB)]
+    assert writes.zeros == [(6 * MIB, MIB), (8 * MIB, 22 * MIB)]
+    assert writes_of(Plan(30 * MIB, {}), 40 * MIB, []).placed == [(0, 30 * MIB, 0)]

@@ -3,7 +3,7 @@
 Source: exFAT File System Specification, revision 1.00, which the docstrings cite by section.
 """
 
-from aipimage.volumes.filesystems.exfat.reading import allocation, probe
+from aipimage.volumes.filesystems.exfat.allocation import allocation, probe
 from aipimage.volumes.model import Parser
 
 __all__ = ["PARSER"]

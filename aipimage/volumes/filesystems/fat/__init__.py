@@ -4,7 +4,7 @@ Sources: Microsoft Extensible Firmware Initiative FAT32 File System Specificatio
 which the docstrings cite by section, and how Windows' and Linux' drivers decide where it is silent.
 """
 
-from aipimage.volumes.filesystems.fat.reading import allocation, probe
+from aipimage.volumes.filesystems.fat.allocation import allocation, probe
 from aipimage.volumes.model import Parser
 
 __all__ = ["PARSER"]

@@ -13,7 +13,7 @@ from aipimage.volumes.filesystems.lvm import layout, text
 from aipimage.volumes.filesystems.lvm.group import Group, LogicalVolume, group_of
 from aipimage.volumes.filesystems.lvm.layout import Area, Location, PhysicalVolume
 from aipimage.volumes.filesystems.signatures import has_partition_table
-from aipimage.volumes.filesystems.within import Content, Piece, content_of
+from aipimage.volumes.filesystems.within import Content, MappedRun, content_of
 from aipimage.volumes.model import Allocation, FileSystem, SurveyOptions
 from aipimage.volumes.view import LayoutError, VolumeView
 
@@ -174,11 +174,11 @@ def _free_extents(group: Group) -> np.ndarray[tuple[int, int], np.dtype[np.uint6
     return found
 
 
-def _pieces(group: Group, volume: LogicalVolume) -> list[Piece]:
+def _pieces(group: Group, volume: LogicalVolume) -> list[MappedRun]:
     pieces, offset = [], 0
     for run in volume.runs:
         length = run.extents * group.extent_size
-        pieces.append(Piece(offset, group.first_byte + run.first * group.extent_size, length))
+        pieces.append(MappedRun(offset, group.first_byte + run.first * group.extent_size, length))
         offset += length
     return pieces
 

@@ -22,7 +22,7 @@ _VOLUME_FLAGS = {"ACTIVATION_SKIP", "NOAUTOACTIVATE", "WRITE_LOCKED"}
 _GROUP_STATUS = {"RESIZEABLE", "READ", "WRITE", "EXPORTED", "CLUSTERED", "SHARED"}
 
 
-class Run(NamedTuple):
+class ExtentRun(NamedTuple):
     """Extents of a physical volume: its section's name, the first of them, and how many."""
 
     disk: str
@@ -41,7 +41,7 @@ class LogicalVolume(NamedTuple):
     """
 
     name: str
-    runs: list[Run]
+    runs: list[ExtentRun]
     opaque_because: str
     names: set[str]
 
@@ -111,7 +111,7 @@ def _volumes(sections: dict[str, Section], disks: set[str]) -> Iterator[LogicalV
 
 
 def _volume(name: str, section: Section, disks: set[str], others: set[str]) -> LogicalVolume:
-    runs: list[Run] = []
+    runs: list[ExtentRun] = []
     names: set[str] = set()
     because = _reason_of_status(section)
     position = 0
@@ -152,7 +152,7 @@ def _segments(section: Section) -> Iterator[Section]:
             yield segment
 
 
-def _stripes(segment: Section, count: int, disks: set[str], others: set[str]) -> list[Run]:
+def _stripes(segment: Section, count: int, disks: set[str], others: set[str]) -> list[ExtentRun]:
     """The runs of a striped segment that lie on disks; others lie on logical volumes."""
     stripes = _inside(_get(segment, "stripe_count", int), 1, STRIPES_MAX, "number of stripes")
     pairs = _get(segment, "stripes", list)
@@ -163,7 +163,7 @@ def _stripes(segment: Section, count: int, disks: set[str], others: set[str]) ->
         if not isinstance(disk, str) or not isinstance(first, int):
             raise LayoutError("a stripe of a segment is no place on a disk")
         if disk in disks:
-            runs.append(Run(disk, first, count // stripes))
+            runs.append(ExtentRun(disk, first, count // stripes))
         elif disk not in others:
             raise LayoutError("a stripe of a segment lies on nothing that is known")
     return runs

@@ -11,7 +11,7 @@ import numpy as np
 from aipimage import _core
 from aipimage.io.blocks.freespace import MappedFree
 from aipimage.volumes.filesystems.md.layout import SUPERBLOCK, Member, bears_magic, decode, places
-from aipimage.volumes.filesystems.within import Piece, content_of
+from aipimage.volumes.filesystems.within import MappedRun, content_of
 from aipimage.volumes.model import Allocation, FileSystem, SurveyOptions
 from aipimage.volumes.view import READ_MAX, LayoutError, VolumeView
 
@@ -69,7 +69,7 @@ def allocation(view: VolumeView, filesystem: FileSystem, options: SurveyOptions)
     _check_place(view, member, dict(places(view.size))[member.version])
     if member.bitmap:
         _check_bitmap(view, member)
-    pieces = [Piece(0, member.data, member.size)]
+    pieces = [MappedRun(0, member.data, member.size)]
     name = f"{view.source.name}: array {member.name or member.uuid}"
     inner = content_of(view, pieces, name, options)
     if inner.whole_because is not None:

@@ -6,7 +6,7 @@ the bitmap, which must call in use what the files of the system and a sample of 
 
 from __future__ import annotations
 
-from aipimage.volumes.filesystems.ntfs.survey import allocation, probe
+from aipimage.volumes.filesystems.ntfs.allocation import allocation, probe
 from aipimage.volumes.model import Parser
 
 PARSER = Parser("ntfs", probe, allocation)

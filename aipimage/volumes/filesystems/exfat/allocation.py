@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import numpy.typing as npt
 
-from aipimage.volumes.clusters import Bits, ClusterMap
+from aipimage.volumes.clusters import ClusterMap
+from aipimage.volumes.filesystems.exfat.bitmap import (
+    bitmap_length,
+    bitmap_pieces,
+    bitmap_runs,
+    fill,
+    verified_bitmaps,
+)
 from aipimage.volumes.filesystems.exfat.chain import Fat, Run, check_disjoint, whole_chain
 from aipimage.volumes.filesystems.exfat.directory import Root, read_root
 from aipimage.volumes.filesystems.exfat.layout import (
     BOOT_BYTES,
     FIRST_CLUSTER,
     NAME,
-    Allocated,
     BootSector,
     decode_boot_sector,
 )
@@ -30,8 +34,6 @@ from aipimage.volumes.view import LayoutError, VolumeView
 
 _LABEL_MOST = 16 << 10
 """Bytes of the root directory in which the label is looked for: mostly it is the first entry."""
-PIECE = 4 << 20
-"""Bytes of a bitmap that are looked at together."""
 _UPCASE_MAX = 2 * 65_536
 """Bytes of an up-case table that has an entry for each character (section 7.2)."""
 
@@ -75,64 +77,13 @@ def allocation(view: VolumeView, filesystem: FileSystem, options: SurveyOptions)
     root = read_root(view, boot)
     fat = Fat(view, boot)
     found = ClusterMap(boot.cluster_size, boot.clusters, boot.heap_start, boot.size)
-    bitmaps = [_bitmap_runs(boot, entry, fat) for entry in _verified_bitmaps(boot, root)]
-    view.allow(len(bitmaps) * _bitmap_length(boot))
-    _fill(found, [bitmap_pieces(view, boot, runs) for runs in bitmaps])
+    bitmaps = [bitmap_runs(boot, entry, fat) for entry in verified_bitmaps(boot, root)]
+    view.allow(len(bitmaps) * bitmap_length(boot))
+    fill(found, [bitmap_pieces(view, boot, runs) for runs in bitmaps])
     own = [*root.runs, *_upcase_runs(boot, root, fat), *(run for runs in bitmaps for run in runs)]
     _check_used(found, own)
     _check_files(found, Walk(view, boot, fat).run(root.entries))
     return Allocation(found, found.used_end(), notes=_notes(boot, root))
-
-
-def _bitmap_length(boot: BootSector) -> int:
-    return -(-boot.clusters // 8)
-
-
-def _verified_bitmaps(boot: BootSector, root: Root) -> list[Allocated]:
-    """Return the entries of the bitmaps: one for each FAT (section 7.1)."""
-    if sorted(entry.flags & 1 for entry in root.bitmaps) != list(range(boot.fats)):
-        count = len(root.bitmaps)
-        raise LayoutError(f"its root directory names {count} bitmaps where it has {boot.fats} FATs")
-    needed = _bitmap_length(boot)
-    for entry in root.bitmaps:
-        if entry.length < needed:
-            raise LayoutError(
-                f"the bitmap is {entry.length:,} bytes long where its volume needs {needed:,}"
-            )
-    return root.bitmaps
-
-
-def _bitmap_runs(boot: BootSector, entry: Allocated, fat: Fat) -> list[Run]:
-    """Where the part of a bitmap lies that stands for clusters."""
-    return whole_chain(fat, entry.first_cluster, -(-_bitmap_length(boot) // boot.cluster_size))
-
-
-def bitmap_pieces(view: VolumeView, boot: BootSector, runs: list[Run]) -> Iterator[Bits]:
-    """Yield a bitmap in arrays of ``PIECE`` bytes, the last as long as is left of it; the runs
-    are known to hold it.
-    """
-    left = _bitmap_length(boot)
-    room = np.empty(min(PIECE, left), np.uint8)
-    filled = 0
-    for cluster, count in runs:
-        at, length = boot.cluster_start(cluster), count * boot.cluster_size
-        while length and left:
-            part = min(length, len(room) - filled, left)
-            room[filled : filled + part] = view.read_array(at, part)
-            at, length, filled, left = at + part, length - part, filled + part, left - part
-            if filled == len(room) or not left:
-                yield room[:filled]
-                filled = 0
-
-
-def _fill(found: ClusterMap, bitmaps: list[Iterator[Bits]]) -> None:
-    """Set free what no bitmap calls used. With two of them one is in force, and the other is of
-    the last transaction that ended: what that calls used is still needed to go back to it.
-    """
-    for number, pieces in enumerate(zip(*bitmaps, strict=True)):
-        used = np.bitwise_or.reduce(pieces)
-        first = number * PIECE * 8
-        found.set_used_bits(first, used, min(len(used) * 8, found.count - first))
 
 
 def _upcase_runs(boot: BootSector, root: Root, fat: Fat) -> list[Run]:

@@ -15,7 +15,7 @@ from aipimage.volumes.view import VolumeView
 
 
 @dataclass(slots=True)
-class Layout:
+class Writes:
     """What is written to a target. All offsets in bytes, on the target.
 
     Attributes:
@@ -28,7 +28,7 @@ class Layout:
     copies: list[tuple[int, int, int]] = field(default_factory=list)
 
 
-def layout_of(plan: Plan, size: int, copied: Sequence[int]) -> Layout:
+def writes_of(plan: Plan, size: int, copied: Sequence[int]) -> Writes:
     """Return what a plan means for a source of ``size`` bytes; ``copied``: the volumes that come
     from a copy.
 
@@ -36,24 +36,24 @@ def layout_of(plan: Plan, size: int, copied: Sequence[int]) -> Layout:
     it only partitions are, and the gaps are zeros: what lay in them is not where it was.
     """
     if not plan.changes:
-        return Layout([Placed(0, min(size, plan.size), 0)])
+        return Writes([Placed(0, min(size, plan.size), 0)])
     first = min(min(change.old_start, change.start) for change in plan.changes)
-    layout = Layout([Placed(0, first, 0)] if first else [])
+    writes = Writes([Placed(0, first, 0)] if first else [])
     old = {change.number: change.old_start for change in plan.changes}
     done = first
     for number, place in sorted(plan.placements.items(), key=lambda item: item[1].start):
         if place.start < first:
             continue
         if done < place.start:
-            layout.zeros.append((done, place.start - done))
+            writes.zeros.append((done, place.start - done))
         if number in copied:
-            layout.copies.append((place.start, number, place.size))
+            writes.copies.append((place.start, number, place.size))
         else:
-            layout.placed.append(Placed(old.get(number, place.start), place.size, place.start))
+            writes.placed.append(Placed(old.get(number, place.start), place.size, place.start))
         done = place.start + place.size
     if done < plan.size:
-        layout.zeros.append((done, plan.size - done))
-    return layout
+        writes.zeros.append((done, plan.size - done))
+    return writes
 
 
 def boot_sector_patches(

@@ -296,7 +296,8 @@ class File:
         self._check_open()
         if self._sync_error is not None:
             raise StorageError(
-                f"{self.name}: an earlier attempt to make it durable failed, so nothing more is written",
+                f"{self.name}: an earlier attempt to make it durable failed; nothing more is written "
+                "to it",
                 self._sync_error.errno,
             ) from self._sync_error
 

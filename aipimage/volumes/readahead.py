@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from aipimage.io.blocks.sources import BlockSource, UnreadableRangeError
+from aipimage.io.blocks.sources import BlockSource, UnreadableRangeError, is_going_back_expensive
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -42,7 +42,7 @@ class ReadAhead:
         self._kept: OrderedDict[int, bytes] = OrderedDict()
         self._passed: dict[int, bytes] = {}
         self._room, self._width, self._position = PASSED_MAX, _FIRST, 0
-        self._forward = bool(getattr(source, "reads_forward", False))
+        self._forward = is_going_back_expensive(source)
 
     def read_into(self, buffer: Buffer, offset: int) -> None:
         """See ``BlockSource.read_into``."""

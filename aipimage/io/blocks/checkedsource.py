@@ -13,23 +13,18 @@ from typing import TYPE_CHECKING, Any
 from aipimage import checks
 from aipimage.errors import AipImageError, OptionError, OptionTypeError, SourceError
 from aipimage.format import constants as c
+from aipimage.io.blocks.model import BlockSource, OwnSource, UnreadableRangeError
 from aipimage.io.system.storage import MEDIUM_ERRORS, flat_view
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-    from aipimage.io.blocks.sources import BlockSource
-
 SECTOR_SIZES = tuple(512 << shift for shift in range(8))
 """Sizes of a sector that an image can state (docs/format.md, section 9.1)."""
 
 
-class OwnSource:
-    """A source of this library, whose answers are not compared with the contract."""
-
-
 class CheckedSource(OwnSource):
-    """See :class:`aipimage.io.blocks.sources.BlockSource`; what breaks its contract is a
+    """See :class:`aipimage.io.blocks.model.BlockSource`; what breaks its contract is a
     ``SourceError``.
 
     The source stays the caller's: closing this object does not close it.
@@ -145,8 +140,6 @@ class CheckedSource(OwnSource):
         """What a source raises is a ``SourceError`` with that as its cause; a medium that cannot
         give a range is an ``UnreadableRangeError`` where a range was read.
         """
-        from aipimage.io.blocks.sources import UnreadableRangeError
-
         name = self.__dict__.get("name") or type(self.source).__name__
         try:
             yield

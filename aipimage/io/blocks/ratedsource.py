@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from aipimage.io.blocks.checkedsource import OwnSource
-from aipimage.io.blocks.sources import BlockSource, place_of
+from aipimage.io.blocks.model import BlockSource, OwnSource
+from aipimage.io.blocks.sources import place_of
 from aipimage.io.system.progress import RateLimit
 from aipimage.io.system.storage import flat_view
 

@@ -1,275 +1,26 @@
-"""Block sinks: what an image is restored to.
+"""Opening the target of a restore: a new file, an existing file, or a block device.
 
 ``open_target`` makes every refusal before the first byte is written: in use, too small, not empty.
-Whoever has another kind of target writes a class with the members of ``BlockSink``.
-
-Targets stay thin: ranges of zeros become holes in a file, and are given back to a device where it
-promises to read them as zeros afterwards. BLKDISCARD makes no such promise: it is used only for
-what may read as anything.
+An embedder with another kind of target writes a class with the members of
+:class:`~aipimage.io.blocks.model.BlockSink`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from aipimage._core import is_zero
 from aipimage.errors import StorageError, TargetError
+from aipimage.io.blocks.devicesink import DeviceSink as DeviceSink
+from aipimage.io.blocks.filesink import FileSink as FileSink
 from aipimage.io.blocks.marks import begins_like_image
+from aipimage.io.blocks.model import BlockSink as BlockSink
 from aipimage.io.system.mounts import SystemUse
 from aipimage.io.system.storage import DEFAULT, File, FileInfo, Storage, StrPath
 
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
-
 PARTIAL_SUFFIX = ".partial"
-_ZERO_CHUNK = 1 << 20
-_ZEROS = bytes(_ZERO_CHUNK)
-_ZERO_STEP = 1 << 30
-_DISCARD_MIN = 1 << 20
-"""Smaller ranges are left alone: a call for each costs more than it gives."""
-_EDGE = 1 << 20
-"""Bytes at both ends of a long free range, where a superblock would lie."""
-
-
-@runtime_checkable
-class BlockSink(Protocol):
-    """What an image is restored to. ``write``, ``zero`` and ``discard`` may come from any thread,
-    in any order.
-
-    Attributes:
-        name: for messages.
-        size: in bytes; ``None`` for a file that grows with what is written.
-    """
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def size(self) -> int | None: ...
-
-    def write(self, buffer: Buffer, offset: int) -> None:
-        """Write all of `buffer` at `offset` (bytes). ``StorageError`` when that fails."""
-        ...
-
-    def writev(self, buffers: Sequence[Buffer], offset: int) -> None:
-        """Write all of `buffers`, one after the other, from `offset` on; like ``write``."""
-        ...
-
-    def zero(self, offset: int, length: int) -> None:
-        """Make the range read as zeros, as cheaply as the target can. ``StorageError`` likewise."""
-        ...
-
-    def discard(self, offset: int, length: int) -> None:
-        """Nobody needs what the range holds: it reads as zeros in a file afterwards, and as
-        anything on a device. ``StorageError`` likewise.
-        """
-        ...
-
-    def finish(self) -> None:
-        """Give the target its final size and name and make it durable; then it is closed."""
-        ...
-
-    def abort(self) -> None:
-        """Give up: leave nothing that looks whole where that can be helped. Raises nothing."""
-        ...
-
-
-class FileSink:
-    """A regular file that is written anew, sparse.
-
-    Args:
-        file: new, or an existing one whose content is given up at the first write.
-        size: the final size in bytes, or ``None``: as far as it was written or zeroed.
-        final_name: the name that a new file gets in ``finish``; ``None`` for an existing file.
-        storage: where it is renamed or removed.
-    """
-
-    def __init__(
-        self, file: File, size: int | None, final_name: str | None, storage: Storage
-    ) -> None:
-        self.name = final_name or file.name
-        self.size = size
-        self._file = file
-        self._final_name = final_name
-        self._storage = storage
-        self._lock = threading.Lock()
-        self._started = False
-        self._end = 0
-        # Beyond this nothing was ever written: it is a hole already.
-        self._written_end = 0
-        self._renamed = False
-
-    def write(self, buffer: Buffer, offset: int) -> None:
-        """See ``BlockSink.write``."""
-        self.writev([buffer], offset)
-
-    def writev(self, buffers: Sequence[Buffer], offset: int) -> None:
-        """See ``BlockSink.writev``."""
-        end = offset + sum(memoryview(buffer).nbytes for buffer in buffers)
-        with self._lock:
-            self._start(offset, end)
-            self._written_end = max(self._written_end, end)
-        self._file.pwritev(buffers, offset)
-
-    def zero(self, offset: int, length: int) -> None:
-        """See ``BlockSink.zero``: free where nothing was written before."""
-        with self._lock:
-            self._start(offset, offset + length)
-            length = min(length, self._written_end - offset)
-        if length > 0 and not self._file.punch_hole(offset, length):
-            _write_zeros(self._file, offset, length)
-
-    def discard(self, offset: int, length: int) -> None:
-        """See ``BlockSink.discard``: as ``zero``."""
-        self.zero(offset, length)
-
-    def _start(self, offset: int, end: int) -> None:
-        """Check the bounds; empty the file once, so that what it held before cannot shine through.
-
-        Done here and not on opening: until the first byte is there to be written, the old content
-        may still be wanted.
-        """
-        _check_bounds(self.name, offset, end, self.size)
-        if not self._started:
-            self._file.truncate(0)
-            if self.size is not None:
-                self._file.truncate(self.size)
-            self._started = True
-        self._end = max(self._end, end)
-
-    def finish(self) -> None:
-        """Set the size, sync, rename, sync the directory."""
-        with self._lock:
-            self._start(0, 0)
-        self._file.truncate(self._end if self.size is None else self.size)
-        self._file.sync()
-        if self._final_name is None:
-            self._file.close()
-            return
-        if os.name == "nt":
-            # Windows does not rename an open file; elsewhere it stays open, and so locked.
-            self._file.close()
-        self._storage.rename(self._file.name, self._final_name, replace=False)
-        self._renamed = True
-        self._storage.sync_directory(os.path.dirname(self._final_name))
-        self._file.close()
-
-    def abort(self) -> None:
-        """Remove a new file; leave an existing one as far as it came."""
-        # Removed before it is closed, that is while it is locked: never another writer's file.
-        if self._final_name is not None and not self._renamed and os.name != "nt":
-            with contextlib.suppress(StorageError):
-                self._storage.remove(self._file.name, missing_ok=True)
-        with contextlib.suppress(StorageError):
-            self._file.close()
-        if self._final_name is not None and not self._renamed and os.name == "nt":
-            with contextlib.suppress(StorageError):
-                self._storage.remove(self._file.name, missing_ok=True)
-
-
-class DeviceSink:
-    """A block device, claimed for this writer alone.
-
-    Args:
-        file: the device, opened exclusively. untouched: (start, end) of what is not discarded.
-    """
-
-    def __init__(self, file: File, untouched: Sequence[tuple[int, int]] = ()) -> None:
-        self.name = file.name
-        self.size: int = file.size()
-        self._file = file
-        self._sector = file.sector_size()
-        self._can_punch = True
-        self._can_zero_out = True
-        self._can_discard = True
-        self._untouched = sorted(untouched)
-
-    def write(self, buffer: Buffer, offset: int) -> None:
-        """See ``BlockSink.write``."""
-        self.writev([buffer], offset)
-
-    def writev(self, buffers: Sequence[Buffer], offset: int) -> None:
-        """See ``BlockSink.writev``."""
-        length = sum(memoryview(buffer).nbytes for buffer in buffers)
-        _check_bounds(self.name, offset, offset + length, self.size)
-        self._file.pwritev(buffers, offset)
-
-    def zero(self, offset: int, length: int) -> None:
-        """See ``BlockSink.zero``: given back if the device can, else zeroed by it, else by us."""
-        _check_bounds(self.name, offset, offset + length, self.size)
-        # The device's own ways take whole sectors only.
-        start = -(-offset // self._sector) * self._sector
-        end = (offset + length) // self._sector * self._sector
-        if start >= end:
-            _write_zeros(self._file, offset, length)
-            return
-        _write_zeros(self._file, offset, start - offset)
-        # In steps, because a device may take long, and nothing interrupts a call.
-        for at in range(start, end, _ZERO_STEP):
-            part = min(_ZERO_STEP, end - at)
-            if not self._zero_sectors(at, part):
-                _write_zeros(self._file, at, part)
-        _write_zeros(self._file, end, offset + length - end)
-
-    def _zero_sectors(self, offset: int, length: int) -> bool:
-        """Have the device do it; a way that it refused once is not tried again."""
-        if self._can_punch:
-            # On a device this unmaps, but only where unmapped sectors are sure to read as zeros.
-            self._can_punch = self._file.punch_hole(offset, length)
-            if self._can_punch:
-                return True
-        if self._can_zero_out:
-            self._can_zero_out = self._file.zero_out(offset, length)
-        return self._can_zero_out
-
-    def discard(self, offset: int, length: int) -> None:
-        """See ``BlockSink.discard``: whole MiB are discarded where the device can, all else is left
-        as it is. The ends of long ranges become zeros: free space at the end of a volume may hold
-        an old superblock, of an array say, that would be taken for the volume's own.
-        """
-        _check_bounds(self.name, offset, offset + length, self.size)
-        at, end = offset, offset + length
-        for low, high in self._untouched:
-            if low < end and high > at:
-                if low > at:
-                    self._discard(at, low - at)
-                at = max(at, high)
-        if at < end:
-            self._discard(at, end - at)
-
-    def _discard(self, offset: int, length: int) -> None:
-        if length >= _EDGE:
-            edge = min(_EDGE, length // 2)
-            self.zero(offset, edge)
-            self.zero(offset + length - edge, edge)
-            offset, length = offset + edge, length - 2 * edge
-        start = -(-offset // _DISCARD_MIN) * _DISCARD_MIN
-        end = (offset + length) // _DISCARD_MIN * _DISCARD_MIN
-        for at in range(start, end, _ZERO_STEP):
-            if not self._can_discard:
-                return
-            # A hint: a device that fails at it is not worse off than one that cannot.
-            try:
-                self._can_discard = self._file.discard(at, min(_ZERO_STEP, end - at))
-            except StorageError:
-                self._can_discard = False
-
-    def finish(self) -> None:
-        """Sync, have the system look at the partitions that are there now, and close."""
-        self._file.sync()
-        self._file.reread_partitions()
-        self._file.close()
-
-    def abort(self) -> None:
-        """Close; what was written stays."""
-        with contextlib.suppress(StorageError):
-            self._file.close()
 
 
 def open_target(
@@ -480,20 +231,3 @@ def _refuse_use(name: str, use: str | None) -> None:
 def _refuse_too_small(name: str, has: int, needed: int | None, hint: str = "") -> None:
     if needed is not None and has < needed:
         raise TargetError(f"{name}: too small: it has {has} bytes, {needed} are needed{hint}")
-
-
-def _check_bounds(name: str, offset: int, end: int, size: int | None) -> None:
-    if offset < 0 or end < offset or (size is not None and end > size):
-        raise RuntimeError(f"internal error: write to [{offset}, {end}) of {name}, size {size}")
-
-
-def _write_zeros(file: File, offset: int, length: int) -> None:
-    """Write zeros where there are none yet: what reads as zeros may be a hole, and stays one."""
-    chunk = bytearray(min(length, _ZERO_CHUNK))
-    end = offset + length
-    while offset < end:
-        part = memoryview(chunk)[: end - offset]
-        got = file.pread_into(part, offset)
-        if got < part.nbytes or not is_zero(part):
-            file.pwrite(memoryview(_ZEROS)[: part.nbytes], offset)
-        offset += part.nbytes

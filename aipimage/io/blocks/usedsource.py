@@ -17,9 +17,9 @@ from blake3 import blake3
 
 from aipimage.extents import EXTENT_DTYPE, SECTOR, ExtentArray, Kind, coalesce
 from aipimage.format import constants as c
-from aipimage.io.blocks.checkedsource import OwnSource
 from aipimage.io.blocks.freespace import FreeSpace
-from aipimage.io.blocks.sources import BlockSource, place_of
+from aipimage.io.blocks.model import BlockSource, OwnSource
+from aipimage.io.blocks.sources import place_of
 from aipimage.io.system.storage import flat_view
 from aipimage.ranges import ByteRanges, no_ranges
 

@@ -282,7 +282,7 @@ class CreateJob:
         image_id = writer.records.origin
         place = self._place()
         digest = writer.finish(self._description, result, place, image_id)
-        files = getattr(self._stream, "file_count", 1)
+        files = self._stream.file_count
         self._stream.finish()
         self._reporter.report(self._total, self._stream.position, final=True)
         counts = [sum(r.counts[kind] for r in results) * SECTOR for kind in Kind]

@@ -32,6 +32,10 @@ class OutStream(Protocol):
 
     position: int
 
+    @property
+    def file_count(self) -> int:
+        """Files that the stream lies in so far; 1 where it is not in files of ours."""
+
     def append(self, buffers: Sequence[Buffer]) -> None:
         """Add bytes at the end."""
 
@@ -222,6 +226,8 @@ class FileStream:
 
 class PipeStream:
     """The stream into any object with ``write``: a pipe, a socket file, a tape, an upload."""
+
+    file_count = 1
 
     def __init__(self, target: BinaryIO) -> None:
         self.position, self._target = 0, target

@@ -296,8 +296,7 @@ class File:
         self._check_open()
         if self._sync_error is not None:
             raise StorageError(
-                f"{self.name}: an earlier attempt to make it durable failed; nothing more is written "
-                "to it",
+                f"{self.name}: an earlier sync did not make it durable; no more is written to it",
                 self._sync_error.errno,
             ) from self._sync_error
 

@@ -110,6 +110,36 @@ def test_imports_point_downward(path: Path) -> None:
     assert not wrong, f"{path} is in layer {layer} and must not import {sorted(wrong)}"
 
 
+BESIDE_PUBLIC = {
+    "aipimage.checks": "reads sizes as the library does",
+    "aipimage.converting.formats": "says what a name stands for, before anything is opened",
+    "aipimage.converting.request": "the type of a result",
+    "aipimage.converting.sources": "opens virtual disks and appliances as sources of an image",
+    "aipimage.io.blocks.containers": "says what a file is that is not an image",
+    "aipimage.io.blocks.marks": "says whether a damaged file was an image",
+    "aipimage.io.records.codec": "a wrong --compress is wrong usage, before anything is opened",
+    "aipimage.io.system.storage": "opens the file for the two before",
+    "aipimage.vmdk.lint": "the checker of virtual disks",
+    "aipimage.vmdk.opening": "info shows what stands in a virtual disk",
+    "aipimage.vmdk.ovf": "info shows what stands in an appliance",
+    "aipimage.vmdk.ovf.checking": "the checker of appliances",
+    "aipimage.vmdk.source": "the type of an open virtual disk",
+}
+"""What the command imports besides ``aipimage`` itself, and why no public name will do."""
+
+
+def test_the_command_calls_public_functions() -> None:
+    """Every other module that it imports is in the list above, and none there is in vain."""
+    found = {
+        name
+        for path in MODULES
+        if path.parts[0] == "cli"
+        for name in imports(path)
+        if layer_of(name) not in ("cli", "public", "version") and name.startswith("aipimage.")
+    }
+    assert found == set(BESIDE_PUBLIC)
+
+
 ROOMS = (
     "system", "blocks", "records", "stream", "index", "reading", "changes", "chain", "creating",
     "increment", "merge", "checking", "repair",

@@ -15,6 +15,15 @@ import aipimage
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "benchmarks/README.md"]
 
+PROSE = [page for page in PAGES if page.name not in ("CHANGELOG.md", "vmdk.md", "volumes.md")]
+"""Pages of a sentence a line; in the changelog a line is a change."""
+SOURCES = sorted(
+    path.relative_to(ROOT).as_posix()
+    for folder in ("aipimage", "benchmarks", "csrc", "docs", "tests")
+    for kind in ("py", "c")
+    for path in (ROOT / folder).rglob(f"*.{kind}")
+)
+
 OTHERS = ("aipimage.vmdk", "aipimage.tracking", "aipimage.retention", "aipimage.testing")
 """Modules with public names of their own, as the page says."""
 
@@ -26,6 +35,25 @@ def test_links_to_files(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
         if "://" not in target:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_of_the_project_are_there(page: Path) -> None:
+    """A file named in the text exists: with a folder it is the end of one path and no more."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for name in re.findall(r"(?<![\w/.*-])((?:[\w-]+/)*[\w-]+\.(?:py|c))\b", text):
+        found = [path for path in SOURCES if f"/{path}".endswith(f"/{name}")]
+        assert found, f"{page.name} names {name}"
+        whole = [path for path in found if path == name] or found
+        assert "/" not in name or len(whole) == 1, f"{page.name}: {name} is one of {found}"
+
+
+@pytest.mark.parametrize("page", PROSE, ids=lambda page: page.name)
+def test_a_line_is_a_sentence(page: Path) -> None:
+    """No line of prose is longer than 200 characters: tables and blocks of code may be."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    long = [line for line in text.splitlines() if len(line) > 200 and not line.startswith("|")]
+    assert not long, f"{page.name}: {long[0][:60]}…"
 
 
 @pytest.mark.slow

@@ -15,18 +15,23 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from aipimage import _core
 from aipimage.format.digest import block_digest, digest
 from aipimage.io.records import codec
+from aipimage.io.records.cipher import RecordCipher
+from aipimage.io.records.records import FrameWhere, RecordBuilder
 
 FRAME = 64 << 10
 COUNT = SIZE // FRAME
 
 
 @pytest.mark.benchmark(group="compress a batch of 64 frames, level 1")
-def test_compress_frames(benchmark: BenchmarkFixture, batch: bytes) -> None:
-    gaps = np.zeros(COUNT + 1, np.uint64)
-    out = memoryview(bytearray(codec.room_for_frames(SIZE, FRAME, 0)))
-    stored = np.zeros(COUNT // 8, np.uint8)
-    lengths = benchmark(codec.compress_frames, memoryview(batch), FRAME, stored, gaps, out, 1)
-    assert lengths.sum() < SIZE
+@pytest.mark.parametrize("sealed", [False, True])
+def test_build_frames(benchmark: BenchmarkFixture, batch: bytes, sealed: bool) -> None:
+    """With their digests, and the second time with their seals."""
+    cipher = RecordCipher(1, bytes(16), bytes(16), data_key=bytes(32), metadata_key=bytes(32))
+    builder = RecordBuilder(bytes(16), cipher if sealed else None)
+    out = memoryview(bytearray(builder.frames_room(SIZE, FRAME, 2 * COUNT)))
+    where = FrameWhere(np.array([(0, SIZE // 512)], np.uint64), 0)
+    rows = benchmark(builder.build_frames, out, 0, memoryview(batch), FRAME, where, 1)
+    assert rows["record_length"].sum() < SIZE
 
 
 @pytest.mark.benchmark(group="compress a batch of 64 frames, level 1")

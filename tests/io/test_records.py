@@ -34,9 +34,9 @@ def test_pages_of_digests_are_stored_as_they_are(
     levels = []
     compress = records.compress
 
-    def noted(data: bytes, level: int | None) -> object:
+    def noted(data: bytes, level: int | None, size: int) -> object:
         levels.append(level)
-        return compress(data, level)
+        return compress(data, level, size)
 
     monkeypatch.setattr(records, "compress", noted)
     target, numbers = io.BytesIO(), RecordNumbers()

@@ -1,8 +1,9 @@
 """The worker's side of creating an image: one batch of a device to sealed frames.
 
-read -> zero scan -> block digests -> pack -> compress -> seal -> digest, all in the thread that
-read the bytes, so that they stay in its cache. Only the claim of frame numbers is in turn
-(docs/format.md, sections 4.6 and 6).
+read -> one call of the core that finds zeros, digests blocks and packs -> one that compresses, lays
+out and digests frames; they are sealed between. All in the thread that read the bytes, so that they
+stay in its cache. Only the claim of frame numbers is in turn (docs/format.md, sections 4.6 and
+6).
 """
 
 from __future__ import annotations
@@ -19,10 +20,8 @@ import numpy.typing as npt
 from aipimage import _core
 from aipimage.errors import SourceError
 from aipimage.extents import EXTENT_DTYPE, SECTOR, ExtentArray, Kind
-from aipimage.format import constants as c
 from aipimage.format.constants import RecordType
-from aipimage.format.digest import block_digest
-from aipimage.format.tables import FRAME_ENTRY_DTYPE, FrameEntries, encode_frame_extents, pack_at
+from aipimage.format.tables import FrameEntries, pack_at
 from aipimage.io.blocks.sources import BlockSource, read_with_retries
 from aipimage.io.blocks.usedsource import free_of, grain_of, with_unused
 from aipimage.io.records.numbering import RecordNumbers
@@ -32,7 +31,6 @@ from aipimage.io.system.buffers import Buffers, thread_buffer
 CLUSTER = 4096
 """Bytes: the grain at which zeros are left out. The last cluster of a device may be short."""
 
-_NO_DIGEST = bytes(c.BLOCK_DIGEST)
 Runs = npt.NDArray[np.uint64]
 
 
@@ -126,22 +124,28 @@ class Packer:
         view[batch.length :] = bytes(padded - batch.length)
         unreadable = self._read(source, view[: batch.length], batch.offset)
         free = free_of(source, batch.offset, batch.offset + batch.length)
-        runs = self._runs(view, SECTOR if unreadable else grain_of(free, CLUSTER))
+        # A unit is zeros, or it is kept; what is free or could not be read is zeros.
+        grain = SECTOR if unreadable else grain_of(free, CLUSTER)
+        room = thread_buffer("packed", padded)
+        runs, digests = _core.scan_pack(view, grain, room, self.block_digests)
         total = int(runs[:, 1].sum()) * SECTOR
-        first = self.turns.claim(batch.order, self.numbers, -(-total // self.frame_size))
-        digests = _block_digests(view, runs) if self.block_digests else b""
-        packed = _packed(view, runs, total)
+        count = -(-total // self.frame_size)
+        first = self.turns.claim(batch.order, self.numbers, count)
+        packed = room[:total] if len(runs) > 1 else _of_one_run(view, runs)
         # A run may be cut by each frame's end.
-        cut = len(runs) + -(-total // self.frame_size)
-        out = self.buffers.take(self.builder.frames_room(total, self.frame_size, cut))
-        frames = self._frames(packed, runs, batch, first, memoryview(out))
+        most = self.builder.frames_room(total, self.frame_size, len(runs) + count)
+        out = self.buffers.take(most)
+        where = FrameWhere(runs, pack_at(batch.device, batch.offset // SECTOR))
+        frames = self.builder.build_frames(
+            memoryview(out), first, packed, self.frame_size, where, self.level
+        )
         extents = _extents(runs, padded // SECTOR, first * self.frame_size // SECTOR)
         if unreadable:
             extents = _mark_unreadable(extents, unreadable, batch.offset)
         extents = with_unused(extents, batch.offset // SECTOR, free)
         data = memoryview(out)[: int(frames["record_length"].sum())]
         release = partial(self.buffers.give, out)
-        return PackedBatch(batch, data, frames, extents, digests, unreadable, release)
+        return PackedBatch(batch, data, frames, extents, digests.tobytes(), unreadable, release)
 
     def _read(self, source: BlockSource, view: memoryview, offset: int) -> list[tuple[int, int]]:
         if self.stop_on_error:
@@ -149,64 +153,11 @@ class Packer:
             return []
         return read_with_retries(source, view, offset, sector=source.sector_size)
 
-    def _runs(self, view: memoryview, grain: int) -> Runs:
-        """Runs of sectors to keep, relative to the batch: those of units of ``grain`` bytes that
-        are not zeros, as what is free or could not be read is.
-        """
-        runs = _core.nonzero_extents(view, grain) * np.uint64(grain // SECTOR)
-        if len(runs):
-            end = np.uint64(view.nbytes // SECTOR)
-            runs[-1, 1] = min(runs[-1, 1], end - runs[-1, 0])
-        return runs
 
-    def _frames(
-        self, packed: memoryview, runs: Runs, batch: Batch, first: int, out: memoryview
-    ) -> FrameEntries:
-        """Build the records of all frames one after the other in ``out``."""
-        if not packed.nbytes:
-            return np.empty(0, FRAME_ENTRY_DTYPE)
-        size = self.frame_size
-        where = pack_at(batch.device, batch.offset // SECTOR)
-        extents = frame_extents(runs, where, size // SECTOR)
-        # Data that looks random is stored as it is: zstd would work as long on it for nothing.
-        stored = _core.random_bitmap(packed, size)
-        return self.builder.build_frames(out, first, packed, size, extents, stored, self.level)
-
-
-def _packed(view: memoryview, runs: Runs, total: int) -> memoryview:
-    """The kept bytes one after the other; a single run is used where it lies."""
-    if len(runs) <= 1:
-        start = int(runs[0, 0]) * SECTOR if len(runs) else 0
-        return view[start : start + total]
-    packed = thread_buffer("packed", total)
-    _core.pack(view, runs * np.uint64(SECTOR), packed)
-    return packed
-
-
-def _block_digests(view: memoryview, runs: Runs) -> bytes:
-    """16 bytes a block (section 8); only blocks that a run touches are looked at."""
-    size, sectors = c.BLOCK, c.BLOCK // SECTOR
-    blocks = -(-view.nbytes // size)
-    touched = bytearray(blocks)
-    for start, length in runs.tolist():
-        first, last = start // sectors, (start + length - 1) // sectors
-        touched[first : last + 1] = b"\1" * (last + 1 - first)
-    if view.nbytes % size:
-        # Only the end of a device is a short block: it is padded.
-        view = memoryview(bytes(view) + bytes(size - view.nbytes % size))
-    return b"".join(
-        [
-            block_digest(view[block * size : block * size + size]) if is_touched else _NO_DIGEST
-            for block, is_touched in enumerate(touched)
-        ]
-    )
-
-
-def frame_extents(runs: Runs, where: int, size: int) -> FrameWhere:
-    """The extents of the frames of ``size`` packed sectors of the batch (section 6.1)."""
-    pieces, counts = _core.cut_extents(runs, size)
-    data = encode_frame_extents(pieces[:, 0] + np.uint64(where), pieces[:, 1])
-    return FrameWhere(data, counts * np.uint64(c.FRAME_EXTENT))
+def _of_one_run(view: memoryview, runs: Runs) -> memoryview:
+    """The kept bytes of at most one run, which is used where it lies."""
+    start, length = runs[0].tolist() if len(runs) else (0, 0)
+    return view[start * SECTOR : (start + length) * SECTOR]
 
 
 def _extents(runs: Runs, sectors: int, position: int) -> ExtentArray:

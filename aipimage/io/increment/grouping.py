@@ -7,14 +7,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
-from aipimage import _core
-from aipimage.extents import SECTOR, Kind
+from aipimage.extents import Kind
 from aipimage.format.tables import FRAME_ENTRY_DTYPE, FrameEntries, pack_at
-from aipimage.io.creating.packer import frame_extents
 from aipimage.io.increment.scan import Scanned
-from aipimage.io.records.records import RecordBuilder
+from aipimage.io.records.records import FrameWhere, RecordBuilder
 from aipimage.io.system.buffers import Buffers
 
 GROUP = 1 << 20
@@ -63,14 +60,11 @@ class FrameMaker:
         if not group.size:
             return Built(group, memoryview(b""), np.empty(0, FRAME_ENTRY_DTYPE), None)
         packed = _joined([each.payload for each in group.scanned if each.payload.nbytes])
-        runs, where = _data_runs(group.scanned)
-        size = self._size
-        extents = frame_extents(runs, where, size // SECTOR)
-        stored = _core.random_bitmap(packed, size)
-        cut = len(runs) + len(extents.lengths)
-        buffer = self.buffers.take(self._builder.frames_room(packed.nbytes, size, cut))
+        where = _where(group.scanned)
+        cut = len(where.runs) + -(-packed.nbytes // self._size)
+        buffer = self.buffers.take(self._builder.frames_room(packed.nbytes, self._size, cut))
         frames = self._builder.build_frames(
-            memoryview(buffer), group.first, packed, size, extents, stored, self._level
+            memoryview(buffer), group.first, packed, self._size, where, self._level
         )
         data = memoryview(buffer)[: int(frames["record_length"].sum())]
         return Built(group, data, frames, buffer)
@@ -80,9 +74,9 @@ def _joined(parts: list[memoryview]) -> memoryview:
     return parts[0] if len(parts) == 1 else memoryview(b"".join(parts))
 
 
-def _data_runs(scanned: list[Scanned]) -> tuple[npt.NDArray[np.uint64], int]:
-    """Runs (sector, sectors) of all that is kept, and the device number in place."""
+def _where(scanned: list[Scanned]) -> FrameWhere:
+    """Where all that is kept is from."""
     rows = np.concatenate([each.runs for each in scanned])
     rows = rows[rows["kind"] == Kind.DATA]
     runs = np.column_stack((rows["start"], rows["length"]))
-    return runs, pack_at(scanned[0].piece.device, 0)
+    return FrameWhere(runs, pack_at(scanned[0].piece.device, 0))

@@ -39,71 +39,33 @@ def parse_compression(name: str) -> int | None:
     return level
 
 
-def compress(plain: BytesLike, level: int | None) -> tuple[Codec, BytesLike]:
-    """Return (codec, payload): compressed where that is smaller, else as it is."""
+def compress(plain: BytesLike, level: int | None, size: int = 0) -> tuple[Codec, BytesLike]:
+    """Return (codec, payload): compressed where that is smaller, else as it is.
+
+    ``size``: bytes of the longest frame of those that it is one of.
+    """
     if level is None:
         return Codec.NONE, plain
-    packed = compressor(level, memoryview(plain).nbytes).compress(plain)
+    packed = compressor(level, max(size, memoryview(plain).nbytes)).compress(plain)
     if len(packed) < memoryview(plain).nbytes:
         return Codec.ZSTD, packed
     return Codec.NONE, plain
 
 
-def compress_frames(
-    plain: memoryview,
-    frame_size: int,
-    stored: _core.Bitmap,
-    gaps: _core.Extents,
-    out: memoryview,
-    level: int | None,
-) -> npt.NDArray[np.uint64]:
-    """Compress each ``frame_size`` bytes of ``plain`` (the last may be short) into ``out``, one
-    after the other; return the bytes of each payload. One as long as its frame is the frame.
-
-    Args:
-        stored: one bit a frame, set where it is not to be compressed.
-        gaps: bytes of ``out`` to leave before each payload and behind the last, for somebody to
-            fill afterwards.
-        out: at least :func:`room_for_frames` bytes.
+def frames_codec(level: int | None, size: int) -> _core.CodecFunctions | None:
+    """What compresses frames of up to ``size`` bytes in this thread, many with one call; ``None``
+    where they are to be compressed one by one.
     """
     if level is None:
-        return _core.encode_frames(_core.NO_CODEC, plain, frame_size, stored, gaps, out)
-    key = level, min(frame_size, plain.nbytes) > _SMALL
-    if zstdcalls.AVAILABLE:
-        try:
-            functions = zstdcalls.compressor(key, _parameters(*key))
-            return _core.encode_frames(functions, plain, frame_size, stored, gaps, out)
-        except _core.CodecError:
-            pass  # the other way tells why
-    return _compress_one_by_one(plain, frame_size, stored, gaps, out, level)
-
-
-def _compress_one_by_one(
-    plain: memoryview,
-    frame_size: int,
-    stored: _core.Bitmap,
-    gaps: _core.Extents,
-    out: memoryview,
-    level: int,
-) -> npt.NDArray[np.uint64]:
-    press = compressor(level, min(frame_size, plain.nbytes)).compress
-    skipped = np.unpackbits(stored, bitorder="little").tolist()
-    lengths = []
-    end = 0
-    for number, gap in enumerate(gaps[:-1].tolist()):
-        data: BytesLike = plain[number * frame_size : (number + 1) * frame_size]
-        if not skipped[number]:
-            packed = press(data)
-            data = packed if len(packed) < len(data) else data
-        start = end + gap
-        end = start + len(data)
-        out[start:end] = data
-        lengths.append(len(data))
-    return np.array(lengths, np.uint64)
+        return _core.NO_CODEC
+    if not zstdcalls.AVAILABLE:
+        return None
+    key = level, size > _SMALL
+    return zstdcalls.compressor(key, _parameters(*key))
 
 
 def room_for_frames(plain_length: int, frame_size: int, gaps: int) -> int:
-    """Bytes that :func:`compress_frames` needs to work in; ``gaps`` is the sum of all gaps."""
+    """Bytes that building frames takes at most; ``gaps`` is what lies between their payloads."""
     return plain_length + gaps + zstdcalls.room_to_work(frame_size)
 
 

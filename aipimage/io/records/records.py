@@ -12,12 +12,11 @@ import numpy.typing as npt
 
 from aipimage import _core
 from aipimage.errors import FormatError
+from aipimage.extents import SECTOR
 from aipimage.format import constants as c
-from aipimage.format.constants import Codec, RecordType
+from aipimage.format.constants import RecordType
 from aipimage.format.digest import digest
 from aipimage.format.record import (
-    RECORD_HEADER_DTYPE,
-    RECORD_MAGIC_NUMBER,
     RecordHeader,
     Reference,
     decode_record_header,
@@ -26,14 +25,8 @@ from aipimage.format.record import (
     record_length,
     verified_against,
 )
-from aipimage.format.tables import FRAME_ENTRY_DTYPE, FrameEntries
-from aipimage.io.records.codec import (
-    BytesLike,
-    compress,
-    compress_frames,
-    decompress,
-    room_for_frames,
-)
+from aipimage.format.tables import FRAME_ENTRY_DTYPE, FrameEntries, encode_frame_extents
+from aipimage.io.records.codec import BytesLike, compress, decompress, frames_codec, room_for_frames
 from aipimage.io.records.keys import ChainKeys
 from aipimage.io.records.numbering import RecordNumbers
 from aipimage.io.records.running import Running
@@ -41,7 +34,6 @@ from aipimage.io.records.running import Running
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-    from aipimage._core import Bitmap
     from aipimage.io.records.cipher import RecordCipher
 
 
@@ -62,15 +54,15 @@ class OpenedRecord(NamedTuple):
 
 
 class FrameWhere(NamedTuple):
-    """Where the sectors of some frames come from.
+    """Where the sectors of some frames, which are laid end to end, come from.
 
     Attributes:
-        data: the extents of all frames, encoded (docs/format.md, section 6.1).
-        lengths: bytes of them that each frame has, ``uint64``.
+        runs: (sector, sectors) of each run, as long as the frames together.
+        base: what is added to each sector: a device number in place, and where a batch begins.
     """
 
-    data: bytes
-    lengths: npt.NDArray[np.uint64]
+    runs: npt.NDArray[np.uint64]
+    base: int
 
 
 class RecordBuilder:
@@ -95,9 +87,13 @@ class RecordBuilder:
         level: int | None,
         number: int,
         extents: bytes = b"",
+        size: int = 0,
     ) -> BuiltRecord:
-        """Build a record at the start of ``out``; ``level`` is the zstd level, ``None`` stores."""
-        codec, payload = compress(plain, level)
+        """Build a record at the start of ``out``; ``level`` is the zstd level, ``None`` stores.
+
+        ``size``: bytes of the longest frame of those that it is one of.
+        """
+        codec, payload = compress(plain, level, size)
         body = len(payload) + len(extents) + self.tag
         end = c.RECORD_HEADER + body
         header = encode_record_header(
@@ -124,84 +120,76 @@ class RecordBuilder:
         packed: memoryview,
         frame_size: int,
         where: FrameWhere,
-        stored: Bitmap,
         level: int | None,
     ) -> FrameEntries:
-        """Build frames one after the other in ``out``, numbered from ``first`` on.
+        """Build frames one after the other in ``out``, numbered from ``first`` on. Data that looks
+        random is stored as it is: zstd would work as long on it for nothing.
 
-        All are compressed and laid out together; one by one they are only sealed and digested. What
-        Python does between two calls that give up the GIL is what the other threads wait for
-        (docs/performance.md).
+        The core does it with one call; one by one they are only sealed.
 
         Args:
             out: at least :meth:`frames_room` bytes.
             packed: the plain bytes, cut every ``frame_size``.
-            where: the extents of the frames.
-            stored: one bit a frame, set where it is not to be compressed.
+            where: they come from.
 
         Returns:
             their table entries, ``offset`` counted from the start of ``out``.
         """
-        behind = where.lengths + np.uint64(self.tag + c.CHECK)
-        gaps = np.zeros(len(behind) + 1, np.uint64)
-        gaps[1:] = behind
-        gaps[:-1] += np.uint64(c.RECORD_HEADER)
-        payloads = compress_frames(packed, frame_size, stored, gaps, out, level)
-        ends = np.cumsum(payloads + behind + np.uint64(c.RECORD_HEADER))
-        rows = np.zeros(len(payloads), FRAME_ENTRY_DTYPE)
-        rows["record_length"] = payloads + behind + np.uint64(c.RECORD_HEADER)
-        rows["offset"] = ends - rows["record_length"]
-        rows["plain_length"] = frame_size
-        rows["plain_length"][-1] = packed.nbytes - frame_size * (len(rows) - 1)
-        headers = self._frame_headers(rows, payloads, where, first)
-        _lay(headers, rows["offset"], np.uint64(c.RECORD_HEADER), out)
-        _lay(where.data, rows["offset"] + payloads + c.RECORD_HEADER, where.lengths, out)
-        checks = ends - np.uint64(c.CHECK)
-        bounds = zip(rows["offset"].tolist(), checks.tolist(), strict=True)
-        found = [self._sealed(out[low:high]) for low, high in bounds]
-        rows["digest"] = np.frombuffer(b"".join(found), rows["digest"].dtype)
-        starts = b"".join([each[: c.CHECK] for each in found])
-        _lay(starts, checks, np.uint64(c.CHECK), out)
+        rows = np.zeros(-(-packed.nbytes // frame_size), FRAME_ENTRY_DTYPE)
+        functions = frames_codec(level, min(frame_size, packed.nbytes))
+        if functions is None:
+            self._build_one_by_one(out, first, packed, frame_size, where, level, rows)
+            return rows
+        try:
+            _core.build_frames(
+                functions, packed, frame_size, True, where, (self.origin, first), self.tag, out,
+                rows,
+            )  # fmt: skip
+        except _core.CodecError:
+            # The other way says why.
+            self._build_one_by_one(out, first, packed, frame_size, where, level, rows)
+            return rows
+        if self._cipher is not None:
+            self._seal(self._cipher, out, rows)
         return rows
 
-    def _frame_headers(
-        self, rows: FrameEntries, payloads: npt.NDArray[np.uint64], where: FrameWhere, first: int
-    ) -> npt.NDArray[np.void]:
-        headers = np.zeros(len(rows), RECORD_HEADER_DTYPE)
-        headers["magic"] = RECORD_MAGIC_NUMBER
-        headers["type"] = RecordType.FRAME
-        headers["codec"] = np.where(payloads < rows["plain_length"], Codec.ZSTD, Codec.NONE)
-        headers["extent_count"] = where.lengths // np.uint64(c.FRAME_EXTENT)
-        headers["body_length"] = payloads + where.lengths + np.uint64(self.tag)
-        headers["plain_length"] = rows["plain_length"]
-        headers["origin"] = np.frombuffer(self.origin, "<u8")
-        headers["number"] = np.arange(first, first + len(rows), dtype=np.uint64)
-        return headers
+    def _seal(self, cipher: RecordCipher, out: memoryview, rows: FrameEntries) -> None:
+        """Seal the bodies of records that are laid out, and write their digests and checks."""
+        for at, length in zip(rows["offset"].tolist(), rows["record_length"].tolist(), strict=True):
+            start, end = at + c.RECORD_HEADER, at + length - c.CHECK
+            cipher.seal_into(out[at:start], out[start : end - self.tag], out[start:end])
+        _core.finish_records(out, rows)
 
-    def _sealed(self, record: memoryview) -> bytes:
-        """Seal the body of a record without its check in place, and return its digest."""
-        if self._cipher is not None:
-            start, end = c.RECORD_HEADER, record.nbytes - self.tag
-            self._cipher.seal_into(record[:start], record[start:end], record[start:])
-        return digest(record)
+    def _build_one_by_one(
+        self,
+        out: memoryview,
+        first: int,
+        packed: memoryview,
+        frame_size: int,
+        where: FrameWhere,
+        level: int | None,
+        rows: FrameEntries,
+    ) -> None:
+        """The same, where the core has no compressor, or that failed."""
+        pieces, counts = _core.cut_extents(where.runs, frame_size // SECTOR)
+        extents = encode_frame_extents(pieces[:, 0] + np.uint64(where.base), pieces[:, 1])
+        stored = np.unpackbits(_core.random_bitmap(packed, frame_size), bitorder="little")
+        at = done = 0
+        for row, count in enumerate(counts.tolist()):
+            end = done + count * c.FRAME_EXTENT
+            plain = packed[row * frame_size : (row + 1) * frame_size]
+            record = self.build_into(
+                out[at:], RecordType.FRAME, plain, None if stored[row] else level, first + row,
+                extents[done:end], min(frame_size, packed.nbytes),
+            )  # fmt: skip
+            rows[row] = (at, *record)
+            at, done = at + record.length, end
 
     def frames_room(self, plain_length: int, frame_size: int, extents: int) -> int:
         """Bytes that :meth:`build_frames` needs to work in; ``extents`` is those of all frames."""
         frames = -(-plain_length // frame_size)
         gaps = frames * record_length(self.tag) + extents * c.FRAME_EXTENT
         return room_for_frames(plain_length, frame_size, gaps)
-
-
-def _lay(
-    data: bytes | npt.NDArray[np.void],
-    at: npt.NDArray[np.uint64],
-    lengths: npt.NDArray[np.uint64] | np.uint64,
-    out: memoryview,
-) -> None:
-    """Write pieces of ``data``, which lie one after the other there, to places of ``out``."""
-    places = np.empty((len(at), 2), np.uint64)
-    places[:, 0], places[:, 1] = at, lengths
-    _core.unpack(data, places, out)
 
 
 def open_record(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from blake3 import blake3
-
+from aipimage._core import blake3_chain
 from aipimage.errors import IntegrityError
 from aipimage.format import constants as c
 from aipimage.format.checkpoint import Checkpoint, Continuation
@@ -26,10 +25,7 @@ class Running:
 
     def add(self, digests: bytes | memoryview) -> None:
         """Go on over the next records: their digests, 32 bytes each, one after the other."""
-        value = self.value
-        for at in range(0, len(digests), _SIZE):
-            value = blake3(value + digests[at : at + _SIZE]).digest()
-        self.value = value
+        self.value = blake3_chain(self.value, digests)
         self.records += len(digests) // _SIZE
 
     def copy(self) -> Running:

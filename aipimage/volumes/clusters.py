@@ -2,7 +2,7 @@
 
 A map is kept in chunks of 2^20 clusters, each of them in its smallest form: all used, all free,
 runs, or bits. So 4 TiB in clusters of 4 KiB take at most 128 MiB, and mostly some kilobytes,
-whatever the order in which a file system tells them.
+whatever the order in which a file system lists them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class ClusterMap:
     Args:
         cluster_size: bytes, a multiple of 512. count: clusters. base: byte of the volume where
             cluster 0 begins.
-        size: bytes of the volume; what lies behind it, or in none of the clusters, is never free.
+        size: bytes of the volume; what lies past it, or in none of the clusters, is never free.
     """
 
     def __init__(self, cluster_size: int, count: int, base: int, size: int) -> None:
@@ -78,7 +78,7 @@ class ClusterMap:
             return
         first, ends = runs[:, 0], runs[:, 0] + runs[:, 1]
         if (ends < first).any() or int(ends.max()) > self.count:
-            raise RuntimeError(f"internal error: runs of clusters behind {self.count}")
+            raise RuntimeError(f"internal error: runs of clusters past {self.count}")
         for chunk, rows in _by_chunk(first, ends):
             whole = len(rows) == 1 and int(rows[0, 1]) == self._chunk_count(chunk)
             if whole:
@@ -178,14 +178,14 @@ class ClusterMap:
     def total(self) -> int:
         """Bytes that are free."""
         total = self.free_clusters * self.cluster_size
-        # Clusters that reach behind the end of the volume count as far as they lie inside.
+        # Clusters that reach past the end of the volume count as far as they lie inside.
         whole = max(0, min(self.count, (self.size - self.base) // self.cluster_size))
         cut = self.count - whole
         if cut:
-            behind = sum(int(runs[:, 1].sum()) for runs in self.free_runs(whole, self.count))
+            outside = sum(int(runs[:, 1].sum()) for runs in self.free_runs(whole, self.count))
             start = self.base + whole * self.cluster_size
             inside = sum(int(rows[:, 1].sum()) for rows in self.ranges(start, self.size))
-            total += inside - behind * self.cluster_size
+            total += inside - outside * self.cluster_size
         return total
 
     def free_runs(self, first: int, last: int) -> Iterator[npt.NDArray[np.uint64]]:
@@ -243,7 +243,7 @@ class ClusterMap:
                 yield rows
 
     def used_end(self) -> int:
-        """Byte of the volume behind the last one that is in use (or lies in no cluster)."""
+        """Byte of the volume past the last one that is in use (or lies in no cluster)."""
         self._close()
         end = self.count
         while end:

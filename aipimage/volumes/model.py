@@ -37,7 +37,7 @@ class Allocation(NamedTuple):
     """What a parser makes of an allocation map.
 
     Attributes:
-        free: in bytes of the volume. used_end: byte behind the last one in use; the volume cannot
+        free: in bytes of the volume. used_end: byte past the last one in use; the volume cannot
             become smaller than this by cutting its end. 0: not known.
         left_out: names of files whose clusters were marked as free on request (paging files).
         notes: what else a user should know.

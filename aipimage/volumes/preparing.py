@@ -74,8 +74,8 @@ def _check_chosen(name: str, found: DiskSurvey, chosen: Sequence[int]) -> None:
 
 
 def _kept(found: DiskSurvey, chosen: Sequence[int] | None) -> set[int]:
-    """Numbers of the volumes that are kept: those chosen, and those whose place is in doubt, since
-    the partition table, or a volume that was chosen, may lie in it.
+    """Numbers of the volumes that are kept: those chosen, and those whose place cannot be
+    trusted, since the partition table, or a volume that was chosen, may lie in it.
     """
     numbers = {each.number for each in found.volumes}
     return {

@@ -25,7 +25,7 @@ KEPT_MAX = 32 << 20
 PASSED_MAX = 64 << 20
 """Bytes that are kept because they passed by; zeros take no room."""
 _FIRST, _WIDEST = 4, 64
-"""Pieces that are read at once: at first, and where it goes on and on."""
+"""Pieces that are read at once: at first, and where reading continues."""
 _DIRECT = 1 << 20
 """Bytes of a request that gains nothing from being cut into pieces."""
 _ZEROS = bytes(PIECE)
@@ -72,7 +72,7 @@ class ReadAhead:
         return self._source.fingerprint()
 
     def close(self) -> None:
-        """Do nothing: the source belongs to whoever opened it."""
+        """Do nothing: the source belongs to its opener."""
 
     def _fetch(self, first: int, end: int) -> None:
         """Have the pieces of a request, and some after them where there was one before them."""
@@ -96,7 +96,7 @@ class ReadAhead:
         try:
             self._read_exactly(memoryview(data), first * PIECE)
         except UnreadableRangeError:
-            # A bad sector nearby is no reason why others could not be read.
+            # A bad sector nearby does not keep others from being read.
             return
         for at in range(first, end):
             self._keep(at, bytes(data[(at - first) * PIECE : (at - first + 1) * PIECE]))

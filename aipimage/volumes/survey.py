@@ -72,8 +72,8 @@ ELSEWHERE_TYPES = {
     "53746f72-6167-11aa-aa11-00306543ecac": "it belongs to Core Storage of macOS",
     "516e7cb8-6ecf-11d6-8ff8-00022d09712b": "it belongs to a volume manager (vinum)",
 }
-"""Types of partitions whose content somebody else spreads: what begins there like a file system
-may go on elsewhere, and what that calls free may be another volume's.
+"""Types of partitions whose content another system spreads over disks. What begins there like a
+file system may continue elsewhere, and what that calls free may be another volume's.
 """
 
 
@@ -125,7 +125,7 @@ def _volume(source: ReadAhead, partition: Partition, options: SurveyOptions) -> 
 
 
 def _awake(volumes: list[Volume]) -> list[Volume]:
-    """Take all of a disk whole where a suspended system lies on it: it goes on with what it had of
+    """Take all of a disk whole where a suspended system lies on it: it resumes with what it had of
     any volume in its memory, which need not be what lies on the disk.
     """
     asleep = next((each.number for each in volumes if _is_asleep(each)), None)

@@ -102,7 +102,7 @@ def test_a_volume_of_a_table_in_doubt(tmp_path: Path) -> None:
     image = image_of(mbr((0, 0xEE, 1, 2047)) + b"EFI PART", tmp_path)
     ran = invoke("restorevolume", image, tmp_path / "t.raw")
     assert ran.code == 1
-    assert "has no volume; there is device 0 is in doubt" in ran.error
+    assert "has no volume that can be restored: the partition table of device 0" in ran.error
     assert not (tmp_path / "t.raw").exists()
     done("restoredisk", image, tmp_path / "t.raw")
 

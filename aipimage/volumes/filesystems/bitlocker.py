@@ -20,7 +20,7 @@ _IDENTIFIERS = (
     bytes.fromhex("3b4da89280dd0e4d9e4eb1e3284eaed8"),
 )
 _IDENTIFIER_PLACES = (slice(424, 440), slice(160, 176))
-"""To Go has it behind the fields of FAT32, other volumes before their boot code."""
+"""To Go has it after the fields of FAT32, other volumes before their boot code."""
 
 
 def is_bitlocker(sector: bytes) -> bool:

@@ -25,7 +25,7 @@ def why_in_doubt(disk: VolumeView, partitions: Sequence[tuple[int, int]]) -> str
             table describes. What lies at the end of one of them belongs to it, and not to the disk.
 
     Raises:
-        SourceError: the source failed; sectors that cannot be read are no failure.
+        SourceError: the source failed; sectors that cannot be read are not a failure.
     """
     inside = [(start, size) for start, size in partitions if start + size <= disk.size]
     at_end = tuple(

@@ -78,7 +78,7 @@ class MappedSource:
         return self._source.fingerprint()
 
     def close(self) -> None:
-        """Do nothing: the source belongs to whoever opened it."""
+        """Do nothing: the source belongs to its opener."""
 
 
 def depth_of(view: VolumeView) -> int:

@@ -1,5 +1,8 @@
 """Restoring disks and volumes of images: to targets of another size, with new ids, boot code alone.
 
-Whoever restores calls :func:`aipimage.volumes.restoring.disk.restore_disk` or
-:func:`aipimage.volumes.restoring.volume.restore_volume`.
+In go an image, a target and options; out comes a ``RestoreResult``. Read ``disk.py`` and
+``volume.py`` first, which have the two public functions. ``adapted.py`` restores a disk to another
+size: ``planning.py`` and ``fitting.py`` say where partitions go, ``limits.py`` how small they can
+become, ``shrinking.py`` makes them so, ``writes.py`` says what is written, and ``expanding.py``
+lets a file system grow.
 """

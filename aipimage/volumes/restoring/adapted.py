@@ -82,7 +82,8 @@ class Adapted:
         if table.doubt is not None and self._size < self._device.size:
             raise TargetError(
                 f"{self._info.name}: too small: it has {self._size} bytes and the disk "
-                f"{self._device.size}; its partition table is in doubt: {table.doubt}{self._hint}"
+                f"{self._device.size}; its partition table cannot be trusted: {table.doubt}"
+                f"{self._hint}"
             )
         head = bytes(512)
         if self._device.size >= 512:
@@ -93,7 +94,7 @@ class Adapted:
             return plan_fit(table, limits, self._size, head, self._info.name)
         except TargetError as error:
             if self._size >= self._device.size:
-                # A partition that reaches behind the end of the disk it was on: nothing to plan.
+                # A partition that reaches past the end of the disk it was on: nothing to plan.
                 return Plan(self._size, {})
             raise TargetError(f"{error}{self._hint}") from None
 

@@ -38,9 +38,9 @@ def restore_disk(
     """Write a disk of an image to a file or block device.
 
     A target of the disk's own size gets it byte for byte. On a larger one the partitions stay where
-    they are, and a GPT gets its backup at the new end. On a smaller one what lies behind the last
+    they are, and a GPT gets its backup at the new end. On a smaller one what lies past the last
     partition is dropped; where that is not enough, partitions are moved down into gaps, keeping
-    their alignment; and at last they are cut behind the end of their file systems, or these made
+    their alignment; and at last they are cut past the end of their file systems, or these made
     smaller: FAT and swap by their headers; NTFS, ext2/3/4 and Btrfs by their own tools, on a copy
     in a sparse temporary file. BIOS boot partitions and the space in front of the first partition
     never move. Boot sectors of moved NTFS, FAT and exFAT volumes get their new place.

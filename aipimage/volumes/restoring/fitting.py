@@ -12,7 +12,7 @@ from typing import NamedTuple
 ALIGNMENT = 1 << 20
 """Bytes: what partitioning tools keep to."""
 _PHYSICAL = 4096
-"""Bytes of the sectors inside of most disks: who began at such a sector does so afterwards."""
+"""Bytes of the sectors inside of most disks: what began at such a sector does so afterwards."""
 
 
 class Slot(NamedTuple):
@@ -36,7 +36,7 @@ class Slot(NamedTuple):
 
     @property
     def end(self) -> int:
-        """Byte behind it."""
+        """Byte past it."""
         return self.start + self.size
 
     @property
@@ -85,7 +85,7 @@ def fit(slots: Sequence[Slot], low: int, limit: int) -> dict[int, Placement]:
 
     Args:
         slots: ascending and disjoint, their leads too. low: byte before which none may begin.
-            limit: byte behind which none may end.
+            limit: byte past which none may end.
 
     Raises:
         DoesNotFitError: they do not fit.

@@ -14,7 +14,7 @@ from aipimage.volumes.view import LayoutError, VolumeView
 _EXT = ("ext2", "ext3", "ext4")
 _FAT = ("fat12", "fat16", "fat32")
 _KNOWN_END = frozenset({"ntfs", "exfat", "xfs", "btrfs", "swap", *_EXT, *_FAT})
-"""File systems of which nothing lies behind the end that they name."""
+"""File systems that have nothing past the end that they name."""
 TOOLS = {
     "ntfs": ("ntfsresize",),
     "btrfs": ("mount", "umount", "btrfs", "blkid"),
@@ -35,7 +35,7 @@ class Limits:
     """All in bytes of the volume.
 
     Attributes:
-        kept: the end of its file system: what lies behind can be cut off.
+        kept: the end of its file system: what lies past it can be cut off.
         least: how small its file system may be made, perhaps: its own tool has the last word.
         why: why it cannot become smaller than ``kept``, a short clause; empty where it can.
     """
@@ -54,7 +54,7 @@ def limits_of(source: BlockSource, volume: Volume) -> Limits:
     kind = volume.filesystem.kind
     if kind not in _KNOWN_END or not volume.filesystem.size:
         return Limits(volume.size, volume.size, f"{kind} cannot be made smaller")
-    # The backup of the boot sector of NTFS lies behind its last cluster.
+    # The backup of the boot sector of NTFS lies after its last cluster.
     end = volume.filesystem.size + (4096 if kind == "ntfs" else 0)
     kept = min(volume.size, end)
     floor = _FLOORS.get(kind)
@@ -67,7 +67,7 @@ def limits_of(source: BlockSource, volume: Volume) -> Limits:
 
 
 def _by_tool(_: BlockSource, volume: Volume) -> int:
-    """The tools move what lies behind the cut; some room is needed for that."""
+    """The tools move what lies past the cut; some room is needed for that."""
     return volume.used + max(volume.used // 16, 2 * _MIB)
 
 

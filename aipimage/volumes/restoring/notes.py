@@ -1,4 +1,4 @@
-"""What a user is told about a restore besides its numbers."""
+"""What a restore reports besides its numbers."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def plan_fit(
 
     Args:
         table: of the source. limits: how small each volume can become; one that is not named stays.
-        head: the first sector of the source, which tells what its boot code needs.
+        head: the first sector of the source, which says what its boot code needs.
         name: of the target, for messages.
 
     Raises:
@@ -116,18 +116,18 @@ def _container(
     lead = next(slot.lead for slot in slots if slot.number == inside[0])
     start = min(extended.start, found[inside[0]].start - lead)
     last = found[inside[-1]]
-    behind = [place.start for n, place in found.items() if n not in inside]
-    room = min([limit, *(at for at in behind if at >= last.start + last.size)])
+    after = [place.start for n, place in found.items() if n not in inside]
+    room = min([limit, *(at for at in after if at >= last.start + last.size)])
     return Placement(start, max(last.start + last.size, min(extended.end, room)) - start)
 
 
 def _doubt_of(table: PartitionTable) -> str | None:
     """Why partitions of a table must not be moved or cut, as the end of a sentence."""
     if table.doubt is not None:
-        return f"its partition table is in doubt: {table.doubt}"
+        return f"its partition table cannot be trusted: {table.doubt}"
     for part in table.partitions:
         if part.doubt is not None:
-            return f"partition {part.number} is in doubt: {part.doubt}"
+            return f"partition {part.number} cannot be trusted: {part.doubt}"
     return None
 
 
@@ -150,7 +150,7 @@ def slots_of(table: PartitionTable, limits: Mapping[int, Limits], head: bytes = 
 def _slot(part: Partition, limits: Limits | None, lead: int, core: int) -> Slot:
     kept, least = (part.size, part.size) if limits is None else (limits.kept, limits.least)
     fixed = part.type in FIXED_TYPES or part.start <= core < part.end
-    # Whoever does not move, such as a boot loader's core, is not cut either.
+    # What does not move, such as a boot loader's core, is not cut either.
     if fixed:
         kept = least = part.size
     return Slot(part.number, part.start, part.size, kept, least, lead, fixed)

@@ -80,10 +80,10 @@ def complaint(name: str, output: str, errors: str) -> str:
     """The line in which a program says what is wrong. What it says to the user is searched before
     what it reports of its work; there the first fault is the cause of those that follow.
     """
-    said, told = (_lines(text) for text in (errors, output))
+    said, other = (_lines(text) for text in (errors, output))
     own = [line for line in said if line.startswith(f"{name}:")]
-    found = [line for line in (*own, *said, *told) if _COMPLAINTS.search(line)]
-    return (found or own or said or told or [""])[0][:_COMPLAINT_MAX]
+    found = [line for line in (*own, *said, *other) if _COMPLAINTS.search(line)]
+    return (found or own or said or other or [""])[0][:_COMPLAINT_MAX]
 
 
 def _lines(text: str) -> list[str]:

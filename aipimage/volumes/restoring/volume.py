@@ -52,7 +52,7 @@ def restore_volume(
     """Write a volume of an image into a partition, another block device, or a file.
 
     A new file gets the volume's size. A smaller target is possible where the volume can be cut
-    behind the end of its file system, or that can become smaller (see
+    past the end of its file system, or that can become smaller (see
     :func:`aipimage.volumes.restoring.disk.restore_disk`). Free clusters read as zeros in a file
     afterwards; on a device they are discarded where it can, and hold anything.
 
@@ -98,14 +98,17 @@ def choose_volume(image: ImageReader, device: int | None, number: int | None) ->
     for entry in devices:
         surveyed = survey(ImageSource(entry))
         if surveyed.table.doubt is not None:
-            doubts.append(f"device {entry.index} is in doubt: {surveyed.table.doubt}")
+            table = f"the partition table of device {entry.index}"
+            doubts.append(f"{table} cannot be trusted: {surveyed.table.doubt}")
         gone = {each.number for each in described_volumes(entry) if not each.kept}
         left_out |= gone
         found += [Choice(entry, each) for each in surveyed.volumes if each.number not in gone]
     matching = [choice for choice in found if number in (None, choice.volume.number)]
     if len(matching) == 1:
         return matching[0]
-    there = ", ".join(map(_called, matching or found)) or "; ".join(doubts) or "none"
+    if not found and doubts and number not in left_out:
+        raise RequestError(f"{image.path}: has no volume that can be restored: {'; '.join(doubts)}")
+    there = ", ".join(map(_called, matching or found)) or "none"
     if not matching:
         wanted = "has no volume" if number is None else f"has no volume {number}"
         if number in left_out:

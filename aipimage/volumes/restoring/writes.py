@@ -32,7 +32,7 @@ def writes_of(plan: Plan, size: int, copied: Sequence[int]) -> Writes:
     """Return what a plan means for a source of ``size`` bytes; ``copied``: the volumes that come
     from a copy.
 
-    What lies in front of the first partition that changes is written as it is, gaps too. Behind
+    What lies in front of the first partition that changes is written as it is, gaps too. After
     it only partitions are, and the gaps are zeros: what lay in them is not where it was.
     """
     if not plan.changes:

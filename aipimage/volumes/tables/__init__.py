@@ -1,5 +1,6 @@
 """Partition tables: read from any block source, and rewritten for another disk.
 
-``reading`` makes a :class:`~aipimage.volumes.tables.model.PartitionTable`; ``writing`` gives the
-bytes that a restore writes over the copied ones. The records lie in ``mbr`` and ``gpt``.
+In goes a block source; ``reading.py`` makes a ``PartitionTable`` of it (``model.py``).
+``writing.py`` returns what a restore writes over the copied bytes where partitions moved or the
+disk has another size. Read these three first; ``mbr.py`` and ``gpt.py`` have the records.
 """

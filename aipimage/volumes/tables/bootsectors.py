@@ -1,4 +1,6 @@
-"""What the first sectors of a disk are, where they are no MBR: a volume's, or another table's."""
+"""What the first sectors of a disk are where they are not an MBR: a volume's, or another
+table's.
+"""
 
 from __future__ import annotations
 
@@ -106,7 +108,7 @@ def _is_fat(head: bytes) -> bool:
 
 
 def _has_fat(view: VolumeView, head: bytes) -> bool:
-    """Whether a FAT begins behind the reserved sectors: its first entry holds the media byte."""
+    """Whether a FAT begins after the reserved sectors: its first entry holds the media byte."""
     first = _peek(view, _u16(head, 14) * _u16(head, 11), 2)
     return len(first) == 2 and (first[0] == 0xF0 or first[0] >= 0xF8) and first[1] == 0xFF
 

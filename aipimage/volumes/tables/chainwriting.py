@@ -1,7 +1,7 @@
 """Writing the boot records of an extended partition.
 
 A record keeps its distance to its logical partition when that moves; the first one lies at the
-beginning of the extended partition. What is no address in a record stays. Addresses of logical
+beginning of the extended partition. What is not an address in a record stays. Addresses of logical
 partitions count from their record, links from the beginning of the extended partition.
 """
 
@@ -115,7 +115,7 @@ def _record(
 
 
 def _addressed(entry: MbrEntry, start: int, end: int, base: int, same_base: bool) -> MbrEntry:
-    """A record for [start, end), told from ``base`` on; as it is where that changes nothing."""
+    """A record for [start, end), counted from ``base``; as it is where that changes nothing."""
     if same_base and (entry.start, entry.sectors) == (start - base, end - start):
         return entry
     return mbr.placed(entry, start - base, end - start, base)

@@ -34,7 +34,7 @@ def placed(found: Iterable[Claim], size: int) -> tuple[list[Partition], list[str
             warnings.append(f"Partition {part.number} ends before it begins; it is left out.")
         elif part.start >= size:
             warnings.append(
-                f"Partition {part.number} begins behind the end of the disk; it is left out."
+                f"Partition {part.number} begins past the end of the disk; it is left out."
             )
         elif end > size:
             doubt = part.doubt or "it reaches beyond the end of the disk"
@@ -65,8 +65,8 @@ def judged(partitions: Iterable[Partition], reserved: Iterable[Reserved]) -> tup
 def _overlaps(spans: list[tuple[int, int, int]]) -> Iterable[tuple[int, int]]:
     """Yield pairs that overlap, so that each span that overlaps another is in one; not all pairs.
 
-    Reserved spans may overlap one another, so they are no reason to forget a longer partition: the
-    furthest of each kind is remembered.
+    Reserved spans may overlap one another, so a longer partition is not forgotten for one
+    of them: the furthest of each kind is remembered.
     """
     furthest: dict[bool, tuple[int, int]] = {}
     for start, end, index in spans:

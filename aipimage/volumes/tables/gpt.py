@@ -33,7 +33,7 @@ class GptHeader:
     """A header that passed its checks.
 
     Attributes:
-        sector: the whole logical block that it was read from; what lies behind the fields is kept
+        sector: the whole logical block that it was read from; what follows the fields is kept
             when the header is written again.
         header_size: bytes that its CRC covers.
         my_lba, alternate_lba, first_usable, last_usable, entries_lba: logical blocks.
@@ -141,7 +141,7 @@ def used_entries(array: bytes, entry_size: int) -> dict[int, GptEntry]:
 
 
 def with_entry(array: bytearray, entry_size: int, number: int, entry: GptEntry) -> None:
-    """Put an entry into an array; bytes behind its fields stay."""
+    """Put an entry into an array; bytes after its fields stay."""
     _ENTRY.pack_into(array, (number - 1) * entry_size, *entry)
 
 

@@ -75,7 +75,7 @@ def _copy_of(view: VolumeView, header: GptHeader) -> GptCopy | str:
     """The header with its entries, whose size ``verified_header`` has checked."""
     place = header.entries_lba * len(header.sector)
     if place + header.array_size > view.size:
-        return "its entries lie behind the end of the disk"
+        return "its entries lie past the end of the disk"
     view.allow(header.array_size)
     try:
         array = view.read(place, header.array_size)
@@ -186,7 +186,7 @@ def _other_places(pair: GptPair, used: GptCopy) -> list[Reserved]:
 def _mbr_partitions(
     entries: tuple[MbrEntry, ...], parts: list[Partition], sector: int
 ) -> tuple[list[Reserved], bool]:
-    """Records of a hybrid MBR that are no partition of the GPT, and whether it is a hybrid one.
+    """Records of a hybrid MBR that are not partitions of the GPT, and whether it is a hybrid one.
 
     Records of type 00 only satisfy a BIOS that wants an active one; no system uses them.
     """

@@ -35,7 +35,7 @@ Sectors = Mapping[int, tuple[int, int]]
 
 
 def usable_blocks(blocks: int, header: GptHeader) -> tuple[int, int]:
-    """Return the first usable block, and the one behind the last, of a disk of so many blocks."""
+    """Return the first usable block, and the one past the last, of a disk of so many blocks."""
     return header.first_usable, blocks - 1 - header.array_blocks
 
 

@@ -32,7 +32,7 @@ class MbrEntry(NamedTuple):
     """A partition record. ``start`` and ``sectors`` are in logical sectors.
 
     Attributes:
-        status: 0x80 active, 0 not; anything else is no partition table.
+        status: 0x80 active, 0 not; anything else is not a partition table.
         first_chs, last_chs: three bytes each, as stored.
     """
 
@@ -54,7 +54,7 @@ class MbrEntry(NamedTuple):
 
     @property
     def end(self) -> int:
-        """Sector behind the last one."""
+        """Sector past the last one."""
         return self.start + self.sectors
 
 

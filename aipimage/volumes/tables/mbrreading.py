@@ -150,7 +150,7 @@ class _Reader:
         if broken:
             self.warnings.append(
                 f"The chain of the extended partition {number} is broken: {broken}; "
-                "logical partitions behind that are not seen."
+                "logical partitions after that are not seen."
             )
         outer = Extended(
             number,

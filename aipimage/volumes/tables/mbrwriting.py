@@ -97,8 +97,8 @@ class _NewPlaces:
         ]
 
     def _box(self, outer: Extended) -> Place:
-        """An extended partition's place: as told, as it was where all fits, else as small as it
-        can be, with its first record as far before a logical partition as that one's own was.
+        """An extended partition's place: as requested, as it was where all fits, else as small as
+        it can be, with its first record as far before a logical partition as that one's own was.
         """
         numbers, old = numbers_of(outer), self._sectors(outer.start, outer.size)
         if outer.number in self.moved:

@@ -36,12 +36,12 @@ class Partition:
 
     @property
     def end(self) -> int:
-        """Byte behind the last one."""
+        """Byte past the last one."""
         return self.start + self.size
 
 
 class BootRecord(NamedTuple):
-    """An extended boot record: its byte on the disk, and the logical partitions it tells of."""
+    """An extended boot record: its byte on the disk, and the logical partitions it names."""
 
     offset: int
     numbers: tuple[int, ...]
@@ -54,7 +54,7 @@ class Extended:
     Attributes:
         number: 1 to 4. start, size: bytes on the disk. type: ``"0x05"``, ``"0x0f"``, ``"0x85"``.
         records: its chain of boot records, in the order of the links.
-        plain: each record tells of at most one partition, by its first entry, and the chain ends
+        plain: each record names at most one partition, by its first entry, and the chain ends
             as it should: it can be written anew.
     """
 
@@ -67,7 +67,7 @@ class Extended:
 
     @property
     def end(self) -> int:
-        """Byte behind the last one."""
+        """Byte past the last one."""
         return self.start + self.size
 
 

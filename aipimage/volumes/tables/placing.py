@@ -83,7 +83,7 @@ def in_sectors(table: PartitionTable, placements: Placements) -> dict[int, tuple
         if start % table.sector_size or size % table.sector_size or size <= 0 or start <= 0:
             raise RequestError(
                 f"partition {number} cannot lie at byte {start} with {size} bytes: that is not "
-                f"whole sectors of {table.sector_size} bytes behind the first"
+                f"whole sectors of {table.sector_size} bytes after the first"
             )
         if (part.start, part.size) == (start, size):
             continue

@@ -18,7 +18,7 @@ def read_table(source: BlockSource) -> PartitionTable:
     """Return what a disk's partition table says; a damaged one gives doubts and warnings.
 
     Raises:
-        SourceError: the source failed; sectors that cannot be read are no failure.
+        SourceError: the source failed; sectors that cannot be read are not a failure.
     """
     view = VolumeView(source, 0, source.size, _BUDGET)
     if source.size < mbr.SIZE:

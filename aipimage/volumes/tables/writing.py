@@ -77,7 +77,7 @@ def usable_range(table: PartitionTable, new_size: int) -> tuple[int, int]:
 
 
 def tail_size(table: PartitionTable) -> int:
-    """Return the bytes that a table needs behind the last partition: a GPT's backup, or none."""
+    """Return the bytes that a table needs past the last partition: a GPT's backup, or none."""
     if table.scheme != "gpt":
         return 0
     sector = table.sector_size

@@ -212,7 +212,7 @@ CASES: list[tuple[str, Change, str]] = [
     ("unknown compat", field("compat_flags", 1), "features that are not known"),
     ("old back references", field("incompat_flags", 0x340), "features that are not known"),
     ("metadata dump", field("flags", 1 | 1 << 33), "conversion that was not finished"),
-    ("error flag", field("flags", 5), "flags tell of an error"),
+    ("error flag", field("flags", 5), "flags report an error"),
     ("two devices", field("num_devices", 2), "one of 2 devices"),
     ("no device", field("num_devices", 0), "one of 0 devices"),
     ("checksum kind", field("csum_type", 9), "unknown kind of checksum"),
@@ -238,8 +238,8 @@ CASES: list[tuple[str, Change, str]] = [
     ("chunk of RAID1", chunk("data", kind=1 | 1 << 4), "one device cannot hold"),
     ("chunk of no kind", chunk("data", kind=0), "one device cannot hold"),
     ("chunk with a stripe more", chunk("data", places=[MIB, 9 * MIB]), "cannot hold"),
-    ("chunk behind the device", chunk("data", places=[SIZE - MIB]), "behind the device"),
-    ("chunk wraps around", chunk("data", places=[2**64 - MIB]), "behind the device"),
+    ("chunk behind the device", chunk("data", places=[SIZE - MIB]), "past the end of the device"),
+    ("chunk wraps around", chunk("data", places=[2**64 - MIB]), "past the end of the device"),
     ("chunk of none", chunk("data", length=0), "inside of a sector"),
     ("chunk of 2**63", chunk("data", length=1 << 63), "inside of a sector"),
     ("chunk between sectors", chunk("data", places=[56 * MIB + 512]), "inside of a sector"),
@@ -277,7 +277,7 @@ CASES: list[tuple[str, Change, str]] = [
     ("empty node", node("high", items=[]), "empty node"),  # type: ignore[arg-type]
     ("free of two minds", item("free", -1, (DATA + 14 * MIB, 199, MIB)), "disagree"),
     ("free across groups", item("free", -1, (DATA + 14 * MIB, 199, 9 * MIB)), "across the end"),
-    ("free of 2**64", item("free", -1, (DATA + 14 * MIB, 199, 2**64 - SECTOR)), "behind all"),
+    ("free of 2**64", item("free", -1, (DATA + 14 * MIB, 199, 2**64 - SECTOR)), "past all"),
     ("free of half sectors", item("free", -1, (DATA + 14 * MIB, 199, 700)), "inside of a sector"),
     ("free of another kind", item("free", -1, (DATA + 14 * MIB, 201, MIB)), "unknown kind"),
 ]

@@ -185,7 +185,7 @@ def replaced(old: str, new: str, **more: object) -> PhysicalVolume:
         ('"pv0", 10', '"pv0", -1', "overlap or lie outside"),
         ('"pv0", 10', '"pv0", 4294967296', "outside"),
         ('"pv0", 10', '"pv9", 10', "on nothing that is known"),
-        ('"pv0", 10', '10, "pv0"', "no place on a disk"),
+        ('"pv0", 10', '10, "pv0"', "not a place on a disk"),
         ('"pv0", 10', '"pv0"', "other stripes"),
         ("stripe_count = 1", "stripe_count = 0", "number of stripes"),
         ("stripe_count = 1", "stripe_count = 3", "other stripes"),

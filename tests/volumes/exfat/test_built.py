@@ -229,10 +229,8 @@ def test_class_45_bits_bytes_and_words_are_not_mixed_up(clusters: int) -> None:
 def test_class_46_a_count_of_clusters_that_overflows() -> None:
     for count in (201, 0x7FFF_FFFF, 0xFFFF_FFF5):
         value = struct.pack("<I", count)
-        refused(PLAIN.but(boot=((92, value),)), "too small for|behind its last sector")
-        refused(
-            PLAIN.but(boot=((92, value), (84, b"\0\0\0\x02"))), "before the end|behind its last"
-        )
+        refused(PLAIN.but(boot=((92, value),)), "too small for|past its last sector")
+        refused(PLAIN.but(boot=((92, value), (84, b"\0\0\0\x02"))), "before the end|past its last")
     refused(PLAIN.but(boot=((92, b"\xff" * 4),)), "says 4,294,967,295 clusters")
     refused(PLAIN.but(boot=((92, bytes(4)),)), "says 0 clusters")
 
@@ -337,11 +335,11 @@ def test_the_checksum_of_a_region() -> None:
         (110, b"\0", "says 0 FATs"),
         (110, b"\3", "says 3 FATs"),
         (72, b"\xff" * 8, "and it has"),
-        (72, struct.pack("<Q", 100), "behind its last sector"),
+        (72, struct.pack("<Q", 100), "past its last sector"),
         (80, b"\x17\0\0\0", "inside of the boot regions"),
         (84, b"\1\0\0\0", "too small for"),
         (88, b"\x18\0\0\0", "before the end of its FAT"),
-        (88, b"\xff\xff\xff\xff", "behind its last sector"),
+        (88, b"\xff\xff\xff\xff", "past its last sector"),
         (96, b"\1\0\0\0", "root directory begins in cluster 1"),
         (96, struct.pack("<I", 202), "root directory begins in cluster 202"),
     ],

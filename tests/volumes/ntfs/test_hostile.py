@@ -196,7 +196,7 @@ def test_class_42_a_list_that_lies_in_a_hole_or_is_too_long() -> None:
         (b"\x10\x05\0", "runs out"),
         (b"\x01\x01\0", "sparse"),
         (b"\0", "0 clusters where 1"),
-        (b"\x43\x01\0\0" + BITMAP_AT.to_bytes(4, "little"), "where 1 are told"),
+        (b"\x43\x01\0\0" + BITMAP_AT.to_bytes(4, "little"), "and its header says 1"),
         (b"\x44" * 20, "a run of"),
         (b"\xff" * 40, "runs out"),
     ],
@@ -344,7 +344,7 @@ def test_a_node_that_leads_to_itself() -> None:
     node[first + 10 : first + 14] = b"\0\0\x03\0"
     node[first + length - 8 : first + length] = (16).to_bytes(8, "little")
     editor.data[LEAF : LEAF + NODE] = protect(bytes(node))
-    assert editor.reason() == "the index of the root directory is no tree"
+    assert editor.reason() == "the index of the root directory is not a tree"
 
 
 def test_names_out_of_order() -> None:

@@ -142,13 +142,13 @@ def test_messages_say_what_is_missing_and_in_the_way() -> None:
 
 
 def test_doubts_refuse() -> None:
-    """Where the table is in doubt nothing is moved."""
+    """Where the table cannot be trusted nothing is moved."""
     part = Partition(1, 20 * MIB, MIB, LINUX)
     for table in (
         gpt(replace(part, doubt="it overlaps partition 2")),
         replace(gpt(part), doubt="both copies are damaged"),
     ):
-        with pytest.raises(TargetError, match="in doubt"):
+        with pytest.raises(TargetError, match="cannot be trusted"):
             plan_fit(table, {}, 11 * MIB)
 
 

@@ -1,12 +1,13 @@
-"""Btrfs on one device.
+"""Btrfs on one device: in goes a volume, out comes the map of what no extent lies in.
 
-Sources: the Btrfs documentation ("On-disk Format", "Trees", "Btrfs design") and the kernel's
-``include/uapi/linux/btrfs_tree.h``, which have no sections to be named more closely than by the
-name of a structure.
-
-A commit leaves consistent trees behind, so that no unmount is needed for a map. What was written
+Read ``allocation.py`` first: it has the order in which superblock, chunks, trees and extents are
+compared. A commit leaves consistent trees, so that no unmount is needed for a map. What was written
 by fsync since then is in a log tree, whose nodes the extent tree does not have; a volume with one
 is taken whole. So is one that shares its file system with other devices.
+
+Sources: the Btrfs documentation ("On-disk Format", "Trees", "Btrfs design") and the kernel's
+``include/uapi/linux/btrfs_tree.h``. They have no sections, so that the name of a structure is all
+that can be cited.
 """
 
 from __future__ import annotations

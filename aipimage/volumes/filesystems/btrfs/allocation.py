@@ -45,11 +45,11 @@ def allocation(view: VolumeView, filesystem: FileSystem, options: SurveyOptions)
     groups.verify(superblock)
     _reserve(free, superblock)
     if superblock.free_space_tree:
-        told = _new_map(superblock)
-        told.set_used_runs(chunks.device_ranges // np.uint64(superblock.sectorsize))
-        add_free_space(reader.walk(roots.of(layout.FREE_SPACE_TREE)), superblock, chunks, told)
-        _reserve(told, superblock)
-        if not _equal(free, told):
+        listed = _new_map(superblock)
+        listed.set_used_runs(chunks.device_ranges // np.uint64(superblock.sectorsize))
+        add_free_space(reader.walk(roots.of(layout.FREE_SPACE_TREE)), superblock, chunks, listed)
+        _reserve(listed, superblock)
+        if not _equal(free, listed):
             raise LayoutError("its free space tree and its extent tree disagree")
     nodes = np.concatenate([*reader.seen, roots.blocks])
     if _is_any_free(free, chunks.first_places(nodes, superblock.nodesize), superblock):

@@ -63,12 +63,12 @@ def verified_chunk(superblock: Superblock, start: int, data: bytes) -> Chunk:
     if not length or unaligned or max(start, length) >= 1 << 63:
         raise LayoutError("a chunk begins or ends inside of a sector")
     if any(place + length > superblock.device_bytes for place in places):
-        raise LayoutError("a chunk ends behind the device")
+        raise LayoutError("a chunk ends past the end of the device")
     return Chunk(start, length, kind, places)
 
 
 def system_chunks(superblock: Superblock) -> list[Chunk]:
-    """Return the chunks that the superblock itself tells of (``sys_chunk_array``: keys and items
+    """Return the chunks that the superblock itself names (``sys_chunk_array``: keys and items
     in turn)."""
     data, found = superblock.system_chunks, []
     key = np.dtype(layout.KEY)

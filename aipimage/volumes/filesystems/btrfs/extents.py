@@ -52,7 +52,7 @@ def _add(
     free: ClusterMap,
     end: int,
 ) -> int:
-    """Take extents that lie behind ``end``; return the end of the last one."""
+    """Take extents that lie past ``end``; return the end of the last one."""
     starts = extents.keys["objectid"].astype(np.uint64)
     is_node = extents.keys["type"] == layout.METADATA_ITEM
     lengths = np.where(is_node, np.uint64(superblock.nodesize), extents.keys["offset"])

@@ -35,7 +35,7 @@ def add_free_space(
 
 
 def _of_kind(items: Items, superblock: Superblock, chunks: ChunkMap) -> npt.NDArray[np.uint64]:
-    """The free runs that items of one type tell of, in bytes of the device."""
+    """The free runs that items of one type name, in bytes of the device."""
     starts = items.keys["objectid"].astype(np.uint64)
     lengths = items.keys["offset"].astype(np.uint64)
     if ((starts | lengths) % np.uint64(superblock.sectorsize)).any():
@@ -57,7 +57,7 @@ def _live(
     """Which ranges touch a chunk at all."""
     ends = starts + lengths
     if (ends < starts).any():
-        raise LayoutError("free space ends behind all addresses")
+        raise LayoutError("free space ends past all addresses")
     after = np.searchsorted(chunks.starts, ends) - 1
     there = after >= 0
     after = np.maximum(after, 0)

@@ -134,7 +134,7 @@ def _verify_features(raw: Any) -> None:
     if unknown or not incompat & layout.MIXED_BACKREF:
         raise LayoutError("it has features that are not known here")
     if int(raw["flags"]) & ~layout.FLAGS_KNOWN:
-        raise LayoutError("its flags tell of an error or of a conversion that was not finished")
+        raise LayoutError("its flags report an error or a conversion that was not finished")
     if int(raw["num_devices"]) != 1:
         raise LayoutError(f"it is one of {int(raw['num_devices'])} devices of its file system")
     if int(raw["log_root"]):
@@ -163,7 +163,7 @@ def _verify_geometry(view: VolumeView, raw: Any) -> None:
 
 
 def _verify_copy(raw: Any, data: bytes, offset: int) -> None:
-    """A commit writes all copies, so that one of another generation tells of a write that was cut
+    """A commit writes all copies, so that one of another generation means a write that was cut
     off, or of a disk that lost one.
     """
     copy, name = _fields(data), f"its superblock copy at {offset >> 20} MiB"

@@ -43,7 +43,7 @@ class Items(NamedTuple):
 
     Attributes:
         keys: of ``layout.ITEM``, one an item. places: where the body of each begins in ``data``.
-        data: the leaves, one behind the other.
+        data: the leaves, one after the other.
     """
 
     keys: Records

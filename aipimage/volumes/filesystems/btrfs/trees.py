@@ -102,7 +102,7 @@ def verify_device_extents(items: Iterable[Items], chunks: ChunkMap, superblock: 
     for some in items:
         extents = some.of_type(layout.DEV_EXTENT)
         if (extents.keys["objectid"] != superblock.devid).any():
-            raise LayoutError("its device tree tells of another device")
+            raise LayoutError("its device tree names another device")
         lengths = extents.bodies(layout.DEVICE_EXTENT)["length"].astype(np.uint64)
         found.append(np.column_stack((extents.keys["offset"].astype(np.uint64), lengths)))
     wanted = chunks.device_ranges[np.argsort(chunks.device_ranges[:, 0])]
@@ -115,7 +115,7 @@ class BlockGroups:
 
     def __init__(self, chunks: ChunkMap) -> None:
         self._chunks = chunks
-        self._told = np.zeros(len(chunks.starts), np.uint64)
+        self._said = np.zeros(len(chunks.starts), np.uint64)
         self._found = np.zeros(len(chunks.starts), np.uint64)
         self._groups = 0
 
@@ -132,7 +132,7 @@ class BlockGroups:
             or ((self._chunks.kinds[index] ^ bodies["flags"]) & np.uint64(layout.GROUP_KINDS)).any()
         ):
             raise LayoutError("its block groups and its chunks disagree")
-        self._told[index] = bodies["used"]
+        self._said[index] = bodies["used"]
         self._groups += len(starts)
 
     def count(self, index: npt.NDArray[np.intp], lengths: Numbers) -> None:
@@ -141,13 +141,13 @@ class BlockGroups:
 
     def verify(self, superblock: Superblock) -> None:
         """Compare both, chunk by chunk, and with what the superblock says of all together."""
-        if self._groups != len(self._told):
+        if self._groups != len(self._said):
             raise LayoutError("its block groups and its chunks disagree")
-        wrong = np.flatnonzero(self._told != self._found)
+        wrong = np.flatnonzero(self._said != self._found)
         if len(wrong):
-            told, found = int(self._told[wrong[0]]), int(self._found[wrong[0]])
+            said, found = int(self._said[wrong[0]]), int(self._found[wrong[0]])
             raise LayoutError(
-                f"a block group says that {told:,} of its bytes are used, and its extents {found:,}"
+                f"a block group says that {said:,} of its bytes are used, and its extents {found:,}"
             )
         if int(self._found.sum()) != superblock.bytes_used:
             raise LayoutError("its superblock gives another number of used bytes than its extents")

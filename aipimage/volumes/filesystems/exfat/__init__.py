@@ -1,4 +1,7 @@
-"""exFAT: the allocation bitmap, which the root directory leads to.
+"""exFAT: in goes a volume, out comes what its allocation bitmap calls free.
+
+The root directory leads to the bitmap, and every file must lie in what it calls used. Read
+``allocation.py`` first; ``headers.py`` changes the boot regions of a volume that is moved.
 
 Source: exFAT File System Specification, revision 1.00, which the docstrings cite by section.
 """

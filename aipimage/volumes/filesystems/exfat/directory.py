@@ -49,7 +49,7 @@ def read_root(view: VolumeView, boot: BootSector, most: int = SEARCH_MOST) -> Ro
     """Search the first ``most`` bytes of the root directory (section 6.2); ``boot`` is verified.
 
     Raises:
-        LayoutError: it cannot be read, or its clusters are no chain.
+        LayoutError: it cannot be read, or its clusters are not a chain.
     """
     clusters = max(1, min(boot.clusters, most // boot.cluster_size))
     runs: list[Run] = []
@@ -67,7 +67,7 @@ def read_root(view: VolumeView, boot: BootSector, most: int = SEARCH_MOST) -> Ro
 def _search(
     view: VolumeView, boot: BootSector, run: Run, most: int, found: list[npt.NDArray[np.uint8]]
 ) -> bool:
-    """Gather the entries of a run of clusters; tell whether the directory ends here."""
+    """Gather the entries of a run of clusters; return whether the directory ends here."""
     start, length = boot.cluster_start(run[0]), run[1] * boot.cluster_size
     length = min(length, most)
     for at in range(0, length, _PIECE):

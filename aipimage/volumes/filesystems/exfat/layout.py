@@ -10,9 +10,9 @@ NAME = b"EXFAT   "
 JUMP = b"\xeb\x76\x90"
 SIGNATURE = b"\x55\xaa"
 REGION_SECTORS = 12
-"""Of the main boot region, and of the backup behind it (section 2)."""
+"""Of the main boot region, and of the backup after it (section 2)."""
 CHECKED_SECTORS = 11
-"""Those of a boot region that its checksum, in the sector behind them, covers (section 3.4)."""
+"""Those of a boot region that its checksum, in the sector after them, covers (section 3.4)."""
 FLAG_SECOND_FAT, FLAG_DIRTY, FLAG_MEDIA_FAILURE = 0x1, 0x2, 0x4
 FIRST_CLUSTER = 2
 CLUSTERS_MAX = 2**32 - 11

@@ -45,7 +45,7 @@ def verify_layout(boot: BootSector, volume_size: int) -> None:
         raise LayoutError("its clusters begin before the end of its FAT")
     sectors = boot.heap_offset + (boot.clusters << boot.cluster_shift)
     if sectors > boot.volume_length:
-        raise LayoutError(f"its {boot.clusters:,} clusters end behind its last sector")
+        raise LayoutError(f"its {boot.clusters:,} clusters end past its last sector")
     if not FIRST_CLUSTER <= boot.root_cluster < boot.clusters + FIRST_CLUSTER:
         raise LayoutError(f"its root directory begins in cluster {boot.root_cluster:,}")
 

@@ -2,7 +2,7 @@
 
 The bitmap alone says what is free (section 7.1.5), and a driver that lost a write of it leaves
 files whose clusters look free. Files say by themselves where they lie: one by one after their first
-cluster, or along the FAT (section 6.3.4). Damage of a file is no doubt about the bitmap: what can
+cluster, or along the FAT (section 6.3.4). A damaged file casts no doubt on the bitmap: what can
 be found of it is compared.
 """
 

@@ -94,7 +94,7 @@ def allocation(view: VolumeView, filesystem: FileSystem, options: SurveyOptions)
 
 def _check_state(boot: BootSector) -> None:
     """Linux sets bit 0 while a volume is mounted for writing, whatever else the sector holds; bit 1
-    means something only where the fields behind it are declared.
+    means something only where the fields after it are declared.
     """
     if boot.state & _DIRTY:
         raise LayoutError("it was not unmounted: its boot sector is marked as dirty")

@@ -50,7 +50,7 @@ def _label_of_chain(view: VolumeView, geometry: Geometry, cluster: int) -> str:
 
 def _label_in(data: Entries) -> str | None:
     """The label in a part of a directory; empty where the directory ends without one, ``None``
-    where it goes on.
+    where it continues.
     """
     entries = data.reshape(-1, ENTRY_BYTES)
     ends = np.flatnonzero(entries[:, 0] == _END)

@@ -1,7 +1,7 @@
 """Reading the file allocation tables, and what of the clusters they call free.
 
 An entry of 0 is a free cluster. All others are in use, also those marked as bad: what the file
-system will not use again is no business of ours to leave out.
+system will not use again is not ours to leave out.
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ def _text_of(view: VolumeView, area: Area) -> str | None:
 
 
 def _read_circular(view: VolumeView, area: Area, at: Location) -> bytes:
-    """The bytes at a place; what goes beyond the area's end goes on behind its header."""
+    """The bytes at a place; what reaches past the area's end continues after its header."""
     room = area.size - layout.MDA_HEADER_SIZE
     inside = layout.MDA_HEADER_SIZE <= at.offset < area.size
     if not inside or not 0 < at.size <= min(room, text.TEXT_MAX):

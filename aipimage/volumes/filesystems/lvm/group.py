@@ -161,7 +161,7 @@ def _stripes(segment: Section, count: int, disks: set[str], others: set[str]) ->
     runs = []
     for disk, first in zip(pairs[::2], pairs[1::2], strict=True):
         if not isinstance(disk, str) or not isinstance(first, int):
-            raise LayoutError("a stripe of a segment is no place on a disk")
+            raise LayoutError("a stripe of a segment is not a place on a disk")
         if disk in disks:
             runs.append(ExtentRun(disk, first, count // stripes))
         elif disk not in others:

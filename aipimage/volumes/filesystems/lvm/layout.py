@@ -35,7 +35,7 @@ def lvm_crc(data: bytes) -> int:
 
 
 class Area(NamedTuple):
-    """A range of the physical volume, bytes; a data area of length 0 goes on to the end."""
+    """A range of the physical volume, bytes; a data area of length 0 reaches to the end."""
 
     offset: int
     size: int
@@ -60,7 +60,7 @@ class PhysicalVolume(NamedTuple):
 
 
 class Location(NamedTuple):
-    """Where the text lies in its metadata area, circular behind the header: ``raw_locn``."""
+    """Where the text lies in its metadata area, circular after the header: ``raw_locn``."""
 
     offset: int
     size: int
@@ -110,7 +110,7 @@ def decode_physical_volume(head: bytes, sector: int) -> PhysicalVolume:
 
 
 def _decode_areas(data: bytes, at: int) -> tuple[list[Area], int]:
-    """Return a list that ends with an empty entry, and what comes behind it."""
+    """Return a list that ends with an empty entry, and what follows it."""
     found: list[Area] = []
     while at + _AREA.size <= len(data):
         area = Area(*_AREA.unpack_from(data, at))

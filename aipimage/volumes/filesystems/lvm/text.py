@@ -72,7 +72,7 @@ class _Parser:
         return found
 
     def _value(self) -> Value:
-        """What belongs to a name: a section, or what stands behind a sign of equality."""
+        """What belongs to a name: a section, or what follows a sign of equality."""
         token = self._next()
         if token == ("mark", "="):
             token = self._next()

@@ -132,7 +132,7 @@ def _refused_1(features: int, resync: int, role: int, disks: int) -> str:
         return "its array has features that are not known"
     if resync != MAX_SECTOR:
         return "its array is not clean"
-    return "" if role < disks else "it is no active member of its array"
+    return "" if role < disks else "it is not an active member of its array"
 
 
 def _decode_90(data: bytes, at: int) -> Member:
@@ -152,7 +152,7 @@ def _decode_90(data: bytes, at: int) -> Member:
     elif state & ~BITMAP_PRESENT_90 != CLEAN_90:
         refused = "its array is not clean"
     elif not active or int(words[_THIS_DISK_90 + 3]) >= int(words[10]):
-        refused = "it is no active member of its array"
+        refused = "it is not an active member of its array"
     # What a bitmap bears are the words of the UUID in the order of the machine.
     uuid = words[[5, 13, 14, 15]]
     bitmap = at + SUPERBLOCK if state & BITMAP_PRESENT_90 else 0

@@ -1,7 +1,9 @@
-"""NTFS: which clusters $Bitmap calls free, where everything around it agrees.
+"""NTFS: in goes a volume, out come the clusters that $Bitmap calls free.
 
 The order of trust: boot sector, MFT and its mirror, $Volume's flags, the journal, hibernation, then
 the bitmap, which must call in use what the files of the system and a sample of the others claim.
+Read ``allocation.py`` first, which goes through them in that order; ``headers.py`` changes the boot
+sector of a volume that is moved.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ def probe(view: VolumeView) -> FileSystem | None:
         geometry = decode_geometry(sector)
     except LayoutError:
         return FileSystem("ntfs", uuid=uuid)
-    # The sector behind the clusters, with the copy of the boot sector, belongs to it.
+    # The sector after the clusters, with the copy of the boot sector, belongs to it.
     whole = geometry.size + geometry.sector_size
     size = whole if whole <= view.size else geometry.size
     label = _label(view, geometry)
@@ -87,13 +87,13 @@ def _verify_mirror(mft: Mft) -> Stream:
     record = mft.base_record(layout.MFT_MIRROR)
     stream = mft.stream(record, layout.DATA, b"", "the MFT's mirror").verified_plain()
     if stream.resident or not stream.runs or stream.runs[0].cluster != mft.geometry.mirror:
-        raise LayoutError("the MFT's mirror is not where the boot sector tells")
+        raise LayoutError("the MFT's mirror is not where the boot sector says")
     size = mft.geometry.record_size
     mft.view.allow(layout.MIRRORED * size)
     data = stream.read(0, layout.MIRRORED * size)
     for number, original in enumerate(mft.read_records(0, layout.MIRRORED)):
         copy = data[number * size : (number + 1) * size]
-        # Taken apart, since what lies behind the used bytes and the fix-ups may differ.
+        # Taken apart, since what follows the used bytes and the fix-ups may differ.
         if decode_record(copy, number) != decode_record(original, number):
             raise LayoutError(f"the MFT's mirror has another FILE record {number}")
     return stream

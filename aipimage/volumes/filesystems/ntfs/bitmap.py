@@ -28,7 +28,7 @@ def open_bitmap(mft: Mft) -> Stream:
 
 
 def read_bitmap(mft: Mft, stream: Stream, claimed: ClusterRuns) -> ClusterMap:
-    """Return the map that a bitmap tells.
+    """Return the map that a bitmap describes.
 
     Args:
         claimed: runs that belong to files, ascending and disjoint.

@@ -14,7 +14,7 @@ class Geometry:
 
     Attributes:
         sector_size, cluster_size, record_size: bytes; the last of a FILE record. sectors: of the
-            volume, without the one behind it that holds the copy of the boot sector. clusters: of
+            volume, without the one after it that holds the copy of the boot sector. clusters: of
             the volume. mft, mirror: first clusters of $MFT and $MFTMirr. serial: number.
     """
 
@@ -48,16 +48,16 @@ def decode_geometry(sector: bytes) -> Geometry:
     fields = layout.BOOT.unpack_from(sector)
     sector_size, per_cluster, sectors, mft, mirror, per_record, _, serial = fields
     if sector_size not in layout.SECTOR_SIZES:
-        raise LayoutError(f"its boot sector tells of sectors of {sector_size} bytes")
+        raise LayoutError(f"its boot sector says sectors of {sector_size} bytes")
     cluster_size = sector_size * _verified_cluster_sectors(per_cluster)
     if cluster_size > layout.CLUSTER_MAX or cluster_size % 512:
-        raise LayoutError(f"its boot sector tells of clusters of {cluster_size} bytes")
+        raise LayoutError(f"its boot sector says clusters of {cluster_size} bytes")
     record_size = _verified_record_size(per_record, cluster_size)
     clusters = sectors * sector_size // cluster_size
     if not 0 < clusters <= layout.CLUSTERS_MAX:
-        raise LayoutError(f"its boot sector tells of {clusters} clusters")
+        raise LayoutError(f"its boot sector says {clusters} clusters")
     if mft >= clusters or mirror >= clusters:
-        raise LayoutError("its boot sector places the MFT or its mirror behind the volume's end")
+        raise LayoutError("its boot sector places the MFT or its mirror past the volume's end")
     return Geometry(sector_size, cluster_size, record_size, sectors, clusters, mft, mirror, serial)
 
 
@@ -67,7 +67,7 @@ def _verified_cluster_sectors(value: int) -> int:
     """
     sectors = value if value <= 128 else 1 << (256 - value) if value >= 244 else 0
     if not sectors or sectors & (sectors - 1):
-        raise LayoutError(f"its boot sector tells of {value} sectors a cluster")
+        raise LayoutError(f"its boot sector says {value} sectors a cluster")
     return sectors
 
 
@@ -75,5 +75,5 @@ def _verified_record_size(value: int, cluster_size: int) -> int:
     """Bytes of a FILE record: clusters, or 2 to the power of the negated number."""
     size = value * cluster_size if value > 0 else 1 << -value
     if not layout.RECORD_MIN <= size <= layout.RECORD_MAX or size & (size - 1):
-        raise LayoutError(f"its boot sector tells of FILE records of {size} bytes")
+        raise LayoutError(f"its boot sector says FILE records of {size} bytes")
     return size

@@ -75,7 +75,7 @@ class Directory:
                 if entry.child is None:
                     continue
                 if entry.child in read or part.depth >= DEPTH_MAX or len(read) >= RECORDS_MAX:
-                    raise LayoutError(f"the index of {self._title} is no tree")
+                    raise LayoutError(f"the index of {self._title} is not a tree")
                 read.add(entry.child)
                 todo.append(part.below(at, self._node(entry.child)))
         return found
@@ -121,7 +121,7 @@ def _verify_order(part: _Part, title: str) -> None:
 
 
 def _relevant(node: list[Entry], key: Name) -> Iterator[int]:
-    """Places of the entries that equal the key, and of the first behind them: what comes before an
+    """Places of the entries that equal the key, and of the first after them: what comes before an
     entry is in its child, so the key can be in the children of these alone.
     """
     for at, entry in enumerate(node):

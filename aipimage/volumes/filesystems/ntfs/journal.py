@@ -15,7 +15,7 @@ from aipimage.volumes.view import LayoutError
 
 LOOKED_AT = 256 << 10
 """Bytes from the start that must be ones where the journal was emptied: restart pages of every
-size, and log records behind them."""
+size, and log records after them."""
 _PAGE_MIN, _PAGE_MAX = 512, 64 << 10
 
 
@@ -50,7 +50,7 @@ def _verify_restart_pages(data: bytes) -> None:
         raise LayoutError("its journal does not begin with a restart page")
     size = layout.RESTART_PAGE.unpack_from(data)[1]
     if not _PAGE_MIN <= size <= _PAGE_MAX or size & (size - 1) or 2 * size > len(data):
-        raise LayoutError(f"its journal tells of pages of {size} bytes")
+        raise LayoutError(f"its journal says pages of {size} bytes")
     # Both are always written; one that cannot be read may be the newer one, cut short.
     pages = [decode_restart_page(data[at : at + size]) for at in (0, size)]
     newest = max(pages, key=lambda page: page.lsn)
@@ -81,11 +81,11 @@ def decode_restart_page(data: bytes) -> RestartPage:
     if size != len(data) or at % 8 or not layout.RESTART_PAGE.size <= at:
         raise LayoutError(f"{what} does not fit the others")
     if at + layout.RESTART_AREA.size > len(data):
-        raise LayoutError(f"{what} has its restart area behind its end")
+        raise LayoutError(f"{what} has its restart area past its end")
     area = layout.RESTART_AREA.unpack_from(data, at)
     lsn, clients, _, in_use, flags = area[:5]
     if in_use != layout.NO_CLIENT and in_use >= clients:
-        raise LayoutError(f"{what} tells of a client that is not there")
+        raise LayoutError(f"{what} names a client that is not there")
     clean = in_use == layout.NO_CLIENT or bool(flags & layout.VOLUME_IS_CLEAN)
     is_chkdsk = magic == layout.LOG_CHKDSK
     return RestartPage(chkdsk_lsn if is_chkdsk else lsn, (major, minor), clean)

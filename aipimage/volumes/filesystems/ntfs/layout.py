@@ -79,10 +79,10 @@ VOLUME_IS_CLEAN = 0x0002
 ROOT_OF_INDEX = Struct("<III")
 """Type of the indexed attribute, collation rule, bytes of an index record."""
 NODE = Struct("<IIIB")
-"""Offset of the entries, behind their last byte, bytes allocated, flags."""
+"""Offset of the entries, offset past their last byte, bytes allocated, flags."""
 NODE_IN_ROOT, NODE_IN_RECORD = 16, 24
 ENTRY = Struct("<8xHHH")
-"""Behind the reference to the file: length, length of the key, flags."""
+"""After the reference to the file: length, length of the key, flags."""
 ENTRY_BYTES = 16
 HAS_CHILD, IS_LAST = 1, 2
 INDEX_OF_NAMES = 0x30

@@ -32,7 +32,7 @@ def verify_awake(mft: Mft, root: Directory) -> None:
     for reference in root.find(HIBERNATION):
         stream = mft.stream(_file(mft, reference), layout.DATA, b"", HIBERNATION)
         if stream.size < _HEADER:
-            raise LayoutError(f"{HIBERNATION} is too short to tell whether Windows is hibernated")
+            raise LayoutError(f"{HIBERNATION} is too short to say whether Windows is hibernated")
         if stream.initialised < 4 or (stream.runs and stream.runs[0].cluster < 0):
             # It begins with zeros that were never written.
             continue
@@ -74,18 +74,18 @@ def _paging_file(mft: Mft, root: Directory, name: str) -> PagingFile:
         raise LayoutError(f"there are {len(found)} of {name}")
     record = _file(mft, found[0])
     if record.flags != layout.IN_USE or record.links != 1:
-        raise LayoutError(f"{name} is no ordinary file")
+        raise LayoutError(f"{name} is not an ordinary file")
     stream = mft.stream(record, layout.DATA, b"", name).verified_plain()
-    # The header of a hibernation file tells whether Windows is hibernated, so that it is kept: else
+    # The header of a hibernation file says whether Windows is hibernated, so that it is kept: else
     # a restore could leave that of a later session where it was.
     kept = -(-_KEPT // mft.geometry.cluster_size) if name == HIBERNATION else 0
-    runs = as_array(_behind(stream.runs, kept))
+    runs = as_array(_without_first(stream.runs, kept))
     if not are_disjoint(runs):
         raise LayoutError(f"{name} has clusters twice")
     return PagingFile(name, record.number, joined(runs))
 
 
-def _behind(runs: Sequence[Run], clusters: int) -> list[Run]:
+def _without_first(runs: Sequence[Run], clusters: int) -> list[Run]:
     """Runs of a file without its first clusters."""
     found = []
     for vcn, cluster, length in runs:

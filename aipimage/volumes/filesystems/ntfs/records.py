@@ -10,7 +10,7 @@ from aipimage.volumes.view import LayoutError
 
 
 class Reference(NamedTuple):
-    """What a file is told by: its record's number, and how often that record was used anew."""
+    """What identifies a file: its record's number, and how often that record was used anew."""
 
     number: int
     sequence: int
@@ -107,7 +107,7 @@ def decode_record(data: bytes, number: int) -> Record:
     fields = layout.RECORD.unpack_from(fixed)
     sequence, links, offset, flags, used, allocated, base = fields
     if allocated != len(data) or used > allocated:
-        raise LayoutError(f"{what} tells of {used} bytes in use of {allocated}")
+        raise LayoutError(f"{what} says that {used} of its {allocated} bytes are in use")
     if offset % 8 or offset < layout.RECORD_BYTES:
         raise LayoutError(f"the attributes of {what} begin at byte {offset}")
     attributes = _attributes(fixed[:used], offset, what)

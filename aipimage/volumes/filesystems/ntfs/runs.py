@@ -36,8 +36,8 @@ def decode_runs(attribute: Attribute, clusters: int, what: str) -> Iterator[Run]
     """Read mapping pairs ("Data Runs") of a volume of ``clusters``.
 
     Raises:
-        LayoutError: a run that is empty, begins before cluster 0 or ends behind the last one; no
-            end mark; or another number of clusters than the header tells.
+        LayoutError: a run that is empty, begins before cluster 0 or ends past the last one; no
+            end mark; or another number of clusters than the header says.
     """
     pairs, at, vcn, cluster = attribute.pairs, 0, attribute.first, 0
     end = attribute.last + 1
@@ -57,7 +57,7 @@ def decode_runs(attribute: Attribute, clusters: int, what: str) -> Iterator[Run]
         yield Run(vcn, cluster if offset_bytes else -1, count)
         vcn, at = vcn + count, stop
     if at >= len(pairs) or vcn != end:
-        raise LayoutError(f"the run list of {what} has {vcn} clusters where {end} are told")
+        raise LayoutError(f"the run list of {what} has {vcn} clusters, and its header says {end}")
 
 
 def as_array(runs: Sequence[Run]) -> ClusterRuns:

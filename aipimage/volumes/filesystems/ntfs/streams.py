@@ -99,7 +99,7 @@ class Mft:
                 self.data.append(part)
         self.data.complete().verified_plain()
         if self.data.resident or self.data.runs[0].cluster != geometry.mft:
-            raise LayoutError("the MFT does not begin where the boot sector tells")
+            raise LayoutError("the MFT does not begin where the boot sector says")
         if self.base_record(layout.MFT) != first:
             raise LayoutError("the first record of the MFT lies in pieces")
 

@@ -21,6 +21,7 @@ from tests.volumes.containers import fuzz as fuzzing_containers
 from tests.volumes.exfat import fuzz as fuzzing_exfat
 from tests.volumes.ext import fuzz as fuzzing_ext
 from tests.volumes.fat import fuzz as fuzzing_fat
+from tests.volumes.journals import fuzz as fuzzing_journals
 from tests.volumes.ntfs import fuzz as fuzzing_ntfs
 from tests.volumes.tables import fuzz as fuzzing_tables
 from tests.volumes.xfs import fuzz as fuzzing_xfs
@@ -160,6 +161,7 @@ VOLUMES: dict[str, tuple[Target, Callable[[], list[bytes]]]] = {
     "exfat": (fuzzing_exfat.fuzz_exfat, fuzzing_exfat.seeds),
     "ext": (fuzzing_ext.fuzz_ext, lambda: fuzzing_ext.SEEDS),
     "fat": (fuzzing_fat.fuzz_fat, fuzzing_fat.seeds),
+    "jbd2": (fuzzing_journals.fuzz_jbd2, fuzzing_journals.seeds_jbd2),
     "ntfs": (fuzzing_ntfs.fuzz_ntfs, fuzzing_ntfs.seeds),
     "partition_tables": (fuzzing_tables.fuzz_tables, fuzzing_tables.seeds),
     "xfs": (fuzzing_xfs.fuzz_xfs, fuzzing_xfs.seeds),

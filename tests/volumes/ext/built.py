@@ -29,7 +29,7 @@ PIECES = (
     ((BITMAPS + 2) * BLOCK, PER_GROUP // 8),
     ((BITMAPS + 3) * BLOCK, PER_GROUP // 8),
     (JOURNAL_INODE_AT, INODE_SIZE),
-    (JOURNAL * BLOCK, 64),
+    (JOURNAL * BLOCK, 8 * BLOCK),
     (MMP * BLOCK, 1024),
 )
 """(offset, bytes) of all that a parser may look at."""
@@ -165,7 +165,8 @@ class Built:
         self.data[JOURNAL_INODE_AT : JOURNAL_INODE_AT + 40] = inode
         self.data[JOURNAL_INODE_AT + 40 : JOURNAL_INODE_AT + 64] = extents
         at = JOURNAL * BLOCK
-        self.data[at : at + 8] = struct.pack(">II", layout.JOURNAL_MAGIC, 4)
+        head = struct.pack(">III6I", layout.JOURNAL_MAGIC, 4, 0, BLOCK, 8, 1, 1, 0, 0)
+        self.data[at : at + len(head)] = head
 
 
 def repair(data: bytearray) -> None:

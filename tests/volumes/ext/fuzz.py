@@ -8,7 +8,30 @@ from aipimage.volumes.filesystems.ext import PARSER
 from aipimage.volumes.model import Allocation, SurveyOptions
 from aipimage.volumes.view import LayoutError, VolumeView
 from tests.support.sources import SparseSource
-from tests.volumes.ext.built import SIZE, Built, compacted, expanded, repair
+from tests.volumes.ext.built import (
+    BITMAPS,
+    BLOCK,
+    DESCRIPTORS,
+    JOURNAL,
+    SIZE,
+    Built,
+    compacted,
+    expanded,
+    repair,
+)
+from tests.volumes.journals.built import Built as Journal
+
+
+def in_use(csum: int) -> Built:
+    """A volume with an open journal, in which are a copy of a bitmap and the descriptors."""
+    volume, ring = Built(), Journal(csum, blocks=8)
+    volume.set(s_feature_incompat=0x3C6)
+    ring.transaction(
+        [(at, bytes(volume.data[at * BLOCK : (at + 1) * BLOCK])) for at in (DESCRIPTORS, BITMAPS)]
+    )
+    volume.data[JOURNAL * BLOCK : (JOURNAL + 8) * BLOCK] = ring.data
+    return volume
+
 
 SEEDS = [
     compacted(Built(csum, is_64bit, uses_mmp).data)
@@ -18,7 +41,7 @@ SEEDS = [
         ("crc16", True, False),
         ("", False, True),
     )
-]
+] + [compacted(in_use(csum).data) for csum in (0, 3)]
 
 
 def fuzz_ext(data: bytes) -> None:

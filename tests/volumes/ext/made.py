@@ -49,7 +49,9 @@ def some_files(at: Path, seed: int = 1, most: int = 60_000, count: int = 30) -> 
     return at
 
 
-def look(source: BlockSource | Path) -> tuple[FileSystem, Allocation]:
+def look(
+    source: BlockSource | Path, options: SurveyOptions | None = None
+) -> tuple[FileSystem, Allocation]:
     """What the parser finds; ``LayoutError`` where the whole volume is taken."""
     opened = open_source(source) if isinstance(source, Path) else source
     try:
@@ -57,7 +59,7 @@ def look(source: BlockSource | Path) -> tuple[FileSystem, Allocation]:
         filesystem = PARSER.probe(view)
         assert filesystem is not None
         assert PARSER.allocation is not None
-        return filesystem, PARSER.allocation(view, filesystem, SurveyOptions())
+        return filesystem, PARSER.allocation(view, filesystem, options or SurveyOptions())
     finally:
         if isinstance(source, Path):
             opened.close()

@@ -57,15 +57,29 @@ def ranges_of(allocation: Allocation, size: int) -> npt.NDArray[np.int64]:
     return np.concatenate(rows) if rows else np.empty((0, 2), np.int64)
 
 
-def overlap(one: npt.NDArray[np.int64], other: npt.NDArray[np.int64]) -> int:
-    """Bytes that lie in both of two sets of ascending (first, length)."""
-    total = at = 0
+def overlap(one: npt.NDArray[np.int64], other: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
+    """What lies in both of two sets of ascending (first, length)."""
+    found = []
+    at = 0
     for start, length in one.tolist():
         while at < len(other) and other[at].sum() <= start:
             at += 1
         index = at
         while index < len(other) and other[index, 0] < start + length:
             first, count = other[index].tolist()
-            total += min(start + length, first + count) - max(start, first)
+            low, high = max(start, first), min(start + length, first + count)
+            if high > low:
+                found.append((low, high - low))
             index += 1
-    return total
+    return found
+
+
+def same_bytes(one: Path, other: Path, ranges: list[tuple[int, int]]) -> bool:
+    """Whether two files have the same content there."""
+    with open(one, "rb") as first, open(other, "rb") as second:
+        for start, length in ranges:
+            first.seek(start)
+            second.seek(start)
+            if first.read(length) != second.read(length):
+                return False
+    return True

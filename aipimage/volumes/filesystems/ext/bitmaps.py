@@ -16,8 +16,11 @@ from aipimage.volumes.view import LayoutError, VolumeView
 Bits = npt.NDArray[np.uint8]
 
 
-def read_map(view: VolumeView, sb: Superblock, groups: Groups, fixed: Ranges) -> ClusterMap:
-    """Return the free clusters of a file system whose fixed structures lie at ``fixed``.
+def read_map(
+    view: VolumeView, sb: Superblock, groups: Groups, fixed: Ranges, is_counted: bool = True
+) -> ClusterMap:
+    """Return the free clusters of a file system whose fixed structures lie at ``fixed``. Its
+    superblock counts them (``is_counted``) where it was unmounted.
 
     Raises:
         LayoutError: a bitmap has a wrong checksum, calls a structure free, or has another number
@@ -37,7 +40,8 @@ def read_map(view: VolumeView, sb: Superblock, groups: Groups, fixed: Ranges) ->
         cluster = first * sb.clusters_per_group
         count = min(last * sb.clusters_per_group, sb.clusters) - cluster
         found.set_used_bits(cluster, used.reshape(-1), count)
-    _check_total(sb, int(groups.free.sum()))
+    if is_counted:
+        _check_total(sb, int(groups.free.sum()))
     return found
 
 

@@ -25,15 +25,8 @@ def blocks_of_file(
     Raises:
         LayoutError: the inode is that of no file with content, or leads out of the file system.
     """
-    if not 0 < number <= sb.inodes_count:
-        raise LayoutError(f"inode {number:,} is out of range")
-    view.allow((layout.EXTENT_DEPTH_MAX + 1) * sb.block_size)
-    group, index = divmod(number - 1, sb.inodes_per_group)
-    at = int(groups.inode_table[group]) * sb.block_size + index * sb.inode_size
-    data = view.read(at, struct.calcsize(layout.INODE))
-    mode, flags, blocks = struct.unpack(layout.INODE, data)
-    if mode & layout.S_IFMT != layout.S_IFREG:
-        raise LayoutError(f"inode {number:,} is no file")
+    view.allow(layout.EXTENT_DEPTH_MAX * sb.block_size)
+    flags, blocks = inode_of(view, sb, groups, number)
     if flags & layout.EXTENTS_FL:
         return _through_extents(view, sb, blocks)
     numbers = struct.unpack("<15I", blocks)
@@ -41,6 +34,20 @@ def blocks_of_file(
     if not numbers[0]:
         raise LayoutError(f"inode {number:,} has no first block")
     return numbers[0], named
+
+
+def inode_of(view: VolumeView, sb: Superblock, groups: Groups, number: int) -> tuple[int, bytes]:
+    """Return flags and i_block of a file's inode; ``LayoutError`` where it is that of none."""
+    if not 0 < number <= sb.inodes_count:
+        raise LayoutError(f"inode {number:,} is out of range")
+    view.allow(sb.block_size)
+    group, index = divmod(number - 1, sb.inodes_per_group)
+    at = int(groups.inode_table[group]) * sb.block_size + index * sb.inode_size
+    data = view.read(at, struct.calcsize(layout.INODE))
+    mode, flags, blocks = struct.unpack(layout.INODE, data)
+    if mode & layout.S_IFMT != layout.S_IFREG:
+        raise LayoutError(f"inode {number:,} is no file")
+    return int(flags), bytes(blocks)
 
 
 def _through_extents(view: VolumeView, sb: Superblock, node: bytes) -> tuple[int, BlockRanges]:
@@ -61,16 +68,30 @@ def _through_extents(view: VolumeView, sb: Superblock, node: bytes) -> tuple[int
 
 def _depth(node: bytes) -> int:
     """The verified depth of an extent node; its first entry is that of the file's first block."""
+    depth = node_depth(node)
+    (logical,) = struct.unpack_from("<I", node, layout.EXTENT_ENTRY_SIZE)
+    if logical:
+        raise LayoutError("a file begins with a hole")
+    return depth
+
+
+def node_depth(node: bytes) -> int:
+    """The verified depth of an extent node that has at least one entry."""
     magic, entries, most, depth, _ = struct.unpack_from(layout.EXTENT_HEADER, node)
     room = len(node) // layout.EXTENT_ENTRY_SIZE - 1
     if magic != layout.EXTENT_MAGIC or not 0 < entries <= most <= room:
         raise LayoutError("a file's extents cannot be read")
     if depth > layout.EXTENT_DEPTH_MAX:
         raise LayoutError("a file's extents are too deep")
-    (logical,) = struct.unpack_from("<I", node, layout.EXTENT_ENTRY_SIZE)
-    if logical:
-        raise LayoutError("a file begins with a hole")
     return int(depth)
+
+
+def named_by_node(node: bytes) -> BlockRanges:
+    """Blocks that an extent node names itself; none where it is no such node, or an empty one."""
+    try:
+        return [run for run in _entries(node, node_depth(node)) if run[1]]
+    except LayoutError:
+        return []
 
 
 def _entries(node: bytes, depth: int) -> BlockRanges:

@@ -8,6 +8,7 @@ from typing import Any
 from aipimage.volumes.filesystems.ext import layout
 from aipimage.volumes.filesystems.ext.bitmaps import read_map
 from aipimage.volumes.filesystems.ext.groups import read_groups
+from aipimage.volumes.filesystems.ext.inuse import is_open, read_in_use
 from aipimage.volumes.filesystems.ext.journal import Places, check_journal, check_mmp
 from aipimage.volumes.filesystems.ext.placement import fixed_ranges
 from aipimage.volumes.filesystems.ext.superblock import claimed_geometry, fields_of
@@ -37,7 +38,7 @@ def probe(view: VolumeView) -> FileSystem | None:
 
 
 def allocation(view: VolumeView, filesystem: FileSystem, options: SurveyOptions) -> Allocation:
-    """Return the free clusters of a file system that is clean and agrees with itself.
+    """Return the free clusters of a file system that agrees with itself.
 
     Its end is that of the file system and not of the last cluster in use: a volume that is shorter
     than its superblock says is not mounted.
@@ -49,6 +50,8 @@ def allocation(view: VolumeView, filesystem: FileSystem, options: SurveyOptions)
     data = filesystem.details
     if not isinstance(data, bytes):
         raise RuntimeError("internal error: a file system that another parser found")
+    if is_open(data):
+        return read_in_use(view, data, options)
     sb = verified_superblock(data, view.size)
     groups = read_groups(view, sb)
     fixed = fixed_ranges(sb, groups)

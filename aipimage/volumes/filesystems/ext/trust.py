@@ -14,8 +14,9 @@ GROUPS_MAX = 1 << 21
 _ALL_ONES = 0xFFFFFFFF
 
 
-def verified_superblock(data: bytes, size: int) -> Superblock:
-    """Return a superblock that can be trusted, of a volume of ``size`` bytes.
+def verified_superblock(data: bytes, size: int, in_use: bool = False) -> Superblock:
+    """Return a superblock that can be trusted, of a volume of ``size`` bytes; ``in_use``: its
+    journal may be open.
 
     Raises:
         LayoutError: it says that the file system is not clean, uses a feature that is not known
@@ -24,7 +25,7 @@ def verified_superblock(data: bytes, size: int) -> Superblock:
     fields = fields_of(data)
     _check_features(fields)
     _check_checksum(fields, data)
-    _check_state(fields)
+    _check_state(fields, in_use)
     found = superblock_of(fields)
     _check_geometry(found, fields, size)
     return found
@@ -57,13 +58,13 @@ def _check_checksum(fields: dict[str, Any], data: bytes) -> None:
         raise LayoutError("its superblock has a wrong checksum")
 
 
-def _check_state(fields: dict[str, Any]) -> None:
+def _check_state(fields: dict[str, Any], in_use: bool) -> None:
     """Only what a full check would be skipped for is clean, as in e2fsck: the valid flag and no
     other. With a journal the flag stays set while the volume is mounted, and the recover feature
     tells; without one it is cleared. A volume whose journal is clean and whose flag is not set was
     mounted unchecked: what made it invalid is still there.
     """
-    if fields["s_feature_incompat"] & layout.INCOMPAT_RECOVER:
+    if fields["s_feature_incompat"] & layout.INCOMPAT_RECOVER and not in_use:
         raise LayoutError("its journal was not replayed")
     state = fields["s_state"]
     if state & layout.STATE_ERROR:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from aipimage.volumes.filesystems.xfs.superblock import Superblock
+from aipimage.volumes.journals.notes import check_still
 from aipimage.volumes.journals.xfslog import layout
 from aipimage.volumes.journals.xfslog.records import Log, Span
 from aipimage.volumes.journals.xfslog.ring import Ring
@@ -33,9 +34,7 @@ class OpenLog(NamedTuple):
 
 def read_log(view: VolumeView, superblock: Superblock, options: SurveyOptions) -> OpenLog:
     """Read a log that was not replayed; ``LayoutError`` where it is not understood."""
-    why = options.changing()
-    if why is not None:
-        raise LayoutError(f"it is in use, and may change while it is read: {why}; take a snapshot")
+    check_still(options)
     size = superblock.blocksize
     ring = Ring(view, superblock.logstart * size, superblock.logblocks * size)
     log = Log(ring, (superblock.uuid,), superblock.version == 5)

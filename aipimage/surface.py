@@ -97,7 +97,8 @@ def create(
         resume: resume an interrupted creation from its last checkpoint, or begin where there is
             none. Sources, parent, protection, ``split``, ``frame_size``, ``block_digests``, and
             whether there is compression must be the same; the level may differ, and ``comment``
-            stays the first one. What cannot be resumed is left as it is.
+            stays the first one. An image that is whole and only lacks its name is checked and
+            named, with a warning. What cannot be resumed is left as it is.
         kind: ``"full"``, ``"incremental"`` or ``"differential"``; full by default, incremental
             with a parent. A full image with a parent stands inside its chain.
         parent: the image that the new one builds on, or a directory: then the newest image there of
@@ -325,7 +326,9 @@ def merge(
         password: of the newest of them; its key slots become those of the new image.
         split: bytes of a part at most.
         overwrite: replace a file ``path``, once the new image is whole.
-        resume: go on where an interrupted merge of the same images ended.
+        resume: resume an interrupted merge of the same images. Unlike :func:`create`, a merge does
+            so by default: a sealed note beside the partial file proves which merge it is of, and
+            the images that it reads do not change.
         dry_run: only tell what would be copied and dropped.
         remove: remove ``images``, newest first, once the new image is durable and was looked at.
         search: directories where other images of the chain lie, besides those of ``images`` and

@@ -34,6 +34,7 @@ from tests.safety.resuming import (
 )
 from tests.support.memory import ROOT, MemorySystem
 from tests.support.realistic import RealisticDisk, changed, mixed_disk
+from tests.support.stopping import only_named
 
 FIRST = f"{ROOT}/first.aiv"
 Records = list[bytes]
@@ -254,27 +255,29 @@ def test_damage_before_the_first_checkpoint_destroys_nothing(name: str) -> None:
 
 @pytest.mark.parametrize("split", [None, 60_000])
 @pytest.mark.parametrize("name", ["plain", "aes"])
-def test_a_finished_image_is_never_resumed(name: str, split: int | None) -> None:
-    """It only lacks its name, or is another image that somebody put there."""
+def test_a_finished_image_is_never_cut(name: str, split: int | None) -> None:
+    """It gets its name as it is; where its trailer is damaged the copy tells (docs/format.md,
+    section 10), and it stays as it is.
+    """
     disks = [mixed_disk(4, 67)]
     options = chosen(name, checkpoint_bytes=1, split=split)
     system = MemorySystem()
     run(system, disks, options)
-    named = {f"{path}.partial": data for path, data in system.snapshot().items()}
+    whole = system.snapshot()
+    named = {f"{path}.partial": data for path, data in whole.items()}
     left = MemorySystem(named)
-    with pytest.raises(RequestError, match=r"is a finished image.*rename it to"):
-        run(left, disks, replace(options, resume=True))
-    assert left.snapshot() == named
-    # Where the trailer is damaged its copy tells (docs/format.md, section 10).
+    assert only_named(run(left, disks, replace(options, resume=True)))
+    assert left.snapshot() == whole
     hurt = MemorySystem(named)
     last = max(named, key=lambda path: (path != PARTIAL, path))
     hurt.files[last][-200 if split is None else -328] ^= 1
     before = hurt.snapshot()
-    with pytest.raises(RequestError, match=r"is a finished image"):
+    with pytest.raises(RequestError, match=r"is a finished image.*rename it to"):
         run(hurt, disks, replace(options, resume=True))
     assert hurt.snapshot() == before
-    back = MemorySystem({path.removesuffix(".partial"): data for path, data in named.items()})
-    assert facts_of(back, options.password, PATH).contents == [disks[0].content().tobytes()]
+    back = MemorySystem({path.removesuffix(".partial"): data for path, data in before.items()})
+    with open_image(PATH, options.password, storage=Storage(back)) as image:
+        assert image.devices[0].open().readall() == disks[0].content().tobytes()
 
 
 def test_the_message_names_the_file_and_what_to_do() -> None:

@@ -28,7 +28,8 @@ from unittest import mock
 
 from blake3 import blake3
 
-from aipimage.errors import AipImageError, CancelledError, RequestError
+from aipimage.errors import AipImageError, CancelledError
+from aipimage.io.creating.results import CreateResult
 from aipimage.io.system import progress as progressing
 from aipimage.io.system.storage import Storage, SystemCalls
 from tests.support import crash
@@ -271,9 +272,6 @@ def _with_fast_clock(operation: Operation, system: SystemCalls, callback: Any) -
         operation(Storage(system), callback)
 
 
-def renamed_as_told(system: MemorySystem, path: str, error: RequestError) -> None:
-    """Do what the refusal of a whole image asks for, which ended before it was renamed."""
-    assert "is a finished image and was left as it is; rename it" in str(error), error
-    for name in [each for each in system.files if each.endswith(".partial")]:
-        assert name.startswith(path)
-        system.files[name.removesuffix(".partial")] = system.files.pop(name)
+def only_named(result: CreateResult) -> bool:
+    """Whether a creation found a whole image of an earlier run, which only lacked its name."""
+    return any("had finished this image" in text for text in result.warnings)

@@ -67,6 +67,18 @@ class PlaceInChain:
     sequence: int = 0
     parent_sequence: int = 0
 
+    @classmethod
+    def of(cls, seal: Seal) -> PlaceInChain:
+        """What a seal says."""
+        return cls(
+            ImageKind(seal.kind),
+            seal.parent_id,
+            seal.parent_digest,
+            seal.parent_kind,
+            seal.sequence,
+            seal.parent_sequence,
+        )
+
 
 class ImageWriter:
     """Writes the records of an image in order, from one thread.

@@ -27,6 +27,7 @@ from aipimage.io.creating.described import (
     fitting_texts,
     time_of_content,
 )
+from aipimage.io.creating.finished import FinishedImage
 from aipimage.io.creating.heading import (
     Protection,
     inherited_protection,
@@ -36,7 +37,7 @@ from aipimage.io.creating.heading import (
 )
 from aipimage.io.creating.imagewriter import DeviceResult, ImageWriter, PlaceInChain, sealed_header
 from aipimage.io.creating.packer import Batch, PackedBatch, Packer, Turns
-from aipimage.io.creating.reopen import reopen_partial
+from aipimage.io.creating.reopen import FullBegunError, reopen_partial
 from aipimage.io.creating.request import CreateRequest
 from aipimage.io.creating.results import CreateResult, DeviceChanges
 from aipimage.io.creating.resume import ResumedState
@@ -56,12 +57,6 @@ _MORE = 2
 """Batches in flight beyond the usual: what is not compressed is done far sooner than the rest, and
 while a slow batch is waited for in order the workers would have nothing to do.
 """
-
-
-class FullBegunError(RequestError):
-    """What is to be resumed is a full image that was begun in place of the one asked for, because
-    the parent could not be read.
-    """
 
 
 class CreateJob:
@@ -92,6 +87,8 @@ class CreateJob:
     def run(self) -> CreateResult:
         """Create, or clean up and raise."""
         resumed = self._reopen() if self._options.resume else None
+        if isinstance(resumed, FinishedImage):
+            return self._named(resumed)
         stream, writer = self._resumed_writer(resumed) if resumed else self._new_writer()
         self._stream = stream
         try:
@@ -158,7 +155,7 @@ class CreateJob:
 
     # Resuming
 
-    def _reopen(self) -> ResumedState | None:
+    def _reopen(self) -> ResumedState | FinishedImage | None:
         path = self._request.path
         assert path is not None
         return reopen_partial(
@@ -166,8 +163,8 @@ class CreateJob:
             path,
             self._sources,
             self._options,
+            self._place(),
             self._parent.keys if self._parent else None,
-            self._parent is not None,
             partial(self._check_same_place, path),
         )
 
@@ -194,6 +191,30 @@ class CreateJob:
         self._description, self._description_values = state.description, state.description_values
         self._unreadable = state.unreadable
         return writer.stream, writer
+
+    def _named(self, found: FinishedImage) -> CreateResult:
+        """Give the image of an earlier run its name."""
+        try:
+            found.give_names(self._options.overwrite)
+        except BaseException:
+            found.stream.close()
+            raise
+        self._reporter.report(self._total, found.length, final=True)
+        devices, seal = found.seal.devices, found.seal
+        note = (
+            f"{self._request.path}: an earlier run had finished this image and was stopped before "
+            "it could name it; it has its name now, and the content of that run"
+        )
+        return CreateResult(
+            self._request.path, seal.image_id.hex(), found.trailer.seal.digest.hex(),
+            ImageKind(seal.kind).name.lower(), self._total,
+            sum(each.data for each in devices) * SECTOR,
+            sum(each.zero for each in devices) * SECTOR,
+            sum(each.unreadable for each in devices) * SECTOR,
+            found.length, found.parts, time.monotonic() - self._reporter.started, found.unreadable,
+            True, (*found.warnings, note), self._parent.image_id if self._parent else None,
+            seal.sequence, found.changes,
+        )  # fmt: skip
 
     # The devices
 

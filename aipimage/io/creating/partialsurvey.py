@@ -35,6 +35,7 @@ from aipimage.io.index.stripedigests import StripeDigests
 from aipimage.io.records.records import OpenedRecord, RecordReader
 from aipimage.io.records.running import Running
 from aipimage.io.records.walk import Walked, walk_records
+from aipimage.io.stream.instream import InStream
 from aipimage.io.stream.partial import PartialStream
 from aipimage.io.system.pipeline import in_order
 
@@ -140,6 +141,22 @@ class Surveyor:
             if self._refusal is not None:
                 raise self._refusal
             self.whole = self._now.copy(walked.offset + walked.data.nbytes)
+
+    def ended(self) -> Survey:
+        """What was taken, all of it, of a stream that ends in a trailer.
+
+        Raises:
+            IntegrityError, FormatError: something does not hold. Others: see :meth:`take`.
+        """
+        if self._refusal is not None:
+            raise self._refusal
+        if self._wrong is not None:
+            raise self._wrong
+        if self._now.description is None:
+            raise FormatError("an image without a description")
+        if self._digests is not None:
+            self._digests.end()
+        return self._now
 
     def _look(self, looked: Looked) -> None:
         walked = looked.walked
@@ -273,7 +290,7 @@ _LOOKS: dict[int, Callable[[Surveyor, Walked, OpenedRecord], None]] = {
 
 
 def survey_partial(
-    stream: PartialStream,
+    stream: InStream,
     surveyor: Surveyor,
     start: int,
     reader: RecordReader,
@@ -294,7 +311,7 @@ def survey_partial(
 
 
 def _groups(
-    stream: PartialStream, start: int, tag: int, ended: list[AipImageError]
+    stream: InStream, start: int, tag: int, ended: list[AipImageError]
 ) -> Iterator[list[Walked]]:
     """Records for a worker at a time; what ends the walk is put into ``ended``."""
     try:

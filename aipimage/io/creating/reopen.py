@@ -1,5 +1,5 @@
-"""Opening a partial image to resume it: everything is looked at before anything is changed
-(docs/format.md, section 11).
+"""Opening a partial image to resume it, or to give it its name where it is whole: everything is
+looked at before anything is changed (docs/format.md, section 11).
 """
 
 from __future__ import annotations
@@ -9,23 +9,24 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from aipimage.errors import (
+    AipImageError,
+    CancelledError,
     FormatError,
     IncompleteError,
     IntegrityError,
     PasswordError,
     RequestError,
+    StorageError,
     reworded,
 )
 from aipimage.extents import SECTOR
-from aipimage.format import constants as c
 from aipimage.format.checkpoint import Continuation, encode_continuation
 from aipimage.format.constants import Compatible, Incompatible, RecordType
 from aipimage.format.header import Header
-from aipimage.format.parts import decode_part_footer
 from aipimage.format.tables import FrameExtents, unpack_at
-from aipimage.format.trailer import decode_trailer, trailer_copy
 from aipimage.io.blocks.sources import BlockSource, UnreadableRangeError
-from aipimage.io.creating.imagewriter import EarlierOrigin, ImageWriter
+from aipimage.io.creating.finished import FinishedImage, finished_stream, read_finished
+from aipimage.io.creating.imagewriter import EarlierOrigin, ImageWriter, PlaceInChain
 from aipimage.io.creating.options import CreateOptions
 from aipimage.io.creating.partialsurvey import (
     Survey,
@@ -41,6 +42,7 @@ from aipimage.io.records.codec import parse_compression
 from aipimage.io.records.keys import ChainKeys, Suite
 from aipimage.io.records.numbering import RecordNumbers
 from aipimage.io.records.records import OpenedRecord, RecordReader
+from aipimage.io.stream.instream import InStream
 from aipimage.io.stream.opening import begins_an_image, read_header, unlock_header
 from aipimage.io.stream.outstream import PARTIAL, FileStream
 from aipimage.io.stream.partial import PartialStream, open_partial
@@ -50,27 +52,36 @@ from aipimage.io.system.pipeline import executor_for
 from aipimage.io.system.storage import Storage
 
 
+class FullBegunError(RequestError):
+    """What is to be resumed is a full image that was begun in place of the one asked for, because
+    the parent could not be read.
+    """
+
+
 def reopen_partial(
     storage: Storage,
     path: str,
     sources: list[BlockSource],
     options: CreateOptions,
+    place: PlaceInChain,
     keys: ChainKeys | None = None,
-    with_parent: bool = False,
     check: Callable[[dict[str, Any]], None] = lambda values: None,
-) -> ResumedState | None:
+) -> ResumedState | FinishedImage | None:
     """Open what an interrupted creation of ``path`` left; ``None`` where there is nothing to
     resume. Until all of it was looked at nothing is changed.
 
+    Args:
+        place: of the image in its chain. keys: of that chain, if it has a parent.
+        check: looks at the description, and raises where it is another image's.
+
+    Returns:
+        the state to resume from; or the image, where the creation was over and only its name is
+        missing.
+
     Raises:
-        RequestError: the sources or the options are not those of the interrupted creation, or the
-            image is finished already.
+        RequestError: the sources or the options are not those of the interrupted creation.
         TargetError: ``path`` is there and is not to be replaced.
         FormatError, IntegrityError: it was damaged or changed, so that it cannot be resumed.
-
-    Args:
-        with_parent: the image continues a chain; ``keys`` are those of the chain, if any.
-        check: looks at the description, and raises where it is another image's.
     """
     if storage.exists(path):
         # Known now, not only when all is written and wants its name.
@@ -84,18 +95,23 @@ def reopen_partial(
             return None
         with _naming(path):
             header = read_header(stream)
-        if with_parent:
+        if place.parent_kind:
             check_header_keys(stream, header, keys)
         else:
             keys = _unlock(stream, header, options)
-        _refuse_finished(path, stream, header)
-        _check_same_options(path, header, options, with_parent)
 
         def refuse(values: dict[str, Any]) -> None:
             _check_same_sources(path, values, sources)
             check(values)
 
         surveyor = Surveyor(header, [source.size for source in sources], refuse)
+        if (whole := finished_stream(stream, header)) is not None:
+            with _leaving_finished(path, bool(stream.footers)):
+                _check_same_options(path, header, options, bool(place.parent_kind))
+                found = read_finished(stream, whole, header, keys)
+                _check_finished(found, whole, header, keys, surveyor, sources, place, options)
+                return found
+        _check_same_options(path, header, options, bool(place.parent_kind))
         with _naming(path):
             survey = _surveyed(stream, header, keys, surveyor, options)
         if survey.checkpoint is None:
@@ -131,40 +147,44 @@ def _unlock(stream: PartialStream, header: Header, options: CreateOptions) -> Ch
     return unlock_header(stream, header, options.password)
 
 
-def _refuse_finished(path: str, stream: PartialStream, header: Header) -> None:
-    """A finished image that did not get its name, or another one under this name, is kept."""
-    if _is_finished(stream, header):
-        parts = ", and the other parts likewise" if stream.footers else ""
+@contextlib.contextmanager
+def _leaving_finished(path: str, in_parts: bool) -> Iterator[None]:
+    """Refuse to name a finished image that is damaged or another one; it is kept as it is."""
+    try:
+        yield
+    except (FullBegunError, PasswordError, StorageError, CancelledError):
+        raise
+    except AipImageError as error:
+        why = str(error).removeprefix(f"{path}{PARTIAL}: ").removeprefix(f"{path}: ")
+        parts = ", and the other parts likewise" if in_parts else ""
         raise RequestError(
             f"{path}{PARTIAL}: is a finished image and was left as it is; rename it to "
-            f"{path}{parts}, or remove it"
-        )
+            f"{path}{parts}, or remove it ({why.partition(';')[0]})"
+        ) from error
 
 
-def _is_finished(stream: PartialStream, header: Header) -> bool:
-    """Whether this image ends in its trailer or has its copy, and in parts its last footer."""
-    # The footer of the last part counts as content in a partial stream.
-    length = stream.size - c.PART_RECORD * bool(stream.footers)
-    if length < header.records_start + c.TRAILER:
-        return False
-    try:
-        if stream.footers:
-            decode_part_footer(bytes(stream.pread(c.PART_RECORD, length)))
-    except (FormatError, IntegrityError):
-        return False
-    places = (length - c.TRAILER, trailer_copy(length))
-    return any(_is_trailer(stream, header, place, length) for place in places)
-
-
-def _is_trailer(stream: PartialStream, header: Header, place: int, length: int) -> bool:
-    """Whether the trailer of this image, or its copy, stands at a place of the stream."""
-    if place < header.records_start:
-        return False
-    try:
-        trailer = decode_trailer(bytes(stream.pread(c.TRAILER, place)), length)
-    except (FormatError, IntegrityError):
-        return False
-    return trailer.header_digest == header.header_digest
+def _check_finished(
+    found: FinishedImage,
+    whole: InStream,
+    header: Header,
+    keys: ChainKeys | None,
+    surveyor: Surveyor,
+    sources: list[BlockSource],
+    place: PlaceInChain,
+    options: CreateOptions,
+) -> None:
+    """Look at every record, and whether they are those of the image that was asked for."""
+    reader = RecordReader(_no_references, keys)
+    with executor_for(None, options.threads, "resume") as (executor, in_flight):
+        end, _ = survey_partial(whole, surveyor, header.records_start, reader, executor, in_flight)
+    survey = surveyor.ended()
+    if end != found.trailer.records_end:
+        raise IntegrityError(f"it is damaged at byte {end}")
+    seal = found.seal
+    wanted = place, [source.size for source in sources]
+    if (PlaceInChain.of(seal), [device.size for device in seal.devices]) != wanted:
+        raise RequestError("it is another image than the one asked for")
+    _compare_with_sources(whole, keys, survey, sources)
 
 
 def _check_same_options(
@@ -249,7 +269,7 @@ def _continue(
 
 
 def _compare_with_sources(
-    stream: PartialStream, keys: ChainKeys | None, survey: Survey, sources: list[BlockSource]
+    stream: InStream, keys: ChainKeys | None, survey: Survey, sources: list[BlockSource]
 ) -> None:
     """Compare a sample of the frames: a fingerprint may stay the same where content changed."""
     reader = RecordReader(_no_references, keys)

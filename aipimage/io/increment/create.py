@@ -11,8 +11,9 @@ from typing import BinaryIO
 
 from aipimage.errors import AipImageError, PasswordError, RequestError, TargetError
 from aipimage.format.constants import ImageKind
-from aipimage.io.creating.job import CreateJob, FullBegunError
+from aipimage.io.creating.job import CreateJob
 from aipimage.io.creating.options import CreateOptions, SourceLike
+from aipimage.io.creating.reopen import FullBegunError
 from aipimage.io.creating.request import CreateRequest, opened_request
 from aipimage.io.creating.results import CreateResult
 from aipimage.io.increment.job import IncrementJob

@@ -181,6 +181,10 @@ class FileStream:
         """Sync, rename every part (part 1 last), sync the directory, close."""
         if self._room is not None:
             self._close_part(last=True)
+        self.give_names()
+
+    def give_names(self) -> None:
+        """Like :meth:`finish`, for files that are written to their end."""
         self._sync_last()
         if not self._overwrite and self._storage.exists(self.path):
             raise TargetError(

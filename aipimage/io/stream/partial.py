@@ -38,17 +38,39 @@ class PartialStream(InStream):
         self._open[kept].truncate(inside)
         # This object goes on reading what is kept while the new stream grows behind it.
         self.size = length
+        return self._as_out(kept, length, overwrite)
+
+    def give_names(self, length: int, overwrite: bool) -> None:
+        """Make a whole image durable and give its files their names; nothing is written to them.
+
+        Args:
+            length: of its stream, in bytes. overwrite: whether a file of that name may be replaced.
+
+        Raises:
+            TargetError: there is one. StorageError: the files stay ``….partial``.
+        """
+        for file in self._open:
+            file.sync()
+        self._as_out(len(self._open) - 1, length, overwrite).give_names()
+
+    def _as_out(self, last: int, length: int, overwrite: bool) -> FileStream:
+        """The stream to append to; ``last`` is the index of its last file."""
         set_id = self.footers[0].set_id if self.footers else bytes(16)
         return FileStream.reopen(
             self._storage,
             self.name,
             set_id,
             self._split,
-            self._open[: kept + 1],
-            self._starts[: kept + 1] or [0],
+            self._open[: last + 1],
+            self._starts[: last + 1] or [0],
             length,
             overwrite,
         )
+
+    @property
+    def open_files(self) -> list[File]:
+        """The files, in the order of their parts."""
+        return self._open
 
     def _last_part(self, length: int) -> int:
         starts = [start for start in self._starts if start < length]

@@ -12,7 +12,6 @@ import pytest
 from blake3 import blake3
 
 from aipimage.converting.convert import convert
-from aipimage.errors import RequestError
 from aipimage.io.increment import grouping
 from aipimage.io.increment import plan as planning
 from aipimage.io.increment.create import create_image
@@ -22,7 +21,7 @@ from aipimage.io.system.storage import Storage
 from tests.support.aged import KINDS, aged, differing, used_content, used_of
 from tests.support.memorychains import at
 from tests.support.realistic_chains import check_chain, chosen, facts_of
-from tests.support.stopping import SharedMemory, renamed_as_told, stops
+from tests.support.stopping import SharedMemory, stops
 
 Run = Callable[[Storage, Any], Any]
 
@@ -44,10 +43,7 @@ def at_many_steps(run: Run, path: str, base: SharedMemory, content: np.ndarray) 
     for stop in stops(run, files, most=8, ways=("killed", "power", "error")):
         if path not in stop.files:
             system = stop.system()
-            try:
-                resumed += run(Storage(system), None).resumed
-            except RequestError as error:
-                renamed_as_told(system, path, error)
+            resumed += run(Storage(system), None).resumed
             assert facts_of(system, path, None) == wanted, stop.label
             for name, data in files.items():
                 assert system.files[name] == data, f"{stop}: {name} was changed"

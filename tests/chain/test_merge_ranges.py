@@ -14,7 +14,7 @@ from aipimage.format import constants as c
 from aipimage.format.segments import Segment, decode_segments, encode_segments
 from aipimage.io.merge import ranges as mergeranges
 from aipimage.io.merge.assemble import Placed
-from aipimage.io.merge.ranges import FrameSet, Ranges, bridge_to
+from aipimage.io.merge.ranges import CopyRanges, FrameSet, bridge_to
 
 ORIGIN = bytes(15) + b"o"
 BOUNDS = st.sets(st.integers(1, 199), max_size=5).map(lambda found: [0, *sorted(found), 200])
@@ -34,7 +34,7 @@ def cut(picked: set[int], bounds: list[int]) -> list[tuple[int, int]]:
 @given(BOUNDS, st.lists(st.tuples(st.integers(0, 199), st.integers(1, 30))), st.data())
 def test_ranges(bounds: list[int], rows: list[tuple[int, int]], data: st.DataObject) -> None:
     """Added in any order, one at a time or many at once, twice too, and joined at any time."""
-    ranges = Ranges([Segment(ORIGIN, 0, b - a, a) for a, b in pairwise(bounds)])
+    ranges = CopyRanges([Segment(ORIGIN, 0, b - a, a) for a, b in pairwise(bounds)])
     picked: set[int] = set()
     for start, length in rows:
         end = min(start + length, next(b for b in bounds if b > start))
@@ -92,7 +92,7 @@ def test_a_frame_set_costs_nothing_before_it_is_used() -> None:
 
 def test_many_ranges_are_joined_as_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mergeranges, "_PENDING", 8)
-    ranges = Ranges([Segment(ORIGIN, 0, 10_000, 0)])
+    ranges = CopyRanges([Segment(ORIGIN, 0, 10_000, 0)])
     for at in range(0, 1000, 10):
         ranges.add(at, at + 10)
         assert len(ranges._pending) < 8

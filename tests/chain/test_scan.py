@@ -23,7 +23,7 @@ from aipimage.io.increment.plan import (
     sample_offsets,
     tracked_pieces,
 )
-from aipimage.io.increment.scan import Method, Piece, Scanner, block_digests
+from aipimage.io.increment.scan import Method, Scanner, ScanPiece, block_digests
 from aipimage.ranges import aligned, joined
 from tests.support.memorychains import Disk, _digest
 
@@ -109,7 +109,7 @@ def marked(ranges: Any, size: int) -> np.ndarray:
 
 
 def twin(
-    old: bytes, new: Disk, piece: Piece, grain: int, method: Method, parent: bool
+    old: bytes, new: Disk, piece: ScanPiece, grain: int, method: Method, parent: bool
 ) -> dict[int, tuple[int, bytes]]:
     """For each sector that changed its kind and what is in it now."""
     size = new.size
@@ -176,7 +176,7 @@ def scanned_sectors(found: Any) -> dict[int, tuple[int, bytes]]:
 
 def pieces_for(
     method: Method, old: bytes, new: Disk, take: np.ndarray, grain: int, digests: bool
-) -> list[Piece]:
+) -> list[ScanPiece]:
     if method == Method.TRACKED:
         wide = BLOCK if digests else grain
         return list(tracked_pieces(3, take, wide, new.size, method))
@@ -287,7 +287,7 @@ def test_compared_pieces_cover_all_that_may_differ(
     assert seen[begin:][(differs | wanted)[begin:]].all()
 
 
-def assert_pieces(pieces: list[Piece], size: int, window: int, unit: int) -> None:
+def assert_pieces(pieces: list[ScanPiece], size: int, window: int, unit: int) -> None:
     """In order, no block in two of them, cut where windows end, and bounded."""
     last = -1
     for each in pieces:

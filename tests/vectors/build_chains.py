@@ -19,7 +19,6 @@ from unittest import mock
 from aipimage.io.creating import heading
 from aipimage.io.creating.options import CreateOptions
 from aipimage.io.increment.create import create_image
-from aipimage.io.merge import job
 from aipimage.io.merge.job import merge_images
 from aipimage.io.records.keys import Argon2Parameters
 from tests.support.deterministic import deterministic
@@ -96,7 +95,6 @@ def vectors() -> Iterator[Vector]:
             deterministic(seed=100 + number),
             mock.patch.object(platform, "node", return_value="host"),
             mock.patch.object(heading, "__version__", "1"),
-            mock.patch.object(job, "__version__", "1"),
         ):
             directory = Path(scratch)
             found = build(directory, encrypt)

@@ -48,7 +48,7 @@ Places = npt.NDArray[np.uint64]
 
 
 @dataclass(slots=True)
-class Survey:
+class PartialSurvey:
     """What a partial image has up to a checkpoint, where it ends.
 
     Attributes:
@@ -66,7 +66,7 @@ class Survey:
     samples: list[Walked] = field(default_factory=list)
     notes: list[npt.NDArray[np.void]] = field(default_factory=list)
 
-    def copy(self, end: int) -> Survey:
+    def copy(self, end: int) -> PartialSurvey:
         """The same, as it is now."""
         return replace(
             self,
@@ -103,7 +103,7 @@ class Surveyor:
     ) -> None:
         self._header, self._refuse = header, refuse
         self._sectors = np.array([-(-size // SECTOR) for size in sizes], np.uint64)
-        self._now = Survey(
+        self._now = PartialSurvey(
             header.records_start, Running(header.header_digest), origins=[(header.file_id, 0)]
         )
         self.whole = self._now.copy(header.records_start)
@@ -142,7 +142,7 @@ class Surveyor:
                 raise self._refusal
             self.whole = self._now.copy(walked.offset + walked.data.nbytes)
 
-    def ended(self) -> Survey:
+    def ended(self) -> PartialSurvey:
         """What was taken, all of it, of a stream that ends in a trailer.
 
         Raises:

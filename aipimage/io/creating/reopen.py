@@ -29,7 +29,7 @@ from aipimage.io.creating.finished import FinishedImage, finished_stream, read_f
 from aipimage.io.creating.imagewriter import EarlierOrigin, ImageWriter, PlaceInChain
 from aipimage.io.creating.options import CreateOptions
 from aipimage.io.creating.partialsurvey import (
-    Survey,
+    PartialSurvey,
     Surveyor,
     frame_extents,
     has_checkpoint,
@@ -41,7 +41,7 @@ from aipimage.io.index.trees import TableBuilder
 from aipimage.io.records.codec import parse_compression
 from aipimage.io.records.keys import ChainKeys, Suite
 from aipimage.io.records.numbering import RecordNumbers
-from aipimage.io.records.records import OpenedRecord, RecordReader
+from aipimage.io.records.records import OpenedRecord, RecordReader, no_references
 from aipimage.io.stream.instream import InStream
 from aipimage.io.stream.opening import begins_an_image, read_header, unlock_header
 from aipimage.io.stream.outstream import PARTIAL, FileStream
@@ -174,7 +174,7 @@ def _check_finished(
     options: CreateOptions,
 ) -> None:
     """Look at every record, and whether they are those of the image that was asked for."""
-    reader = RecordReader(_no_references, keys)
+    reader = RecordReader(no_references, keys)
     with executor_for(None, options.threads, "resume") as (executor, in_flight):
         end, _ = survey_partial(whole, surveyor, header.records_start, reader, executor, in_flight)
     survey = surveyor.ended()
@@ -217,8 +217,8 @@ def _surveyed(
     keys: ChainKeys | None,
     surveyor: Surveyor,
     options: CreateOptions,
-) -> Survey:
-    reader = RecordReader(_no_references, keys)
+) -> PartialSurvey:
+    reader = RecordReader(no_references, keys)
     with executor_for(None, options.threads, "resume") as (executor, in_flight):
         end, error = survey_partial(
             stream, surveyor, header.records_start, reader, executor, in_flight
@@ -247,7 +247,7 @@ def _continue(
     stream: PartialStream,
     header: Header,
     keys: ChainKeys | None,
-    survey: Survey,
+    survey: PartialSurvey,
     options: CreateOptions,
 ) -> ResumedState:
     out: FileStream = stream.cut(survey.end, options.overwrite)
@@ -269,10 +269,10 @@ def _continue(
 
 
 def _compare_with_sources(
-    stream: InStream, keys: ChainKeys | None, survey: Survey, sources: list[BlockSource]
+    stream: InStream, keys: ChainKeys | None, survey: PartialSurvey, sources: list[BlockSource]
 ) -> None:
     """Compare a sample of the frames: a fingerprint may stay the same where content changed."""
-    reader = RecordReader(_no_references, keys)
+    reader = RecordReader(no_references, keys)
     for sample in sorted(survey.samples, key=lambda each: each.offset):
         data = memoryview(stream.pread(sample.header.record_length, sample.offset))
         opened = reader.open_unreferenced(data, RecordType.FRAME)
@@ -296,7 +296,3 @@ def _compare_with_source(opened: OpenedRecord, extents: FrameExtents, source: Bl
                 "create it anew, without resuming"
             )
         at += len(now)
-
-
-def _no_references(origin: bytes, offset: int, length: int) -> bytearray:
-    raise RuntimeError("internal error: a walk follows no references")

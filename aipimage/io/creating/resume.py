@@ -26,9 +26,9 @@ from aipimage.format.tables import (
 )
 from aipimage.io.blocks.sources import BlockSource
 from aipimage.io.creating.imagewriter import DeviceResult, ImageWriter
-from aipimage.io.creating.partialsurvey import Survey, frame_extents, reference_of
+from aipimage.io.creating.partialsurvey import PartialSurvey, frame_extents, reference_of
 from aipimage.io.records.keys import ChainKeys
-from aipimage.io.records.records import OpenedRecord, RecordReader
+from aipimage.io.records.records import OpenedRecord, RecordReader, no_references
 from aipimage.io.records.walk import Walked, walk_records
 from aipimage.io.stream.partial import PartialStream
 
@@ -47,7 +47,7 @@ class ResumedState:
         stream: PartialStream,
         header: Header,
         keys: ChainKeys | None,
-        survey: Survey,
+        survey: PartialSurvey,
         writer: ImageWriter,
     ) -> None:
         assert survey.checkpoint is not None
@@ -96,7 +96,7 @@ class ResumedState:
 
     def _frames_and_leaves(self) -> Iterator[tuple[Walked, OpenedRecord]]:
         """What the survey looked at already: of plain frames only the extents are wanted."""
-        reader = RecordReader(_no_references, self._keys)
+        reader = RecordReader(no_references, self._keys)
         start = self._header.records_start
         for records in walk_records(self._stream, start, self._survey.end, reader.tag):
             for walked in records:
@@ -166,7 +166,3 @@ def _bare(walked: Walked) -> OpenedRecord:
 
 def _reference(walked: Walked) -> Reference:
     return reference_of(walked, verified_record(walked.data))
-
-
-def _no_references(origin: bytes, offset: int, length: int) -> bytearray:
-    raise RuntimeError("internal error: a walk follows no references")

@@ -36,7 +36,7 @@ from aipimage.io.increment.plan import (
     tracked_pieces,
     without,
 )
-from aipimage.io.increment.scan import Method, Piece, Scanned, Scanner
+from aipimage.io.increment.scan import Method, Scanned, Scanner, ScanPiece
 from aipimage.io.increment.update import DeviceUpdate
 from aipimage.io.system.pipeline import in_order
 from aipimage.ranges import ByteRanges, aligned, difference, joined, no_ranges
@@ -188,7 +188,7 @@ class DeviceWork:
 
     def _pieces(
         self, method: Method, take: ByteRanges, freed: ByteRanges, start: int
-    ) -> Iterator[Piece]:
+    ) -> Iterator[ScanPiece]:
         freed, take = _behind(freed, start), _behind(difference(take, freed), start)
         if method in (Method.TRACKED, Method.FULL):
             pieces = self._taken_pieces(method, take, freed)
@@ -208,7 +208,9 @@ class DeviceWork:
                     self._job.wait(int(piece.segments[:, 1].sum()))
                 yield piece
 
-    def _taken_pieces(self, method: Method, take: ByteRanges, freed: ByteRanges) -> Iterator[Piece]:
+    def _taken_pieces(
+        self, method: Method, take: ByteRanges, freed: ByteRanges
+    ) -> Iterator[ScanPiece]:
         """Pieces of what is known to have changed; none reaches across what became free."""
         wide = c.BLOCK if self._update.digest_view is not None else self._grain
         low = 0

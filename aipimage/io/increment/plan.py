@@ -16,7 +16,7 @@ from aipimage.format import constants as c
 from aipimage.format.layers import Digests
 from aipimage.io.blocks.sources import BlockSource
 from aipimage.io.blocks.usedsource import UsedSource, free_of
-from aipimage.io.increment.scan import Method, Piece
+from aipimage.io.increment.scan import Method, ScanPiece
 from aipimage.io.index.digests import DigestView
 from aipimage.ranges import ByteRanges, aligned, clipped, cut, difference, joined, no_ranges
 
@@ -115,7 +115,7 @@ def freed_blocks(source: BlockSource, take: ByteRanges) -> ByteRanges:
     return joined(np.concatenate(found))
 
 
-def freed_pieces(device: int, freed: ByteRanges) -> Iterator[Piece]:
+def freed_pieces(device: int, freed: ByteRanges) -> Iterator[ScanPiece]:
     """Pieces of free space: nothing of them is read.
 
     Where a range lies across the end of a stripe, of whatever size, a piece begins there: else no
@@ -130,7 +130,7 @@ def freed_pieces(device: int, freed: ByteRanges) -> Iterator[Piece]:
         cuts += [*range(middle + _FREED_PIECE, end, _FREED_PIECE), end]
         for at, stop in pairwise(cuts):
             segments = np.array([(at, stop - at)], np.uint64)
-            yield Piece(device, segments, segments, Method.FREED, None)
+            yield ScanPiece(device, segments, segments, Method.FREED, None)
 
 
 def without(ranges: Iterable[tuple[int, int]], left_out: ByteRanges) -> Iterator[tuple[int, int]]:
@@ -191,7 +191,7 @@ def compared_pieces(
     take: ByteRanges,
     method: Method,
     view: DigestView | None,
-) -> Iterator[Piece]:
+) -> Iterator[ScanPiece]:
     """Pieces of neighbouring ranges, none across a multiple of :data:`PIECE`."""
     row = 0
     starts, stops = take[:, 0], take[:, 0] + take[:, 1]
@@ -205,7 +205,7 @@ def compared_pieces(
             taken = clipped(take[row:last], at, stop)
             expected = _expected(view, at, stop) if view is not None else None
             segments = np.array([(at, stop - at)], np.uint64)
-            yield Piece(device, segments, taken, method, expected)
+            yield ScanPiece(device, segments, taken, method, expected)
             at = stop
 
 
@@ -215,7 +215,7 @@ def _expected(view: DigestView, start: int, stop: int) -> Digests:
 
 def tracked_pieces(
     device: int, take: ByteRanges, wide: int, size: int, method: Method
-) -> Iterator[Piece]:
+) -> Iterator[ScanPiece]:
     """Pieces that gather changed ranges from afar, read in units of ``wide`` bytes (a block where
     digests are kept); each ends where a range of :data:`PIECE` does.
     """
@@ -262,7 +262,7 @@ def _with_heads_apart(ranges: ByteRanges) -> ByteRanges:
 
 def _gathered(
     device: int, take: ByteRanges, wide: int, size: int, method: Method
-) -> Iterator[Piece]:
+) -> Iterator[ScanPiece]:
     take = _cut_at_pieces(take)
     segments = aligned(take, wide, size)
     segments = _cut_at_pieces(segments)
@@ -283,7 +283,7 @@ def _gathered(
         part = segments[low:stop]
         first = np.searchsorted(take[:, 0], part[0, 0], "left")
         last = np.searchsorted(take[:, 0], part[-1, 0] + part[-1, 1], "left")
-        yield Piece(device, part, take[int(first) : int(last)], method, None)
+        yield ScanPiece(device, part, take[int(first) : int(last)], method, None)
         low = stop
 
 

@@ -48,7 +48,7 @@ class Method(StrEnum):
     FREED = "freed"
 
 
-class Piece(NamedTuple):
+class ScanPiece(NamedTuple):
     """What one worker looks at: some ranges of a device, no two of them in one block.
 
     ``segments`` are (offset, length) in bytes, ascending, each at multiples of a block or, without
@@ -74,7 +74,7 @@ class Scanned:
         unreadable: (offset, length) in bytes. read: bytes that were read from the source.
     """
 
-    piece: Piece
+    piece: ScanPiece
     runs: npt.NDArray[np.void]
     payload: memoryview
     buffer: bytearray | None
@@ -102,7 +102,7 @@ class Scanner:
     buffers: Buffers = field(default_factory=Buffers)
     parent_buffers: Buffers = field(default_factory=Buffers)
 
-    def scan(self, piece: Piece) -> Scanned:
+    def scan(self, piece: ScanPiece) -> Scanned:
         """Do the whole work of one piece."""
         if piece.method == Method.FREED:
             return self._freed(piece)
@@ -141,13 +141,13 @@ class Scanner:
             int(piece.segments[:, 1].sum()),
         )
 
-    def _free(self, piece: Piece) -> ByteRanges:
+    def _free(self, piece: ScanPiece) -> ByteRanges:
         """What of a piece is free, and reads as zeros."""
         rows = piece.segments.tolist()
         found = [free_of(self.source, at, at + length) for at, length in rows]
         return found[0] if len(found) == 1 else np.concatenate(found)
 
-    def _freed(self, piece: Piece) -> Scanned:
+    def _freed(self, piece: ScanPiece) -> Scanned:
         """Free space needs no look: all of it is unused, and its digests are those of zeros."""
         offset, length = piece.segments[0].tolist()
         runs = np.array([(offset // SECTOR, length // SECTOR, Kind.UNUSED)], RUN_DTYPE)
@@ -157,7 +157,7 @@ class Scanner:
         digests = np.zeros(len(blocks), DIGEST_DTYPE)
         return Scanned(piece, runs, memoryview(b""), None, blocks, digests, [], 0)
 
-    def _unchanged(self, piece: Piece) -> Scanned:
+    def _unchanged(self, piece: ScanPiece) -> Scanned:
         return Scanned(
             piece,
             np.zeros(0, RUN_DTYPE),
@@ -169,7 +169,7 @@ class Scanner:
             int(piece.segments[:, 1].sum()),
         )
 
-    def _read(self, piece: Piece) -> tuple[memoryview, list[tuple[int, int]]]:
+    def _read(self, piece: ScanPiece) -> tuple[memoryview, list[tuple[int, int]]]:
         total = int(piece.segments[:, 1].sum())
         view = thread_buffer("scan", -(-total // SECTOR) * SECTOR)
         view[total:] = bytes(view.nbytes - total)
@@ -185,7 +185,7 @@ class Scanner:
         return view, bad
 
     def _kept(
-        self, piece: Piece, view: memoryview, unreadable: list[tuple[int, int]]
+        self, piece: ScanPiece, view: memoryview, unreadable: list[tuple[int, int]]
     ) -> list[tuple[int, int]]:
         """Put the parent's content into sectors that cannot be read any more and did not change, so
         that the rest of a block that was touched elsewhere stays as it is kept; return the others.
@@ -203,7 +203,7 @@ class Scanner:
                     self._parent_bytes(view[place : place + end - at], at)
         return left
 
-    def _changed(self, piece: Piece, layout: _Layout, view: memoryview) -> Bits:
+    def _changed(self, piece: ScanPiece, layout: _Layout, view: memoryview) -> Bits:
         taken = layout.bits(piece.take)
         if piece.method in (Method.TRACKED, Method.FULL):
             return taken
@@ -232,7 +232,7 @@ class Scanner:
             read_range(self.parent, part[:length], offset, self.parent_buffers)
         part[length:] = bytes(part.nbytes - length)
 
-    def _compare_digests(self, piece: Piece, layout: _Layout, view: memoryview) -> Bits:
+    def _compare_digests(self, piece: ScanPiece, layout: _Layout, view: memoryview) -> Bits:
         """Compare block digests; where one differs, look in the parent for the clusters that do."""
         assert piece.expected is not None
         now = block_digests(view, np.ones(len(piece.expected), np.bool_))
@@ -277,7 +277,7 @@ class Scanner:
         return payload, buffer
 
     def _digests(
-        self, piece: Piece, layout: _Layout, view: memoryview, changed: Bits
+        self, piece: ScanPiece, layout: _Layout, view: memoryview, changed: Bits
     ) -> tuple[npt.NDArray[np.uint64], Digests]:
         """The digests of the blocks in which something changed."""
         if not self.digests:

@@ -21,10 +21,10 @@ from aipimage.format.constants import RecordType
 from aipimage.format.header import Header
 from aipimage.format.record import decode_record_header, record_length, verified_record
 from aipimage.io.merge.assemble import Placed
-from aipimage.io.merge.ranges import Ranges
-from aipimage.io.merge.run import Member
+from aipimage.io.merge.ranges import CopyRanges
+from aipimage.io.merge.run import RunMember
 from aipimage.io.records.keys import ChainKeys
-from aipimage.io.records.records import RecordReader
+from aipimage.io.records.records import RecordReader, no_references
 from aipimage.io.records.running import Running
 from aipimage.io.records.walk import hop
 from aipimage.io.stream.partial import PartialStream
@@ -37,7 +37,7 @@ _T = TypeVar("_T")
 
 
 @dataclass(slots=True)
-class Batch:
+class CopyBatch:
     """Whole records of one member, from some places of its stream.
 
     Attributes:
@@ -45,7 +45,7 @@ class Batch:
         length: bytes of it. digests: of the records, 32 bytes each, once they are verified.
     """
 
-    member: Member
+    member: RunMember
     buffer: bytearray
     spans: list[tuple[int, int]] = field(default_factory=list)
     length: int = 0
@@ -67,10 +67,10 @@ class Batch:
 
 
 def copied(
-    members: Sequence[Member],
-    ranges: Sequence[Ranges],
+    members: Sequence[RunMember],
+    ranges: Sequence[CopyRanges],
     threads: int | None,
-    take: Callable[[Batch], object],
+    take: Callable[[CopyBatch], object],
 ) -> None:
     """Give ``take`` all ranges of all members, verified, in order and always in the same batches.
 
@@ -79,7 +79,7 @@ def copied(
     """
     buffers = Buffers()
 
-    def batches() -> Iterator[Batch]:
+    def batches() -> Iterator[CopyBatch]:
         for member, wanted in zip(members, ranges, strict=True):
             yield from _batches(member, wanted, buffers)
 
@@ -101,13 +101,13 @@ def _ahead(items: Iterator[_T]) -> Generator[_T, None, None]:
             yield item
 
 
-def _batches(member: Member, ranges: Ranges, buffers: Buffers) -> Iterator[Batch]:
+def _batches(member: RunMember, ranges: CopyRanges, buffers: Buffers) -> Iterator[CopyBatch]:
     """Read ranges: small ones together, large ones in pieces of whole records."""
-    batch = Batch(member, buffers.take(BATCH))
+    batch = CopyBatch(member, buffers.take(BATCH))
     for start, end in ranges:
         if batch.length + end - start > BATCH and batch.length:
             yield batch
-            batch = Batch(member, buffers.take(BATCH))
+            batch = CopyBatch(member, buffers.take(BATCH))
         if end - start <= BATCH:
             into = memoryview(batch.buffer)[batch.length : batch.length + end - start]
             member.stream.pread_into(into, start)
@@ -116,12 +116,12 @@ def _batches(member: Member, ranges: Ranges, buffers: Buffers) -> Iterator[Batch
             continue
         for piece in hop(member.stream, start, end, buffers):
             length = piece.ends[-1]
-            yield Batch(member, piece.buffer, [(piece.offset, length)], length)
+            yield CopyBatch(member, piece.buffer, [(piece.offset, length)], length)
     if batch.length:
         yield batch
 
 
-def _verified(batch: Batch) -> Batch:
+def _verified(batch: CopyBatch) -> CopyBatch:
     """In a worker: compare every record with its check."""
     data, at, digests = batch.data, 0, []
     for start, length in batch.spans:
@@ -165,9 +165,9 @@ class Kept:
         self.stream, self.placed = stream, Placed()
         self.running = Running(header.header_digest)
         self.position, self.previous = header.records_start, header.file_id
-        self._reader = RecordReader(_no_references, keys)
+        self._reader = RecordReader(no_references, keys)
 
-    def take(self, batch: Batch) -> bool:
+    def take(self, batch: CopyBatch) -> bool:
         """Whether the next bytes of the partial file are this batch; they are kept then."""
         self._pass_continuations()
         if batch.length > self.stream.size - self.position:
@@ -211,7 +211,3 @@ class Kept:
             return None
         self.previous = header.origin
         return header.record_length, digest
-
-
-def _no_references(origin: bytes, offset: int, length: int) -> bytearray:
-    raise RuntimeError("internal error: a walk follows no references")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from aipimage.errors import AipImageError, RequestError
 from aipimage.format.seal import Seal
-from aipimage.io.merge.run import Run
+from aipimage.io.merge.run import MergeRun
 from aipimage.io.reading.image import open_reader
 from aipimage.io.stream.instream import open_stream
 from aipimage.io.stream.opening import read_header
@@ -25,7 +25,7 @@ class Outside:
     unreadable: list[tuple[str, str]]
 
 
-def look_outside(run: Run, is_removing: bool) -> Outside:
+def look_outside(run: MergeRun, is_removing: bool) -> Outside:
     """Look at all other images of the chain in the directories that are searched.
 
     Args:
@@ -63,7 +63,7 @@ def look_outside(run: Run, is_removing: bool) -> Outside:
     return found
 
 
-def _needed_of_others(run: Run, path: str) -> set[bytes]:
+def _needed_of_others(run: MergeRun, path: str) -> set[bytes]:
     """Origins of other images that the map of one names, as far as it can be read: what it lacks
     already it does not lose.
     """
@@ -76,7 +76,7 @@ def _needed_of_others(run: Run, path: str) -> set[bytes]:
         return {each.origin for each in image.origins.entries() if each.holder != own}
 
 
-def _refuse_loss(run: Run, given_up: list[str], staying: set[bytes]) -> None:
+def _refuse_loss(run: MergeRun, given_up: list[str], staying: set[bytes]) -> None:
     """Refuse where an image that an earlier merge gave up still lies there, readable, and needs
     what only the files of the run hold whole.
     """
@@ -99,7 +99,7 @@ def _builds_within(seal: Seal, inside: set[bytes], ends: set[bytes]) -> bool:
     return not any(ref.origin in ends for ref in seal.replaced)
 
 
-def _read_seal(run: Run, path: str) -> Seal:
+def _read_seal(run: MergeRun, path: str) -> Seal:
     with open_stream(run.storage, path) as stream:
         header = read_header(stream)
         check_header_keys(stream, header, run.keys)

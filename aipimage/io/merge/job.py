@@ -8,48 +8,39 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
 from aipimage import checks
 from aipimage.checks import Size
 from aipimage.errors import AipImageError, CancelledError, RequestError, StorageError, TargetError
-from aipimage.format import constants as c
-from aipimage.format.constants import Compatible, ImageKind, Incompatible
 from aipimage.format.header import Header
 from aipimage.format.keyarea import KeyArea
-from aipimage.format.metadata import encode_json
-from aipimage.format.origins import OriginEntry
 from aipimage.format.record import NO_REFERENCE, Reference, verified_record
 from aipimage.format.seal import Seal
-from aipimage.io.creating.imagewriter import PlaceInChain, sealed_header
+from aipimage.io.creating.imagewriter import sealed_header
 from aipimage.io.creating.target import open_target
-from aipimage.io.index.origins import NamedOrigins, Origins
 from aipimage.io.merge.assemble import Assembly
-from aipimage.io.merge.copying import Batch, Kept, copied
+from aipimage.io.merge.copying import CopyBatch, Kept, copied
+from aipimage.io.merge.described import description_of, header_of, key_area_of, origins_of, place_of
 from aipimage.io.merge.forks import Outside, look_outside
-from aipimage.io.merge.note import MergeNote, Noted
+from aipimage.io.merge.note import MergeNote
 from aipimage.io.merge.plan import make_plan
-from aipimage.io.merge.run import Run
+from aipimage.io.merge.reopen import LeftMerge
+from aipimage.io.merge.run import MergeRun
 from aipimage.io.reading.image import open_reader
 from aipimage.io.reading.members import MemberFiles, searched
 from aipimage.io.records.numbering import RecordNumbers
-from aipimage.io.stream.opening import read_header, read_key_area
-from aipimage.io.stream.outstream import PARTIAL, FileStream
-from aipimage.io.stream.partial import PartialStream, open_partial
+from aipimage.io.stream.opening import read_header
+from aipimage.io.stream.outstream import FileStream
 from aipimage.io.system import entropy
 from aipimage.io.system.notices import with_notices
 from aipimage.io.system.openers import Opener, readable_inputs, refuse_to_remove
 from aipimage.io.system.progress import ProgressCallback, Reporter
 from aipimage.io.system.storage import Storage, absolute
-from aipimage.version import __version__
 
 StrPath = str | os.PathLike[str]
-_BEGUN = (bytes(4), c.HEADER_MAGIC[:4], c.PART_MAGIC[:4])
-"""How a file begins whose header was not all written. After a power cut its first bytes may be
-zeros though later ones are there.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +105,7 @@ def merge_images(
         refuse_to_remove(storage)
     directories = [os.path.dirname(each) for each in (*names, target)]
     files = MemberFiles(storage, list(dict.fromkeys([*directories, *searched(search)])))
-    with Run(storage, names, password, files) as run:
+    with MergeRun(storage, names, password, files) as run:
         job = _Merge(run, target, split, overwrite, threads, progress)
         return job.run(resume, dry_run, remove)
 
@@ -124,7 +115,7 @@ class _Merge:
 
     def __init__(
         self,
-        run: Run,
+        run: MergeRun,
         out: str,
         split: int | None,
         overwrite: bool,
@@ -192,22 +183,23 @@ class _Merge:
     # Writing
 
     def _write(self, resume: bool) -> tuple[bytes, bytes]:
-        area = self._key_area()
+        area = key_area_of(self._run)
         numbers = RecordNumbers()
-        header = sealed_header(self._header(numbers.origin), self._run.keys)
+        header = sealed_header(header_of(self._run, self._plan, numbers.origin), self._run.keys)
         self._new = header, area, numbers
         if resume:
-            self._kept = self._reopen(header, area)
+            left = LeftMerge(self._run, self._out, self._split, self._note)
+            self._kept = left.reopen(header, area)
         if self._kept is None:
             self._begin(*self._new)
         copied(self._run.members, self._plan.ranges, self._threads, self._take)
         assembly = self._going_on()
         ids = assembly.finish(
-            self._description(),
-            self._result_values(),
+            description_of(self._run, self._plan, self._metadata["description"]),
+            {**self._metadata["result"], "finished": entropy.time_text(entropy.now_us())},
             self._seal.devices,
-            self._place(),
-            self._origins(assembly.records.origin),
+            place_of(self._run, self._seal),
+            origins_of(self._run, self._seal, assembly.records.origin, self._out),
             self._plan.replaced,
         )
         assert self._stream is not None
@@ -228,7 +220,7 @@ class _Merge:
         # Without its header nobody could tell what the file is.
         self._stream.sync()
 
-    def _take(self, batch: Batch) -> None:
+    def _take(self, batch: CopyBatch) -> None:
         if self._assembly is not None or not self._kept or not self._kept.take(batch):
             self._going_on().copy(batch.addresses(), batch.data, batch.count)
         assembly, kept = self._assembly, self._kept
@@ -255,74 +247,6 @@ class _Merge:
             self._assembly.go_on(kept.previous, kept.running)
         return self._assembly
 
-    def _reopen(self, wanted: Header, area: KeyArea | None) -> Kept | None:
-        """What an interrupted merge left; ``None`` where that was another merge of the chain, which
-        is replaced, or there is none.
-        """
-        noted = self._note.read()
-        stream = open_partial(self._storage, self._out, self._split)
-        if stream is None:
-            self._refuse_other_file(wanted, noted)
-            return None
-        try:
-            self._refuse_other_image(stream, wanted, noted)
-            header = self._same_header(stream, wanted, area) if noted and noted.same else None
-        except BaseException:
-            stream.close()
-            raise
-        if header is None:
-            stream.close()
-            return None
-        return Kept(stream, header, self._run.keys)
-
-    def _refuse_other_file(self, wanted: Header, noted: Noted | None) -> None:
-        """What begins no image is only ours where a merge ended before it had written one."""
-        left = self._storage.open_left(self._out + PARTIAL)
-        if left is None:
-            return
-        room = c.PART_RECORD + wanted.records_start
-        with left:
-            begun = left.pread(room + 1, 0)
-        if noted is None or len(begun) > room or not (begun + bytes(4)).startswith(_BEGUN):
-            raise self._other()
-
-    def _refuse_other_image(
-        self, stream: PartialStream, wanted: Header, noted: Noted | None
-    ) -> None:
-        try:
-            ours = noted is not None and read_header(stream).file_id in noted.files
-        except StorageError:
-            raise
-        except AipImageError:
-            # Cut short before its header was whole.
-            ours = noted is not None and stream.size <= wanted.records_start
-        if not ours:
-            raise self._other()
-
-    def _other(self) -> TargetError:
-        return TargetError(
-            f"{self._out}{PARTIAL}: was not left by a merge of this chain, and stays as it is; "
-            "move it away, or merge without resuming, which replaces it"
-        )
-
-    def _same_header(
-        self, stream: PartialStream, wanted: Header, area: KeyArea | None
-    ) -> Header | None:
-        try:
-            header = read_header(stream)
-            if _without_ids(header) != _without_ids(wanted):
-                return None
-            if self._run.keys is not None:
-                self._run.keys.verify_header_mac(bytes(stream.pread(header.core_length, 0)))
-                if read_key_area(stream, header)[0] != area:
-                    return None
-        except StorageError:
-            raise
-        except AipImageError:
-            # Cut short before its header was whole: there is nothing to go on with.
-            return None
-        return header
-
     def _give_up(self, error: BaseException) -> None:
         """Keep what was copied for a later attempt, unless that would only fail again."""
         foreseen = isinstance(error, AipImageError)
@@ -333,86 +257,6 @@ class _Merge:
                 self._note.remove()
         elif self._kept is not None:
             self._kept.stream.close()
-
-    # What the new image says of itself
-
-    def _key_area(self) -> KeyArea | None:
-        """The passwords of the last image."""
-        last = self._run.last
-        if not last.header.suite:
-            return None
-        area, _ = read_key_area(last.stream, last.header)
-        return KeyArea(1, area.chain_id, area.slots)
-
-    def _header(self, file_id: bytes) -> Header:
-        last = self._run.last.header
-        incompatible, compatible = 0, last.compatible & Compatible.BLOCK_DIGESTS
-        for member in self._run.members:
-            incompatible |= member.header.incompatible
-            if self._plan.bridged:
-                compatible |= member.header.compatible & Compatible.CHECKPOINTS
-        incompatible &= ~Incompatible.FOREIGN_ORIGINS
-        if self._run.kind != ImageKind.FULL:
-            incompatible |= Incompatible.FOREIGN_ORIGINS
-        return Header(
-            file_id,
-            last.chain_id,
-            entropy.now_us(),
-            last.suite,
-            incompatible,
-            compatible,
-            last.frame_shift,
-            last.stripe_shift,
-            last.fanout_shift,
-            creator=f"aipimage {__version__}",
-        )
-
-    def _description(self) -> dict[str, Any]:
-        """Like that of the last image, with what the new one was made of (section 9.2)."""
-        values = {
-            name: value
-            for name, value in self._metadata["description"].items()
-            if not name.startswith("parent_")
-        }
-        values["kind"] = self._run.kind.name.lower()
-        parent_id, parent = self._run.first.place
-        if parent.kind:
-            values |= {
-                "parent_id": parent_id.hex(),
-                "parent_digest": parent.digest.hex(),
-                "parent_sequence": parent.sequence,
-                "parent_kind": parent.kind,
-            }
-        merged = self._plan.merged
-        while _too_long(described := {**values, "merged": merged}) and merged:
-            merged = merged[len(merged) // 2 + 1 :]
-        return described
-
-    def _result_values(self) -> dict[str, Any]:
-        return {**self._metadata["result"], "finished": entropy.time_text(entropy.now_us())}
-
-    def _place(self) -> PlaceInChain:
-        parent_id, parent = self._run.first.place
-        return PlaceInChain(
-            self._run.kind,
-            parent_id,
-            parent.digest,
-            parent.kind,
-            self._seal.sequence,
-            parent.sequence,
-        )
-
-    def _origins(self, own: bytes) -> list[OriginEntry]:
-        """The new image's own, and those of the images that wrote the roots of its maps."""
-        names = NamedOrigins(own)
-        names.inherit(Origins(self._seal.origins), self._file_name)
-        roots = [ref for each in self._seal.devices for ref in (each.map_root, each.digest_root)]
-        return [OriginEntry(own, own, 0, NO_REFERENCE), *names.behind(roots)]
-
-    def _file_name(self, entry: OriginEntry) -> str:
-        if self._run.holder(entry.origin) is not None:
-            return os.path.basename(self._out)
-        return self._run.foreign.name_of(entry.origin) or entry.file_name
 
     def _result(self, image_id: bytes | None, digest: bytes | None, segments: int) -> MergeResult:
         plan = self._plan
@@ -467,17 +311,6 @@ def _refuse_unreadable(outside: Outside) -> None:
             f"{path}: cannot be read, so that nobody knows whether it needs an image that is to be "
             f"removed; move it away, or merge without removing ({why})"
         )
-
-
-def _without_ids(header: Header) -> Header:
-    """What is the same in each attempt at one merge."""
-    return replace(
-        header, file_id=c.ZERO_ID, created=0, header_mac=c.ZERO_DIGEST, header_digest=c.ZERO_DIGEST
-    )
-
-
-def _too_long(values: Mapping[str, Any]) -> bool:
-    return len(encode_json(values)) > c.METADATA_MAX
 
 
 def _roots(seal: Seal) -> list[Reference]:

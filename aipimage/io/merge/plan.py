@@ -29,8 +29,8 @@ from aipimage.io.index.devicemap import DeviceMap, LoadedPage
 from aipimage.io.index.digesttree import record_type
 from aipimage.io.index.origins import Origins
 from aipimage.io.index.trees import FrameTable, LeafCache
-from aipimage.io.merge.ranges import U64, FrameSet, Ranges, bridge_to
-from aipimage.io.merge.run import Member, Run
+from aipimage.io.merge.ranges import U64, CopyRanges, FrameSet, bridge_to
+from aipimage.io.merge.run import MergeRun, RunMember
 
 SEGMENTS_AIM = c.SEGMENTS_MAX // 2
 """Segments down to which gaps are bridged. Half of the limit: what lies in different segments of a
@@ -41,7 +41,7 @@ _OWN_SEGMENTS = 1024
 
 
 @dataclass(slots=True)
-class Plan:
+class MergePlan:
     """What is copied.
 
     Attributes:
@@ -51,7 +51,7 @@ class Plan:
         frames: that are copied. frames_held: that the members hold.
     """
 
-    ranges: list[Ranges]
+    ranges: list[CopyRanges]
     replaced: list[Reference] = field(default_factory=list)
     merged: list[dict[str, str]] = field(default_factory=list)
     bridged: bool = False
@@ -64,7 +64,7 @@ class Plan:
         return sum(ranges.length for ranges in self.ranges)
 
 
-def make_plan(run: Run, seal: Seal, tick: Callable[[], object]) -> Plan:
+def make_plan(run: MergeRun, seal: Seal, tick: Callable[[], object]) -> MergePlan:
     """Find all that the new image needs.
 
     Args:
@@ -85,11 +85,11 @@ def make_plan(run: Run, seal: Seal, tick: Callable[[], object]) -> Plan:
 
 
 class _Planner:
-    def __init__(self, run: Run, seal: Seal, tick: Callable[[], object]) -> None:
+    def __init__(self, run: MergeRun, seal: Seal, tick: Callable[[], object]) -> None:
         self._run, self._seal, self._tick = run, seal, tick
         self._records = run.records
-        self._ranges = {member.path: Ranges(member.segments) for member in run.members}
-        self.plan = Plan([self._ranges[member.path] for member in run.members])
+        self._ranges = {member.path: CopyRanges(member.segments) for member in run.members}
+        self.plan = MergePlan([self._ranges[member.path] for member in run.members])
         self._origins = Origins(seal.origins)
         self._live = _LiveFrames(run, self._origins)
 
@@ -251,7 +251,7 @@ class _Planner:
                     self.plan.frames_held += int(placed.locate(table.leaf(leaf))[1].sum())
                     self._tick()
 
-    def _told_of(self, member: Member) -> list[OriginEntry]:
+    def _told_of(self, member: RunMember) -> list[OriginEntry]:
         """The origins of which a member holds frames; one that was merged has them in its map."""
         origins = Origins(member.origins)
         if member.replaced:
@@ -262,7 +262,7 @@ class _Planner:
         held = [each for each in origins.entries() if member.held.holds(each.origin)]
         return [each for each in held if each.frame_count]
 
-    def finish(self) -> Plan:
+    def finish(self) -> MergePlan:
         """Bound the number of segments."""
         plan = self.plan
         plan.bridged = bridge_to(plan.ranges, SEGMENTS_AIM)
@@ -282,7 +282,7 @@ class _LiveFrames:
         foreign: origins that are named and that no member holds.
     """
 
-    def __init__(self, run: Run, origins: Origins) -> None:
+    def __init__(self, run: MergeRun, origins: Origins) -> None:
         self._run, self._origins = run, origins
         self._size = np.uint64(run.last.header.frame_sectors)
         self.frames: dict[int, FrameSet] = {}
@@ -317,7 +317,7 @@ class _LiveFrames:
 class _Places:
     """Where the frames of an origin lie in the stream of the member that holds them."""
 
-    def __init__(self, member: Member, origin: bytes) -> None:
+    def __init__(self, member: RunMember, origin: bytes) -> None:
         mine = sorted(each for each in member.segments if each.origin == origin)
         self._from = np.array([each.origin_start for each in mine], np.uint64)
         self._length = np.array([each.length for each in mine], np.uint64)
@@ -332,7 +332,7 @@ class _Places:
         return self._to[index] + inside, here
 
 
-def _table(run: Run, origin: OriginEntry, leaves: LeafCache) -> FrameTable:
+def _table(run: MergeRun, origin: OriginEntry, leaves: LeafCache) -> FrameTable:
     size = run.last.header.frame_size
     return FrameTable(
         run.records, origin.origin, origin.table_root, origin.frame_count, size, leaves

@@ -20,7 +20,7 @@ _LONG = 64
 """Frames from which on a run of them is filled byte by byte instead of bit by bit."""
 
 
-class Ranges:
+class CopyRanges:
     """Ranges of a stream that are to be copied; neighbours join, but not across segments.
 
     Args:
@@ -111,7 +111,7 @@ class Ranges:
             self._keep_breaks(self._starts, self._ends, apart)
 
 
-def bridge_to(all_ranges: Sequence[Ranges], count: int) -> bool:
+def bridge_to(all_ranges: Sequence[CopyRanges], count: int) -> bool:
     """Bridge the smallest gaps until at most ``count`` ranges are left, as far as that can be.
 
     Returns:

@@ -49,7 +49,7 @@ class Link(NamedTuple):
 
 
 @dataclass(slots=True)
-class Member:
+class RunMember:
     """A file of the run, as far as a merge needs its seal; thousands of them are open at once.
 
     Attributes:
@@ -90,7 +90,7 @@ class Member:
         return self.stream.pread(length, self.held.locate(origin, offset, length))
 
 
-class Run:
+class MergeRun:
     """The members in order, oldest first; a context manager.
 
     Attributes:
@@ -120,7 +120,7 @@ class Run:
             self._pool.close()
             raise
 
-    def __enter__(self) -> Run:
+    def __enter__(self) -> MergeRun:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -134,12 +134,12 @@ class Run:
             self._pool.close()
 
     @property
-    def first(self) -> Member:
+    def first(self) -> RunMember:
         """The oldest."""
         return self.members[0]
 
     @property
-    def last(self) -> Member:
+    def last(self) -> RunMember:
         """The newest: the point in time that the merged image is."""
         return self.members[-1]
 
@@ -148,7 +148,7 @@ class Run:
         """Of the merged image (section 9.5)."""
         return ImageKind(self.first.link.kind)
 
-    def holder(self, origin: bytes) -> Member | None:
+    def holder(self, origin: bytes) -> RunMember | None:
         """The member that holds records of an origin."""
         return self._holders.get(origin)
 
@@ -190,7 +190,7 @@ class Run:
         if self.last.header.file_id != self._unlocked:
             unlock_header(self.last.stream, self.last.header, password)
 
-    def _member(self, path: str) -> Member:
+    def _member(self, path: str) -> RunMember:
         stream = open_stream(self.storage, path, self._pool)
         header = read_header(stream)
         check_header_keys(stream, header, self.keys)
@@ -199,7 +199,7 @@ class Run:
 
     # Order
 
-    def ends(self, member: Member) -> dict[bytes, Link]:
+    def ends(self, member: RunMember) -> dict[bytes, Link]:
         """The ids by which a child can name a member, each with what the child must say of it.
 
         A merged image is also known as the last one that it stands for, which may have been a
@@ -232,9 +232,9 @@ class Run:
                 raise
             raise reworded(error, f"{self.last.path}: {error}") from error
 
-    def _ordered(self, members: list[Member]) -> list[Member]:
+    def _ordered(self, members: list[RunMember]) -> list[RunMember]:
         by_id = {each: member for member in members for each in member.names}
-        children: dict[bytes, Member] = {}
+        children: dict[bytes, RunMember] = {}
         heads = []
         for member in members:
             parent = by_id.get(member.place[0])
@@ -257,7 +257,7 @@ class Run:
             raise RequestError(f"{members[0].path}: the parents of its chain run in a circle")
         return ordered
 
-    def _check_link(self, parent: Member, child: Member) -> None:
+    def _check_link(self, parent: RunMember, child: RunMember) -> None:
         parent_id, said = child.place
         known = self.ends(parent)
         if parent_id not in known:
@@ -275,7 +275,7 @@ class Run:
 class _NamingReader(RecordReader):
     """Names the file that a damaged record lies in."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: MergeRun) -> None:
         super().__init__(run.read, run.keys)
         self._run = run
 
@@ -306,7 +306,7 @@ def _is_merged(stream: InStream) -> bool:
         return False
 
 
-def _read_member(stream: InStream, header: Header, keys: ChainKeys | None) -> Member:
+def _read_member(stream: InStream, header: Header, keys: ChainKeys | None) -> RunMember:
     tail = Tail(stream)
     trailer = tail.trailer()
     check_twins(header, trailer)
@@ -325,7 +325,7 @@ def _read_member(stream: InStream, header: Header, keys: ChainKeys | None) -> Me
     ):
         _heal_metadata(stream, held, metadata, copy, keys)
     parent = Link(seal.parent_digest, seal.parent_sequence, seal.parent_kind)
-    return Member(
+    return RunMember(
         stream.name,
         stream,
         header,
@@ -350,8 +350,8 @@ def _heal_metadata(
     heal_record(stream, ref, RecordType.METADATA, place, copy, c.TAG if keys else 0)
 
 
-def _holders(members: Sequence[Member]) -> dict[bytes, Member]:
-    holders: dict[bytes, Member] = {}
+def _holders(members: Sequence[RunMember]) -> dict[bytes, RunMember]:
+    holders: dict[bytes, RunMember] = {}
     for member in members:
         for origin in member.held.origins():
             other = holders.setdefault(origin, member)
@@ -363,8 +363,8 @@ def _holders(members: Sequence[Member]) -> dict[bytes, Member]:
     return holders
 
 
-def _refuse_doubles(members: Sequence[Member]) -> None:
-    seen: dict[bytes, Member] = {}
+def _refuse_doubles(members: Sequence[RunMember]) -> None:
+    seen: dict[bytes, RunMember] = {}
     for member in members:
         for each in member.names:
             other = seen.setdefault(each, member)
@@ -375,7 +375,7 @@ def _refuse_doubles(members: Sequence[Member]) -> None:
                 )
 
 
-def _no_run(heads: Sequence[Member]) -> RequestError:
+def _no_run(heads: Sequence[RunMember]) -> RequestError:
     """Say which images have no parent among those given."""
     without = [head for head in heads if head.place[0] != c.ZERO_ID]
     if not without:

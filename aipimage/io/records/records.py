@@ -275,6 +275,11 @@ class RecordWriter:
         return offset
 
 
+def no_references(origin: bytes, offset: int, length: int) -> bytearray:
+    """What a reader of records gets that are found by a walk, and by no address."""
+    raise RuntimeError("internal error: a walk follows no references")
+
+
 class RecordReader:
     """Fetches records by reference, verified before anything of them is used; safe for threads.
 

@@ -10,7 +10,7 @@ from aipimage.errors import IncompleteError
 from aipimage.format import constants as c
 from aipimage.format.record import record_length
 from aipimage.format.segments import Segment
-from aipimage.io.repair.frames import FrameRun, FrameRuns
+from aipimage.io.repair.frames import FrameRuns, WholeFrames
 from aipimage.io.repair.survey import Survey, Whole
 
 SLOT = record_length(1)
@@ -94,7 +94,7 @@ class Addresses:
             yield Span(whole.origin, place + self._moves[index][1], place, stop - place)
             place, index = stop, index + 1
 
-    def _has(self, run: FrameRun) -> bool:
+    def _has(self, run: WholeFrames) -> bool:
         """Whether frames have addresses: others are not copied, and are lost."""
         return self.of(run.place) is not None and self.of(run.end - 1) is not None
 

@@ -15,7 +15,7 @@ from aipimage.format.keyarea import KeyArea
 from aipimage.format.seal import Seal, decode_seal
 from aipimage.io.blocks.containers import HEAD, TAIL, other_than_image
 from aipimage.io.records.keys import ChainKeys
-from aipimage.io.records.records import RecordReader
+from aipimage.io.records.records import RecordReader, no_references
 from aipimage.io.repair.scan import Found, Scanner
 from aipimage.io.repair.stream import SalvageStream
 from aipimage.io.stream.opening import read_header, read_key_area, unlock_header
@@ -58,7 +58,7 @@ def read_beginning(stream: SalvageStream, password: str | None) -> Beginning:
 
 
 def _reader(keys: ChainKeys | None) -> RecordReader:
-    return RecordReader(_no_references, keys)
+    return RecordReader(no_references, keys)
 
 
 def _other(stream: SalvageStream) -> str | None:
@@ -137,7 +137,3 @@ def with_shifts(beginning: Beginning, siblings: Sequence[Header]) -> Beginning:
             )
             return replace(beginning, header=header)
     return beginning
-
-
-def _no_references(origin: bytes, offset: int, length: int) -> bytearray:
-    raise RuntimeError("internal error: a walk follows no references")

@@ -34,7 +34,7 @@ class FramesDigest:
 
 
 @dataclass(slots=True)
-class FrameRun:
+class WholeFrames:
     """Whole frames with consecutive numbers within a table leaf, in the order of the stream.
 
     Attributes:
@@ -64,8 +64,8 @@ class FrameRuns:
 
     def __init__(self, origin: bytes) -> None:
         self.origin = origin
-        self._runs: list[FrameRun] = []
-        self._open: dict[int, FrameRun] = {}
+        self._runs: list[WholeFrames] = []
+        self._open: dict[int, WholeFrames] = {}
         self._firsts: list[int] = []
 
     def add(
@@ -84,7 +84,7 @@ class FrameRuns:
             run.count += 1
             run.end, run.behind = end, behind
         else:
-            run = FrameRun(self.origin, number, 1, place, end, at, behind, FramesDigest())
+            run = WholeFrames(self.origin, number, 1, place, end, at, behind, FramesDigest())
             self._runs.append(run)
         run.frames.add(place, end - place, plain_length, digest)
         other = self._open.get(number + 1)
@@ -97,13 +97,13 @@ class FrameRuns:
         self._runs = _ascending(self._runs)
         self._firsts = [run.first for run in self._runs]
 
-    def keep(self, wanted: Callable[[FrameRun], bool]) -> None:
+    def keep(self, wanted: Callable[[WholeFrames], bool]) -> None:
         """Drop the runs that are not wanted, after :meth:`settle`."""
         self._runs = [run for run in self._runs if wanted(run)]
         self._firsts = [run.first for run in self._runs]
 
     @property
-    def runs(self) -> list[FrameRun]:
+    def runs(self) -> list[WholeFrames]:
         """After :meth:`settle`: in ascending order."""
         return self._runs
 
@@ -133,14 +133,14 @@ class FrameRuns:
                 found.append((low, high))
         return found
 
-    def of_leaf(self, leaf: int) -> list[FrameRun]:
+    def of_leaf(self, leaf: int) -> list[WholeFrames]:
         """The runs of a table leaf."""
         low = bisect_left(self._firsts, leaf * c.LEAF_FRAMES)
         high = bisect_left(self._firsts, (leaf + 1) * c.LEAF_FRAMES)
         return self._runs[low:high]
 
 
-def _ascending(runs: list[FrameRun]) -> list[FrameRun]:
+def _ascending(runs: list[WholeFrames]) -> list[WholeFrames]:
     """The heaviest chain of runs in which numbers and places ascend; most often all of them."""
     runs = sorted(runs, key=lambda run: run.place)
     if all(a.last < b.first and a.end <= b.place for a, b in pairwise(runs)):
@@ -148,7 +148,7 @@ def _ascending(runs: list[FrameRun]) -> list[FrameRun]:
     return _heaviest_chain(runs)
 
 
-def _heaviest_chain(runs: list[FrameRun]) -> list[FrameRun]:
+def _heaviest_chain(runs: list[WholeFrames]) -> list[WholeFrames]:
     """Weighted longest chain: runs begin in order of place, and count once they have ended."""
     lasts = sorted({run.last for run in runs})
     best: list[tuple[int, int]] = [(0, -1)] * (len(lasts) + 1)
@@ -165,7 +165,7 @@ def _heaviest_chain(runs: list[FrameRun]) -> list[FrameRun]:
         else:
             _raise(best, bisect_left(lasts, run.last) + 1, (weight[index], index))
     index = _best_below(best, len(lasts))[1]
-    chain: list[FrameRun] = []
+    chain: list[WholeFrames] = []
     while index >= 0:
         chain.append(runs[index])
         index = before[index]

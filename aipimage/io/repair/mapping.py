@@ -20,7 +20,7 @@ from aipimage.io.index.origins import NamedOrigins, Origins
 from aipimage.io.records.records import RecordReader
 from aipimage.io.repair.facts import Facts
 from aipimage.io.repair.survey import Survey
-from aipimage.io.repair.timeline import Timeline, clipped, run_of
+from aipimage.io.repair.timeline import Timeline, clipped_extents, run_of
 
 if TYPE_CHECKING:
     from aipimage.io.reading.image import ImageReader
@@ -270,7 +270,7 @@ class DeviceMapping:
         at, old_end = first, min(end, max(first, device.entry.sectors))
         try:
             for start, block in device.map.walk(first, old_end) if at < old_end else ():
-                rows = clipped(block, max(0, first - start), max(0, old_end - start))
+                rows = clipped_extents(block, max(0, first - start), max(0, old_end - start))
                 if len(rows):
                     at += int(rows["length"].sum())
                     names = list(parent.origins)

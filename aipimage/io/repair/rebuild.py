@@ -6,25 +6,19 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
-from typing import Any
-
-import numpy as np
 
 from aipimage import checks
 from aipimage.errors import AipImageError, FormatError, IntegrityError, RequestError
-from aipimage.extents import Kind
 from aipimage.format import constants as c
 from aipimage.format.constants import Compatible, ImageKind, Incompatible, RecordType
 from aipimage.format.header import Header
-from aipimage.format.origins import OriginEntry, encode_name
+from aipimage.format.origins import encode_name
 from aipimage.format.record import NO_REFERENCE, Reference
 from aipimage.format.seal import Seal, SealDevice
-from aipimage.format.tables import SECTOR_LIMIT, pack_at
 from aipimage.io.checking.verify import verify_image
+from aipimage.io.creating.heading import tool
 from aipimage.io.creating.imagewriter import sealed_header
 from aipimage.io.creating.target import open_target
-from aipimage.io.index.mapbuild import MapBuilder
 from aipimage.io.merge.assemble import Assembly
 from aipimage.io.reading.image import open_reader
 from aipimage.io.reading.members import ForeignFiles, MemberFiles, peek_header, searched
@@ -33,23 +27,22 @@ from aipimage.io.records.records import RecordReader
 from aipimage.io.repair.addresses import Addresses
 from aipimage.io.repair.beginning import Beginning, read_beginning, with_shifts
 from aipimage.io.repair.copying import copy_whole
+from aipimage.io.repair.described import description_of, result_of, warnings_of
+from aipimage.io.repair.devices import DeviceMaker
 from aipimage.io.repair.digests import whole_digest_roots
 from aipimage.io.repair.doubts import Doubts
 from aipimage.io.repair.facts import find_facts
-from aipimage.io.repair.frames import FrameRuns
-from aipimage.io.repair.mapping import DeviceMapping, MapOrigins
+from aipimage.io.repair.mapping import MapOrigins
 from aipimage.io.repair.parent import find_parent_image
 from aipimage.io.repair.report import LostRanges, RepairResult
 from aipimage.io.repair.stream import SalvageStream, open_salvage
 from aipimage.io.repair.survey import survey
-from aipimage.io.repair.tables import TableMaker
-from aipimage.io.repair.timeline import Timeline
+from aipimage.io.repair.tables import OriginTables, TableMaker
 from aipimage.io.stream.outstream import PARTIAL, FileStream
 from aipimage.io.system import entropy
 from aipimage.io.system.notices import with_notices
 from aipimage.io.system.progress import Progress, ProgressCallback, Reporter
 from aipimage.io.system.storage import Storage, StrPath, chosen
-from aipimage.version import __version__
 
 _ATTEMPTS = 4
 """Each may find more that does not fit together, once what was found before is lost."""
@@ -134,9 +127,6 @@ class _Repair:
         self._reporter = Reporter("repair", 3 * stream.size, progress)
         self._beginning = self._begin(password)
         self._lost = LostRanges()
-        self._out_name = encode_name(os.path.basename(out))
-        self._kept: list[bool] = []
-        self._frames_lost = 0
 
     def _begin(self, password: str | None) -> Beginning:
         beginning = read_beginning(self._stream, password)
@@ -222,41 +212,36 @@ class _Repair:
 
     def _write(self, stream: FileStream, numbers: RecordNumbers) -> RepairResult:
         facts, survey = self._facts, self._survey
-        old_roots = self._old_digest_roots()
-        header = self._header(numbers.origin, old_roots)
+        roots = self._old_digest_roots()
+        header = self._header(numbers.origin, roots)
         assembly = Assembly(stream, header, self._beginning.keys, numbers)
         assembly.begin(self._beginning.key_area)
-        description = assembly.writer.write_metadata(self._description())
+        description = assembly.writer.write_metadata(description_of(survey, facts, self._zero_lost))
         copy_whole(survey, self._addresses, assembly, self._reporter)
         maker = TableMaker(survey, self._addresses, self._records, assembly.records)
-        self._kept, self._frames_lost = [], 0
+        tables = OriginTables(maker, survey, facts, encode_name(os.path.basename(self._out)))
         origins = MapOrigins(
-            numbers.origin,
-            survey,
-            facts.origins,
-            self._may_be_foreign(),
-            partial(self._entry, maker),
+            numbers.origin, survey, facts.origins, self._may_be_foreign(), tables.entry
         )
         origins.learn(facts.last.seal.origins if facts.last else ())
-        devices = [
-            self._device(index, origins, assembly, (old_roots or {}).get(index, NO_REFERENCE))
-            for index in range(len(facts.devices))
-        ]
-        rows = self._seal_origins(origins, devices)
+        devices = self._devices(origins, assembly, roots)
+        rows = tables.of_seal(origins, devices)
         lost, lost_bytes = self._lost.in_bytes([each.size for each in facts.devices])
         replaced = self._replaced()
-        self._warn(lost_bytes, old_roots, replaced)
+        facts.warnings += warnings_of(
+            survey, facts, self._doubts, lost_bytes, replaced, self._parent is not None,
+            roots is not None,
+        )  # fmt: skip
         image_id, digest = assembly.finish(
-            description, self._result(lost, lost_bytes), devices, facts.place, rows, replaced
+            description, result_of(facts, lost, lost_bytes), devices, facts.place, rows, replaced
         )
-        total = sum(each.size for each in facts.devices)
         return RepairResult(
             self._out,
             image_id.hex(),
             digest.hex(),
-            self._frames(),
-            self._frames_lost,
-            total - lost_bytes,
+            tables.frames,
+            tables.frames_lost,
+            sum(each.size for each in facts.devices) - lost_bytes,
             stream.position,
             lost,
             lost_bytes,
@@ -264,6 +249,25 @@ class _Repair:
             tuple(self._stream.warnings + facts.warnings),
             time.monotonic() - self._reporter.started,
         )
+
+    def _devices(
+        self, origins: MapOrigins, assembly: Assembly, roots: dict[int, Reference] | None
+    ) -> list[SealDevice]:
+        maker = DeviceMaker(
+            self._survey,
+            self._facts,
+            self._records,
+            origins,
+            self._parent,
+            self._doubts,
+            self._trust_pages,
+            self._zero_lost,
+        )
+        self._lost = maker.lost
+        return [
+            maker.make(index, assembly, (roots or {}).get(index, NO_REFERENCE))
+            for index in range(len(self._facts.devices))
+        ]
 
     def _header(self, file_id: bytes, roots: dict[int, Reference] | None) -> Header:
         old = self._beginning.header
@@ -280,7 +284,7 @@ class _Repair:
             created=entropy.now_us(),
             incompatible=int(incompatible),
             compatible=compatible,
-            creator=f"aipimage {__version__}",
+            creator=tool(),
             core_length=0,
             minor=c.MINOR,
         )
@@ -298,143 +302,6 @@ class _Repair:
     def _may_be_foreign(self) -> bool:
         """Whether the map may name origins that other files hold."""
         return self._facts.place.kind != ImageKind.FULL and self._beginning.chain_known
-
-    def _timeline(self) -> Timeline | None:
-        if not self._facts.in_order:
-            return None
-        own = self._facts.own
-        counts = {each.origin: each.frame_count for each in own.seal.origins} if own else {}
-        return Timeline(self._survey, counts, self._complete_at(), self._unreadable())
-
-    def _complete_at(self) -> int | None:
-        """The place of a record that is written once all devices are done."""
-        origins = list(self._survey.runs)
-        found = [
-            seal.ref.offset for seal in self._survey.seals if seal.seal.image_id == origins[-1]
-        ]
-        least = 1 if len(origins) == 1 else 0
-        found += [
-            ref.offset
-            for (origin, number), (ref, _) in self._survey.metadata.items()
-            if origin == origins[-1] and number >= least
-        ]
-        return min(found, default=None)
-
-    def _unreadable(self) -> list[tuple[int, int, int]]:
-        """What the result says could not be read from the sources."""
-        rows = self._facts.result.get("unreadable")
-        found: list[tuple[int, int, int]] = []
-        for row in rows if isinstance(rows, list) else []:
-            if (
-                isinstance(row, list)
-                and len(row) == 3
-                and all(isinstance(each, int) and 0 <= each < SECTOR_LIMIT for each in row)
-                and row[0] < len(self._facts.devices)
-                and row[2] > 0
-            ):
-                found.append((pack_at(row[0], row[1]), row[2], int(Kind.UNREADABLE)))
-        return found
-
-    def _device(
-        self, index: int, origins: MapOrigins, assembly: Assembly, digest_root: Reference
-    ) -> SealDevice:
-        if index == 0:
-            self._line = self._timeline()
-        facts, header = self._facts.devices[index], self._beginning.header
-        mapping = DeviceMapping(
-            self._survey,
-            self._facts,
-            self._records,
-            origins,
-            self._line,
-            self._parent,
-            index,
-            self._trust_pages,
-        )
-        builder = MapBuilder(
-            assembly.records,
-            index,
-            facts.sectors,
-            origins.names,
-            header.stripe_shift,
-            header.fanout_shift,
-        )
-        for rows in self._doubts.marked(index, mapping.extents()):
-            at = builder.position
-            for length, _, _, kind in rows.tolist():
-                if kind == Kind.LOST:
-                    self._lost.add(index, at, length)
-                at += length
-            if self._zero_lost:
-                rows = rows.copy()
-                rows["kind"][rows["kind"] == Kind.LOST] = Kind.UNREADABLE
-            builder.add(rows)
-        if mapping.root_found:
-            self._facts.used.append(f"map of device {index}")
-        elif mapping.pages:
-            self._facts.used.append(f"some map pages of device {index}")
-        counts = np.asarray(builder.counts).tolist()
-        self._compare_counts(index, counts)
-        return SealDevice(
-            facts.size,
-            facts.sector_size,
-            builder.root_level,
-            counts[Kind.UNUSED],
-            counts[Kind.ZERO],
-            counts[Kind.DATA],
-            counts[Kind.UNREADABLE],
-            counts[Kind.LOST],
-            builder.finish(),
-            digest_root,
-        )
-
-    def _compare_counts(self, index: int, counts: list[int]) -> None:
-        """Where nothing is lost a map still says as much of each kind as the seal counts."""
-        entry = self._facts.devices[index].entry
-        if entry is None or counts[Kind.LOST] or self._lost.sectors:
-            return
-        sealed = (entry.unused, entry.zero, entry.data, entry.unreadable)
-        kinds = (Kind.UNUSED, Kind.ZERO, Kind.DATA, Kind.UNREADABLE)
-        if sealed != tuple(counts[kind] for kind in kinds) and not entry.lost:
-            self._facts.warnings.append(
-                f"device {index}: its map has other amounts of data and zeros than the seal "
-                "counts; compare what was saved with another copy"
-            )
-
-    # Tables and origins
-
-    def _entry(self, maker: TableMaker, origin: bytes, old: OriginEntry | None) -> OriginEntry:
-        """The entry of an origin that the file holds, with a table that names what is whole."""
-        table = maker.make(origin, old)
-        self._kept.append(table.kept)
-        frames = self._survey.frames.get(origin) or FrameRuns(origin)
-        self._frames_lost += table.frame_count - frames.count
-        holder = old.holder if old else self._holder()
-        return OriginEntry(origin, holder, table.frame_count, table.root, self._out_name)
-
-    def _seal_origins(
-        self, origins: MapOrigins, devices: Sequence[SealDevice]
-    ) -> list[OriginEntry]:
-        """The new image's own, and those of the images whose block digests it keeps."""
-        own = origins.names.image_id
-        if self._kept and all(self._kept):
-            self._facts.used.append("frame tables")
-        roots = [each.digest_root for each in devices]
-        for root in roots:
-            if root != NO_REFERENCE:
-                origins.place_runs(root.origin)
-        return [OriginEntry(own, own, 0, NO_REFERENCE), *origins.names.behind(roots)]
-
-    def _holder(self) -> bytes:
-        """The image that held the frames first: it would have borne the id of its last run."""
-        return list(self._survey.runs)[-1]
-
-    def _frames(self) -> int:
-        return sum(
-            runs.count
-            for origin, runs in self._survey.frames.items()
-            if origin in self._facts.origins
-        )
 
     # The end
 
@@ -454,59 +321,3 @@ class _Repair:
         except AipImageError:
             return False
         return True
-
-    def _description(self) -> dict[str, Any]:
-        values = dict(self._facts.description)
-        if not isinstance(values.get("devices"), list):
-            values["devices"] = [
-                {"size": each.size, "sector_size": each.sector_size} for each in self._facts.devices
-            ]
-        own = self._facts.own
-        values["repaired"] = {
-            "of": own.seal.image_id.hex() if own else list(self._survey.runs)[-1].hex(),
-            "tool": f"aipimage {__version__}",
-            "lost_as": "unreadable" if self._zero_lost else "lost",
-        }
-        return values
-
-    def _result(self, lost: tuple[tuple[int, int, int], ...], lost_bytes: int) -> dict[str, Any]:
-        values = dict(self._facts.result)
-        values["lost_bytes"] = lost_bytes
-        values["lost"] = [
-            [device, start // 512, -(-length // 512)] for device, start, length in lost[:1000]
-        ]
-        old = values.get("warnings")
-        values["warnings"] = [*(old if isinstance(old, list) else []), *self._facts.warnings]
-        values.setdefault("unreadable", [])
-        return values
-
-    def _warn(
-        self, lost_bytes: int, roots: dict[int, Reference] | None, replaced: list[Reference]
-    ) -> None:
-        warnings, facts = self._facts.warnings, self._facts
-        if self._beginning.is_made_up:
-            warnings.append("the header was damaged and was made up from the records")
-        if not self._beginning.chain_known:
-            warnings.append("which chain the image belonged to is not known; it begins a new one")
-        if facts.own is None or facts.own.ref.digest not in {ref.digest for ref in replaced}:
-            warnings.append(
-                "the seal is lost: images that build on this one do not recognise the new one"
-            )
-        if lost_bytes and facts.place.parent_kind and self._parent is None:
-            warnings.append(
-                f"the parent {facts.place.parent_id.hex()} was not found: all that only it tells "
-                "is lost; give its directory, and those of the chain's other images"
-            )
-        if self._stream.unreadable:
-            warnings.append(f"{self._stream.unreadable} bytes of the file could not be read")
-        if self._doubts.ranges:
-            warnings.append(
-                "some data was whole by itself and contradicted what the image says of it: it is "
-                f"lost ({self._doubts.text})"
-            )
-        if roots is None and self._beginning.header.compatible & Compatible.BLOCK_DIGESTS:
-            warnings.append("the block digests were left out")
-        if not facts.result and not facts.own:
-            warnings.append(
-                "which sectors the source could not read is not known: they read as zeros"
-            )

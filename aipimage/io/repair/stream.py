@@ -31,7 +31,7 @@ _LISTED = 10
 
 
 @dataclass(slots=True)
-class Piece:
+class FilePiece:
     """A run of the stream in one file: ``length`` bytes at ``start``, from ``inside`` on."""
 
     file: File
@@ -49,7 +49,7 @@ class SalvageStream:
         unreadable: bytes that the file system could not read.
     """
 
-    def __init__(self, name: str, pieces: Sequence[Piece], warnings: list[str]) -> None:
+    def __init__(self, name: str, pieces: Sequence[FilePiece], warnings: list[str]) -> None:
         self.name, self.warnings, self.unreadable = name, warnings, 0
         self._pieces = sorted(pieces, key=lambda piece: piece.start)
         for piece, after in pairwise(self._pieces):
@@ -133,7 +133,7 @@ def open_salvage(storage: Storage, path: StrPath) -> SalvageStream:
     if named is not None and not (_looks_like_part(named) or _is_suffixed(name)):
         head = named.pread(8, 0)
         if head == c.HEADER_MAGIC or not _any_part(storage, siblings, name):
-            return SalvageStream(name, [Piece(named, 0, 0, named.size())], [])
+            return SalvageStream(name, [FilePiece(named, 0, 0, named.size())], [])
     if named is not None:
         named.close()
     elif not siblings:
@@ -218,7 +218,7 @@ def _open_parts(storage: Storage, path: str, names: list[str]) -> SalvageStream:
         chosen = _chosen(path, parts, warnings)
         kept = {id(part.file) for part in chosen}
         close_all([file for file in opened if id(file) not in kept])
-        pieces = [Piece(p.file, c.PART_RECORD, p.place.start, p.length) for p in chosen]
+        pieces = [FilePiece(p.file, c.PART_RECORD, p.place.start, p.length) for p in chosen]
         return SalvageStream(base_path(path.removesuffix(PARTIAL)), pieces, warnings)
     except BaseException:
         with contextlib.suppress(StorageError):

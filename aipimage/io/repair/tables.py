@@ -7,7 +7,7 @@ segment covers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,11 +17,14 @@ from aipimage.format import constants as c
 from aipimage.format.constants import RecordType
 from aipimage.format.origins import OriginEntry
 from aipimage.format.record import NO_REFERENCE, Reference
+from aipimage.format.seal import SealDevice
 from aipimage.format.tables import FRAME_ENTRY_DTYPE, FrameEntries, IndexEntry, encode_table_leaf
 from aipimage.io.index.trees import FrameTable, IndexBuilder, IndexReader, LeafCache
 from aipimage.io.records.records import RecordReader, RecordWriter
 from aipimage.io.repair.addresses import SLOT, Addresses
-from aipimage.io.repair.frames import FrameRun, FrameRuns, FramesDigest
+from aipimage.io.repair.facts import Facts
+from aipimage.io.repair.frames import FrameRuns, FramesDigest, WholeFrames
+from aipimage.io.repair.mapping import MapOrigins
 from aipimage.io.repair.survey import Survey
 
 _Row = tuple[int, int, int, bytes]
@@ -88,7 +91,7 @@ class TableMaker:
             leaves.append(ref if right else None)
         return leaves
 
-    def _is_right(self, entries: FrameEntries, runs: list[FrameRun]) -> bool:
+    def _is_right(self, entries: FrameEntries, runs: list[WholeFrames]) -> bool:
         """Whether a leaf says of each frame that is whole where it is, and which one it is; and of
         those that are lost no place where something else is.
         """
@@ -107,7 +110,7 @@ class TableMaker:
             return False
         return True
 
-    def _told(self, entries: FrameEntries, run: FrameRun) -> FramesDigest:
+    def _told(self, entries: FrameEntries, run: WholeFrames) -> FramesDigest:
         """What the entries of a run say, with places of the stream for the addresses.
 
         Raises:
@@ -130,7 +133,7 @@ class TableMaker:
             filled.add(rows.get(number))
         return np.array(filled.finish(), FRAME_ENTRY_DTYPE)
 
-    def _walked(self, run: FrameRun) -> dict[int, _Row]:
+    def _walked(self, run: WholeFrames) -> dict[int, _Row]:
         rows: dict[int, _Row] = {}
         number = run.first
         for record in self._survey.scanner.scan(run.place, run.end):
@@ -148,7 +151,56 @@ class TableMaker:
         return rows
 
 
-def _lost_rows(count: int, runs: list[FrameRun]) -> Iterator[int]:
+class OriginTables:
+    """The entries of the origins that the new image holds, each with its table.
+
+    Args:
+        name: of the new file, encoded, for the entries.
+
+    Attributes:
+        frames_lost: frames that the tables name and that are not whole.
+    """
+
+    def __init__(self, maker: TableMaker, survey: Survey, facts: Facts, name: bytes) -> None:
+        self._maker, self._survey, self._facts, self._name = maker, survey, facts, name
+        self._kept: list[bool] = []
+        self.frames_lost = 0
+
+    def entry(self, origin: bytes, old: OriginEntry | None) -> OriginEntry:
+        """The entry of an origin that the file holds, with a table that names what is whole."""
+        table = self._maker.make(origin, old)
+        self._kept.append(table.kept)
+        frames = self._survey.frames.get(origin) or FrameRuns(origin)
+        self.frames_lost += table.frame_count - frames.count
+        holder = old.holder if old else self._holder()
+        return OriginEntry(origin, holder, table.frame_count, table.root, self._name)
+
+    def of_seal(self, origins: MapOrigins, devices: Sequence[SealDevice]) -> list[OriginEntry]:
+        """The new image's own, and those of the images whose block digests it keeps."""
+        own = origins.names.image_id
+        if self._kept and all(self._kept):
+            self._facts.used.append("frame tables")
+        roots = [each.digest_root for each in devices]
+        for root in roots:
+            if root != NO_REFERENCE:
+                origins.place_runs(root.origin)
+        return [OriginEntry(own, own, 0, NO_REFERENCE), *origins.names.behind(roots)]
+
+    def _holder(self) -> bytes:
+        """The image that held the frames first: it would have borne the id of its last run."""
+        return list(self._survey.runs)[-1]
+
+    @property
+    def frames(self) -> int:
+        """Whole frames of all origins that the file holds."""
+        return sum(
+            runs.count
+            for origin, runs in self._survey.frames.items()
+            if origin in self._facts.origins
+        )
+
+
+def _lost_rows(count: int, runs: list[WholeFrames]) -> Iterator[int]:
     """The rows of a leaf that belong to no whole frame."""
     at = 0
     for run in runs:

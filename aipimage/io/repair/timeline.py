@@ -16,7 +16,7 @@ import numpy as np
 from aipimage.extents import EXTENT_DTYPE, ExtentArray, Kind, extent_array
 from aipimage.format.constants import RecordType
 from aipimage.format.tables import pack_at
-from aipimage.io.repair.frames import FrameRun
+from aipimage.io.repair.frames import WholeFrames
 from aipimage.io.repair.survey import Noted, Survey, verified_extents
 
 Gap = Callable[[int, int], Iterator[ExtentArray]]
@@ -31,7 +31,7 @@ class _Mark(NamedTuple):
     at: int
     behind: int
     origin: bytes
-    run: FrameRun | None
+    run: WholeFrames | None
 
 
 class Timeline:
@@ -83,7 +83,7 @@ class Timeline:
                     if at < start:
                         yield from self._gap(at, min(stop, start), True, gap)
                         at = min(stop, start)
-                    yield clipped(rows, at - start, min(reach, stop) - start)
+                    yield clipped_extents(rows, at - start, min(reach, stop) - start)
                     at = min(reach, stop)
             index += 1
 
@@ -241,7 +241,7 @@ def run_of(sectors: int, kind: Kind) -> ExtentArray:
     return np.array([(sectors, 0, 0, kind)], EXTENT_DTYPE)
 
 
-def clipped(rows: ExtentArray, start: int, stop: int) -> ExtentArray:
+def clipped_extents(rows: ExtentArray, start: int, stop: int) -> ExtentArray:
     """Extents from sector ``start`` to ``stop``, counted from their beginning."""
     ends = np.cumsum(rows["length"]).astype(np.int64)
     starts = ends - rows["length"].astype(np.int64)

@@ -71,7 +71,7 @@ def _checked_subformat(_: click.Context, __: click.Parameter, value: str | None)
 @click.option(
     "--format",
     type=click.Choice(["vmdk", "raw", "aiv", "ova", "ovf"]),
-    help="Of TARGET; as its name ends unless told otherwise.",
+    help="Of TARGET; by the end of its name by default.",
 )
 @click.option(
     "--disk",
@@ -87,25 +87,22 @@ def _checked_subformat(_: click.Context, __: click.Parameter, value: str | None)
     "--subformat",
     callback=_checked_subformat,
     metavar="NAME",
-    help="Of a VMDK: monolithicSparse (unless told otherwise), monolithicFlat, "
+    help="Of a VMDK: monolithicSparse (the default), monolithicFlat, "
     "twoGbMaxExtentSparse, twoGbMaxExtentFlat, streamOptimized (in a pipe), vmfs.",
 )
 @click.option(
     "--adapter",
     type=click.Choice(_ADAPTERS),
-    help="Of the disk: lsilogic unless told otherwise; the last three for an appliance only.",
+    help="Of the disk: lsilogic by default; the last three for an appliance only.",
 )
 @click.option(
     "--hardware",
     type=click.IntRange(1, 99),
     metavar="N",
-    help="Version of the virtual hardware: 11 unless told otherwise.",
+    help="Version of the virtual hardware: 11 by default.",
 )
 @click.option(
-    "--cid",
-    callback=_checked_cid,
-    metavar="HEX",
-    help="Content ID of the VMDK; chosen at random unless given.",
+    "--cid", callback=_checked_cid, metavar="HEX", help="Content ID of the VMDK; random by default."
 )
 @click.option(
     "--split",
@@ -116,7 +113,7 @@ def _checked_subformat(_: click.Context, __: click.Parameter, value: str | None)
 @click.option(
     "--level",
     type=click.Choice(["fast", "dense"]),
-    help="Of a streamOptimized disk: fast unless told otherwise; dense is smaller.",
+    help="Of a streamOptimized disk: fast by default; dense is smaller.",
 )
 @click.option(
     "--compress",
@@ -130,13 +127,13 @@ def _checked_subformat(_: click.Context, __: click.Parameter, value: str | None)
 @click.option("--include-free", is_flag=True, help="Keep free space of file systems in an .aiv.")
 @click.option("--comment", default="", metavar="TEXT", help="Kept in an .aiv.")
 @click.option("--name", metavar="TEXT", help="Of an appliance; its file's name otherwise.")
-@click.option("--os", metavar="NAME", help="Guest system of an appliance; as its disks tell.")
+@click.option("--os", metavar="NAME", help="Guest system of an appliance; as its disks show.")
 @click.option(
-    "--firmware", type=click.Choice(["bios", "efi"]), help="Of an appliance; as its disks tell."
+    "--firmware", type=click.Choice(["bios", "efi"]), help="Of an appliance; as its disks show."
 )
 @click.option("--cpus", type=click.IntRange(1), metavar="N", help="Processors of an appliance.")
 @click.option(
-    "--memory", callback=checked_size, metavar="SIZE", help="Of an appliance: 4G unless given."
+    "--memory", callback=checked_size, metavar="SIZE", help="Of an appliance: 4G by default."
 )
 @click.option(
     "--network",
@@ -149,10 +146,10 @@ def _checked_subformat(_: click.Context, __: click.Parameter, value: str | None)
 @click.option(
     "--manifest",
     type=click.Choice(["sha256", "sha1", "none"]),
-    help="Digests of an appliance's files: sha256 unless told otherwise.",
+    help="Digests of an appliance's files: sha256 by default.",
 )
 @search_option
-@click.option("--resume", is_flag=True, help="Go on with an interrupted conversion to TARGET.")
+@click.option("--resume", is_flag=True, help="Resume an interrupted conversion to TARGET.")
 @click.option("--overwrite", is_flag=True, help="Replace TARGET once the new one is whole.")
 @click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="Worker threads.")
 @password_options
@@ -162,8 +159,8 @@ def convert(session: Session, /, source: str, target: str, **options: Any) -> Re
     """Convert SOURCE, an .aiv image of any chain, a .vmdk, a disk of an .ova or .ovf or a raw
     disk, to TARGET.
 
-    Names tell the formats: .aiv, .vmdk, .ova, .ovf, .raw or .img; any other SOURCE is raw. TARGET
-    may be -, standard output. A target bears its name only once it is whole.
+    Names say the formats: .aiv, .vmdk, .ova, .ovf, .raw or .img; any other SOURCE is raw. TARGET
+    may be -, standard output. A target gets its name only once it is whole.
     """
     into = _target(target, options)
     password = image_password(session, options["password_file"], options["password_env"])
@@ -189,7 +186,7 @@ def _target(target: str, options: dict[str, Any]) -> str | BinaryIO:
     if options["as_json"]:
         raise click.UsageError("--json prints where the disk goes, on standard output")
     if options["format"] is None and options["subformat"] is None:
-        raise click.UsageError("standard output has no name that tells the format; give --format")
+        raise click.UsageError("standard output has no name that shows the format; use --format")
     if sys.stdout is None or sys.stdout.isatty():
         raise click.UsageError("standard output is a terminal; lead it into a file or a program")
     options["format"] = options["format"] or "vmdk"

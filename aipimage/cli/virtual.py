@@ -26,7 +26,7 @@ def source_format_option(*formats: str) -> Callable[[_Command], _Command]:
         return click.option(
             "--source-format",
             type=click.Choice(formats),
-            help="What SOURCE is, where its name (.vmdk) does not tell it or tells it wrong.",
+            help="What SOURCE is, where its name (.vmdk) does not say it or says it wrong.",
         )(command)
 
     return add

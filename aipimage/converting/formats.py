@@ -61,7 +61,7 @@ def format_of_target(target: StrPath | None, given: str | None, storage: Storage
             raise RequestError(f"unknown format {given!r}: use one of {', '.join(TARGET_FORMATS)}")
         return given
     if target is None:
-        raise RequestError("a stream has no name that tells the format; give it (format=)")
+        raise RequestError("a stream has no name that shows the format; pass it (format=)")
     name = os.fspath(target)
     found = _SUFFIXES.get(os.path.splitext(name)[1].lower())
     if found is not None:
@@ -69,7 +69,7 @@ def format_of_target(target: StrPath | None, given: str | None, storage: Storage
     if storage.exists(name) and storage.stat(name).is_block_device:
         return "raw"
     raise RequestError(
-        f"{name}: its name does not tell the format; give it (format=), or end the name with "
+        f"{name}: its name does not show the format; pass it (format=), or end the name with "
         f"{', '.join(_SUFFIXES)}"
     )
 
@@ -78,8 +78,8 @@ def format_of_source(path: StrPath, given: str | None) -> str:
     """Return how a source is read: as given, or as its name ends; everything else is raw.
 
     Raises:
-        RequestError: the name is that of an extent or a descriptor, which is no disk; or there is
-            no such format.
+        RequestError: the name is that of an extent or a descriptor, which is not a disk; or there
+            is no such format.
     """
     if given is not None:
         if given not in SOURCE_FORMATS:
@@ -121,7 +121,7 @@ def kind_of(path: StrPath, *, by_content: bool = False, storage: Storage = DEFAU
 
 
 def _begins_like_disk(path: StrPath, storage: Storage) -> bool:
-    # Most files are told by their names, and need not wait for the readers of virtual disks.
+    # Most files are known by their names, and need not wait for the readers of virtual disks.
     from aipimage.vmdk.descriptortext import HEAD
     from aipimage.vmdk.opening import begins_like_vmdk
 
@@ -152,7 +152,7 @@ def is_piece(path: StrPath) -> bool:
 def extent_error(path: StrPath) -> RequestError:
     """The error for a file that is only an extent of a virtual disk."""
     return RequestError(
-        f"{os.fspath(path)}: is an extent of a virtual disk; give the .vmdk file with the "
+        f"{os.fspath(path)}: is an extent of a virtual disk; use the .vmdk file with the "
         "descriptor instead, or take its bytes as they are (source_format='raw')"
     )
 

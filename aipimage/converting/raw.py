@@ -82,7 +82,7 @@ class _RawJob:
         self._written(sink, info)
 
     def to_file(self, path: str) -> None:
-        """Write a new file, or go on with what an interrupted run left of it."""
+        """Write a new file, or resume what an interrupted run left of it."""
         request = self._request
         sink = open_raw_file(
             path,
@@ -98,7 +98,7 @@ class _RawJob:
         self.stored = sink.stored
 
     def _identity(self) -> Mapping[str, object]:
-        """What tells the source from others, however its path is written. An image is known by its
+        """What identifies the source, however its path is written. An image is known by its
         digest, wherever it lies.
         """
         source, place = self._source.fingerprint(), place_of(self._source)
@@ -160,7 +160,7 @@ class RawStream:
     def writev(self, buffers: Sequence[Buffer], offset: int) -> None:
         """See ``BlockSink.writev``; offsets ascend."""
         if offset < self.position:
-            raise RuntimeError(f"internal error: write at {offset} behind {self.position}")
+            raise RuntimeError(f"internal error: write at {offset} before {self.position}")
         self._fill(offset)
         for buffer in buffers:
             self._put(flat_view(buffer))

@@ -1,4 +1,4 @@
-"""A file of plain bytes that an interrupted conversion goes on with.
+"""A file of plain bytes that an interrupted conversion resumes.
 
 It is written with ascending offsets from one thread, and called ``NAME.partial`` until it is whole.
 Beside it lies ``NAME.partial.state``: which bytes of it were made durable, and of which source they
@@ -61,7 +61,7 @@ class RawFile:
         self.stored = 0
         self._time = time.monotonic()
         self._done = self._untrusted = False
-        # What an interrupted run wrote behind its last checkpoint must not shine through holes.
+        # What an interrupted run wrote after its last checkpoint must not shine through holes.
         file.truncate(start)
         file.truncate(size)
 
@@ -122,8 +122,8 @@ class RawFile:
         self._file.close()
 
     def abort(self) -> None:
-        """Keep what a later run can go on with, else remove the file; never keep it after a failed
-        sync, because nobody can tell then what is on the disk.
+        """Keep what a later run can resume, else remove the file; never keep it after a failed
+        sync, because what is on the disk is unknown then.
         """
         partial = self._file.name
         gone = [partial + STATE_SUFFIX + _NEW]
@@ -146,10 +146,10 @@ def open_raw_file(
     resume: bool,
     storage: Storage,
 ) -> RawFile:
-    """Begin a file, or go on with one that an interrupted conversion left.
+    """Begin a file, or resume one that an interrupted conversion left.
 
     Args:
-        size: bytes that it will have. identity: what tells the source from others.
+        size: bytes that it will have. identity: what identifies the source.
         read: fills a buffer from an offset of the source; ``SourceError`` where it cannot.
 
     Raises:

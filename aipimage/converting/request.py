@@ -133,17 +133,17 @@ class Request:
     def stream(self) -> BinaryIO:
         """The target, where it is a stream."""
         if isinstance(self.target, (str, os.PathLike)):
-            raise RuntimeError(f"internal error: {self.target!r} is no stream")
+            raise RuntimeError(f"internal error: {self.target!r} is not a stream")
         return self.target
 
     @property
     def disk_options(self) -> dict[str, Any]:
-        """Arguments of those who write virtual disks, as far as they were given."""
+        """Arguments of the writers of virtual disks, as far as they were given."""
         return self._given(_OF_DISKS)
 
     @property
     def image_options(self) -> dict[str, Any]:
-        """Arguments of those who write images, likewise."""
+        """Arguments of the writers of images, likewise."""
         return self._given(_OF_IMAGES)
 
     @property

@@ -179,7 +179,7 @@ def open_appliance(
     descriptor; all are closed with the stack.
 
     Raises:
-        RequestError: it has none. Others as opening an appliance and a virtual disk raise.
+        RequestError: it has no disks. Others as opening an appliance and a virtual disk raise.
     """
     opener = open_ova if kind == "ova" else open_ovf
     appliance = stack.enter_context(opener(path, storage=storage))
@@ -252,6 +252,6 @@ def refuse_file(target: StrPath, files: Sequence[str], storage: Storage = DEFAUL
         there = storage.stat(file)
         if (there.device, there.inode) == (place.device, place.inode):
             raise RequestError(
-                f"{os.fspath(target)}: is the source itself, or a file of it; give the target "
-                "another name"
+                f"{os.fspath(target)}: is the source itself, or a file of it; choose another "
+                "name for the target"
             )

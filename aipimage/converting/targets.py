@@ -23,7 +23,7 @@ from aipimage.volumes.preparing import Preparation
 
 
 def to_disk(request: Request, opened: Opened) -> ConvertResult:
-    """Write one disk as a VMDK; into a stream as streamOptimized unless told otherwise.
+    """Write one disk as a VMDK; into a stream as streamOptimized by default.
 
     Raises:
         RequestError, TargetError: nothing was written; others as writing raises.
@@ -65,7 +65,7 @@ def _stored(made: WriteResult, storage: Storage) -> int:
 
 def _forget(path: str, storage: Storage) -> None:
     """Remove the checkpoint of an interrupted run, so that writing begins anew. It also keeps
-    checkpoints then, which a run after the next failure can go on from.
+    checkpoints then, which a run after the next failure can continue from.
 
     Raises:
         TargetError: another process is writing the disk.
@@ -155,7 +155,7 @@ def _written_appliance(request: Request, opened: Opened, numbers: tuple[int, ...
     if request.format == "ova":
         return write_ova(request.target, disks, **options)
     if request.path is None:
-        raise RequestError("an .ovf has files beside it; give it a name, or write an .ova")
+        raise RequestError("an .ovf has files beside it; choose a path, or write an .ova")
     return write_ovf(request.path, disks, **options)
 
 

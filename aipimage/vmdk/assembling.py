@@ -1,4 +1,4 @@
-"""Opens the extents that a descriptor names, each by its kind, one behind the other."""
+"""Opens the extents that a descriptor names, each by its kind, one after the other."""
 
 from __future__ import annotations
 
@@ -152,8 +152,8 @@ class _Assembler:
         found += [text for extent in extents for text in getattr(extent, "warnings", ())]
         if len(extents) == 1 and extents[0].size != self._lines[0].sectors * SECTOR:
             found.append(
-                f"{self._path}: tells of {self._lines[0].sectors} sectors, the header of its "
-                f"extent of {extents[0].size // SECTOR}; the header is taken at its word"
+                f"{self._path}: says {self._lines[0].sectors} sectors, the header of its "
+                f"extent {extents[0].size // SECTOR}; the header counts"
             )
         return found
 

@@ -61,7 +61,7 @@ class CowdHeader:
     @property
     def is_child(self) -> bool:
         """Whether the header itself says that the extent is half of a delta. Deltas of later ESX do
-        not: there the descriptor alone tells it.
+        not: there the descriptor alone says so.
         """
         return bool(self.parent) or not self.flags & _ROOT_FLAG
 
@@ -104,7 +104,7 @@ def decode_cowd_header(data: bytes, name: str) -> CowdHeader:
         LimitError: a number over a limit (hostile-inputs class 38).
     """
     if data[: len(COWD_MAGIC)] != COWD_MAGIC:
-        raise FormatError(f"{name}: no vmfsSparse extent (COWD) begins here")
+        raise FormatError(f"{name}: is not a vmfsSparse extent (COWD)")
     header = unpack_cowd_header(data)
     flags, capacity, entries = header.flags, header.capacity, header.gd_entries
     if header.version != 1 or flags & ~_KNOWN_FLAGS:

@@ -57,13 +57,13 @@ def changed_between(
     first = _identity(older.chain[0], storage)
     if first not in files:
         raise RequestError(
-            f"{older.name}: is not in the chain of {newer.name}; give a member that it is built on"
+            f"{older.name}: is not in the chain of {newer.name}; pass a member that it is built on"
         )
     depth = files.index(first)
     ours = [member.descriptor for member in newer.members[depth:]]
     if ours != [member.descriptor for member in older.members]:
         raise RequestError(
-            f"{older.name}: its chain is another one than that below {newer.name}; open both again,"
+            f"{older.name}: its chain differs from the one below {newer.name}; open both again,"
             " with the same directories"
         )
     return _touched(newer.members[:depth], newer.size)

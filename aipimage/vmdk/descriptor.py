@@ -2,8 +2,8 @@
 
 Source: VMware "Virtual Disk Format 5.0" technical note, "The Descriptor File". What writers do
 beside it is read too: up to seven fields in an extent line, RDONLY, spaces around "=", any order
-of sections, keys in any case, CRLF, NUL bytes behind the text, encodings other than UTF-8, other
-first lines. What qemu passes over is passed over, with a warning; but never a line that tells of
+of sections, keys in any case, CRLF, NUL bytes after the text, encodings other than UTF-8, other
+first lines. What qemu passes over is passed over, with a warning; but never a line that names
 an extent, without which the disk would be another one.
 """
 
@@ -205,7 +205,9 @@ class _Parser:
     def _number(self, text: str) -> int:
         found = _NUMBER.fullmatch(text)
         if found is None:
-            raise FormatError(f"{self._name}: the offset of an extent is no number: {text[:40]!r}")
+            raise FormatError(
+                f"{self._name}: the offset of an extent is not a number: {text[:40]!r}"
+            )
         return int(found[1], 16 if found[1][:2] in ("0x", "0X") else 10)
 
     def _built(self) -> Descriptor:
@@ -253,5 +255,5 @@ def _named(extent: ExtentLine, codec: str | None) -> ExtentLine:
 
 def _identity(text: str, what: str, name: str) -> int:
     if not re.fullmatch(r"(?:0[xX])?[0-9a-fA-F]{1,8}", text):
-        raise FormatError(f"{name}: {what} is no number of 32 bits: {text[:40]!r}")
+        raise FormatError(f"{name}: {what} is not a number of 32 bits: {text[:40]!r}")
     return int(text, 16)

@@ -54,7 +54,7 @@ class Grains(NamedTuple):
     Attributes:
         numbers: of the grains that are not zeros, ascending. rows: their places in ``data``.
         data: all grains of the batch, one after the other; the last of a disk is filled with zeros.
-        end: the grain to go on at. unreadable: bytes that the source could not give.
+        end: the grain to continue at. unreadable: bytes that the source could not read.
     """
 
     numbers: Numbers
@@ -72,7 +72,7 @@ class GrainFeed:
 
     Attributes:
         name: for messages. size: bytes.
-        unreadable: bytes known before reading that the source cannot give; they are zeros.
+        unreadable: bytes known before reading that the source cannot read; they are zeros.
         data_bytes: bytes at least that are not zeros; 0 where that is not known.
 
     Raises:
@@ -92,7 +92,7 @@ class GrainFeed:
             _refuse_lost(source, self.name)
 
     def fingerprint(self) -> dict[str, int | str]:
-        """Return what tells, before a resume, that the source is still the same as it was."""
+        """Return what shows, before a resume, that the source is still the same as it was."""
         if isinstance(self._source, Device):
             image = self._source.image
             return {"kind": "image", "digest": image.digest, "device": self._source.index}
@@ -140,7 +140,7 @@ class GrainFeed:
         return Grains(numbers[rows], rows, view, batch.end, unreadable)
 
     def _spans(self, batch: FeedBatch, view: memoryview) -> Iterator[tuple[int, int, int]]:
-        """Yield (offset, place in ``view``, bytes) of each span; what lies behind the end is
+        """Yield (offset, place in ``view``, bytes) of each span; what lies past the end is
         zeroed.
         """
         at = 0
@@ -161,7 +161,7 @@ class GrainFeed:
         return bad
 
     def _runs(self, start: int) -> Iterator[tuple[int, int]]:
-        """Yield runs (first grain, grain behind the last) that may hold data, never adjacent."""
+        """Yield runs (first grain, grain after the last) that may hold data, never adjacent."""
         begin = end = start
         for low, high in self._ranges(start):
             if low > end:
@@ -173,7 +173,7 @@ class GrainFeed:
             yield begin, end
 
     def _ranges(self, start: int) -> Iterator[tuple[int, int]]:
-        """Ascending (first grain, grain behind the last); neighbours may share a grain."""
+        """Ascending (first grain, grain after the last); neighbours may share a grain."""
         if isinstance(self._source, Device):
             walk = self._source.map.walk(start * GRAIN)
             for first, block in walk:

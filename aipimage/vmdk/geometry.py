@@ -1,4 +1,4 @@
-"""Cylinders, heads and sectors as ``ddb.geometry.*`` tells them; pure arithmetic."""
+"""Cylinders, heads and sectors as ``ddb.geometry.*`` has them; pure arithmetic."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Geometry(NamedTuple):
 
 
 def geometry_of(sectors: int, adapter: str) -> Geometry:
-    """Return the geometry that a disk of so many sectors is given: IDE disks have 16 heads and 63
+    """Return the geometry of a disk of so many sectors: IDE disks have 16 heads and 63
     sectors a track, SCSI disks 255 and 63 (the note, "The Disk Database").
     """
     heads = 16 if adapter == "ide" else 255

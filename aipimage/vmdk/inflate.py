@@ -23,7 +23,7 @@ _DEFLATE, _DICTIONARY = 8, 0x20
 def inflate(data: Buffer, into: memoryview) -> int:
     """Decode one zlib or deflate stream to the front of ``into``; return how many bytes it held.
 
-    Bytes behind the end of the stream are not looked at. A zlib stream's Adler-32 is verified; the
+    Bytes after the end of the stream are not looked at. A zlib stream's Adler-32 is verified; the
     interpreter's lock is released while decoding.
 
     Raises:

@@ -101,7 +101,7 @@ class SparseHeader:
 
     @property
     def compressed(self) -> bool:
-        """Whether grains are deflate streams behind markers."""
+        """Whether grains are deflate streams after markers."""
         return bool(self.flags & SparseFlags.COMPRESSED)
 
     @property

@@ -50,10 +50,10 @@ def lint(
             parents too. threads, executor: for decompressing. progress: gets bytes of the files.
 
     Returns:
-        What was found; a file that is no VMDK at all is a finding, too.
+        What was found; a file that is not a VMDK at all is a finding, too.
 
     Raises:
-        StorageError: the file cannot be read. RequestError: it is no file. CancelledError: the
+        StorageError: the file cannot be read. RequestError: it is not a file. CancelledError: the
         callback asked to stop.
     """
     started = time.monotonic()

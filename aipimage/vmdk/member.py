@@ -1,4 +1,4 @@
-"""One virtual disk of a chain: its extents, one behind the other."""
+"""One virtual disk of a chain: its extents, one after the other."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class DiskMember:
         files: Sequence[str],
         warnings: Sequence[str] = (),
     ) -> None:
-        """Take the extents over; ``FormatError`` where there is no sector in them."""
+        """Take over the extents; ``FormatError`` where they have no sector."""
         self.path = self.name = path
         self.descriptor, self.extents = descriptor, tuple(extents)
         self.files, self.warnings = tuple(dict.fromkeys((path, *files))), tuple(warnings)
@@ -45,12 +45,12 @@ class DiskMember:
         end = min(end, self.size)
         number = bisect.bisect_right(self._starts, start) - 1
         while start < end:
-            base, behind = self._starts[number], min(self._starts[number + 1], end)
-            if start < behind:
-                for rows in self.extents[number].pieces(start - base, behind - base):
+            base, stop = self._starts[number], min(self._starts[number + 1], end)
+            if start < stop:
+                for rows in self.extents[number].pieces(start - base, stop - base):
                     rows[:, 0] += base
                     yield rows
-                start = behind
+                start = stop
             number += 1
 
     def read_data(self, view: memoryview, offset: int) -> None:
@@ -59,11 +59,11 @@ class DiskMember:
         number = bisect.bisect_right(self._starts, offset) - 1
         at = offset
         while at < end:
-            behind = min(self._starts[number + 1], end)
-            if at < behind:
-                part = view[at - offset : behind - offset]
+            stop = min(self._starts[number + 1], end)
+            if at < stop:
+                part = view[at - offset : stop - offset]
                 self.extents[number].read_data(part, at - self._starts[number])
-                at = behind
+                at = stop
             number += 1
 
     def close(self) -> None:

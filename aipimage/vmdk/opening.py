@@ -42,8 +42,9 @@ def open_vmdk(
         parents: open what a delta stands on; without it, what the delta does not have is zeros.
 
     Raises:
-        FormatError: no virtual disk, or damaged. IncompleteError: an extent or a parent is missing
-            or cut short. UnsupportedError: a raw device, or a version not known here.
+        FormatError: it is not a virtual disk, or is damaged. IncompleteError: an extent or a
+            parent is missing or cut short. UnsupportedError: a raw device, or a version not known
+            here.
         LimitError: a number over a limit. RequestError: an extent outside of the folder.
         SourceError: a file cannot be read.
     """
@@ -120,8 +121,8 @@ def open_member(
 ) -> DiskMember:
     """Open one disk without its parents; errors as ``open_vmdk``, and ``StorageError``.
 
-    What a file is tells its beginning, and only the file that was asked for: what a descriptor
-    calls flat is never looked at so (hostile-inputs class 37).
+    The first bytes say what a file is; this holds for the file that was asked for alone. What a
+    descriptor calls flat is never looked at in this way (hostile-inputs class 37).
     """
     file = storage.open_read(path)
     try:
@@ -162,7 +163,7 @@ def _descriptor_of(file: File, head: bytes) -> Descriptor:
     if not head:
         raise FormatError(f"{file.name}: is empty (0 bytes); get it again from where it came")
     raise FormatError(
-        f"{file.name}: no virtual disk begins here; if it holds the data of a flat disk, open the "
+        f"{file.name}: is not a virtual disk; if it holds the data of a flat disk, open the "
         "descriptor beside it, or read it as a raw disk"
     )
 
@@ -177,14 +178,14 @@ def _hosted_disk(file: File) -> DiskMember:
     descriptor = embedded_descriptor(extent.file, extent.header)
     if len(descriptor.extents) > 1:
         raise FormatError(
-            f"{file.name}: its descriptor tells of {len(descriptor.extents)} extents, and one of "
-            "them is the file itself; that is no disk in a single file"
+            f"{file.name}: its descriptor names {len(descriptor.extents)} extents, but a disk in a "
+            "single file has one; open the descriptor of the whole disk"
         )
     warnings = [*extent.warnings, *descriptor.warnings]
     if descriptor.sectors * SECTOR != extent.size:
         warnings.append(
-            f"{file.name}: its descriptor tells of {descriptor.sectors} sectors, its header of "
-            f"{extent.size // SECTOR}; the header is taken at its word"
+            f"{file.name}: its descriptor says {descriptor.sectors} sectors, its header "
+            f"{extent.size // SECTOR}; the header counts"
         )
     return DiskMember(file.name, descriptor, [extent], [file.name], warnings)
 
@@ -198,7 +199,7 @@ def _cowd_disk(file: File) -> DiskMember:
         parent = header.parent.decode("utf-8", "replace")[:200]
         below = f" on {parent!r}" if parent else ""
         raise IncompleteError(
-            f"{file.name}: is the extent of a delta{below}, and no disk without its parent; open "
+            f"{file.name}: is the extent of a delta{below}, not a disk without its parent; open "
             "the descriptor, the small .vmdk file that names the extent"
         )
     extent = open_cowd(file, None)

@@ -43,10 +43,10 @@ def _filled(rows: PieceArray, layers: Sequence[Layer], number: int) -> Iterator[
     """Yield rows that begin and end absent, with what the layers below have there."""
     starts, end = rows[:, 0], int(rows[-1, 0] + rows[-1, 1])
     for below in overlaid(layers, int(starts[0]), end, number):
-        first, behind = int(below[0, 0]), int(below[-1, 0] + below[-1, 1])
+        first, stop = int(below[0, 0]), int(below[-1, 0] + below[-1, 1])
         low = int(np.searchsorted(starts, first, "right")) - 1
-        high = int(np.searchsorted(starts, behind, "left"))
-        yield _merged(rows[low:high], below, behind)
+        high = int(np.searchsorted(starts, stop, "left"))
+        yield _merged(rows[low:high], below, stop)
 
 
 def _merged(above: PieceArray, below: PieceArray, end: int) -> PieceArray:

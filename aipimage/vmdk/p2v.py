@@ -36,8 +36,8 @@ class P2vReport:
     """What was found.
 
     Attributes:
-        info: what the disk tells of its machine.
-        geometry: that the new disk is given. capacity: its bytes.
+        info: what the disk shows of its machine.
+        geometry: of the new disk. capacity: its bytes.
         notes: sentences: what the new machine needs, and what changes.
         warnings: sentences: what may keep it from starting.
     """
@@ -86,14 +86,14 @@ def p2v_report(
 
 def refuse_4kn(source: BlockSource, info: GuestInfo) -> None:
     """Raise ``RequestError`` where no system would find what is on the disk on a VMDK: sectors of a
-    virtual disk have 512 bytes. A file does not tell its sector size, but its table does.
+    virtual disk have 512 bytes. A file has no sector size, but its table implies one.
     """
     size = max(source.sector_size, info.sector_size)
     if size != SECTOR:
         raise RequestError(
-            f"{info.name}: a disk with sectors of {size:,} bytes, and those of a VMDK have 512, so "
-            "that nothing would find its partitions: convert it to raw and attach that with such "
-            "sectors, or restore its volumes one by one"
+            f"{info.name}: has {size:,}-byte sectors; a VMDK supports only 512, and no system "
+            "would find its partitions: convert it to raw and attach that with such sectors, or "
+            "restore its volumes one by one"
         )
 
 

@@ -141,7 +141,7 @@ class _Finder:
         """The disk in a file; ``None`` where there is no regular file, or one outside.
 
         Raises:
-            FormatError: it is no disk, or damaged. StorageError: it cannot be read.
+            FormatError: it is not a disk, or is damaged. StorageError: it cannot be read.
         """
         try:
             info = self._storage.stat(path)
@@ -153,7 +153,7 @@ class _Finder:
             info = file.info()
             descriptor = descriptor_in(file)
         if descriptor is None:
-            raise FormatError(f"{path}: is no virtual disk with a descriptor")
+            raise FormatError(f"{path}: is not a virtual disk with a descriptor")
         return Member(path, descriptor, (info.device, info.inode))
 
     def _inside(self, path: str, roots: list[str]) -> bool:
@@ -215,7 +215,7 @@ def _only(child: Member, fitting: list[Member], doubts: list[AipImageError]) -> 
     raise IncompleteError(
         f"{child.path}: its parent{f' {hint!r}' if hint else ''} with the CID "
         f"{child.descriptor.parent_cid:08x} is neither beside it nor in the directories to search; "
-        "give the parent's directory"
+        "pass the parent's directory"
     )
 
 

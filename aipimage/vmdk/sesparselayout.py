@@ -120,7 +120,7 @@ def decode_se_header(data: bytes, name: str) -> SeHeader:
             or flag that is not known. LimitError: a number over a limit (hostile-inputs class 38).
     """
     if int.from_bytes(data[:8], "little") != SESPARSE_MAGIC:
-        raise FormatError(f"{name}: no seSparse extent begins here")
+        raise FormatError(f"{name}: is not a seSparse extent")
     found = unpack_se_header(data)
     if found[:1] + found[2:5] != (VERSION, SE_GRAIN, TABLE_SECTORS, 0):
         raise UnsupportedError(
@@ -153,7 +153,7 @@ def check_se_volatile(data: bytes, name: str) -> None:
     """Check the header that changes.
 
     Raises:
-        FormatError: it is none. UnsupportedError: its journal is not empty, or unknown fields.
+        FormatError: it is not one. UnsupportedError: its journal is not empty, or unknown fields.
     """
     found = unpack_se_volatile(data)
     if found.magic != VOLATILE_MAGIC:

@@ -39,7 +39,7 @@ class VmdkSource:
     def __init__(
         self, disk: DiskMember, parent: VmdkSource | None = None, storage: Storage = DEFAULT
     ) -> None:
-        """Take ``disk`` and ``parent`` over; ``FormatError`` where their sizes differ."""
+        """Take over ``disk`` and ``parent``; ``FormatError`` where their sizes differ."""
         if parent is not None and parent.size != disk.size:
             raise FormatError(
                 f"{disk.path}: has {disk.size} bytes, and its parent {parent.name} {parent.size}"
@@ -55,7 +55,7 @@ class VmdkSource:
 
     @property
     def place(self) -> str:
-        """What tells the disk from others, from one image of it to the next."""
+        """What identifies the disk, from one image of it to the next."""
         return absolute(self.name)
 
     @property
@@ -130,16 +130,16 @@ class VmdkSource:
 
     def data_ranges(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         """Yield what is kept anywhere in the chain, neighbours merged."""
-        low = behind = start
+        low = stop = start
         for rows in self.pieces(start, min(end, self.size)):
             for at, length, _ in rows[rows[:, 2] == State.DATA].tolist():
-                if at != behind:
-                    if low < behind:
-                        yield low, behind - low
+                if at != stop:
+                    if low < stop:
+                        yield low, stop - low
                     low = at
-                behind = at + length
-        if low < behind:
-            yield low, behind - low
+                stop = at + length
+        if low < stop:
+            yield low, stop - low
 
     def fingerprint(self) -> dict[str, int | str]:
         """Return the size, and a digest of what the system knows of all files now."""

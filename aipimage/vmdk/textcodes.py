@@ -1,5 +1,5 @@
 """Encodings that descriptors name, and the codecs for them: a list, since the registry of codecs
-also holds what is no encoding of text.
+also holds what is not an encoding of text.
 
 Source: the note, "The Descriptor File": ``encoding`` names one as ICU does, ``windows-1252``,
 ``GBK``, ``Shift_JIS``, ``Big5``. Of two that differ in what they can hold the larger one is taken.

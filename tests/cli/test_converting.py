@@ -114,7 +114,7 @@ def test_an_appliance(raw: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (["a"], 1, "its name does not tell the format; give it (--format)"),
+        (["a"], 1, "its name does not show the format; pass it (--format)"),
         (["a.vmdk", "--subformat", "qcow2"], 2, "Invalid value for '--subformat'"),
         (["a.vmdk", "--adapter", "nvme"], 2, "Invalid value for '--adapter'"),
         (["a.vmdk", "--adapter", "pvscsi"], 1, "unknown adapter 'pvscsi'"),
@@ -133,7 +133,7 @@ def test_an_appliance(raw: Path, tmp_path: Path) -> None:
         (["a.ova", "--nic", "ne2000"], 1, "unknown network adapter"),
         (["a.raw", "--source-format", "aiv"], 1, "not an .aiv image"),
         (["a.raw", "--source-format", "vmdk"], 1, "disk.raw"),
-        (["-"], 2, "give --format"),
+        (["-"], 2, "use --format"),
         (["-", "--format", "raw", "--json"], 2, "--json prints where the disk goes"),
         (["no/a.vmdk"], 1, "no such directory"),
         (["/dev/no.vmdk"], 1, "there is no such device"),
@@ -269,7 +269,7 @@ def test_class_37_createimage_goes_by_the_name(raw: Path, tmp_path: Path) -> Non
     with aipimage.open(tmp_path / "1.aiv") as image:
         assert image.devices[0].size == MIB
     ran = invoke("createimage", "-o", tmp_path / "2.aiv", tmp_path / "guest-flat.vmdk")
-    assert "is an extent of a virtual disk; give the .vmdk file with the descriptor" in ran.error
+    assert "is an extent of a virtual disk; use the .vmdk file with the descriptor" in ran.error
     assert not (tmp_path / "2.aiv").exists()
     done(
         "createimage",

@@ -42,7 +42,7 @@ def test_sources_are_what_their_names_say(name: str, kind: str) -> None:
 
 @pytest.mark.parametrize("name", ["a-flat.vmdk", "a-f001.vmdk", "x/a-FLAT.VMDK", "a-rdm.vmdk"])
 def test_extents_of_plain_bytes_are_no_disks(name: str) -> None:
-    with pytest.raises(RequestError, match=r"is an extent of a virtual disk; give the \.vmdk file"):
+    with pytest.raises(RequestError, match=r"is an extent of a virtual disk; use the \.vmdk file"):
         format_of_source(name, None)
     assert format_of_source(name, "raw") == "raw"
     assert format_of_source(name, "vmdk") == "vmdk"
@@ -66,7 +66,7 @@ def test_targets_are_what_their_names_say(name: str, kind: str) -> None:
 
 def test_a_target_without_a_format_is_refused(disk: Path, tmp_path: Path) -> None:
     for target in (tmp_path / "disk", tmp_path / "disk.qcow2"):
-        with pytest.raises(RequestError, match="does not tell the format; give it"):
+        with pytest.raises(RequestError, match="does not show the format; pass it"):
             aipimage.convert(disk, target)
     assert list(tmp_path.iterdir()) == [disk]
 

@@ -87,7 +87,7 @@ def test_to_a_stream(kind: str, disk: Path, image: Path) -> None:
 
 
 def test_a_stream_needs_a_format(disk: Path) -> None:
-    with pytest.raises(RequestError, match="a stream has no name that tells the format"):
+    with pytest.raises(RequestError, match="a stream has no name that shows the format"):
         aipimage.convert(disk, io.BytesIO())
     with pytest.raises(RequestError, match="only a file can be resumed"):
         aipimage.convert(disk, io.BytesIO(), format="raw", resume=True)

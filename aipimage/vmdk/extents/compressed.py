@@ -34,7 +34,7 @@ class CompressedGrains:
         self._file, self._size, self._cache, self._key = file, size, cache, object()
         self._sectors = header.grain_size
         self._grain = header.grain_size * SECTOR
-        # A deflate stream that is longer than twice its content is nobody's (hostile-inputs 40).
+        # No compressor makes a stream twice as long as its content (hostile-inputs 40).
         self._longest = 2 * self._grain
         self._buffers = threading.local()
 
@@ -57,10 +57,10 @@ class CompressedGrains:
             high -= 1
             begin = (first + high) * self._grain
             self._part(view[begin - offset :], begin, places[high])
-        for head, behind in self._runs(places, low, high):
+        for head, stop in self._runs(places, low, high):
             begin = (first + head) * self._grain
-            part = view[begin - offset : (first + behind) * self._grain - offset]
-            self._read_run(part, first + head, places[head:behind])
+            part = view[begin - offset : (first + stop) * self._grain - offset]
+            self._read_run(part, first + head, places[head:stop])
 
     def _part(self, view: memoryview, offset: int, place: int) -> None:
         """Fill the front of ``view`` with what it wants of the grain at ``offset``."""
@@ -80,18 +80,18 @@ class CompressedGrains:
         return min(self._grain, self._size - number * self._grain)
 
     def _runs(self, places: list[int], low: int, high: int) -> Iterator[tuple[int, int]]:
-        """Cut [low, high) where the next grain is not close behind the last one in the file."""
+        """Cut [low, high) where the next grain is not close after the last one in the file."""
         stride = (self._longest + SECTOR) // SECTOR + 1
         while low < high:
-            behind = low + 1
+            stop = low + 1
             while (
-                behind < high
-                and 0 < places[behind] - places[behind - 1] <= stride
-                and (places[behind] - places[low]) * SECTOR < _RUN
+                stop < high
+                and 0 < places[stop] - places[stop - 1] <= stride
+                and (places[stop] - places[low]) * SECTOR < _RUN
             ):
-                behind += 1
-            yield low, behind
-            low = behind
+                stop += 1
+            yield low, stop
+            low = stop
 
     def _read_run(self, view: memoryview, number: int, places: list[int]) -> None:
         """Decode neighbouring grains, the first of which has ``number``, to ``view``."""

@@ -42,7 +42,7 @@ def open_cowd(file: File, sectors: int | None, cache: FrameCache | None = None) 
     header = _header_of(inner)
     verified_sectors(file.name, header.capacity, sectors)
     directory_end = header.gd_offset + -(-header.gd_entries * 4 // SECTOR)
-    # The note has the directory right behind the header, and everything else behind both.
+    # The note has the directory right after the header, and everything else after both.
     data_from = directory_end if header.gd_offset == HEADER_SECTORS else HEADER_SECTORS
     layout = EsxLayout(
         header.capacity,

@@ -58,7 +58,7 @@ class EsxLayout:
 
     @property
     def coverage(self) -> int:
-        """Sectors that a grain table tells of."""
+        """Sectors that a grain table covers."""
         return self.grain * ESX_TABLE_ENTRIES
 
     @property
@@ -151,7 +151,7 @@ class EsxExtent:
             done += length
 
     def _read(self, view: memoryview, places: Places, inside: int) -> None:
-        """Read from one table's grains, those that lie one behind the other with one read."""
+        """Read from one table's grains, those that follow each other with one read."""
         first = inside // self._grain
         wanted = places[first : -(-(inside + view.nbytes) // self._grain)]
         if not (wanted > 0).all():
@@ -190,7 +190,7 @@ class EsxExtent:
         return tables
 
     def _loaded(self, number: int, place: int) -> Places:
-        """Places of a table's grains; those behind the end of the extent are none."""
+        """Places of a table's grains; those past the end of the extent are none."""
         places = self._layout.grains(self._entries(place, 0, ESX_TABLE_ENTRIES, "a grain table"))
         begins = np.arange(ESX_TABLE_ENTRIES, dtype=np.int64) * self._layout.grain
         left = self._layout.capacity - number * self._layout.coverage - begins
@@ -205,7 +205,7 @@ class EsxExtent:
             raise FormatError(f"{self.name}: a {what} lies within the header or the directory")
         if (places + sectors > self._sectors).any():
             raise IncompleteError(
-                f"{self.name}: a {what} lies behind the end of the file, which has "
+                f"{self.name}: a {what} lies past the end of the file, which has "
                 f"{self._file.size} bytes: it was cut short or is damaged; copy it again"
             )
 

@@ -24,7 +24,7 @@ class ExtentFile:
 
     Attributes:
         name: its path. size: bytes, as they were when it was opened.
-        source: the file as a block source, which tells medium errors from others.
+        source: the file as a block source, which separates medium errors from others.
     """
 
     def __init__(self, file: File) -> None:
@@ -56,7 +56,7 @@ class ExtentFile:
         """``IncompleteError`` unless the file holds ``length`` bytes at ``offset``."""
         if offset < 0 or length < 0 or offset + length > self.size:
             raise IncompleteError(
-                f"{self.name}: {what} at byte {offset} lies behind the end of the file, which has "
+                f"{self.name}: {what} at byte {offset} lies past the end of the file, which has "
                 f"{self.size} bytes: it was cut short or is damaged; copy it again"
             )
 

@@ -30,7 +30,7 @@ def open_flat(file: File, sectors: int | None, offset: int = 0) -> FlatExtent:
     size = (inner.size - begin) // SECTOR * SECTOR if sectors is None else sectors * SECTOR
     if size < 0 or begin + size > inner.size:
         raise IncompleteError(
-            f"{inner.name}: has {inner.size} bytes where the descriptor tells of "
+            f"{inner.name}: has {inner.size} bytes, and the descriptor says "
             f"{begin + max(size, 0)}: the extent was cut short; copy it again"
         )
     return FlatExtent(inner, begin, size)
@@ -50,12 +50,12 @@ class FlatExtent:
         for low, length in self._file.source.data_ranges(self._begin + start, self._begin + end):
             # A hole may end within a sector where file systems have small blocks.
             first = max(at, (low - self._begin) // SECTOR * SECTOR)
-            behind = min(end, -(-(low + length - self._begin) // SECTOR) * SECTOR)
+            stop = min(end, -(-(low + length - self._begin) // SECTOR) * SECTOR)
             if first > at:
                 rows.append((at, first - at, State.ZERO))
-            if behind > first:
-                rows.append((first, behind - first, State.DATA))
-                at = behind
+            if stop > first:
+                rows.append((first, stop - first, State.DATA))
+                at = stop
             if len(rows) >= _ROWS:
                 yield np.array(rows, np.int64)
                 rows = []

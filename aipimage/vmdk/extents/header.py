@@ -23,7 +23,7 @@ from aipimage.vmdk.layout import (
 
 FOOTER_WINDOW = 1 << 20
 """Bytes before the end of the file in which the footer is looked for: what was appended to the file
-on its way is behind it."""
+on its way is after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def _verified(header: SparseHeader, name: str) -> SparseHeader:
     if header.flags & INCOMPATIBLE_FLAGS & ~KNOWN_FLAGS:
         raise UnsupportedError(f"{name}: unknown VMDK flags {header.flags:#x}; get a newer release")
     if header.compressed and not header.flags & SparseFlags.MARKERS:
-        raise UnsupportedError(f"{name}: compressed grains without markers tell no length")
+        raise UnsupportedError(f"{name}: compressed grains without markers have no length")
     if header.table_entries != TABLE_ENTRIES:
         # The note, "Hosted Sparse Extents": "numGTEsPerGT ... is always 512".
         raise UnsupportedError(
@@ -83,7 +83,7 @@ def _footer(file: ExtentFile, header: SparseHeader, warnings: list[str]) -> Spar
             continue
         footer = decode_sparse_header(block, f"{file.name} (footer)")
         if not 0 < footer.gd_offset < first + index:
-            raise FormatError(f"{file.name}: the footer tells no place of the grain directory")
+            raise FormatError(f"{file.name}: the footer does not say where the grain directory is")
         _look_behind(file, tail[(index + 1) * SECTOR :], warnings)
         if (footer.capacity, footer.grain_size) != (header.capacity, header.grain_size):
             warnings.append(f"{file.name}: header and footer differ; the footer is used")
@@ -109,7 +109,7 @@ def _look_behind(file: ExtentFile, rest: memoryview, warnings: list[str]) -> Non
     if len(rest) < SECTOR or any(rest[:SECTOR]):
         warnings.append(f"{file.name}: has no end-of-stream marker; some importers refuse it")
     if len(rest) > SECTOR:
-        warnings.append(f"{file.name}: has {len(rest) - SECTOR} bytes behind its end")
+        warnings.append(f"{file.name}: has {len(rest) - SECTOR} bytes after its end")
 
 
 def embedded_descriptor(file: ExtentFile, header: SparseHeader) -> Descriptor:

@@ -1,4 +1,4 @@
-"""Hosted sparse extents: KDMV files with plain grains, or with compressed ones behind markers.
+"""Hosted sparse extents: KDMV files with plain grains, or with compressed ones after markers.
 
 Source: the note, "Hosted Sparse Extents" and "Stream-Optimized Compressed Sparse Extents". What is
 where comes from the grain directory and the tables, never from a walk along the markers.
@@ -39,7 +39,7 @@ def open_hosted(file: File, sectors: int | None, caches: Caches | None = None) -
     Args:
         sectors: what the descriptor says of its size, ``None`` to go by the header. The header of a
             split disk's extent may be rounded up to whole grains and nothing else: the extents
-            behind it would not be where they belong.
+            after it would not be where they belong.
 
     Raises:
         FormatError: not such a file, or damaged; its subclasses as in ``header.read_hosted`` and
@@ -96,23 +96,23 @@ class HostedExtent:
             if len(rows):
                 yield rows
 
-    def _walk(self, table: int, behind: int) -> Iterator[PieceArray]:
-        """Yield rows for the tables [table, behind), window by window."""
-        while table < behind:
-            named = min(self._tables.skip(table), behind)
+    def _walk(self, table: int, stop: int) -> Iterator[PieceArray]:
+        """Yield rows for the tables [table, stop), window by window."""
+        while table < stop:
+            named = min(self._tables.skip(table), stop)
             if named > table:
                 yield self._absent(table, named)
             table = named
-            upto = min(table + WINDOW_TABLES, behind)
+            upto = min(table + WINDOW_TABLES, stop)
             if table < upto:
                 entries = self._tables.window(table, upto)
                 assert entries is not None
                 yield self._rows(entries, table * TABLE_ENTRIES)
             table = upto
 
-    def _absent(self, table: int, behind: int) -> PieceArray:
+    def _absent(self, table: int, stop: int) -> PieceArray:
         span = TABLE_ENTRIES * self._grain
-        return np.array([(table * span, (behind - table) * span, State.ABSENT)], np.int64)
+        return np.array([(table * span, (stop - table) * span, State.ABSENT)], np.int64)
 
     def _rows(self, entries: Entries, first: int) -> PieceArray:
         states: npt.NDArray[np.uint8] = (entries != 0).view(np.uint8) * np.uint8(State.DATA)
@@ -128,8 +128,8 @@ class HostedExtent:
         for low in range(first, last, step):
             high = min(low + step, last)
             begin = max(offset, low * self._grain)
-            behind = min(offset + view.nbytes, high * self._grain)
-            part = view[begin - offset : behind - offset]
+            stop = min(offset + view.nbytes, high * self._grain)
+            part = view[begin - offset : stop - offset]
             entries = self._tables.entries(low, high)
             if self._compressed is not None:
                 self._compressed.read(part, begin, entries)
@@ -142,9 +142,9 @@ class HostedExtent:
         first = offset // self._grain
         for low, high in runs_between(np.diff(places) != self._grain // SECTOR):
             begin = max(offset, (first + low) * self._grain)
-            behind = min(offset + view.nbytes, (first + high) * self._grain)
+            stop = min(offset + view.nbytes, (first + high) * self._grain)
             place = int(places[low]) * SECTOR + begin - (first + low) * self._grain
-            self.file.read_into(view[begin - offset : behind - offset], place, "a grain")
+            self.file.read_into(view[begin - offset : stop - offset], place, "a grain")
 
     def close(self) -> None:
         """Close the file."""

@@ -1,7 +1,7 @@
 """Extents of seSparse disks: deltas of ESX for disks over 2 TiB, and all deltas from VMFS 6 on.
 
 VMware has published no description. Sources: what qemu 7.2 reads (block/vmdk.c, "seSparse"), and
-as strict as that, since nobody outside can know what another value would mean. Two headers of a
+as strict as that, since the meaning of other values is not published. Two headers of a
 sector, one that never changes and one that does; a grain directory of 64-bit entries; grain tables
 of 64 sectors, counted from the region of tables; grains of 8 sectors, counted from the region of
 grains. The four topmost bits of an entry are its type. After a crash a journal holds writes to the

@@ -118,4 +118,4 @@ def _directory_place(header: SparseHeader, name: str) -> int:
         return header.gd_offset
     if header.flags & SparseFlags.REDUNDANT_TABLE and header.rgd_offset:
         return header.rgd_offset
-    raise FormatError(f"{name}: its header tells no place of the grain directory")
+    raise FormatError(f"{name}: its header does not say where the grain directory is")

@@ -25,7 +25,7 @@ _VOLUMES_MAX = 128
 _OUTER = ("md", "bitlocker")
 """Containers that begin like what they hold."""
 ROOT_NAMES = ("bootmgr", "ntldr", "Windows", "Program Files (x86)")
-"""Names in the root directory of NTFS that tell of Windows."""
+"""Names in the root directory of NTFS that point to Windows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ def _content(source: BlockSource, partition: Partition) -> Content:
     except (AipImageError, MemoryError):
         raise
     except Exception:
-        # A mistake of ours in reading names is no reason to refuse a conversion.
+        # A mistake of ours in reading names must not refuse a conversion.
         return Content(partition, filesystem, sector)
     return Content(partition, filesystem, sector, efi, names)
 

@@ -48,7 +48,7 @@ def family_of(disk: Disk) -> Family:
     texts = tuple(sign.why for sign in signs)
     architecture = _architecture(disk)
     if not signs:
-        return Family(None, "nothing that tells of a system was found", architecture, False, texts)
+        return Family(None, "no sign of a system was found", architecture, False, texts)
     best = max((*_score(signs, name), name) for name in {sign.family for sign in signs})[-1]
     mine = [sign for sign in signs if sign.family == best]
     others = {sign.family for sign in signs if sign.weight > 1} - {best}

@@ -44,7 +44,7 @@ class FatNames:
         self._geometry: Geometry = verified_geometry(boot, view.size)
 
     def of(self, *path: str) -> list[Name] | None:
-        """Return the entries of a directory, ``None`` where there is no such one; names are
+        """Return the entries of a directory, ``None`` where it is not there; names are
         compared without regard to case.
 
         Raises:
@@ -113,7 +113,7 @@ def _names(data: bytes) -> list[Name]:
 def _name(entry: bytes, long: bytes) -> Name:
     cluster = int.from_bytes(entry[20:22], "little") << 16 | int.from_bytes(entry[26:28], "little")
     text = long.decode("utf-16-le", "replace").split("\0", 1)[0] or _short(entry)
-    # Names are printed: what is no letter must not reach a terminal.
+    # Names are printed: what is not printable must not reach a terminal.
     text = "".join(letter if letter.isprintable() else "?" for letter in text)
     return Name(text, bool(entry[11] & _DIRECTORY), cluster)
 

@@ -59,7 +59,7 @@ def _efi_of(content: Content) -> Evidence:
         loaders = loaders[:100] or "\\EFI"
         if is_system:
             return Evidence(CERTAIN, f"{where} is an EFI system partition with {loaders}")
-        return Evidence(LIKELY, f"{where} has {loaders}, though it is no EFI system partition")
+        return Evidence(LIKELY, f"{where} has {loaders}, though it is not an EFI system partition")
     if is_system:
         return Evidence(HINT, f"{where} is an EFI system partition, in which no loader was found")
     return Evidence(NONE)

@@ -55,18 +55,18 @@ class GuestVolume(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class GuestInfo:
-    """What a disk tells of the machine that it comes from.
+    """What a disk shows of the machine that it comes from.
 
     Attributes:
         name: of the source. size: bytes. sector_size: bytes, that its partition table counts in;
             without a table that of the source.
         scheme: ``"gpt"``, ``"mbr"`` or ``"none"``.
-        firmware: ``"bios"``, ``"efi"``, or ``None`` where nothing tells. firmware_reason: why.
+        firmware: ``"bios"``, ``"efi"``, or ``None`` where nothing says. firmware_reason: why.
         starts: whether that firmware finds something to start on this disk.
         bios, efi: whether it finds that, of each.
         has_boot_code: whether there is code in the first sector.
         family: ``"windows"``, ``"linux"`` or ``None``. family_reason: why.
-        architecture: ``"x86-64"``, ``"x86"``, ``"arm64"``, or empty where nothing tells.
+        architecture: ``"x86-64"``, ``"x86"``, ``"arm64"``, or empty where nothing says.
         system: what an OVF calls the guest; its ``os_id``, ``os_type`` and ``os_name`` are here
             too. What version of a system it is, is not looked at.
         volumes: by their number.

@@ -1,4 +1,4 @@
-"""Types of partitions that tell of a firmware or of a system.
+"""Types of partitions that point to a firmware or a system.
 
 Sources: UEFI Specification 2.10, section 5.3.3 (EFI system partition); the Discoverable Partitions
 Specification of UAPI (Linux); Microsoft, PARTITION_INFORMATION_GPT (Windows); the list of MBR

@@ -58,7 +58,7 @@ def _check_monolithic(job: Job, checked: CheckedFile) -> Described | None:
         data = checked.read(start, min(size, TEXT_MAX + 1)) if 0 < start < checked.size else b""
         if not data:
             if not start and not size:
-                checked.add("extent-alone", "an extent alone; give its disk's descriptor")
+                checked.add("extent-alone", "an extent alone; check its disk's descriptor")
             return None, ""
         found = check_text(checked, data, start)
         check_meaning(checked, found, start)
@@ -70,7 +70,7 @@ def _check_monolithic(job: Job, checked: CheckedFile) -> Described | None:
 
 
 def _check_alone(job: Job, checked: CheckedFile, head: bytes) -> None:
-    checked.add("extent-alone", "an extent alone; give its disk's descriptor")
+    checked.add("extent-alone", "an extent alone; check its disk's descriptor")
     (check_cowd if head[:4] == COWD_MAGIC else check_sesparse)(job, checked)
 
 
@@ -203,7 +203,7 @@ class _Extents:
 def _check_parents(
     job: Job, checked: CheckedFile, found: Described, search: Sequence[StrPath]
 ) -> tuple[Member, ...]:
-    """Look for the parents by the reader's rules: whoever opens the disk goes by them."""
+    """Look for the parents by the reader's rules: opening the disk follows them."""
     hint = found.settings.get("parentfilenamehint")
     if found.parent_cid == NO_PARENT or (found.parent_cid == found.cid and hint is None):
         return ()

@@ -9,7 +9,7 @@ from aipimage.io.system.storage import File
 from aipimage.vmdk.linting.codes import CODES, Severity
 
 KEPT = 3
-"""Findings of one code that are kept for one file; the last one tells how many more there are."""
+"""Findings of one code that are kept for one file; the last one says how many more there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class LintResult:
     """What a check of a virtual disk found.
 
     Attributes:
-        path: the file that was given. findings: in the order in which they were found.
+        path: the file that was checked. findings: in the order in which they were found.
         files: all files that were looked at. grains: stored grains. bytes: of these files.
         seconds: how long it took.
     """
@@ -77,7 +77,7 @@ class Collector:
             return
         self._last[key] = len(self._found)
         self._found.append(Finding(severity or CODES[code][0], code, message, path, offset))
-        # Those that this one stands for are not told one by one.
+        # Those that this one stands for are not listed one by one.
         self._counts[key] = kept + 1
         self._more(key, count - 1)
 

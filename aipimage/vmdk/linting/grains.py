@@ -29,7 +29,7 @@ def _library() -> tuple[Callable[..., Any], tuple[type[Exception], ...]]:
 
 
 class Stored(NamedTuple):
-    """A grain behind its marker: first sector on the disk, sector of the marker, and where in the
+    """A grain after its marker: first sector on the disk, sector of the marker, and where in the
     piece its data begins and how long it is, in bytes.
     """
 
@@ -76,7 +76,7 @@ def _check_grain(piece: Piece, grain: Stored) -> tuple[str, str] | None:
         content, unused, whole = _inflated(data, full, zlib.MAX_WBITS)
     except _library()[1]:
         if _is_raw(data, full):
-            return "grain-raw-deflate", f"{where} is no zlib stream but a raw deflate stream"
+            return "grain-raw-deflate", f"{where} is a raw deflate stream, not a zlib stream"
         return "grain-inflate", f"{where} cannot be decompressed"
     # A last grain may be short, or padded to a whole one.
     if len(content) > full or (whole and len(content) not in (full, sectors * SECTOR)):

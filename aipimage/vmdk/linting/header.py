@@ -196,5 +196,5 @@ def shape_of(checked: CheckedFile, header: SparseHeader) -> Shape | None:
 
 
 def at_end(header: SparseHeader) -> bool:
-    """Whether the directory's place is told by the footer."""
+    """Whether the directory's place is in the footer."""
     return header.gd_offset == GD_AT_END

@@ -118,7 +118,7 @@ def _directory_place(checked: CheckedFile, header: SparseHeader, shape: Shape) -
         return footer.gd_offset
     checked.add(
         "footer-missing",
-        "no footer at the end of the file, and the header says that it tells "
+        "no footer at the end of the file, and the header says that it has "
         "where the grain directory is",
         AT["gd"],
     )

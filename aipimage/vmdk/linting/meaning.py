@@ -74,7 +74,7 @@ def check_meaning(checked: CheckedFile, found: Described, base: int) -> None:
     for key in _NUMBERS:
         value = found.settings.get(key, "0")
         if not re.fullmatch("[0-9]{1,10}", value):
-            checked.add("ddb-value", f"{key} is no number: {value[:20]!r}", found.places[key])
+            checked.add("ddb-value", f"{key} is not a number: {value[:20]!r}", found.places[key])
 
 
 def is_device(found: Described) -> bool:

@@ -174,7 +174,7 @@ def _check_table(
     if (entries[max(left, 0) :] != 0).any():
         checked.add(
             "entry-past-end",
-            f"grain table {number} tells of grains behind the end of the disk",
+            f"grain table {number} has grains past the end of the disk",
             place * SECTOR + 8 * left,
         )
     where = np.flatnonzero(kinds[: max(left, 0)] == 3)

@@ -1,7 +1,7 @@
 """Checks whether grains lie over metadata or over each other, by arithmetic on arrays.
 
 Grains of a plain extent normally begin at multiples of the grain size, so that a map of a byte a
-grain of the file tells which places are taken. The map is kept for a window of the file; a file of
+grain of the file says which places are taken. The map is kept for a window of the file; a file of
 2 TiB in grains of 64 KiB is one window.
 """
 

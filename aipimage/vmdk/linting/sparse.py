@@ -56,7 +56,7 @@ class Seen:
     """What a pass over the tables counted.
 
     Attributes:
-        stored: grains. end: the sector behind the last one.
+        stored: grains. end: the sector after the last one.
     """
 
     stored: int = 0
@@ -85,10 +85,10 @@ def load_tables(
 
 
 def _check_rest(checked: CheckedFile, shape: Shape, sector: int) -> None:
-    """Find what is not zero in the last sector of a directory, behind its entries."""
+    """Find what is not zero in the last sector of a directory, after its entries."""
     at = sector * SECTOR + shape.tables * 4
     if checked.read(at, -at % SECTOR).strip(b"\0"):
-        checked.add("padding-nonzero", "bytes behind a grain directory are not zero", at)
+        checked.add("padding-nonzero", "bytes after a grain directory are not zero", at)
 
 
 def _compare_directories(checked: CheckedFile, tables: Tables, redundant: U32, rgd: int) -> None:
@@ -177,7 +177,7 @@ def _check_past_end(checked: CheckedFile, shape: Shape, tables: Tables, batch: B
         entry = used + int(np.flatnonzero(batch.entries[-1, used:])[0])
         checked.add(
             "entry-past-end",
-            f"entry {entry} of the last grain table is for a grain behind the end of the disk",
+            f"entry {entry} of the last grain table is for a grain past the end of the disk",
             _place(tables, last, entry),
         )
         batch.entries[-1, used:] = 0
@@ -210,7 +210,7 @@ def _check_places(
     if shape.aligned and not shape.stream:
         odd = starts % shape.grain != 0
         _tell(checked, "grain-misaligned", odd, starts, numbers, f", no multiple of {shape.grain}")
-    # An overHead behind the file has been found, and says nothing.
+    # An overHead past the end of the file has been reported, and says nothing.
     early = (starts < shape.overhead) & ~bad & (shape.overhead <= total)
     _tell(
         checked, "grain-before-overhead", early, starts, numbers, f"; overHead is {shape.overhead}"

@@ -43,7 +43,7 @@ class Walk:
 
     Attributes:
         header: 512 bytes of the header. tables: what the directory leads to, or ``None``.
-        matched: grains found of each table. table_places: sectors behind table markers.
+        matched: grains found of each table. table_places: sectors after table markers.
         directories, footers: likewise. finished: the walk came to the end.
     """
 
@@ -110,7 +110,7 @@ class Walk:
         return here
 
     def _metadata(self, kind: int) -> int:
-        """Sectors that may be needed behind a marker to look at it."""
+        """Sectors that may be needed after a marker to look at it."""
         return 2 if kind == MarkerType.FOOTER else 1
 
     def _stop(self, code: str, message: str, sector: int) -> None:
@@ -129,7 +129,7 @@ class Walk:
     def _check_padding(self, data: memoryview, start: int, end: int, at: int) -> None:
         if bytes(data[start:end]).strip(b"\0"):
             self.checked.add(
-                "grain-padding", "bytes behind a grain's data are not zero", at * SECTOR + start
+                "grain-padding", "bytes after a grain's data are not zero", at * SECTOR + start
             )
 
     # Grains
@@ -207,7 +207,7 @@ class Walk:
         if bytes(data[here * SECTOR + 16 : (here + 1) * SECTOR]).strip(b"\0"):
             self.checked.add(
                 "marker-reserved",
-                f"the sector of the {name} marker is not zero behind it",
+                f"the sector of the {name} marker is not zero after it",
                 sector * SECTOR + 16,
             )
         if kind == MarkerType.EOS:
@@ -298,11 +298,11 @@ def _first_without(walk: Walk, number: int, entries: np.ndarray) -> int:
 
 
 def _check_table_markers(walk: Walk, tables: Tables) -> None:
-    """Tables behind the grains' begin have a marker each, and each marker's table is used."""
+    """Tables after the first grain have a marker each, and each marker's table is used."""
     places = np.array(walk.table_places, np.int64)
     used: I64 = tables.directory[tables.use].astype(np.int64)
-    behind = used[used >= walk.shape.overhead]
-    without = behind[~np.isin(behind, places)]
+    late = used[used >= walk.shape.overhead]
+    without = late[~np.isin(late, places)]
     if len(without):
         walk.checked.add(
             "table-without-marker",

@@ -105,7 +105,7 @@ def _check_first(checked: CheckedFile, raw: bytes, at: int) -> None:
 
 
 def _line(checked: CheckedFile, found: Described, raw: bytes, at: int, number: int) -> bool:
-    """Take one line; ``False`` where there are too many extents to go on."""
+    """Take one line; ``False`` where there are too many extents to continue."""
     if not raw or raw.startswith(b"#"):
         return True
     line = raw.decode("utf-8", "surrogateescape")
@@ -197,7 +197,7 @@ def _identity(checked: CheckedFile, found: Described, key: str, name: str) -> in
         return None
     if not _CID.fullmatch(value):
         checked.add(
-            "cid-invalid", f"{name} is no number of 32 bits: {value[:20]!r}", found.places[key]
+            "cid-invalid", f"{name} is not a number of 32 bits: {value[:20]!r}", found.places[key]
         )
         return None
     return int(value, 16)

@@ -80,7 +80,7 @@ class OvaFile:
         """Open a disk, by its number among ``disks`` from 0, which must be closed before this is.
 
         Raises:
-            RequestError: there is no such one. FormatError: the file is not there, leads
+            RequestError: there is no such disk. FormatError: the file is not there, leads
                 out of it, or is not a virtual disk. IncompleteError: a chunk of it is missing.
             UnsupportedError: the disk is not a VMDK, is compressed, or builds on a parent, without
                 which what it does not have would read as zeros.
@@ -131,7 +131,7 @@ class OvaFile:
 
     def _disk(self, number: int) -> DiskReference:
         if not 0 <= number < len(self.disks):
-            raise RequestError(f"{self.name}: has {len(self.disks)} disks, and no number {number}")
+            raise RequestError(f"{self.name}: has {len(self.disks)} disks, and no disk {number}")
         return self.disks[number]
 
     def _refuse_other_kinds(self, disk: DiskReference, member: Member) -> None:
@@ -141,14 +141,14 @@ class OvaFile:
         found = container_of(MemberFile(self._file, member).pread(HEAD, 0), b"")
         if found is not None and found.is_compressed:
             raise UnsupportedError(
-                f"{self.name}: {member.name} is {found.name}: {unpacking}{found.advice}, and give "
+                f"{self.name}: {member.name} is {found.name}: {unpacking}{found.advice}, and pass "
                 "the disk itself"
             )
         vmdk = found is not None and found.name.startswith("a VMDK")
         if disk.file.compression and not vmdk:
             raise UnsupportedError(
                 f"{self.name}: {member.name} is compressed ({disk.file.compression[:40]!r}): "
-                f"{unpacking}unpack it, and give the disk itself"
+                f"{unpacking}unpack it, and pass the disk itself"
             )
         if "vmdk" not in disk.format.lower() and not disk.file.href.lower().endswith(".vmdk"):
             what = f", and this begins like {found.name}" if found is not None else ""
@@ -165,10 +165,10 @@ class OvaFile:
         """Read all that the manifest names, and yield the names of what is missing or has another
         digest.
         """
-        told: set[str] = set()
+        seen: set[str] = set()
         for line in self.manifest:
-            if line.name not in told and not self._holds(line):
-                told.add(line.name)
+            if line.name not in seen and not self._holds(line):
+                seen.add(line.name)
                 yield line.name
 
     def _holds(self, line: ManifestLine) -> bool:

@@ -25,7 +25,7 @@ def check_ova(
 
     Returns:
         What was found: codes ``ova``, ``ova-manifest``, ``ova-no-manifest``, ``ova-file``, and
-        those of the checker of disks. A file that is no OVA is a finding, too.
+        those of the checker of disks. A file that is not an OVA is a finding, too.
 
     Raises:
         StorageError, RequestError: the file cannot be read. CancelledError: the callback asked to

@@ -14,7 +14,7 @@ from aipimage.volumes.restoring.imagesource import ImageSource
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What the disks tell: ``firmware``, ``system``, and ``warnings`` for people."""
+    """What the disks show: ``firmware``, ``system``, and ``warnings`` for people."""
 
     firmware: str
     system: GuestSystem
@@ -24,7 +24,7 @@ class Seen:
 def seen(disks: Sequence[BlockSource | Device]) -> Seen:
     """Look at the disks of a machine, some hundred KiB of each.
 
-    The disk that it starts from decides; where none starts, the first that tells anything.
+    The disk that it starts from decides; where none starts, the first that shows anything.
 
     Raises:
         SourceError: a source failed. IntegrityError: an image is damaged.
@@ -50,6 +50,6 @@ def _warnings(infos: Sequence[GuestInfo], boot: int | None) -> list[str]:
     elif boot:
         found.append(
             f"the machine starts from {infos[boot].name}, which is disk {boot} of the appliance, "
-            "counted from 0: an importer starts disk 0; give the disks in another order (disk=)"
+            "counted from 0: an importer starts disk 0; put the disks in another order (disk=)"
         )
     return found

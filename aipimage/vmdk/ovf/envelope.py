@@ -37,7 +37,7 @@ Item = dict[str, object]
 
 @dataclass(frozen=True, slots=True)
 class PackedDisk:
-    """A disk as the descriptor tells it.
+    """A disk as the descriptor has it.
 
     Attributes:
         href: the file's name. size: its bytes. capacity: bytes of the disk, padding included.

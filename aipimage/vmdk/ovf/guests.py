@@ -1,6 +1,6 @@
 """Systems that an appliance can be said to have in it: ``OperatingSystemSection``.
 
-Importers choose devices and settings by it and know far more systems than can be told from a disk;
+Importers choose devices and settings by it and know far more systems than a disk can show;
 so few are named here, each with the number that CIM gives it and the name that vSphere 6.0, the
 first to have hardware version 11, knows already.
 """
@@ -49,7 +49,7 @@ def guest_system(name: str | GuestSystem) -> GuestSystem:
             return each
     if not _OS_TYPE.fullmatch(name):
         raise RequestError(
-            f"{name!r}: not a known guest system; give one of {', '.join(GUESTS)}, or vSphere's "
+            f"{name!r}: not a known guest system; use one of {', '.join(GUESTS)}, or vSphere's "
             "own name for it, such as ubuntu64Guest"
         )
     return GuestSystem(_OTHER_ID, name, name)

@@ -34,7 +34,7 @@ class ControllerKind:
     Attributes:
         resource_type: CIM's ResourceType: 5 IDE, 6 parallel SCSI, 20 other storage.
         subtype: ``rasd:ResourceSubType`` as VMware writes it. label: for people.
-        units: where disks go on one controller. count: controllers of a machine at most.
+        units: places of disks on one controller. count: controllers of a machine at most.
         adapter: ``ddb.adapterType`` of its disks, of those that importers accept.
         since: the hardware version that it needs.
     """
@@ -105,7 +105,7 @@ def appliance(
     kind = _chosen(controller, CONTROLLERS, "disk controller")
     version = verified_hardware(hardware, kind, controller)
     if isinstance(networks, str):
-        raise RequestError(f"{networks!r}: give the networks as a list of names")
+        raise RequestError(f"{networks!r}: pass the networks as a list of names")
     if len(networks) > NICS_MAX:
         raise RequestError(f"{len(networks)} network adapters; a machine has at most {NICS_MAX}")
     return Appliance(
@@ -149,7 +149,7 @@ def verified_hardware(version: int, kind: ControllerKind, name: str) -> int:
     """
     if isinstance(version, bool) or version not in HARDWARE:
         raise RequestError(
-            f"hardware version {version!r} is not known; give {HARDWARE[0]} to {HARDWARE[-1]}"
+            f"hardware version {version!r} is not known; use {HARDWARE[0]} to {HARDWARE[-1]}"
         )
     if version < kind.since:
         raise RequestError(
@@ -183,11 +183,11 @@ def file_stem(name: str) -> str:
 
 def _within(value: float, low: int, high: int, what: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise RequestError(f"{value!r} {what}: give {low} to {high}")
+        raise RequestError(f"{value!r} {what}: use {low} to {high}")
     return value
 
 
 def _chosen(value: str, choices: dict[str, _T], what: str) -> _T:
     if value not in choices:
-        raise RequestError(f"{value!r}: unknown {what}; give one of {', '.join(choices)}")
+        raise RequestError(f"{value!r}: unknown {what}; use one of {', '.join(choices)}")
     return choices[value]

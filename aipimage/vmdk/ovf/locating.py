@@ -58,7 +58,7 @@ class Package:
         """The file that is called ``text``, or ``None``.
 
         Raises:
-            FormatError: several are called so, or it is no file.
+            FormatError: several are called so, or it is not a file.
         """
         names = list(_spellings(text, self._base))
         for name in names:
@@ -106,7 +106,7 @@ class Package:
         ]
 
     def _joined(self, name: str, chunks: Mapping[int, Member], reference: FileReference) -> Member:
-        """Chunks one behind the other (DSP0243: ``href``, a dot, nine digits)."""
+        """Chunks one after the other (DSP0243: ``href``, a dot, nine digits)."""
         pieces: list[tuple[int, int, int]] = []
         total = 0
         for number in range(len(chunks)):

@@ -1,7 +1,7 @@
 """The manifest of a package: a digest of each file, text <-> values.
 
 Source: DSP0243, "OVF Package" (``ALGORITHM(name)= hex``). No space stands before the bracket, since
-some importers then find no digest at all; behind the equals sign stands one, as ovftool writes it.
+some importers then find no digest at all; one follows the equals sign, as ovftool writes it.
 Read is what the tools of others leave: OpenSSL 3 spells ``SHA2-256``, BSD's tools have blanks
 around the brackets, those of GNU put the digest in front; editors add CRLF, a BOM, or UTF-16. The
 digests are needed by a check alone, so what is not understood is a warning.
@@ -61,14 +61,14 @@ def verified_algorithm(name: str) -> str | None:
     """Return the algorithm that is asked for, ``None`` for ``"none"``; ``RequestError`` else."""
     if name != "none" and name not in ALGORITHMS:
         raise RequestError(
-            f"{name!r}: unknown manifest; give one of {', '.join([*ALGORITHMS, 'none'])}"
+            f"{name!r}: unknown manifest; use one of {', '.join([*ALGORITHMS, 'none'])}"
         )
     return None if name == "none" else name
 
 
 def new_digest(algorithm: str) -> _Hash:
     """Return an empty digest: against damage, not against people, for which SHA-1 is too weak."""
-    # Imported here: whoever reads virtual disks does not need it.
+    # Imported here: reading virtual disks does not need it.
     import hashlib
 
     name = _HASHLIB.get(algorithm, algorithm.lower())

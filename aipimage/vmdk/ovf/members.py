@@ -91,7 +91,7 @@ class _Walk:
             raise FormatError(
                 f"{self._file.name}: is empty (0 bytes); get it again from where it came"
             )
-        # Every turn goes on by a block at least, and members are bounded too: so is the loop.
+        # Every turn advances by a block at least, and members are bounded too: so is the loop.
         for _ in range(3 * MEMBERS_MAX):
             block = self._read(tar.BLOCK, at)
             if at and self._ends(block, at):
@@ -113,11 +113,11 @@ class _Walk:
             return False
         if self._records or self._long_name is not None:
             raise FormatError(f"{self._file.name}: the tar archive is cut short")
-        behind = self._read(tar.BLOCK, at + tar.BLOCK)
-        if any(behind):
+        second = self._read(tar.BLOCK, at + tar.BLOCK)
+        if any(second):
             # GNU tar stops here, too. What would follow is not looked at.
             self._warn("the tar archive ends at a single block of zeros; bytes follow it")
-        elif len(block) + len(behind) < 2 * tar.BLOCK:
+        elif len(block) + len(second) < 2 * tar.BLOCK:
             self._warn("the tar archive has no end; it may have been cut short between two files")
         return True
 

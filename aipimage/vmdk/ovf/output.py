@@ -59,7 +59,7 @@ class NewFile:
     def patch(self, data: bytes, offset: int) -> None:
         """Replace bytes that were appended before; ``StorageError`` likewise."""
         if offset + len(data) > self.position:
-            raise RuntimeError(f"internal error: patch behind the end of {self.path}")
+            raise RuntimeError(f"internal error: patch past the end of {self.path}")
         self._file.pwrite(data, offset)
 
     def sync(self) -> None:
@@ -79,7 +79,7 @@ class NewFile:
             self._file.close()
         if not self._overwrite and self._storage.exists(self.path):
             raise TargetError(
-                f"{self.path}: somebody else created it meanwhile; nothing was replaced"
+                f"{self.path}: another program created it meanwhile; nothing was replaced"
             )
         self._storage.rename(self._file.name, self.path)
         self._published = True
@@ -132,7 +132,7 @@ def refuse_target(path: str, overwrite: bool, storage: Storage) -> bool:
             raise TargetError(f"{path}: there is no such device") from None
         return False
     if info.is_block_device:
-        raise RequestError(f"{path}: is a device; an appliance is a file: give another name")
+        raise RequestError(f"{path}: is a device; an appliance is a file: choose another name")
     if not overwrite:
         raise TargetError(
             f"{path}: is already there; choose another name or replace it (overwrite=True)"

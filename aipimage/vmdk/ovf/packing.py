@@ -33,7 +33,7 @@ class DiskResult:
     Attributes:
         name: its file. size: bytes of that. capacity: bytes of the disk, padding included.
         populated: bytes of it that are stored. digest: of the file, hex; ``None`` without a
-            manifest. unreadable: bytes that the source could not give, zeros now. warnings: for
+            manifest. unreadable: bytes that the source could not read, zeros now. warnings: for
             people.
     """
 
@@ -222,7 +222,7 @@ def verified_cids(cids: Sequence[int] | None, count: int) -> tuple[int, ...]:
     if cids is None:
         return tuple(new_identity(None).cid for _ in range(count))
     if len(cids) != count:
-        raise RequestError(f"{len(cids)} content identities for {count} disks; give one for each")
+        raise RequestError(f"{len(cids)} content identities for {count} disks; pass one for each")
     return tuple(new_identity(cid).cid for cid in cids)
 
 

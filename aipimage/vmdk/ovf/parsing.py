@@ -48,7 +48,7 @@ class FileReference:
 @dataclass(frozen=True, slots=True)
 class DiskReference:
     """A disk: ``id``, the file it lies in or ``None`` for an empty one, ``capacity`` in bytes or
-    ``None`` where it is not said or whoever imports it chooses it, ``format`` as the descriptor
+    ``None`` where it is not said or the importer chooses it, ``format`` as the descriptor
     says it, ``parent``: ``id`` of the disk that it builds on, or ``None``.
     """
 
@@ -220,7 +220,7 @@ class _Reader:
         named = [each for each in self._files.values() if each.href == reference]
         if len(named) != 1:
             raise FormatError(
-                f"{self._name}: disk {disk!r} lies in {reference!r}, which is no file"
+                f"{self._name}: disk {disk!r} lies in {reference!r}, which is not a file"
             )
         return named[0]
 
@@ -247,7 +247,7 @@ class _Reader:
         return value
 
     def _number(self, text: str | None, what: str) -> int | None:
-        """A number that nothing depends on: what is no number is as if it were not there."""
+        """A number that nothing depends on: what is not a number is as if it were not there."""
         text = (text or "").strip()
         if text.isascii() and text.isdigit() and len(text) <= 19 and int(text) <= CAPACITY_MAX:
             return int(text)

@@ -76,7 +76,7 @@ class TarHeader:
 
 
 def padding(size: int) -> int:
-    """Bytes of zeros behind content of ``size`` bytes."""
+    """Bytes of zeros after content of ``size`` bytes."""
     return -size % BLOCK
 
 
@@ -175,7 +175,7 @@ def _verified_size(digits: bytes, name: str) -> int:
 
 
 def _encode_number(value: int) -> bytes:
-    """Eleven octal digits where they do, else base 256 behind a first byte of 0x80."""
+    """Eleven octal digits where they do, else base 256 after a first byte of 0x80."""
     if not 0 <= value <= SIZE_MAX:
         raise RuntimeError(f"internal error: {value} in a tar header")
     if value <= OCTAL_MAX:
@@ -192,7 +192,7 @@ def decode_number(field: bytes, name: str) -> int:
         return value
     digits = field.strip(b" \0") or b"0"
     if not all(0x30 <= digit <= 0x37 for digit in digits):
-        raise FormatError(f"{name}: a number of a tar header is no number: {digits!r}")
+        raise FormatError(f"{name}: a field of a tar header is not a number: {digits!r}")
     return int(digits, 8)
 
 
@@ -209,7 +209,7 @@ def verified_pax_size(size: int, name: str) -> int:
 
 
 def verified_end(offset: int, size: int, total: int, name: str) -> int:
-    """Return where a member ends; ``FormatError`` behind the end of the file."""
+    """Return where a member ends; ``FormatError`` past the end of the file."""
     if offset + size > total:
-        raise FormatError(f"{name}: the tar archive is cut short: a member ends behind its end")
+        raise FormatError(f"{name}: the tar archive is cut short: a member ends past its end")
     return offset + size

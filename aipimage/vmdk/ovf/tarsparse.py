@@ -1,6 +1,6 @@
 """Sparse files in a tar of GNU's: the map of what is there, in the four forms that it has.
 
-Source: GNU tar manual, "Storing Sparse Files": the old form behind a header of type ``S``; pax
+Source: GNU tar manual, "Storing Sparse Files": the old form after a header of type ``S``; pax
 records 0.0 (``GNU.sparse.offset``, ``.numbytes``), 0.1 (``GNU.sparse.map``); and 1.0, lines of
 digits in front of the content.
 """
@@ -74,7 +74,7 @@ def _entries(data: bytes, count: int, name: str) -> list[tuple[int, int]]:
 def pax_map(
     records: Sequence[tuple[bytes, bytes]], read: Read, at: int, stored: int, name: str
 ) -> SparseMap | None:
-    """Return the map that pax records tell of; ``None`` where the file is not sparse.
+    """Return the map in pax records; ``None`` where the file is not sparse.
 
     Args:
         at, stored: where the file's bytes are in the archive, and how many.
@@ -138,15 +138,15 @@ def verified_pieces(
     """Return (offset in the file, offset in the archive, length) of each area.
 
     Raises:
-        FormatError: areas overlap, reach behind the file's end, or are not what is stored.
+        FormatError: areas overlap, reach past the file's end, or are not what is stored.
     """
-    pieces, behind, place = [], 0, at + found.taken
+    pieces, low, place = [], 0, at + found.taken
     for offset, length in found.areas:
-        if offset < behind or offset + length > found.size:
+        if offset < low or offset + length > found.size:
             raise FormatError(f"{name}: the map of a sparse file in the tar archive is damaged")
         if length:
             pieces.append((offset, place, length))
-        behind, place = offset + length, place + length
+        low, place = offset + length, place + length
     if place != at + stored:
         raise FormatError(f"{name}: a sparse file of the tar archive is not as long as its map")
     return tuple(pieces)

@@ -57,11 +57,11 @@ def write_ova(
         controller: of the disks: ``lsilogic``, ``lsilogicsas``, ``buslogic``, ``pvscsi`` (up to 60
             disks each), ``sata`` (120), ``ide`` (4).
         firmware: ``bios`` or ``efi``; guest: see ``guests.GUESTS``. Where they are not given, what
-            the disks tell.
+            the disks show.
         manifest: ``sha256``, ``sha1`` (for importers before 2015) or ``none``.
         hardware: version of the virtual hardware: an older one is taken by more importers.
         level: of compression, ``fast`` or ``dense``. cids: a content identity for each disk.
-        mtime: seconds since 1970 that the files in the OVA bear; always the same where not given.
+        mtime: seconds since 1970 that the files in the OVA have; always the same where not given.
         overwrite: replace an existing file, though never an image.
 
     Raises:
@@ -97,7 +97,7 @@ def write_ovf(
     """Write a virtual appliance as a descriptor, ``path``, with the disks and the manifest beside
     it; arguments and errors as for :func:`write_ova`.
 
-    The disks are called after the descriptor, ``NAME-disk1.vmdk`` and so on; all files bear their
+    The disks are called after the descriptor, ``NAME-disk1.vmdk`` and so on; all files get their
     names only when all are whole, the descriptor last.
     """
     where = storage.resolve(path)
@@ -114,7 +114,7 @@ def write_ovf(
 
 
 def _stem_of(target: StrPath | BinaryIO) -> str:
-    """What an appliance is called where nobody said: the file's name without its end."""
+    """What an appliance is called unless asked for otherwise: the file's name without its end."""
     if not isinstance(target, (str, os.PathLike)):
         return "appliance"
     name = os.path.splitext(os.path.basename(os.fspath(target)))[0]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Step(NamedTuple):
-    """Grains were written: reading goes on at grain ``end``; ``unreadable`` bytes were met."""
+    """Grains were written: reading continues at grain ``end``; ``unreadable`` bytes were met."""
 
     end: int
     unreadable: int
@@ -55,7 +55,7 @@ class GrowingDisk(Protocol):
         ...
 
     def finish(self) -> None:
-        """Write what comes behind the last grain; the files are still to be made durable."""
+        """Write what comes after the last grain; the files are still to be made durable."""
         ...
 
     def save(self) -> dict[str, Any]:
@@ -63,7 +63,7 @@ class GrowingDisk(Protocol):
         ...
 
     def restore(self, values: dict[str, Any], next_grain: int, grains: int) -> None:
-        """Go on where :meth:`save` was called; ``FormatError`` where that is not possible."""
+        """Continue where :meth:`save` was called; ``FormatError`` where that is not possible."""
         ...
 
 

@@ -1,7 +1,7 @@
 """The files of a virtual disk while it is written: ``NAME.partial`` until all of them are whole.
 
 The file that a disk is opened by, its descriptor or its only file, is there and locked from the
-beginning to the end, and gets its name last: what bears it is whole.
+beginning to the end, and gets its name last: a file of that name is whole.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class DiskFiles:
         overwrite: replace ``path``; a disk of several files is never replaced.
 
     Attributes:
-        untrusted: a sync failed, so nobody can tell what is on the disk.
+        untrusted: a sync failed, so what is on the disk is unknown.
 
     Raises:
         TargetError: something is there already, or the directory is not.
@@ -68,7 +68,9 @@ class DiskFiles:
             if not self._storage.exists(name):
                 continue
             if not self._storage.stat(name).is_regular:
-                raise TargetError(f"{name}: is no regular file; a virtual disk is written to files")
+                raise TargetError(
+                    f"{name}: is not a regular file; a virtual disk is written to files"
+                )
             if not self._overwrite:
                 raise TargetError(
                     f"{name}: is already there; choose another name or replace it (overwrite=True)"
@@ -82,7 +84,7 @@ class DiskFiles:
             open_in_place(name, force=True, storage=self._storage).close()
 
     def create(self, name: str) -> File:
-        """Create ``name.partial`` and lock it; one of ours that nobody writes is replaced.
+        """Create ``name.partial`` and lock it; one of ours that no process writes is replaced.
 
         Raises:
             TargetError: another process is writing it, or it is not ours.
@@ -175,7 +177,7 @@ class DiskFiles:
             for name in (*self.extents, self.path):
                 if self._storage.exists(name):
                     raise TargetError(
-                        f"{name}: somebody else created it meanwhile; nothing was replaced"
+                        f"{name}: another program created it meanwhile; nothing was replaced"
                     )
         if self.extents:
             self._note_names()
@@ -207,7 +209,7 @@ class DiskFiles:
                 named.append(name)
         except BaseException:
             for name in reversed(named):
-                # Best effort: the failure that led here is the one to tell.
+                # Best effort: the failure that led here is the one to report.
                 with contextlib.suppress(StorageError):
                     self._storage.rename(name, name + PARTIAL)
             raise

@@ -46,12 +46,12 @@ class FlatExtent:
         """Nothing is left to write."""
 
     def state(self) -> dict[str, Any]:
-        """Return what :meth:`restore` needs to go on."""
+        """Return what :meth:`restore` needs to continue."""
         return {"size": self._size}
 
     def restore(self, state: dict[str, Any], next_grain: int) -> None:
-        """Cut the file to where :meth:`state` was asked for, and go on; ``FormatError`` where that
-        is not possible.
+        """Cut the file to where :meth:`state` was asked for, and continue; ``FormatError`` where
+        that is not possible.
         """
         if state.get("size") != self._size or self._file.size() != self._size:
             raise FormatError("its size is not possible")

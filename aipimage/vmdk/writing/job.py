@@ -51,7 +51,7 @@ class WriteResult:
         subformat: its ``createType``. files: all paths, in the order of the disk, ``path`` last.
         capacity: bytes of the disk. stored: bytes of all files, holes included.
         grains: that were stored, of 64 KiB. cid: its ``CID``.
-        unreadable: bytes that the source could not give; they are zeros on the disk.
+        unreadable: bytes that the source could not read; they are zeros on the disk.
         seconds: wall time. resumed: whether earlier work was continued.
         warnings: what the user should look at.
     """
@@ -94,7 +94,7 @@ def write_vmdk(
         split: bytes of an extent of a twoGbMaxExtent disk, a multiple of 65536; 2047 MiB.
         level: ``"fast"`` or ``"dense"``, of streamOptimized.
         overwrite: replace a disk of one file once the new one is whole.
-        resume: write checkpoints, leave what was done on a failure, and go on from the last
+        resume: write checkpoints, leave what was done on a failure, and continue from the last
             checkpoint when source and options are the same. The result is the same to the byte.
         threads: worker threads. executor: takes their place; its workers share the memory.
         progress: called about ten times a second; returning ``False`` cancels.
@@ -179,7 +179,7 @@ def _refuse_source(files: DiskFiles, source: BlockSource | Device, storage: Stor
     places = {storage.resolve(name) for name in own if name and "\0" not in name}
     for name in (files.path, *files.extents):
         if storage.resolve(name) in places:
-            raise TargetError(f"{name}: is the source itself; give the disk another name")
+            raise TargetError(f"{name}: is the source itself; choose another name for the disk")
 
 
 class _Job:
@@ -221,7 +221,7 @@ class _Job:
         check_room(self._path, sparse_layout(sectors, 0).overhead + data)
 
     def request(self) -> dict[str, Any]:
-        """What a later run must ask for to go on."""
+        """What a later run must ask for to continue."""
         return {
             "source": self._feed.fingerprint(),
             "size": self._feed.size,

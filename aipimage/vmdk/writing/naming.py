@@ -2,7 +2,7 @@
 
 The extents get theirs before the file that opens the disk. Where that ends early, ``NAME.partial``
 is still there, and this note beside it says which of the named files belong to it: they are called
-``….partial`` again by the next run, which goes on or begins anew.
+``….partial`` again by the next run, which resumes or begins anew.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _mark(info: FileInfo) -> list[int]:
 
 
 def _marks(text: str) -> dict[str, Any]:
-    """The marks by name; none where the note is no whole one."""
+    """The marks by name; none where the note is not whole."""
     try:
         values = json.loads(text)
     except (ValueError, RecursionError):

@@ -96,14 +96,14 @@ class DiskPlan:
 
 
 def new_identity(cid: int | None) -> Identity:
-    """Return the identity for a given CID, always the same, or a new one.
+    """Return the identity of a CID, always the same, or a new one.
 
     Raises:
         RequestError: the CID cannot be that of a disk.
     """
     if cid is not None:
         if not 0 <= cid < NO_PARENT - 1:
-            raise RequestError(f"a CID of {cid:#x} is not possible; give one from 0 to 0xfffffffd")
+            raise RequestError(f"a CID of {cid:#x} is not possible; use one from 0 to 0xfffffffd")
         rest = hashlib.sha256(b"aipimage CID %08x" % cid).digest()[:12]
         return Identity(cid, f"{rest.hex()}{cid:08x}")
     cid = NO_PARENT
@@ -148,7 +148,7 @@ def check_options(options: DiskOptions) -> None:
         )
     if options.hardware not in _HARDWARE:
         raise RequestError(
-            f"hardware version {options.hardware} is not possible; give 3 to {_HARDWARE[-1]}"
+            f"hardware version {options.hardware} is not possible; use 3 to {_HARDWARE[-1]}"
         )
     if options.split is None:
         return
@@ -159,7 +159,7 @@ def check_options(options: DiskOptions) -> None:
         )
     if options.split < 1 or options.split % GRAIN_BYTES:
         raise RequestError(
-            f"extents of {options.split} bytes are not possible; give a multiple of {GRAIN_BYTES}"
+            f"extents of {options.split} bytes are not possible; use a multiple of {GRAIN_BYTES}"
         )
 
 
@@ -257,5 +257,5 @@ def base_name(path: str) -> str:
     """The file name of a path; ``RequestError`` where it has none."""
     name = os.path.basename(path)
     if not name:
-        raise RequestError(f"{path}: is a directory; give a file name")
+        raise RequestError(f"{path}: is a directory; pass a file name")
     return name

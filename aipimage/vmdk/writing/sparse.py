@@ -69,7 +69,7 @@ class SparseExtent:
 
     Args:
         file: new, or one that is continued. sectors: of the extent, whole grains.
-        descriptor: embedded behind the header, whole sectors; empty where it is a file of its own.
+        descriptor: embedded after the header, whole sectors; empty where it is a file of its own.
 
     Attributes:
         position: bytes of the file so far.
@@ -126,7 +126,7 @@ class SparseExtent:
         self._write_tables()
 
     def state(self) -> dict[str, Any]:
-        """Write what is final, and return what :meth:`restore` needs to go on here."""
+        """Write what is final, and return what :meth:`restore` needs to continue here."""
         self._write_tables()
         return {
             "position": self.position,
@@ -135,10 +135,10 @@ class SparseExtent:
         }
 
     def restore(self, state: dict[str, Any], next_grain: int) -> None:
-        """Cut the file to where :meth:`state` was asked for, and go on; ``FormatError`` where that
-        is not possible.
+        """Cut the file to where :meth:`state` was asked for, and continue; ``FormatError`` where
+        that is not possible.
         """
-        del next_grain  # The position tells; flat extents have none.
+        del next_grain  # The position is enough; flat extents have none.
         low = self._layout.overhead * SECTOR
         self.position = verified_number(state, "position", low, self._file.size())
         self._table = verified_table(state, self._layout.tables)

@@ -26,7 +26,7 @@ _LIMIT = 256 << 20
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """A checkpoint: ``next_grain`` is where reading goes on, ``disk`` the writer's own values."""
+    """A checkpoint: ``next_grain`` is where reading continues, ``disk`` the writer's own values."""
 
     identity: Identity
     next_grain: int
@@ -42,7 +42,7 @@ class Checkpoints:
         request: what is converted, and how; only the same is continued.
 
     Attributes:
-        written: whether there is one that a later run can go on from.
+        written: whether there is one that a later run can continue from.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Checkpoints:
         )
 
     def write(self, saved: Saved, position: int) -> None:
-        """Replace the checkpoint; everything that it tells of must be durable."""
+        """Replace the checkpoint; everything that it names must be durable."""
         values = {
             "what": _WHAT,
             "request": self._request,
@@ -115,7 +115,7 @@ class Checkpoints:
         if values.get("request") != wanted:
             raise RequestError(
                 f"{path}: was begun from another source, another state of it, or with other "
-                "options; give the same, or write without resuming"
+                "options; use the same, or write without resuming"
             )
         self.written = True
         return saved
@@ -124,13 +124,13 @@ class Checkpoints:
 def unusable(path: str, reason: str) -> RequestError:
     """The error for a checkpoint that nothing can be continued from."""
     return RequestError(
-        f"{path}: cannot be used to go on: {reason}; remove it, or write without resuming"
+        f"{path}: cannot be resumed from: {reason}; remove it, or write without resuming"
     )
 
 
 def _verified(values: object, grains: int) -> Saved:
     if not isinstance(values, dict) or values.get("what") != _WHAT:
-        raise FormatError("it is no checkpoint of this release")
+        raise FormatError("it is not a checkpoint of this release")
     disk = values.get("disk")
     content_id = values.get("content_id")
     if not isinstance(disk, dict) or not isinstance(content_id, str):

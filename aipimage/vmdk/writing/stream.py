@@ -1,7 +1,7 @@
 """streamOptimized: a compressed disk that is written from front to back, without seeking.
 
 Source: VMware "Virtual Disk Format 5.0" technical note, "Stream-Optimized Compressed Sparse
-Extents". After header and descriptor come grains, each behind its marker, and behind the last
+Extents". After header and descriptor come grains, each after its marker, and after the last
 grain of a table that table; then directory, footer and end-of-stream marker. Tables without grains
 are left out: their entry in the directory is 0.
 """
@@ -64,7 +64,7 @@ _FLAGS = SparseFlags.NEWLINE_TEST | SparseFlags.COMPRESSED | SparseFlags.MARKERS
 _TABLE_SECTORS = TABLE_ENTRIES * 4 // SECTOR
 _PADDING = [bytes(-size % SECTOR) for size in range(SECTOR)]
 _TAIL_SECTORS = 4 + _TABLE_SECTORS
-"""Sectors at most behind the last grain, beside the directory: a table, and four markers."""
+"""Sectors at most after the last grain, beside the directory: a table, and four markers."""
 
 
 class Packed(NamedTuple):
@@ -183,7 +183,7 @@ class StreamWriter:
         return self.position
 
     def state(self) -> dict[str, Any]:
-        """Return what :meth:`restore` needs to go on at this position."""
+        """Return what :meth:`restore` needs to continue at this position."""
         return {
             "position": self.position,
             "grains": self.grains,
@@ -252,7 +252,7 @@ class StreamResult:
 
     Attributes:
         size: bytes of the stream. capacity: bytes of the disk. grains: that were stored, of 64 KiB.
-        cid: its ``CID``. unreadable: bytes that the source could not give; they are zeros.
+        cid: its ``CID``. unreadable: bytes that the source could not read; they are zeros.
         warnings: what the user should look at.
     """
 
@@ -317,7 +317,7 @@ def stream_disk(
 
 
 def unreadable_warning(unreadable: int) -> tuple[str, ...]:
-    """What there is to say of bytes that a source could not give."""
+    """What there is to say of bytes that a source could not read."""
     if not unreadable:
         return ()
     sectors = -(-unreadable // SECTOR)

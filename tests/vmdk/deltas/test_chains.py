@@ -14,7 +14,7 @@ from aipimage.vmdk.opening import open_vmdk
 from aipimage.vmdk.pieces import State
 from aipimage.vmdk.source import VmdkSource
 from tests.support.tools import require_programs, run
-from tests.vmdk.deltas.built import Grains, disk, random_grains
+from tests.support.virtual.esx import Grains, disk, random_grains
 
 SECTOR = 512
 GRAINS = {"hosted": 65536, "cowd": 512, "sesparse": 4096, "flat": 512}

@@ -17,7 +17,7 @@ from aipimage.vmdk.deltas import changed_between
 from aipimage.vmdk.opening import open_vmdk
 from aipimage.vmdk.pieces import State
 from tests.support.tools import require_programs, run
-from tests.vmdk.deltas.built import Grains, disk
+from tests.support.virtual.esx import Grains, disk
 from tests.vmdk.deltas.test_chains import MIXES, chain
 
 
@@ -138,7 +138,7 @@ def test_an_ancestor_without_its_own_parents_is_refused(tmp_path: Path) -> None:
     with (
         open_vmdk(paths[2]) as newer,
         open_vmdk(paths[1], parents=False) as older,
-        pytest.raises(RequestError, match="its chain is another one"),
+        pytest.raises(RequestError, match="its chain differs from the one"),
     ):
         changed_between(newer, older)
 

@@ -21,7 +21,7 @@ from aipimage.vmdk import opening, parents
 from aipimage.vmdk.descriptor import NO_PARENT
 from aipimage.vmdk.opening import open_vmdk
 from tests.support.faults import FaultySystemCalls, each_fault
-from tests.vmdk.deltas.built import Grains, disk
+from tests.support.virtual.esx import Grains, disk
 
 EMPTY = Grains(512)
 
@@ -71,7 +71,7 @@ def test_a_parent_of_the_same_name_elsewhere(tmp_path: Path) -> None:
     """Workstation's linked clones: the delta's own last name is the hint's."""
     small(tmp_path / "b" / "disk.vmdk", 7, mark=9)
     delta = small(tmp_path / "a" / "disk.vmdk", 7, 7, "/b/disk.vmdk")
-    with pytest.raises(IncompleteError, match="give the parent's directory"):
+    with pytest.raises(IncompleteError, match="pass the parent's directory"):
         open_vmdk(delta)
     assert first_byte(delta, [tmp_path / "b"]) == 9
 
@@ -122,7 +122,7 @@ def test_a_parent_that_was_changed_is_refused_by_name(tmp_path: Path) -> None:
 
 def test_a_hint_at_what_is_no_virtual_disk(tmp_path: Path) -> None:
     (tmp_path / "base.img").write_bytes(bytes(51200))
-    with pytest.raises(FormatError, match=r"base\.img: is no virtual disk"):
+    with pytest.raises(FormatError, match=r"base\.img: is not a virtual disk"):
         open_vmdk(small(tmp_path / "delta.vmdk", 8, 7, "base.img"))
 
 

@@ -154,7 +154,7 @@ def test_an_efi_partition_without_a_loader(tmp_path: Path) -> None:
     path = disk_of(tmp_path / "d", script, {MIB: other})
     info = info_of(path)
     assert (info.firmware, info.efi, info.architecture) == ("efi", True, "arm64")
-    assert "it is no EFI system partition" in info.firmware_reason
+    assert "it is not an EFI system partition" in info.firmware_reason
     assert "made for arm64" in report(path).warnings[0]
 
 

@@ -150,7 +150,7 @@ def test_sectors_of_4096_bytes_are_refused() -> None:
     size = 64 * MIB
     table, plain = (gpt_pieces(size, {1: (256, 1000)}, each) for each in (4096, 512))
     for pieces, sector_size in ((table, 512), (table, 4096), (plain, 4096), ({}, 4096)):
-        with pytest.raises(RequestError, match=r"of 4,096 bytes, .* convert it to raw"):
+        with pytest.raises(RequestError, match=r"has 4,096-byte sectors; .* convert it to raw"):
             p2v_report(source_of(size, pieces, sector_size))
     assert p2v_report(source_of(size, plain)).info.sector_size == 512
 

@@ -11,8 +11,8 @@ import sys
 import zlib
 from collections.abc import Callable
 
-from tests.vmdk.linting import built as build
-from tests.vmdk.linting.built import CAPACITY, CID, GRAIN, SECTOR, Disk, Plain, Stream, put
+from tests.support.virtual import extents as build
+from tests.support.virtual.extents import CAPACITY, CID, GRAIN, SECTOR, Disk, Plain, Stream, put
 
 ALSO = {
     "descriptor-place": {"padding-nonzero"},

@@ -10,7 +10,7 @@ from aipimage.errors import UnsupportedError
 from aipimage.vmdk.layout import KNOWN_FLAGS
 from aipimage.vmdk.lint import CODES, LintResult, lint
 from aipimage.vmdk.opening import open_vmdk
-from tests.vmdk.linting import built as build
+from tests.support.virtual import extents as build
 from tests.vmdk.linting.faults import ALSO, FAULTS
 
 GOOD = {

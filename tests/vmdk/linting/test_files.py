@@ -20,9 +20,9 @@ from aipimage.vmdk.writing.job import write_vmdk
 from tests.cli.running import done, invoke
 from tests.support.faults import FaultySystemCalls, each_fault
 from tests.support.tools import require_programs, run
-from tests.vmdk.fuzz_files import FOLDER, in_memory
-from tests.vmdk.linting import built as build
-from tests.vmdk.linting.built import SECTOR, Disk, Plain, Stream
+from tests.support.virtual import extents as build
+from tests.support.virtual.extents import SECTOR, Disk, Plain, Stream
+from tests.support.virtual.memory import FOLDER, in_memory
 
 SIZE = 48 << 20
 

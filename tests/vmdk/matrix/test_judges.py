@@ -10,9 +10,9 @@ import pytest
 from aipimage import vmdk
 from aipimage.io.blocks.sources import open_source
 from tests.support.tools import require_programs
-from tests.vmdk.matrix import judge as checkers
-from tests.vmdk.matrix.judge import Case, Tally
-from tests.vmdk.matrix.made import GRAIN, MIB, SECTOR, SMALL, Disk
+from tests.support.virtual import judge as checkers
+from tests.support.virtual.disks import GRAIN, MIB, SECTOR, SMALL, Disk
+from tests.support.virtual.judge import Case, Tally
 from tests.vmdk.matrix.test_roundtrips import QEMU, to_vmdk_by_qemu
 
 FULL = next(disk for disk in SMALL if disk.name.startswith("full"))

@@ -15,7 +15,7 @@ from aipimage import vmdk
 from aipimage.io.blocks.sources import BlockSource, open_source
 from aipimage.vmdk.model import ADAPTERS, SUBFORMATS
 from tests.support.tools import require_programs, run
-from tests.vmdk.matrix.made import MIB, SECTOR, SMALL, Disk
+from tests.support.virtual.disks import MIB, SECTOR, SMALL, Disk
 
 QEMU = tuple(name for name in SUBFORMATS if name != "vmfs")
 """What qemu-img writes; it reads vmfs too."""

@@ -15,9 +15,9 @@ from aipimage import vmdk
 from aipimage.io.blocks.sources import open_source
 from aipimage.vmdk.model import SUBFORMATS
 from tests.support.tools import require_programs
-from tests.vmdk.matrix import judge as checkers
-from tests.vmdk.matrix.judge import Case, Tally
-from tests.vmdk.matrix.made import HUGE, LARGE, SMALL, TIB, Disk
+from tests.support.virtual import judge as checkers
+from tests.support.virtual.disks import HUGE, LARGE, SMALL, TIB, Disk
+from tests.support.virtual.judge import Case, Tally
 
 
 @pytest.fixture(scope="module")

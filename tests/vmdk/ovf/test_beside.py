@@ -244,7 +244,7 @@ def test_compressed_disks_are_named(loose: Path) -> None:
     place.write_bytes(gzip.compress(place.read_bytes()))
     with open_ovf(loose) as opened, pytest.raises(UnsupportedError) as caught:
         opened.open_disk(0)
-    assert "d.vmdk is a gzip file: unpack it first (gunzip), and give" in str(caught.value)
+    assert "d.vmdk is a gzip file: unpack it first (gunzip), and pass" in str(caught.value)
 
 
 def test_descriptors_that_are_none(ovf: Path) -> None:

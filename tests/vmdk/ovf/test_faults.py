@@ -210,7 +210,7 @@ def test_somebody_else_creates_the_target_meanwhile(tmp_path: Path) -> None:
     def meddle(_: object) -> None:
         (tmp_path / "a.ova").write_bytes(b"theirs")
 
-    with pytest.raises(TargetError, match="somebody else created it"):
+    with pytest.raises(TargetError, match="another program created it"):
         ova(tmp_path, progress=meddle)
     assert os.listdir(tmp_path) == ["a.ova"]
     assert (tmp_path / "a.ova").read_bytes() == b"theirs"

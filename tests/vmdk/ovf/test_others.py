@@ -239,7 +239,7 @@ def test_dialects_of_gnu_tar(form: str, sparse: bool, vmdk: bytes, tmp_path: Pat
             file.truncate(len(vmdk) + (900 << 10))
     command = ["tar", f"--format={form}", "-C", tmp_path, *(["-S"] if sparse else [])]
     run([*command, "-cf", tmp_path / "a.ova", "m.ovf", name])
-    expected = [f"has {900 << 10} bytes behind its end"] if sparse else []
+    expected = [f"has {900 << 10} bytes after its end"] if sparse else []
     found, warnings = content(tmp_path / "a.ova")
     assert found == disk(SIZE).content(0, SIZE)
     assert [each.split(": ")[1] for each in warnings] == expected

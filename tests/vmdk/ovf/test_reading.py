@@ -158,7 +158,7 @@ def test_units_of_capacities(units: str, shift: int) -> None:
     (b"<Envelope/>", FormatError, "is not an OVF descriptor"),
     (ENVELOPE[:-3], FormatError, "well-formed"),
     (b'<?xml version="1.0" encoding="nosuch"?>' + ENVELOPE, FormatError, "encoding"),
-    (envelope('o:fileRef="g"'), FormatError, "which is no file"),
+    (envelope('o:fileRef="g"'), FormatError, "which is not a file"),
     (envelope('o:diskId=""'), FormatError, "has no 'diskId'"),
     (ENVELOPE.replace(b"<References>", b'<References><File o:id="f" o:href="y"/>'), FormatError,
      "two files"),
@@ -232,7 +232,7 @@ def test_a_disk_on_a_parent_is_refused(told: str, tmp_path: Path) -> None:
 
 def test_class_37_a_raw_disk_is_not_guessed(tmp_path: Path) -> None:
     data = ENVELOPE.replace(b'"512"', b'"2048"')
-    with pytest.raises(FormatError, match="no virtual disk begins here"):
+    with pytest.raises(FormatError, match="is not a virtual disk"):
         open_files(tmp_path / "a.ova", {"a.ovf": data, "d.vmdk": bytes(2048)})
     named = ENVELOPE.replace(b"d.vmdk", b"d.img").replace(b"x#vmdk", b"raw")
     with pytest.raises(UnsupportedError, match="only VMDK"):

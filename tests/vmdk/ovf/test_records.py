@@ -100,7 +100,7 @@ def test_headers_that_no_ova_has() -> None:
         tar.decode_number(b"\x80" + b"\xff" * 11, "x")
     with pytest.raises(LimitError, match="63 bits"):
         tar.decode_number(b"\xff" * 12, "x")
-    with pytest.raises(FormatError, match="no number"):
+    with pytest.raises(FormatError, match="not a number"):
         tar.decode_number(b"0009\0", "x")
 
 

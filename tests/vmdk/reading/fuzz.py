@@ -18,9 +18,9 @@ from aipimage.vmdk.inflate import inflate
 from aipimage.vmdk.layout import SECTOR, decode_sparse_header, encode_sparse_header
 from aipimage.vmdk.lint import LintResult, lint
 from aipimage.vmdk.opening import open_vmdk
-from tests.vmdk.fuzz_files import FOLDER, in_memory
-from tests.vmdk.linting import built as build
-from tests.vmdk.linting.built import Plain, Stream
+from tests.support.virtual import extents as build
+from tests.support.virtual.extents import Plain, Stream
+from tests.support.virtual.memory import FOLDER, in_memory
 
 READ_MAX = 4 << 20
 """Bytes that are read of a disk, a MiB at a time."""

@@ -34,7 +34,7 @@ from aipimage.vmdk.opening import open_vmdk
 from aipimage.vmdk.pieces import State
 from tests.support.faults import FaultySystemCalls, each_fault
 from tests.support.tools import require_programs, run
-from tests.vmdk.deltas.built import Grains, disk, random_grains, write_cowd, write_sesparse
+from tests.support.virtual.esx import Grains, disk, random_grains, write_cowd, write_sesparse
 
 SECTOR = 512
 KINDS: dict[str, tuple[Any, Any]] = {
@@ -273,7 +273,7 @@ def test_class_38_a_grain_far_behind_the_end(sesparse: Path, number: int) -> Non
     table = struct.unpack_from("<Q", sesparse.read_bytes(), 18 * 8)[0]
     entry = struct.pack("<Q", 3 << 60 | (number & 0xFFF) << 48 | number >> 12)
     extent = opened(patched(sesparse, table * 512, entry), "sesparse")
-    with pytest.raises(IncompleteError, match="behind the end"):
+    with pytest.raises(IncompleteError, match="past the end"):
         content(extent)
 
 
@@ -283,7 +283,7 @@ def test_class_38_tables_of_the_directory(sesparse: Path) -> None:
     for entries, error, words in (
         ([1], FormatError, "means nothing"),
         ([2 << 60], FormatError, "means nothing"),
-        ([1 << 60 | 0xFFFF_FFFF], IncompleteError, "behind the end"),
+        ([1 << 60 | 0xFFFF_FFFF], IncompleteError, "past the end"),
         ([1 << 60, 1 << 60], FormatError, "share"),
     ):
         sesparse.write_bytes(good)
@@ -348,7 +348,7 @@ def test_a_cowd_extent_that_says_it_is_a_child_is_no_disk(
 def test_a_cowd_extent_called_like_a_deltas_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "vm-000001-delta.vmdk"
     write_cowd(path, 100, Grains(4096))
-    with pytest.raises(RequestError, match=r"is an extent of a virtual disk; give the \.vmdk file"):
+    with pytest.raises(RequestError, match=r"is an extent of a virtual disk; use the \.vmdk file"):
         open_disk(path, by_name=True)
     with open_disk(path, by_name=False) as source:
         assert source.warnings

@@ -308,7 +308,7 @@ def test_class_39_the_largest_disk_of_zeros(tmp_path: Path) -> None:
         (lambda sector, size: encode_marker(sector, 0), "0 compressed bytes"),
         (lambda sector, size: encode_marker(sector, (1 << 32) - 1), "4294967295 compressed bytes"),
         (lambda sector, size: encode_marker(sector, 2 * GRAIN_BYTES + 1), "compressed bytes"),
-        (lambda sector, size: encode_marker(sector, 2 * GRAIN_BYTES), "behind the end"),
+        (lambda sector, size: encode_marker(sector, 2 * GRAIN_BYTES), "past the end"),
         (lambda sector, size: encode_marker(sector, size - 9), "damaged"),
         (lambda sector, size: encode_marker(sector, 1), "less than two bytes"),
     ],

@@ -10,7 +10,7 @@ from aipimage import vmdk
 from aipimage.vmdk.descriptor import ExtentLine
 from aipimage.vmdk.layout import GRAIN, SECTOR, SparseFlags
 from tests.support.tools import require_programs, run
-from tests.vmdk.matrix.judge import PYTHON, READ_BACK
+from tests.support.virtual.judge import PYTHON, READ_BACK
 from tests.vmdk.reading.built import GRAIN_BYTES, PLAIN, Plain, Stream, noise, text, written
 from tests.vmdk.reading.made import read_whole
 

@@ -15,8 +15,8 @@ from aipimage.errors import AipImageError, FormatError, IncompleteError
 from aipimage.vmdk.lint import lint
 from tests.support import SAMPLES
 from tests.support.tools import require_programs, run
-from tests.vmdk.matrix.judge import PYTHON, READ_BACK
-from tests.vmdk.matrix.made import ranges_to_compare
+from tests.support.virtual.disks import ranges_to_compare
+from tests.support.virtual.judge import PYTHON, READ_BACK
 
 OPENS = {
     "dfvfs/test_data/ext2.vmdk": ("monolithicSparse", 4 << 20),

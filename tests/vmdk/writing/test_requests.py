@@ -170,13 +170,13 @@ def test_the_source_is_never_overwritten(name: str, subformat: str, tmp_path: Pa
 
 def test_other_kinds_of_targets(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
-    with pytest.raises(TargetError, match="no regular file"):
+    with pytest.raises(TargetError, match="not a regular file"):
         write(tmp_path / "folder", SOURCE, overwrite=True)
     with pytest.raises(TargetError, match="no such directory"):
         write(tmp_path / "missing" / "d.vmdk", SOURCE)
     with pytest.raises(TargetError, match="no such device"):
         write("/dev/no-such-disk-here", SOURCE)
-    with pytest.raises(RequestError, match="give a file name"):
+    with pytest.raises(RequestError, match="pass a file name"):
         write(f"{tmp_path}/", SOURCE)
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.tools import run
-from tests.vmdk.matrix.made import GRAIN, MIB, SECTOR, Disk, ranges_to_compare
+from tests.support.virtual.disks import GRAIN, MIB, SECTOR, Disk, ranges_to_compare
 
 PYTHON = "/usr/bin/python3"
 """The interpreter that python3-libvmdk is a module of."""

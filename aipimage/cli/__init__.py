@@ -84,7 +84,7 @@ def _ignore_interrupts() -> None:
 
 
 def _printed_version() -> bool:
-    """Print the version without loading anything; where that fails, let the command tell why."""
+    """Print the version without loading anything; where that fails, let the command say why."""
     try:
         sys.stdout.write(f"aipimage {__version__}\n")
         sys.stdout.flush()

@@ -156,7 +156,7 @@ def _described(error: BaseException, session: Session) -> tuple[str, str, int]:
         return _with_leftovers("not enough memory", session), "MemoryError", ExitCode.FAILED
     if isinstance(error, ImportError) and error.name is None and "compiled core" in str(error):
         return str(error), type(error).__name__, ExitCode.FAILED
-    # The message is not shown: nobody knows what an unforeseen error quotes.
+    # The message is not shown: an unforeseen error may quote anything.
     kind = type(error).__name__
     return (
         f"internal error ({kind}); set AIPIMAGE_DEBUG=1 to see where, and please report it",

@@ -16,7 +16,7 @@ _DEEPEST = 12
 
 
 def chain_values(chain: Chain) -> list[dict[str, Any]]:
-    """The list that ``info --json`` has: each image behind its parent."""
+    """The list that ``info --json`` has: each image after its parent."""
     return [
         {
             "path": member.path,
@@ -39,7 +39,7 @@ def chain_values(chain: Chain) -> list[dict[str, Any]]:
 
 
 def chain_lines(chain: Chain) -> list[str]:
-    """The same drawn for people: branches before what goes on from the same image."""
+    """The same drawn for people: branches before the rest of the chain from the same image."""
     prefixes = _prefixes(chain.parents)
     rows = [
         _row(prefix, member, member is chain[-1])

@@ -233,5 +233,5 @@ def _report(result: ConvertResult) -> Report:
 
 def _leftovers(path: str) -> str | None:
     if os.path.exists(path + ".partial"):
-        return f"{path}.partial is kept, and the same command with --resume goes on from it"
+        return f"{path}.partial is kept; the same command with --resume continues it"
     return f"no {path} was made" if not os.path.exists(path) else None

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from aipimage import CreateResult, DeviceChanges
 
 _FOUND = {
-    "tracked": "changes as told by --changed",
+    "tracked": "changes as reported by --changed",
     "digests": "compared with the parent's block digests",
     "data": "compared with the parent's data",
     "full": "taken whole",

@@ -43,18 +43,18 @@ if TYPE_CHECKING:
 @click.option(
     "--kind",
     type=click.Choice(["full", "incremental", "differential"]),
-    help="full unless there is a parent, then incremental.",
+    help="Default: full, or incremental with --parent.",
 )
 @click.option(
     "--parent",
     metavar="IMAGE|DIR",
-    help="What an increment builds on: an image, or where the newest of these sources lies.",
+    help="The image to build on, or a directory: then the newest image of these sources in it.",
 )
 @click.option(
     "--changed",
     multiple=True,
     metavar="FILE",
-    help="What changed since the parent, as a tracker or nbdinfo says; one for each SOURCE.",
+    help="What changed since the parent, from a tracker or nbdinfo; one FILE for each SOURCE.",
 )
 @click.option(
     "--compare",
@@ -68,7 +68,7 @@ if TYPE_CHECKING:
     type=click.Choice(["512", "1024", "2048", "4096"]),
     default="4096",
     show_default=True,
-    help="Bytes of the smallest change that is told apart.",
+    help="Bytes of the smallest unit of change.",
 )
 @search_option
 @source_format_option("raw", "vmdk", "ova", "ovf")
@@ -85,7 +85,7 @@ if TYPE_CHECKING:
     "--encrypt", type=click.Choice(["aes-128", "aes-256"]), help="Encrypt with a password."
 )
 @click.option(
-    "--authenticate", is_flag=True, help="Do not encrypt, but find tampering with a password."
+    "--authenticate", is_flag=True, help="Do not encrypt, but detect tampering, with a password."
 )
 @password_options
 @click.option(
@@ -105,25 +105,31 @@ if TYPE_CHECKING:
     metavar="[DISK:]N",
     help="Keep only volume N, as `info` numbers them (sda2 is 2); of the DISKth SOURCE, from 0.",
 )
-@click.option("--leave-out-paging", is_flag=True, help="Leave pagefile.sys and hiberfil.sys empty.")
+@click.option(
+    "--leave-out-paging", is_flag=True, help="Leave out what pagefile.sys and hiberfil.sys hold."
+)
 @click.option(
     "--frame",
     callback=checked_size,
     metavar="SIZE",
     default="64K",
     show_default=True,
-    help="Compress so much together, up to 1M: smaller images, slower small reads.",
+    help="Bytes compressed together, up to 1M; more make images smaller and small reads slower.",
 )
 @click.option(
-    "--rate", callback=checked_rate, metavar="BYTES/s", help="Read at most so fast: 50M/s."
+    "--rate", callback=checked_rate, metavar="BYTES/s", help="Read at most this fast: 50M/s."
 )
-@click.option("--comment", default="", metavar="TEXT", help="Kept in the image.")
-@click.option("--resume", is_flag=True, help="Go on with an interrupted creation of OUT.aiv.")
+@click.option("--comment", default="", metavar="TEXT", help="A text to keep in the image.")
+@click.option("--resume", is_flag=True, help="Resume an interrupted creation of OUT.aiv.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT.aiv once the new image is whole.")
 @click.option(
-    "--stop-on-error", is_flag=True, help="Fail at an unreadable sector instead of noting it."
+    "--stop-on-error", is_flag=True, help="Fail at an unreadable sector instead of recording it."
 )
-@click.option("--no-digests", is_flag=True, help="Leave out what later images are compared with.")
+@click.option(
+    "--no-digests",
+    is_flag=True,
+    help="Leave out the block digests that later images are compared with.",
+)
 @click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="Worker threads.")
 @json_option
 @click.pass_obj
@@ -132,9 +138,9 @@ def createimage(
 ) -> Report:
     """Make an image of each SOURCE, a disk, volume, file or .vmdk, in one file OUT.aiv.
 
-    Of file systems that are known it holds used clusters only; what is in any doubt is taken
-    whole. With --parent it holds what changed since that image. It bears its name only once it is
-    whole; until then it is OUT.aiv.partial.
+    Of known file systems it holds only the used clusters; a volume in any doubt is imaged whole.
+    With --parent it holds what changed since that image. Until it is whole, the image is called
+    OUT.aiv.partial.
     """
     path = _checked_request(sources, output, options)
     password = image_password(
@@ -179,7 +185,7 @@ def createimage(
 
 def _with_recovery_key(session: Session, path: str, password: str, result: CreateResult) -> Report:
     """Add a recovery key to the finished image, since a resumed creation keeps the passwords that
-    it was begun with. It is shown before its slot is written: nobody can ask for it later.
+    it was begun with. It is shown before its slot is written: it cannot be shown again later.
     """
     shown: list[Report] = []
 
@@ -199,11 +205,14 @@ def _checked_request(sources: tuple[str, ...], output: str | None, options: dict
     if output is None:
         if len(sources) == 1 and sources[0].lower().endswith(".ini"):
             raise RequestError(
-                f"{sources[0]}: profiles come with a later release; give -o OUT.aiv and sources"
+                f"{sources[0]}: profiles come with a later release; "
+                "use -o OUT.aiv and name the sources"
             )
         raise click.UsageError("Missing option '-o' / '--output'.")
     if options["authenticate"] and options["encrypt"]:
-        raise click.UsageError("--encrypt authenticates too; give it or --authenticate")
+        raise click.UsageError(
+            "--encrypt authenticates too; use only one of --encrypt and --authenticate"
+        )
     virtual = options["source_format"] == "vmdk" or (
         options["source_format"] is None and any(each.lower().endswith(".vmdk") for each in sources)
     )
@@ -220,8 +229,7 @@ def _check_chain(sources: int, any_virtual: bool, options: dict[str, Any]) -> No
         kind = options["kind"]
         if kind in ("incremental", "differential"):
             raise RequestError(
-                f"--kind {kind} needs what the image builds on: give --parent IMAGE, or the "
-                "directory of its chain"
+                f"--kind {kind} needs a parent: use --parent IMAGE, or the directory of its chain"
             )
         if options["changed"]:
             raise RequestError("--changed is of use only with --parent")
@@ -229,12 +237,13 @@ def _check_chain(sources: int, any_virtual: bool, options: dict[str, Any]) -> No
             raise RequestError("--search is of use only with --parent")
     elif options["recovery_key"]:
         raise RequestError(
-            "--recovery-key belongs to the first image of a chain, and the others take it over; "
-            "passwd --recovery gives one to an image that is there"
+            "a recovery key is made with the first image of a chain; "
+            "add one to an existing image with passwd --recovery"
         )
     if changed and len(changed) != sources:
         raise click.UsageError(
-            f"{len(changed)} times --changed for {sources} sources: give one for each, in order"
+            f"{len(changed)} times --changed for {sources} sources: "
+            "repeat it once for each, in order"
         )
 
 
@@ -258,5 +267,5 @@ def _chosen(wanted: tuple[tuple[int, int], ...], sources: int) -> list[list[int]
 
 def _leftovers(path: str) -> str | None:
     if os.path.exists(path + ".partial"):
-        return f"{path}.partial is kept, and the same command with --resume goes on from it"
+        return f"{path}.partial is kept; the same command with --resume continues it"
     return f"no {path} was made" if not os.path.exists(path) else None

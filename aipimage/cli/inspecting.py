@@ -57,7 +57,7 @@ def info(
     """Show what IMAGE holds: its devices and volumes, when and where it was made, its digest.
 
     IMAGE may be any part of a split image, a virtual disk (.vmdk), an appliance (.ova, .ovf), or a
-    disk or volume that is no image yet. An encrypted one shows nothing without its password.
+    disk or volume that is not an image yet. An encrypted one shows nothing without its password.
     """
     from aipimage.converting.formats import kind_of
 
@@ -115,7 +115,7 @@ def _disk(path: str) -> DiskInfo:
     type=float,
     callback=checked_percent,
     metavar="PERCENT",
-    help="Check only so many of the frames, chosen at random.",
+    help="Check only this share of the frames, chosen at random.",
 )
 @click.option("--keyless", is_flag=True, help="Check the stored bytes, without the password.")
 @click.option(
@@ -138,10 +138,10 @@ def verify(
     password_file: str | None,
     password_env: str | None,
 ) -> Report:
-    """Check every byte of IMAGE. Exit status 3 says that damage was found.
+    """Check every byte of IMAGE. Exit status 3 means that damage was found.
 
     A virtual disk (.vmdk) is checked against the rules of its format: descriptor, headers, tables,
-    markers and compressed grains; what only some programs stumble over is a warning. Of an
+    markers and compressed grains; what troubles only some programs is a warning. Of an
     appliance (.ova, .ovf) the digests and all disks are checked.
     """
     from aipimage.converting.formats import kind_of
@@ -150,12 +150,12 @@ def verify(
     if kind in ("vmdk", "ova", "ovf"):
         if keyless or sample is not None or digest is not None or password_file or password_env:
             raise click.UsageError(
-                "a virtual disk is checked as a whole and has no password; give it without "
-                "--sample, --keyless, --digest and passwords"
+                "a virtual disk is checked as a whole and has no password; leave out "
+                "--sample, --keyless, --digest and the password"
             )
         return disk_verified(session, image, kind, chain, search)
     if keyless and (sample is not None or digest is not None):
-        raise click.UsageError("--keyless checks everything; give it without --sample and --digest")
+        raise click.UsageError("--keyless checks everything; leave out --sample and --digest")
     path = first_file(image)
     mode = "keyless" if keyless else "full" if sample is None else "sample"
     lost = 0
@@ -178,12 +178,14 @@ def verify(
             raise
         result = aipimage.VerifyResult(mode, 0, 0, 0.0, (aipimage.Damage(str(error)),))
     report = _report(image, result, chain)
-    if lost:
-        text = f"{lost} bytes are marked as lost to earlier damage; reading them is an error"
-        report = Report(
-            report.values | {"lost": lost}, report.lines, report.code, (*report.warnings, text)
-        )
-    return report
+    return _with_lost(report, lost) if lost else report
+
+
+def _with_lost(report: Report, lost: int) -> Report:
+    """The report with a warning of bytes that an earlier repair could not save."""
+    text = f"{lost} bytes are marked as lost to earlier damage; reading them is an error"
+    values = report.values | {"lost": lost}
+    return Report(values, report.lines, report.code, (*report.warnings, text))
 
 
 def _report(path: str, result: VerifyResult, chain: bool) -> Report:

@@ -28,7 +28,7 @@ class Interrupts:
 
     Args:
         process_ends: nothing but telling the outcome follows in this process. After a signal the
-            later ones are then ignored for good, so that the exit status stays what was told:
+            later ones are then ignored for good, so that the exit status stays what was reported:
             an interpreter that is going away has no handlers any more.
 
     Attributes:
@@ -64,7 +64,7 @@ class Interrupts:
 
     @property
     def exit_code(self) -> int:
-        """What a shell gives for a program that a signal ended."""
+        """What a shell reports for a program that a signal ended."""
         return 128 + (self.number or signal.SIGINT)
 
     @property
@@ -79,7 +79,7 @@ class Interrupts:
         _set_timer(GRACE)
 
     def _insist(self, _: int, __: FrameType | None) -> None:
-        # Without a signal before it, the alarm is somebody else's.
+        # Without a signal before it, the alarm belongs to another part of the process.
         if self.number is not None:
             self._break_off()
 

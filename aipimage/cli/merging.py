@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.command(
     epilog=example("aipimage merge week.aiv full.aiv mon.aiv tue.aiv --remove"),
-    short_help="Make one image of a run of a chain.",
+    short_help="Make one image of consecutive ones of a chain.",
 )
 @click.argument("output", metavar="OUT.aiv")
 @click.argument("images", metavar="IMAGE [IMAGE ...]", nargs=-1, required=True)
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 )
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="Worker threads.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT.aiv once the new image is whole.")
-@click.option("--no-resume", is_flag=True, help="Begin anew where a merge was interrupted.")
+@click.option(
+    "--no-resume", is_flag=True, help="Begin anew instead of resuming an interrupted merge."
+)
 @click.option(
     "--remove", is_flag=True, help="Remove the images once the new one is whole and durable."
 )
@@ -47,13 +49,13 @@ def merge(
     overwrite: bool, no_resume: bool, remove: bool, dry_run: bool, search: tuple[str, ...],
     password_file: str | None, password_env: str | None,
 ) -> Report:  # fmt: skip
-    """Make one image OUT.aiv of images of a chain, each the parent of the next.
+    """Make one image OUT.aiv of consecutive images of a chain, named in any order.
 
     It is the point in time of the newest IMAGE, and a full image where the oldest is one. Images
     that build on the newest one stay valid. The password is that of the newest one.
     """
     if len(images) < 2:
-        raise click.UsageError("give at least two images to merge")
+        raise click.UsageError("name at least two images to merge")
     password = image_password(session, password_file, password_env)
     with session.progress("merging") as callback:
         result = aipimage.merge(

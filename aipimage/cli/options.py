@@ -22,7 +22,7 @@ def checked_volumes(
     for value in values:
         disk, _, number = value.rpartition(":")
         if not number.isdecimal() or (disk and not disk.isdecimal()) or len(value) > 12:
-            raise click.BadParameter(f"{value!r} is no N or DISK:N")
+            raise click.BadParameter(f"{value!r} is not N or DISK:N")
         found.append((int(disk or 0), int(number)))
     return tuple(found)
 
@@ -43,7 +43,7 @@ def checked_rate(ctx: click.Context, option: click.Parameter, value: str | None)
 def checked_percent(_: click.Context, __: click.Parameter, value: float | None) -> float | None:
     """Let more than 0 up to 100 pass; the comparison also stops what is not a number."""
     if value is not None and not 0 < value <= 100:
-        raise click.BadParameter(f"{value} percent are not possible; give over 0 to 100")
+        raise click.BadParameter(f"{value} percent: use more than 0, at most 100")
     return value
 
 
@@ -73,7 +73,7 @@ def json_option(command: _Command) -> _Command:
 
 def search_option(command: _Command) -> _Command:
     """Add ``--search``."""
-    text = "Look for other images of its chain in DIR too; may be given several times."
+    text = "Also look for other images of its chain in DIR; may be repeated."
     return click.option("--search", multiple=True, metavar="DIR", help=text)(command)
 
 
@@ -92,7 +92,9 @@ def new_password_options(command: _Command) -> _Command:
 def _password_pair(prefix: str, text: str) -> Callable[[_Command], _Command]:
     def add(command: _Command) -> _Command:
         env = click.option(
-            f"--{prefix}password-env", metavar="VAR", help="Likewise, in this environment variable."
+            f"--{prefix}password-env",
+            metavar="VAR",
+            help="Likewise; it is in the environment variable VAR.",
         )
         file = click.option(f"--{prefix}password-file", metavar="FILE", help=text)
         return file(env(command))

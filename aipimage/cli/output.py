@@ -1,4 +1,4 @@
-"""What a command gives back, and how it reaches the terminal or another program."""
+"""What a command returns, and how it reaches the terminal or another program."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def ratio_of(data: int, stored: int) -> float | None:
 
 def printable(value: object) -> str:
     """Text from a file or a path, on one line and without what would steer a terminal: controls,
-    marks of direction, line breaks and what is no character. All that reaches a terminal passes
+    marks of direction, line breaks and what is not a character. All that reaches a terminal passes
     here, at the latest in :func:`write_report` and :func:`say`.
     """
     return "".join(
@@ -92,7 +92,7 @@ def write_report(report: Report, as_json: bool) -> None:
     """Print the result on standard output, warnings on standard error.
 
     Raises:
-        StorageError: standard output cannot be written. A reader that went away is no error.
+        StorageError: standard output cannot be written. A reader that went away is not an error.
     """
     if report.is_written:
         return
@@ -122,7 +122,7 @@ def show_now(report: Report, as_json: bool) -> Report:
 def refuse_closed_output() -> None:
     """``StorageError`` where there is no standard output to show something on."""
     if sys.stdout is None:
-        raise StorageError("standard output: is closed, so that nobody would see the key")
+        raise StorageError("standard output: is closed, so the key could not be shown")
 
 
 def write_output(text: str, *, must_arrive: bool = False) -> None:
@@ -132,7 +132,7 @@ def write_output(text: str, *, must_arrive: bool = False) -> None:
         must_arrive: a reader that went away is an error too.
     """
     stream = sys.stdout
-    if stream is None:  # closed by who started us
+    if stream is None:  # closed by the process that started this one
         return
     try:
         _print(text, stream)
@@ -147,7 +147,7 @@ def say(level: str, text: str) -> None:
     """Print ``aipimage: LEVEL: TEXT`` on standard error, on one line."""
     if sys.stderr is None:
         return
-    # Nobody can be told when standard error itself fails.
+    # Where standard error itself fails, there is no place to report it.
     with contextlib.suppress(OSError):
         _print(f"aipimage: {level}: {printable(text)}", sys.stderr)
 

@@ -28,9 +28,11 @@ _ACTIONS = ("list", "add", "change", "remove", "recovery")
     short_help="List, add, change and remove passwords.",
 )
 @click.argument("image", metavar="IMAGE")
-@click.option("--list", "list_", is_flag=True, help="Show the passwords' slots; needs none.")
+@click.option(
+    "--list", "list_", is_flag=True, help="List the slots of the passwords; needs no password."
+)
 @click.option("--add", is_flag=True, help="Let a new password open the image too.")
-@click.option("--change", is_flag=True, help="Put a new password in the place of the one given.")
+@click.option("--change", is_flag=True, help="Replace the password that is passed by a new one.")
 @click.option("--remove", type=click.IntRange(0), metavar="N", help="Free slot N.")
 @click.option("--recovery", is_flag=True, help="Make a recovery key, and print it once.")
 @click.option("--label", default="", metavar="TEXT", help="A name for the new slot, with --add.")
@@ -63,7 +65,7 @@ def _chosen_action(options: dict[str, Any]) -> str:
     # Slot 0 is false, but given.
     chosen = [name for name in _ACTIONS if options[name] is not None and options[name] is not False]
     if len(chosen) != 1:
-        raise click.UsageError("give one of --list, --add, --change, --remove N, --recovery")
+        raise click.UsageError("use one of --list, --add, --change, --remove N, --recovery")
     wants_new = chosen[0] in ("add", "change")
     has_new = options["new_password_file"] is not None or options["new_password_env"] is not None
     if wants_new and not has_new:
@@ -96,7 +98,7 @@ def _done(image: str, values: dict[str, Any], password: str, options: dict[str, 
 
 
 def _recovery(session: Session, image: str, values: dict[str, Any], password: str) -> Report:
-    """Show a new recovery key before its slot is written: nobody can ask for it later."""
+    """Show a new recovery key before its slot is written: it cannot be shown again later."""
     shown: list[Report] = []
 
     def show(key: str) -> None:

@@ -31,12 +31,12 @@ _LISTED = 10_000
     "--search",
     multiple=True,
     metavar="DIR",
-    help="Where the other images of its chain lie; IMAGE's directory unless told otherwise.",
+    help="Where the other images of its chain are; by default IMAGE's directory.",
 )
 @click.option(
     "--zero-lost",
     is_flag=True,
-    help="Let what is lost read as zeros, marked as unreadable, instead of giving an error.",
+    help="Let lost ranges read as zeros, marked as unreadable, instead of failing.",
 )
 @password_options
 @json_option
@@ -50,10 +50,10 @@ def repair(
     password_file: str | None,
     password_env: str | None,
 ) -> Report:
-    """Make a new image OUT of all that is whole of IMAGE, which is never written.
+    """Make a new image OUT of all that is whole in IMAGE, which is never changed.
 
     IMAGE may be damaged, cut, without its end, a .partial file, or any part of a split image of
-    which parts are missing. Exit status 3 says that something is lost; it is listed.
+    which parts are missing. Exit status 3 means that something is lost; it is listed.
     """
     password = image_password(session, password_file, password_env)
     with session.progress("repairing") as callback:

@@ -90,7 +90,7 @@ def restoredisk(
     if new_ids and (mbr or signature):
         raise click.UsageError("--new-ids goes with a whole disk, not with --mbr or --signature")
     if size is not None and set_size:
-        raise click.UsageError("give --size or --set-size, not both")
+        raise click.UsageError("use --size or --set-size, not both")
     password = image_password(session, password_file, password_env)
     with aipimage.open(image, password, search=search) as opened:
         return _restored(
@@ -120,7 +120,7 @@ def restoredisk(
     type=click.IntRange(0),
     metavar="N",
     help="Which volume, as the system numbers partitions; 0 is a disk without a partition table. "
-    "Not needed where the image has one only.",
+    "Not needed where the image has only one.",
 )
 @click.option(
     "--expand",

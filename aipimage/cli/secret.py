@@ -58,14 +58,14 @@ def read_password(
 
 
 def _warn_about_text(password: str, where: str) -> None:
-    """Editors and shells leave what nobody sees, and what must be typed later all the same."""
+    """Editors and shells leave invisible characters, which must be typed later all the same."""
     found = []
     if password != password.strip():
         found.append("begins or ends with a space")
     if any(unicodedata.category(char) in ("Cc", "Cf", "Zl", "Zp") for char in password):
         found.append("has control characters or others that cannot be seen")
     if any(unicodedata.category(char) == "Zs" and char != " " for char in password.strip()):
-        found.append("has a space that is no ordinary one")
+        found.append("has a space other than the ordinary one")
     if found:
         say(
             "warning",
@@ -102,13 +102,13 @@ def _from_file(path: str) -> str:
 
 def _standard_input() -> BinaryIO:
     if sys.stdin is None:
-        raise RequestError("standard input: is closed; there is no password to read")
+        raise RequestError("standard input: is closed; no password can be read")
     return sys.stdin.buffer
 
 
 def _decoded(line: bytes, name: str) -> str:
     """Text of the first line: without what editors put around it, a mark of its encoding in front
-    and the end of the line behind.
+    and the end of the line after it.
     """
     if line.startswith(_WIDE) or b"\0" in line:
         raise RequestError(f"{name}: its first line is UTF-16, or no text; save it as UTF-8")

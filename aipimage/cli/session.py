@@ -19,7 +19,7 @@ class Session:
     Attributes:
         password_given: whether the user gave a password, for a hint where one was needed.
         as_json: whether ``--json`` was given.
-        after_failure: says what a failed job left behind; ``None`` where nothing was begun.
+        after_failure: says what a failed job left; ``None`` where nothing was begun.
     """
 
     def __init__(self, interrupts: Interrupts, as_json: bool = False) -> None:

@@ -23,7 +23,7 @@ def volume_values(volume: VolumeInfo, kept: int | None) -> dict[str, Any]:
 
 
 def volume_lines(volumes: Sequence[dict[str, Any]]) -> list[str]:
-    """A table of some volumes, as :func:`volume_values` gives them, and notes below it."""
+    """A table of some volumes, as :func:`volume_values` returns them, and notes below it."""
     if not volumes:
         return []
     rows = [_HEAD, *map(_row, volumes)]
@@ -63,7 +63,7 @@ def _notes(volume: dict[str, Any]) -> list[str]:
 
 
 def disk_values(disk: DiskInfo) -> dict[str, Any]:
-    """The object that ``info --json`` prints of a disk or volume that is no image."""
+    """The object that ``info --json`` prints of a disk or volume that is not an image."""
     return {
         "path": disk.name,
         "kind": "disk" if disk.scheme != "none" else "volume",

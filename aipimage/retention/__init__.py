@@ -11,7 +11,7 @@ by *merging* it into the next kept point below it (docs/format.md, sections 9.4 
     print("\\n".join(found.describe()))
     carry_out(found)
 
-:func:`plan` looks at nothing but the points that it is given and changes nothing.
+:func:`plan` looks only at the points that are passed to it and changes nothing.
 :func:`carry_out` works in an order in which every kept point stays restorable after each step; cut
 short, it is continued by planning again from what is on the disk. Errors are
 :class:`aipimage.AipImageError`.

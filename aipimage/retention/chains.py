@@ -1,4 +1,4 @@
-"""From points to chains: who depends on whom, and in which order they were made."""
+"""From points to chains: which depends on which, and in which order they were made."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Node:
         waits: nodes that this one follows.
         superseded: a merged image replaces it. duplicate: and is the very same point in time.
         broken: superseded, and what it depended on was removed already.
-        time: the point's own, or of one that bears a time from the future that of the earliest
+        time: the point's own, or of one that has a time from the future that of the earliest
             point which follows it: it was made before that.
         future: its time is later than now, and nothing that follows it says more.
         latest: the greatest time among it and its ancestors, but for those from the future.
@@ -98,7 +98,7 @@ def _components(points: Sequence[Point]) -> Iterable[list[Point]]:
 
 
 def _chain(members: Sequence[Point], number: int, names: Names, end: datetime) -> list[Node]:
-    """Link the points of a chain, or raise a ``RequestError`` that tells what is wrong with it."""
+    """Link the points of a chain, or raise a ``RequestError`` that says what is wrong with it."""
     _refuse_doubles(members)
     nodes = {point.image_id: Node(point, number, point.created, point.created) for point in members}
     for node in nodes.values():
@@ -134,7 +134,7 @@ def _link(node: Node, nodes: dict[str, Node], names: Names) -> None:
             _follow(nodes[image_id], node)
     if point.parent_id is None:
         return
-    # Of what a merged image replaces, no frame is sure to be there for anybody but its heirs.
+    # Of what a merged image replaces, only its heirs can count on any frame.
     find = names.find_whole if node.superseded else names.find
     parent = find(point.parent_id)
     if parent is not None:
@@ -153,7 +153,7 @@ def _follow(older: Node, newer: Node) -> None:
 
 
 def _inherit(node: Node) -> None:
-    """Take over what the parent, which was seen before, has to tell."""
+    """Take over what is known of the parent, which was seen before."""
     if node.parent is None:
         return
     if node.parent.broken:
@@ -178,7 +178,7 @@ def _inherit_time(node: Node) -> None:
 
 def _missing_parent(point: Point) -> RequestError:
     return RequestError(
-        f"{point.path}: its parent, image {point.parent_id}, is missing; give the directory where "
+        f"{point.path}: its parent, image {point.parent_id}, is missing; pass the directory where "
         "it lies"
     )
 

@@ -36,9 +36,9 @@ RemoveImage = Callable[[Point], object]
 
 
 def merged_path(merge: Merge, taken: Container[str]) -> str:
-    """Name a merged image after the last one of its run: ``d.aiv`` gives ``d.merged.aiv``.
+    """Name a merged image after the last one of its run: ``d.aiv`` becomes ``d.merged.aiv``.
 
-    The same run gets the same name again as long as no file bears it, so that a merge that was
+    The same run gets the same name again as long as no file has it, so that a merge that was
     interrupted is resumed.
     """
     stem, suffix = os.path.splitext(merge.images[-1].path)
@@ -58,7 +58,7 @@ def merge_files(path: str, images: Sequence[Point], *, password: str | None = No
 
 
 def remove_image(point: Point) -> None:
-    """Remove the file of an image, part 1 last where it is split; one that is gone is no error.
+    """Remove the file of an image, part 1 last where it is split; one that is gone is not an error.
 
     A removal that is cut short so leaves a file which says that its other parts are missing, never
     parts that no listing of images shows. Where it was cut short before, the rest is removed.
@@ -107,14 +107,14 @@ def carry_out(
 ) -> tuple[str, ...]:
     """Do what a plan says, and return the paths of the merged images.
 
-    Nobody may write images of these chains meanwhile. After a failure, plan again from what is on
-    the disk: that gives the rest.
+    No other program may write images of these chains meanwhile. After a failure, plan again from
+    what is on the disk: that gives the rest.
 
     Args:
         merge: makes one durable file of a run, or raises. For images with a password give
             ``functools.partial(merge_files, password=...)``.
-        remove: removes an image; one that is not there is no error.
-        name: gives the path of a merged image, none of those that are taken.
+        remove: removes an image; one that is not there is not an error.
+        name: returns the path of a merged image, none of those that are taken.
         on_step: called before each step; what it raises stops the work there.
 
     Raises:
@@ -133,7 +133,7 @@ def carry_out(
 
 
 def _paths(plan: Plan) -> set[str]:
-    """The paths of all images that were given."""
+    """The paths of all images that were passed."""
     left = [kept.point for kept in plan.keep] + [stay.point for stay in plan.stays]
     refused = [point for chain in plan.refused for point in chain.points]
     return {point.path for point in (*left, *refused, *plan.removals, *plan.superseded)}

@@ -10,7 +10,7 @@ from aipimage.retention.points import Point
 
 
 class Names:
-    """The image ids of a set of points, and who stands for them.
+    """The image ids of a set of points, and which points stand for them.
 
     A merged image is the same point in time as the last image that it replaces. While both files
     are there, as after a merge whose inputs were not removed yet, the merged one counts.

@@ -35,14 +35,14 @@ def plan(
 ) -> Plan:
     """Tell which points to keep, and how the others are got rid of. Changes nothing.
 
-    The rules count over all points together: give those of one backup job, of one chain or several.
+    The rules count over all points together: pass those of one backup job, of one chain or several.
 
     Args:
         tz: the time zone whose days, weeks, months and years count.
         retire_chains: let a chain go altogether when the rules keep none of its points. Otherwise
             the newest point of each chain is kept; the newest of all always is.
         now: the time, with a zone; that of this machine by default. A point that is more than a
-            day later bears the time of a wrong clock: it is kept, makes no other point old, and
+            day later has the time of a wrong clock: it is kept, makes no other point old, and
             the plan's ``warnings`` name it.
         tags: the rules count only the points that have all these tags; others are kept.
         merge_points, merge_bytes: a run is merged only where so many points at least are
@@ -56,7 +56,7 @@ def plan(
     given = tuple(points)
     end = _end_of_time(now)
     if rules.keeps_nothing:
-        raise RequestError("the rules keep nothing; give at least one, such as last=7")
+        raise RequestError("the rules keep nothing; use at least one, such as last=7")
     names = Names(given)
     nodes, refused = read_chains(given, names, end)
     wanted = checks.tags("tags", tags or {}).items()
@@ -92,7 +92,7 @@ def _end_of_time(now: datetime | None) -> datetime:
     if now is None:
         now = _EPOCH + timedelta(microseconds=min(entropy.now_us(), _LAST_US))
     if now.utcoffset() is None:
-        raise RequestError(f"now={now}: has no time zone; give it with one")
+        raise RequestError(f"now={now}: has no time zone; pass it with one")
     try:
         return now.astimezone(UTC) + _TOLERANCE
     except OverflowError:
@@ -111,7 +111,7 @@ def _clock_warnings(nodes: Sequence[Node], end: datetime) -> Iterator[str]:
     for node in ahead:
         taken = "it is kept" if node.future else f"{node.time.isoformat()} was taken instead"
         yield (
-            f"{node.point.path}: bears a time in the future, {node.point.created.isoformat()}; a "
+            f"{node.point.path}: has a time in the future, {node.point.created.isoformat()}; a "
             f"clock was wrong, and {taken}"
         )
 

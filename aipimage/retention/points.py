@@ -44,11 +44,11 @@ class Point:
 
     def __post_init__(self) -> None:
         if self.created.utcoffset() is None:
-            raise RequestError(f"{self.path}: its time has no time zone; give it with one")
+            raise RequestError(f"{self.path}: its time has no time zone; pass it with one")
         # Times of one zone are compared by the clock on the wall, which runs twice through an hour.
         object.__setattr__(self, "created", self.time_in(UTC))
         if self.stored < 0:
-            raise RequestError(f"{self.path}: its size is {self.stored}; give bytes, at least 0")
+            raise RequestError(f"{self.path}: its size is {self.stored}; pass bytes, at least 0")
         if len(self.replaces) > REPLACED_MAX:
             raise RequestError(
                 f"{self.path}: is said to replace {len(self.replaces)} images, over the limit of "
@@ -68,8 +68,8 @@ class Point:
 def points_of(chain: ChainMembers) -> list[Point]:
     """Return the points in time of a chain, with all its branches, to plan with.
 
-    Of several copies of an image the first one is given, and images that a merged one replaces are
-    given too: :func:`plan` knows how to be rid of them.
+    Of several copies of an image the first one is returned, and so are images that a merged one
+    replaces: :func:`plan` knows how to remove them.
 
     Raises:
         RequestError: a file of the chain cannot be read, two contradict each other, or nobody tells
@@ -88,7 +88,7 @@ def points_of(chain: ChainMembers) -> list[Point]:
 def _point(member: ChainMember) -> Point:
     assert member.path is not None
     if member.created is None:
-        raise RequestError(f"{member.path}: does not tell the time that it is from")
+        raise RequestError(f"{member.path}: does not say which time it is from")
     return Point(
         member.image_id,
         member.parent_id,

@@ -43,20 +43,20 @@ class Refused:
 class Plan:
     """What is kept, and what is to be done.
 
-    Every point that was given is in exactly one of ``keep``, ``drops``, ``superseded``, ``stays``,
+    Every point that was passed is in exactly one of ``keep``, ``drops``, ``superseded``, ``stays``,
     a member but the last of one of ``merges``, or in ``refused``.
 
     Attributes:
         keep: oldest first.
         merges: oldest first; the last image of each is in ``keep`` or ``stays``.
-        drops: nobody needs them; oldest first.
-        superseded: what a merged image that is there already replaces, and nobody else needs.
+        drops: no kept point needs them; oldest first.
+        superseded: what an existing merged image replaces, and no other kept point needs.
         stays: forgotten, and still needed as they are.
         refused: chains with a gap, a circle or a contradiction: nothing of them is touched, and
             the rules do not count their points.
         removals: what is removed after the merges, ``drops`` and the images of ``merges``, in an
             order in which no file outlives one that it depends on.
-        warnings: which points bear the time of a wrong clock, and what was made of it.
+        warnings: which points have the time of a wrong clock, and what was made of it.
     """
 
     keep: tuple[Kept, ...]

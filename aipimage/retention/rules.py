@@ -42,7 +42,7 @@ class KeepRules:
         keep: image ids that are pinned: kept whatever the other rules say.
 
     Raises:
-        RequestError: a count is no whole number from 0 on, or ``within`` is not positive.
+        RequestError: a count is not a whole number from 0 on, or ``within`` is not positive.
     """
 
     last: int = 0
@@ -58,9 +58,9 @@ class KeepRules:
         for name in _COUNTS:
             count = getattr(self, name)
             if not isinstance(count, int) or isinstance(count, bool) or count < 0:
-                raise RequestError(f"{name}={count!r}: give a whole number, 0 or more")
+                raise RequestError(f"{name}={count!r}: use a whole number, 0 or more")
         if self.within is not None and self.within <= timedelta(0):
-            raise RequestError(f"within={self.within}: give a time greater than zero")
+            raise RequestError(f"within={self.within}: use a time greater than zero")
 
     @classmethod
     def parse(cls, text: str) -> KeepRules:
@@ -78,7 +78,7 @@ class KeepRules:
             if name == "keep":
                 pins.add(value)
             elif name in counts or (name == "within" and within is not None):
-                raise RequestError(f"the rule {name} is given twice; give it once")
+                raise RequestError(f"the rule {name} is there twice; name it once")
             elif name == "within":
                 within = _span(value)
             else:
@@ -97,7 +97,7 @@ def time_zone(name: str) -> tzinfo:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise RequestError(
-            f"{name!r}: not a time zone that this machine knows; give a name like Europe/Berlin"
+            f"{name!r}: not a time zone that this machine knows; use a name like Europe/Berlin"
         ) from None
 
 
@@ -145,18 +145,18 @@ def _pairs(text: str) -> Iterator[tuple[str, str]]:
         name, equals, value = (part.strip() for part in item.partition("="))
         if name not in (*_COUNTS, "within", "keep") or not equals or not value:
             known = ", ".join((*_COUNTS, "within", "keep"))
-            raise RequestError(f"{item.strip()!r}: not a rule; give NAME=VALUE, NAME of {known}")
+            raise RequestError(f"{item.strip()!r}: not a rule; use NAME=VALUE, NAME of {known}")
         yield name, value
 
 
 def _count(name: str, value: str) -> int:
     if not re.fullmatch("[0-9]{1,9}", value):
-        raise RequestError(f"{name}={value}: give a whole number, 0 or more")
+        raise RequestError(f"{name}={value}: use a whole number, 0 or more")
     return int(value)
 
 
 def _span(value: str) -> timedelta:
     found = re.fullmatch("([0-9]{1,6})([hdw])", value)
     if not found:
-        raise RequestError(f"within={value}: give a number of hours, days or weeks, such as 30d")
+        raise RequestError(f"within={value}: use a number of hours, days or weeks, such as 30d")
     return timedelta(**{_UNITS[found[2]]: int(found[1])})

@@ -1,10 +1,10 @@
-"""Change tracking for whoever sees every write to a disk: a filter, a virtual disk, a proxy.
+"""Change tracking for programs that see every write to a disk: a filter, a virtual disk, a proxy.
 
 ::
 
     tracker = ChangeTracker.create("vm.track", size=disk_size)
     tracker.mark(offset, length)              # for every write, from any thread
-    with tracker.begin("nightly") as changed: # freezes; marks go on
+    with tracker.begin("nightly") as changed: # freezes; marks continue
         ...                                   # make the image from changed.changes()
         changed.commit(image_id)              # else everything counts again next time
     tracker.close()

@@ -2,7 +2,7 @@
 
 Marks go into the active segment, a sparse bitmap. Freezing closes it and begins the next. A
 consumer counts from the first segment that its last image does not have, so that an image that
-fails leaves nothing to be taken back, and segments that nobody tells apart any more are joined:
+fails leaves nothing to be taken back. Segments that no consumer distinguishes any more are joined:
 there are never more than consumers and open generations together. Not thread-safe.
 """
 
@@ -23,11 +23,11 @@ class Account:
     Attributes:
         since: its last image's id, or ``None``.
         start: number of the first segment that is not in that image.
-        watched: smallest size in bytes that the disk had since that image began. What lies behind
+        watched: smallest size in bytes that the disk had since that image began. What lies past
             may have been cut off and have grown again, and counts as changed.
         watched_next: likewise since the open generation began.
         doubt: why what it would get must not be trusted, or ``None``.
-        end: number of the first segment behind its open generation; ``None`` where none is open.
+        end: number of the first segment after its open generation; ``None`` where none is open.
     """
 
     since: str | None
@@ -51,7 +51,7 @@ class Ledger:
         distrusts: counts how often trust was withdrawn.
 
     Args:
-        doubt: why those who are not among the consumers are to doubt, too.
+        doubt: why those that are not among the consumers are to doubt, too.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class Ledger:
             account.watched_next = min(account.watched_next, size)
 
     def kept(self) -> tuple[list[Consumer], list[FrozenChunks]]:
-        """Return all that a file must keep; marks behind open generations count again then."""
+        """Return all that a file must keep; marks after open generations count again then."""
         numbers = sorted(self._frozen)
         segments = [self._frozen[number] for number in numbers]
         consumers = [
@@ -161,7 +161,7 @@ class Ledger:
             self.active = {}
 
     def _tidy(self) -> None:
-        """Drop the segments that nobody counts, and join those that nobody tells apart."""
+        """Drop the segments that no consumer counts, and join those that none distinguishes."""
         accounts = self.accounts.values()
         needed = {each.start for each in accounts if each.trusted}
         needed |= {each.end for each in accounts if each.end is not None}

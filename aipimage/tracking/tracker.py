@@ -121,7 +121,7 @@ class ChangeTracker:
 
         Args:
             size: bytes that the disk has now. Without it a damaged file cannot be opened, and
-                nobody notices that the disk has changed its size.
+                a change of the disk's size goes unnoticed.
             granularity: for a file that is damaged; else the file's own counts.
             expected_epoch: what :attr:`epoch` was after the last ``save`` or ``close``, kept
                 elsewhere: shows that the file is not an older copy.
@@ -294,10 +294,10 @@ class ChangeTracker:
                 self._write()
 
     def close(self) -> None:
-        """Save, and give up the file; open generations count again. A second call does nothing.
+        """Save, and release the file; open generations count again. A second call does nothing.
 
         Raises:
-            StorageError: saving failed: the file is given up, and not trusted when opened again.
+            StorageError: saving failed: the file is released, and not trusted when opened again.
                 To try more than once, call ``save`` before.
         """
         if self._closed:
@@ -386,7 +386,7 @@ class _Frozen:
 
 
 class Generation:
-    """What changed for one consumer until :meth:`ChangeTracker.begin`; give it as ``changed``.
+    """What changed for one consumer until :meth:`ChangeTracker.begin`; pass it as ``changed``.
 
     As a context manager it rolls back at the end of the block unless it was committed.
     """

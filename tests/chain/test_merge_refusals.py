@@ -265,13 +265,13 @@ def test_any_flipped_byte_gives_a_right_image_or_an_error(five: Series) -> None:
 def test_sizes_of_frames_that_differ(five: Series) -> None:
     """Such a chain cannot be made; the check is for files that somebody else wrote."""
     made = copy_of(five)
-    real = mergerun.peek_header
+    real = mergerun._header_of
 
     def other(storage: Any, path: str) -> Any:
         header = real(storage, path)
         return replace(header, frame_shift=13) if path == path_of(2) else header
 
-    with mock.patch.object(mergerun, "peek_header", other):
+    with mock.patch.object(mergerun, "_header_of", other):
         refused(made, (1, 2), f"{path_of(2)}: its frames.* have other sizes", FormatError)
 
 

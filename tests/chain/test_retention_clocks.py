@@ -52,7 +52,7 @@ def test_one_point_from_the_future_makes_no_other_old(wrong: int, rules: str) ->
     # And it keeps no more than the point itself and one in its place.
     assert len(kept(found)) <= len(kept(right)) + 2
     [said] = found.warnings
-    assert said.startswith(f"id{wrong:02}.aiv: bears a time in the future, 2099-01-01")
+    assert said.startswith(f"id{wrong:02}.aiv: has a time in the future, 2099-01-01")
     assert not right.warnings
     assert any("in the future" in line for line in found.describe())
     assert json.loads(json.dumps(found.to_dict()))["warnings"] == [said]

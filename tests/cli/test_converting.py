@@ -211,8 +211,8 @@ def test_stopped_and_resumed(number: signal.Signals, tmp_path: Path) -> None:
     ran = Ran(process.returncode, out, err)
     assert ran.code == 128 + number
     assert ran.error == (
-        f"stopped by {number.name}; {target}.partial is kept, and the same command with --resume "
-        "goes on from it"
+        f"stopped by {number.name}; {target}.partial is kept; the same command with --resume "
+        "continues it"
     )
     assert sorted(os.listdir(tmp_path)) == ["a.img.partial", "a.img.partial.state", "large.raw"]
     assert done("convert", source, target, "--resume", "--json").json["resumed"]

@@ -160,4 +160,4 @@ def test_a_failure_midway_says_what_is_left(
     path = tmp_path / "o.aiv"
     assert create(path, disk).error.endswith(f"No space left on device; no {path} was made")
     Path(f"{path}.partial").touch()
-    assert f"{path}.partial is kept, and the same command with --resume" in create(path, disk).error
+    assert f"{path}.partial is kept; the same command with --resume" in create(path, disk).error

@@ -72,7 +72,7 @@ GOLDEN = [
     ("createimage -o plain.aiv disk.raw", 1,
      "plain.aiv: is already there; choose another name or replace it (--overwrite)", "TargetError"),
     ("createimage -o n.aiv disk.raw --kind incremental", 1,
-     "--kind incremental needs what the image builds on: give --parent IMAGE, or the directory of "
+     "--kind incremental needs a parent: use --parent IMAGE, or the directory of "
      "its chain", "RequestError"),
     ("createimage -o n.aiv disk.raw --split 5X", 2,
      "Invalid value for '--split': '5X' is not a size; write 650M, 4G, 512K, 1T or plain bytes; "

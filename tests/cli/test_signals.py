@@ -144,8 +144,7 @@ def test_stopped_creation_is_resumed(large: Path, tmp_path: Path) -> None:
     ran = ended(process)
     assert ran.code == 130
     assert ran.error == (
-        f"stopped by SIGINT; {path}.partial is kept, "
-        "and the same command with --resume goes on from it"
+        f"stopped by SIGINT; {path}.partial is kept; the same command with --resume continues it"
     )
     assert os.listdir(tmp_path) == ["o.aiv.partial"]
     assert spawn("verify", path).code == 1

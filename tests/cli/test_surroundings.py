@@ -71,9 +71,7 @@ def test_closed_and_full_streams(closing: str, folder: Path) -> None:
 def test_a_closed_standard_input_has_no_password(folder: Path) -> None:
     ended = shell("verify secret.aiv --password-file - <&-", folder)
     assert ended.returncode == 1
-    assert ended.stderr == (
-        "aipimage: error: standard input: is closed; there is no password to read\n"
-    )
+    assert ended.stderr == ("aipimage: error: standard input: is closed; no password can be read\n")
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")

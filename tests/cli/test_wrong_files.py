@@ -29,6 +29,7 @@ COMMANDS: dict[str, list[str]] = {
     "join": ["join", "FILE", "out.aiv"],
     "repair": ["repair", "FILE", "out.aiv"],
     "passwd": ["passwd", "FILE", "--list"],
+    "merge": ["merge", "out.aiv", "ok.aiv", "FILE"],
 }
 READS_IMAGES = [each for each in COMMANDS if each not in ("createimage", "convert")]
 # What is said of a file by commands that want an image.
@@ -152,7 +153,7 @@ def test_empty_files(command: str, name: str, made: Path, monkeypatch: pytest.Mo
     assert re.search(r"is empty|size of 0 bytes|neither a descriptor nor", text), text
 
 
-@pytest.mark.parametrize("command", [each for each in COMMANDS if each != "passwd"])
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c not in ("passwd", "merge")])
 @pytest.mark.parametrize("name", IMAGES)
 def test_images(command: str, name: str, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Under whatever name; but for who goes by names."""
@@ -164,6 +165,18 @@ def test_images(command: str, name: str, made: Path, monkeypatch: pytest.MonkeyP
         assert "begins like an .aiv image but is not named like one; say what it is" in ran.err
     else:
         assert ran.code == 0, ran.err
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_a_merge_of_images_that_do_not_follow_each_other(
+    name: str, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One sentence with the name: an image of another chain, or twice the same."""
+    ran = run("merge", name, made, monkeypatch)
+    assert ran.code == 1
+    other = name.startswith("split")
+    assert ("another chain" if other else "both stand for image") in ran.error
+    assert name in ran.error
 
 
 @pytest.mark.parametrize("command", ["createimage", "convert"])

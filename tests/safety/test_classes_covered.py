@@ -34,9 +34,15 @@ def test_every_class_has_a_named_test() -> None:
 
 
 def test_every_cited_class_is_listed() -> None:
+    sources = [
+        path
+        for folder in ("aipimage", "csrc", "docs", "tests")
+        for kind in ("py", "c", "md")
+        for path in (ROOT / folder).rglob(f"*.{kind}")
+    ]
     cited = {
         int(one or other)
-        for path in (ROOT / "aipimage").rglob("*.py")
+        for path in sources
         for one, other in _CITED.findall(path.read_text("utf-8"))
     }
     assert cited

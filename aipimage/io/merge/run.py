@@ -28,7 +28,7 @@ from aipimage.format.origins import OriginEntry
 from aipimage.format.record import NO_REFERENCE, Reference, verified_record
 from aipimage.format.seal import Seal, decode_seal
 from aipimage.format.segments import Segment
-from aipimage.io.reading.members import ForeignFiles, MemberFiles, peek_header
+from aipimage.io.reading.members import ForeignFiles, MemberFiles
 from aipimage.io.records.keys import ChainKeys
 from aipimage.io.records.records import OpenedRecord, RecordReader
 from aipimage.io.stream.instream import InStream, open_stream
@@ -289,14 +289,19 @@ class _NamingReader(RecordReader):
 def _headers_of_one_chain(storage: Storage, paths: Sequence[str]) -> list[Header]:
     headers = []
     for path in paths:
-        with naming(path):
-            headers.append(peek_header(storage, path))
+        headers.append(_header_of(storage, path))
     first = headers[0]
     for path, header in zip(paths, headers, strict=True):
         if header.chain_id != first.chain_id:
             raise RequestError(f"{path}: belongs to another chain than {paths[0]}")
         check_sizes(path, header.shifts, first.shifts)
     return headers
+
+
+def _header_of(storage: Storage, path: str) -> Header:
+    """The header of an image; of another file the error says what it is."""
+    with open_stream(storage, path) as stream:
+        return read_header(stream)
 
 
 def _is_merged(stream: InStream) -> bool:

@@ -347,8 +347,8 @@ def test_a_choice_of_volumes(gpt: Imaged, place: Path) -> None:
         (["--volume", "9"], 1, "has no volume 9; it has 1, 2, 3, 4, 5, 6, 7, 8"),
         (["--volume", "0"], 1, "has no volume 0; it has 1"),
         (["--volume", "2", "--volume", "12"], 1, "has no volume 12;"),
-        (["--volume", "x"], 2, "'x' is no N or DISK:N"),
-        (["--volume", "-1"], 2, "'-1' is no N or DISK:N"),
+        (["--volume", "x"], 2, "'x' is not N or DISK:N"),
+        (["--volume", "-1"], 2, "'-1' is not N or DISK:N"),
         (["--volume", "1:2"], 2, "the disks are numbered from 0"),
     ],
 )

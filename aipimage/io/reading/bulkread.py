@@ -1,4 +1,4 @@
-"""Reading on and on: many neighbouring frames at a time, past the cache, for restoring, converting
+"""Reading in bulk: many neighbouring frames at a time, past the cache, for restoring, converting
 and comparing. Each is verified before it is decoded, to where it is wanted if it lies there in one
 piece.
 """
@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from aipimage.errors import reworded
+from aipimage.errors import AipImageError, StorageError, reworded
 from aipimage.extents import SECTOR, Kind
 from aipimage.io.index.devicemap import Piece
 from aipimage.io.reading.located import located, range_of_frame
 from aipimage.io.records.codec import BytesLike
-from aipimage.io.records.frames import NOWHERE, FrameRun, Places, open_frames
+from aipimage.io.records.frames import NOWHERE, FrameRun, OpenedFrame, Places, read_frames
 from aipimage.io.system.buffers import Buffers
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def read_range(device: Device, view: memoryview, offset: int, buffers: Buffers) -> None:
     """Fill ``view`` from byte ``offset`` of a device, with one read for neighbouring frames and
-    without the cache: for somebody who reads on and on. Safe for threads.
+    without the cache: for what reads a device from end to end. Safe for threads.
 
     Raises:
         IntegrityError: stored bytes are damaged, or the range is marked as lost.
@@ -129,16 +129,30 @@ def load_frames(
     )
     frames: dict[tuple[int, int], BytesLike | None] = {}
     for origin, run in frame_runs(image, wanted):
-        data = image.read_stored(run.origin, run.start, take(run.length))
         places = places_of(image, origin, run, view, starts)
-        for opened in open_frames(image.records, run, data, take, places):
+        for opened in read_frames(image, run, take, take, places):
+            plain: memoryview | None
             if opened.error is not None:
                 here = range_of_frame(pieces, origin, opened.number, size)
-                error = reworded(opened.error, f"frame {opened.number}: {opened.error}")
-                raise located(error, image.path, device, *here) from opened.error
-            plain = None if opened.is_placed else memoryview(opened.plain)
+                plain = _elsewhere(image, origin, opened, device, here)
+            else:
+                plain = None if opened.is_placed else memoryview(opened.plain)
             frames[origin, opened.number] = plain
     return frames
+
+
+def _elsewhere(
+    image: ImageReader, origin: int, frame: OpenedFrame, device: int, here: tuple[int, int]
+) -> memoryview:
+    """A damaged frame from another file of the chain, if one has it whole."""
+    assert frame.error is not None
+    try:
+        return image.frame_elsewhere(origin, frame.number, frame.error)
+    except StorageError:
+        raise
+    except AipImageError as error:
+        text = f"frame {frame.number}: {error}"
+        raise located(reworded(error, text), image.path, device, *here) from frame.error
 
 
 def places_of(

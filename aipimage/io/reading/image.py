@@ -10,6 +10,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypedDict, Unpack
 
 from aipimage import checks
@@ -23,10 +24,10 @@ from aipimage.format.trailer import Trailer
 from aipimage.io.index.origins import Origins
 from aipimage.io.index.trees import FrameTables
 from aipimage.io.reading.device import Device
-from aipimage.io.reading.members import ForeignFiles, MemberFiles, searched
+from aipimage.io.reading.members import ForeignFiles, Held, MemberFiles, searched
 from aipimage.io.reading.metadata import MetadataRecords
 from aipimage.io.records.keys import ChainKeys, Suite
-from aipimage.io.records.records import RecordReader
+from aipimage.io.records.records import OpenedRecord, OtherFile, RecordReader
 from aipimage.io.stream.instream import InStream, open_stream
 from aipimage.io.stream.opening import read_header, unlock_header
 from aipimage.io.stream.segmentmap import SegmentMap
@@ -74,6 +75,7 @@ class ImageReader:
         self.foreign = ForeignFiles(self.files, self.header, self.keys, self.path)
         self.records = RecordReader(self._read, self.keys)
         self.records.hint, self.records.name_of = self.foreign.hint, self._held_in
+        self.records.others = self._in_other_files
         self.metadata_records = MetadataRecords(
             self.stream, self.trailer, self.seal, self.segments, self.records
         )
@@ -206,6 +208,23 @@ class ImageReader:
                 return self._tail.read(self.locate_address(origin, offset, length), length)
             return self.foreign.read(origin, offset, length)
 
+    def _in_other_files(self, ref: Reference) -> Iterator[OtherFile]:
+        """Further files that hold a record of another image; what is damaged in this file is
+        damaged (section 16).
+        """
+        if self.segments.holds(ref.origin):
+            return
+        with self.stream.gate:
+            found = self.foreign.others(ref.origin, ref.offset, ref.record_length)
+        for held in found:
+            yield os.path.basename(held.stream.name), partial(self._read_from, held, ref)
+
+    def _read_from(self, held: Held, ref: Reference) -> bytearray:
+        buffer = bytearray(ref.record_length)
+        with self.stream.gate:
+            held.read_into(ref.origin, ref.offset, memoryview(buffer))
+        return buffer
+
     def read_stored(self, origin: bytes, offset: int, buffer: memoryview) -> memoryview:
         """Fill ``buffer`` with stored bytes from an address on, and return it."""
         with self.stream.gate:
@@ -234,10 +253,21 @@ class ImageReader:
 
     def _load_frame(self, origin: int, number: int) -> memoryview:
         ref = self.tables[origin].frame(number)
-        opened = self.records.fetch(ref, RecordType.FRAME)
-        if opened.header.number != number:
-            raise FormatError(f"{self.path}: a frame bears another number than its place")
-        return memoryview(opened.plain).cast("B")
+        return self._plain(self.records.fetch(ref, RecordType.FRAME), number)
+
+    def frame_elsewhere(self, origin: int, number: int, error: AipImageError) -> memoryview:
+        """A frame that is damaged in one file, as ``error`` says, from another one.
+
+        Raises:
+            AipImageError: ``error``, where no other file has it whole.
+        """
+        ref = self.tables[origin].frame(number)
+        return self._plain(self.records.fetch_elsewhere(ref, RecordType.FRAME, error), number)
+
+    def _plain(self, frame: OpenedRecord, number: int) -> memoryview:
+        if frame.header.number != number:
+            raise FormatError(f"{self.path}: a frame has another number than its place")
+        return memoryview(frame.plain).cast("B")
 
     def prefetch(self, origin: int, number: int) -> None:
         """Begin to load a frame in the background, for somebody who reads on."""

@@ -198,10 +198,7 @@ class ForeignFiles:
     def read_into(self, origin: bytes, offset: int, buffer: memoryview) -> None:
         """Fill ``buffer`` with stored bytes from an address on."""
         while True:
-            held = self.holder(origin)
-            if not held.segments.covers(origin, offset, buffer.nbytes):
-                # A merge leaves dead records out, which a file that went into it still has.
-                held = self._covering(origin, offset, buffer.nbytes) or held
+            held = self._first(origin, offset, buffer.nbytes)
             try:
                 return self._read_from(held, origin, offset, buffer)
             except StorageError as error:
@@ -249,9 +246,24 @@ class ForeignFiles:
         held = self._by_origin.get(origin)
         return os.path.basename(held.stream.name) if held is not None else ""
 
-    def _covering(self, origin: bytes, offset: int, length: int) -> Held | None:
+    def _first(self, origin: bytes, offset: int, length: int) -> Held:
+        """The file that is read at an address."""
+        held = self.holder(origin)
+        if held.segments.covers(origin, offset, length):
+            return held
+        # A merge leaves dead records out, which a file that went into it still has.
         with self._lock:
-            return self._search(origin, offset, length)
+            return next(self._holding(origin, offset, length), held)
+
+    def others(self, origin: bytes, offset: int, length: int) -> list[Held]:
+        """The files that hold an address besides the one that is read there, each once."""
+        first = self._first(origin, offset, length)
+        with self._lock:
+            found = {
+                absolute(each.stream.name): each for each in self._holding(origin, offset, length)
+            }
+        found.pop(absolute(first.stream.name), None)
+        return list(found.values())
 
     def holder(self, origin: bytes) -> Held:
         """The file that holds an origin.
@@ -265,7 +277,7 @@ class ForeignFiles:
         if held is not None:
             return held
         with self._lock:
-            held = self._by_origin.get(origin) or self._search(origin)
+            held = self._by_origin.get(origin) or next(self._holding(origin), None)
             if held is not None:
                 self._by_origin[origin] = held
                 return held
@@ -278,26 +290,29 @@ class ForeignFiles:
         """Close all files for good."""
         self._pool.close()
 
-    def _search(self, origin: bytes, offset: int = 0, length: int = 0) -> Held | None:
-        """The first file that holds an origin, and ``length`` bytes at an address of it: of those
-        that are open, those that hints name, and all that the directories have.
+    def _holding(self, origin: bytes, offset: int = 0, length: int = 0) -> Iterator[Held]:
+        """Yield the files that hold an origin, and ``length`` bytes at an address of it: of those
+        that are open, those that hints name, and all that the directories have. One may come twice.
         """
         for held in (*self._opened.values(), *self._hinted(origin)):
             if held is not None and _has(held, origin, offset, length):
-                return held
+                yield held
+        # A file begins with the origin that it is named by; a resumed or merged one holds more.
+        others = self._of_chain()
+        for candidate in (*self._by_file_id.get(origin, []), *others):
+            held = self._open(candidate)
+            if held is not None and _has(held, origin, offset, length):
+                yield held
+
+    def _of_chain(self) -> list[Candidate]:
+        """All other files of the chain, looked for once."""
         if self._candidates is None:
             own = absolute(self._own_path)
             found = self.files.of_chain(self._own.chain_id)
             self._candidates = [each for each in found if absolute(each.path) != own]
             for candidate in self._candidates:
                 self._by_file_id.setdefault(candidate.file_id, []).append(candidate)
-        # A file begins with the origin that it is named by; a resumed or merged one holds more.
-        named = self._by_file_id.get(origin, [])
-        for candidate in (*named, *self._candidates):
-            held = self._open(candidate)
-            if held is not None and _has(held, origin, offset, length):
-                return held
-        return None
+        return self._candidates
 
     def _hinted(self, origin: bytes) -> Iterator[Held]:
         """Files of the names that were told for an origin, as far as they are of the chain."""

@@ -4,14 +4,14 @@ and 5).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from aipimage import _core
-from aipimage.errors import FormatError
+from aipimage.errors import AipImageError, FormatError, IntegrityError, StorageError, reworded
 from aipimage.extents import SECTOR
 from aipimage.format import constants as c
 from aipimage.format.constants import RecordType
@@ -27,6 +27,7 @@ from aipimage.format.record import (
 )
 from aipimage.format.tables import FRAME_ENTRY_DTYPE, FrameEntries, encode_frame_extents
 from aipimage.io.records.codec import BytesLike, compress, decompress, frames_codec, room_for_frames
+from aipimage.io.records.damage import damage_text
 from aipimage.io.records.keys import ChainKeys
 from aipimage.io.records.numbering import RecordNumbers
 from aipimage.io.records.running import Running
@@ -280,6 +281,9 @@ def no_references(origin: bytes, offset: int, length: int) -> bytearray:
     raise RuntimeError("internal error: a walk follows no references")
 
 
+OtherFile = tuple[str, Callable[[], bytearray]]
+
+
 class RecordReader:
     """Fetches records by reference, verified before anything of them is used; safe for threads.
 
@@ -292,6 +296,8 @@ class RecordReader:
         on_fetch: told of every reference that was followed, for verification.
         hint: is told (origin, name) where a record names the file that holds another one.
         name_of: the name of the file that is known to hold an origin, else nothing.
+        others: gives the further files that hold the record of a reference, each as its name and
+            a function that reads it there (section 16).
     """
 
     def __init__(
@@ -302,18 +308,53 @@ class RecordReader:
         self.on_fetch: Callable[[Reference], None] | None = None
         self.hint: Callable[[bytes, str], object] = lambda origin, name: None
         self.name_of: Callable[[bytes], str] = lambda origin: ""
+        self.others: Callable[[Reference], Iterable[OtherFile]] = lambda ref: ()
 
     def cipher(self, origin: bytes) -> RecordCipher | None:
         """The cipher of an origin's records."""
         return self.keys.cipher(origin) if self.keys else None
 
     def fetch(self, ref: Reference, kind: RecordType) -> OpenedRecord:
-        """Return the record that ``ref`` leads to."""
-        data = memoryview(self.read(ref.origin, ref.offset, ref.record_length))
-        if self.on_fetch is not None:
-            # Before it is opened: that it is damaged is told by whoever asked for it.
-            self.on_fetch(ref)
-        return self.open(data, ref, kind)
+        """Return the record that ``ref`` leads to.
+
+        Raises:
+            IntegrityError, StorageError: it is damaged in every file that holds it.
+        """
+        try:
+            data = memoryview(self.read(ref.origin, ref.offset, ref.record_length))
+            if self.on_fetch is not None:
+                # Before it is opened: that it is damaged is reported by what asked for it.
+                self.on_fetch(ref)
+            return self.open(data, ref, kind)
+        except (IntegrityError, StorageError) as error:
+            if self.on_fetch is not None:
+                # A verification is about the files as they are.
+                raise
+            return self.fetch_elsewhere(ref, kind, error)
+
+    def fetch_elsewhere(
+        self, ref: Reference, kind: RecordType, error: AipImageError
+    ) -> OpenedRecord:
+        """Return a record that is damaged in one file, as ``error`` says, from another one. Each
+        file is tried once.
+
+        Raises:
+            IntegrityError, StorageError: ``error``, with the names of all files that were tried.
+        """
+        if not isinstance(error, (IntegrityError, StorageError)):
+            raise error
+        damage_text(error)
+        tried: list[str] = []
+        for name, read in self.others(ref):
+            tried.append(name)
+            try:
+                return self.open(memoryview(read()), ref, kind)
+            except (IntegrityError, StorageError) as other:
+                damage_text(other)
+        if not tried:
+            raise error
+        names = ", ".join([self.name_of(ref.origin), *tried])
+        raise reworded(error, f"{error}; no file has it whole: {names}") from error
 
     def open(self, data: memoryview, ref: Reference, kind: RecordType) -> OpenedRecord:
         """Verify and open a record whose bytes were read already."""

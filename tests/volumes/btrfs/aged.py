@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.support.tools import mounted, run
-from tests.volumes.btrfs.converted import add_block_group_tree
+from tests.volumes.btrfs.edited import add_block_group_tree
 
 MIB = 1 << 20
 

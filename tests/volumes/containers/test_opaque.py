@@ -32,7 +32,7 @@ _MIB = 1 << 20
 PAGES = (4096, 8192, 16_384, 32_768, 65_536)
 
 
-def told_by_blkid(volume: Path) -> dict[str, str]:
+def said_by_blkid(volume: Path) -> dict[str, str]:
     text = run(["blkid", "-p", "-o", "export", volume])
     return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
 
@@ -48,7 +48,7 @@ def test_swap_that_mkswap_makes(page: int, tmp_path: Path) -> None:
             file.truncate(size)
         label = ["-L", f"label {number}"] if number % 2 else []
         said = run(["mkswap", "--pagesize", str(page), *label, volume])
-        told, (filesystem, allocation, because) = told_by_blkid(volume), looked_at_file(volume)
+        told, (filesystem, allocation, because) = said_by_blkid(volume), looked_at_file(volume)
         assert because is None
         assert filesystem is not None
         assert (filesystem.kind, filesystem.cluster_size) == ("swap", page)
@@ -145,7 +145,7 @@ def test_luks_that_cryptsetup_makes(tmp_path: Path) -> None:
              "--pbkdf-force-iterations", "1000", *options, str(volume), "-"],
             input=b"password", check=True, env={"PATH": PATH},
         )  # fmt: skip
-        told, (filesystem, allocation, because) = told_by_blkid(volume), looked_at_file(volume)
+        told, (filesystem, allocation, because) = said_by_blkid(volume), looked_at_file(volume)
         assert filesystem is not None
         assert (filesystem.kind, filesystem.uuid) == ("luks", told["UUID"])
         assert filesystem.label == told.get("LABEL", "")
@@ -215,7 +215,7 @@ def test_the_fuzz_target_runs_long() -> None:
 @pytest.mark.parametrize(
     "identifier", ["3bd66749292ed84a8399f6a339e3d001", "3b4da89280dd0e4d9e4eb1e3284eaed8"]
 )
-def test_bitlocker_to_go_is_told_though_it_looks_like_fat(identifier: str) -> None:
+def test_bitlocker_to_go_is_recognised_though_it_looks_like_fat(identifier: str) -> None:
     """The volume that asks for the password has a boot sector, tables and a root directory."""
     volume = fat32(boot=((3, b"MSWIN4.1"), (424, bytes.fromhex(identifier))))
     filesystem, allocation, because = looked_at(volume.source())

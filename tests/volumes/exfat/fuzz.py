@@ -7,8 +7,8 @@ from aipimage.volumes.filesystems.exfat.layout import boot_checksum
 from aipimage.volumes.model import SurveyOptions
 from aipimage.volumes.view import LayoutError, VolumeView
 from tests.support.sources import SparseSource
+from tests.support.surveyed import check_ranges
 from tests.volumes.exfat.built import END, ExfatVolume, two_fats
-from tests.volumes.fat.made import check_ranges
 
 SIZE = 4 << 20
 """Bytes of the volume that an input is the head of; the rest is zero."""

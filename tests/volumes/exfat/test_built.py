@@ -18,6 +18,7 @@ from aipimage.volumes.model import SurveyOptions
 from aipimage.volumes.view import LayoutError, VolumeView
 from tests.support.soon import SOON
 from tests.support.sources import SparseSource
+from tests.support.surveyed import surveyed, used_of
 from tests.volumes.exfat.built import (
     END,
     ExfatVolume,
@@ -26,7 +27,6 @@ from tests.volumes.exfat.built import (
     two_fats,
     upcase_entry,
 )
-from tests.volumes.fat.made import surveyed, used_of
 
 FILE = b"\x85".ljust(32, b"\0")
 GONE = b"\x01\x01".ljust(20, b"\0") + struct.pack("<IQ", 9, 999)

@@ -19,8 +19,7 @@ from aipimage.volumes.clusters import ClusterMap
 from aipimage.volumes.filesystems.exfat import PARSER
 from aipimage.volumes.model import Allocation, FileSystem
 from tests.support import loop_device, require
-from tests.support.tools import require_programs, run
-from tests.volumes.fat.made import (
+from tests.support.surveyed import (
     blkid_says,
     digests,
     partclone_used,
@@ -29,6 +28,7 @@ from tests.volumes.fat.made import (
     wipe_free,
     write_files,
 )
+from tests.support.tools import require_programs, run
 
 # Bytes of the volume, bytes of a sector, and options of mkfs.exfat.
 FORMATS = {

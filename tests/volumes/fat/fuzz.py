@@ -6,8 +6,8 @@ from aipimage.volumes.filesystems.fat import PARSER
 from aipimage.volumes.model import SurveyOptions
 from aipimage.volumes.view import LayoutError, VolumeView
 from tests.support.sources import SparseSource
+from tests.support.surveyed import check_ranges
 from tests.volumes.fat.built import fat12, fat16, fat32
-from tests.volumes.fat.made import check_ranges
 
 SIZE = 4 << 20
 """Bytes of the volume that an input is the head of; the rest is zero."""

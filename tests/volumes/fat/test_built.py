@@ -16,8 +16,8 @@ from aipimage.volumes.filesystems.fat.table import entries_of
 from aipimage.volumes.view import LayoutError, VolumeView
 from tests.support.soon import SOON
 from tests.support.sources import SparseSource
+from tests.support.surveyed import surveyed, used_of
 from tests.volumes.fat.built import END, FatVolume, fat12, fat16, fat32
-from tests.volumes.fat.made import surveyed, used_of
 
 ALL = [fat12(), fat16(), fat32()]
 KINDS = ["fat12", "fat16", "fat32"]

@@ -15,8 +15,7 @@ import pytest
 from aipimage.volumes.clusters import ClusterMap
 from aipimage.volumes.filesystems.fat import PARSER
 from aipimage.volumes.model import Allocation, FileSystem
-from tests.support.tools import require_programs, run
-from tests.volumes.fat.made import (
+from tests.support.surveyed import (
     Mask,
     blkid_says,
     digests,
@@ -26,6 +25,7 @@ from tests.volumes.fat.made import (
     wipe_free,
     write_files,
 )
+from tests.support.tools import require_programs, run
 
 # Bytes of the volume, and options of mkfs.fat.
 FORMATS = {

@@ -20,8 +20,8 @@ from aipimage.volumes.model import Allocation, FileSystem, Parser, SurveyOptions
 from aipimage.volumes.view import LayoutError, VolumeView
 from tests.support import SAMPLES
 from tests.support.sources import SparseSource
+from tests.support.surveyed import blkid_says, check_ranges
 from tests.support.tools import require_programs, run
-from tests.volumes.fat.made import blkid_says, check_ranges
 
 _OPENERS = {".bz2": bz2.open, ".xz": lzma.open, ".gz": gzip.open}
 _MOST = 128 << 20

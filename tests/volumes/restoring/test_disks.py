@@ -323,7 +323,7 @@ def test_to_a_larger_device(gpt_disk: Made, tmp_path: Path) -> None:
 
 
 def test_to_a_smaller_device(mbr_disk: Made, tmp_path: Path) -> None:
-    """Copies of volumes that become smaller lie where they are told to."""
+    """Copies of volumes that become smaller lie in the directory that was given."""
     target = garbage(tmp_path / "t.raw", mbr_disk.size - 24 * MIB)
     (tmp_path / "scratch").mkdir()
     with loop_device(target) as device:

@@ -181,7 +181,7 @@ def test_ext_shrinks_though_its_orphan_file_gets_another_inode(tmp_path: Path) -
     check("ext4", tmp_path / "a.new", content_of("ext4", volume))
 
 
-def test_what_a_tool_refuses_is_told_in_its_own_words(tmp_path: Path) -> None:
+def test_what_a_tool_refuses_is_reported_in_its_own_words(tmp_path: Path) -> None:
     volume = ext(tmp_path / "a.img", 100, "-O", "stable_inodes")
     image = imaged(volume)
     with pytest.raises(TargetError, match=r"Cannot shrink this filesystem because it has the stab"):

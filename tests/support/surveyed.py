@@ -40,7 +40,7 @@ def surveyed_file(parser: Parser, path: Path) -> tuple[FileSystem, Allocation]:
 
 
 def check_ranges(allocation: Allocation, size: int) -> None:
-    """Free ranges ascend, are disjoint and inside; at most the last one is behind ``used_end``."""
+    """Free ranges ascend, are disjoint and inside; at most the last one lies past ``used_end``."""
     before = total = last = 0
     for rows in allocation.free.ranges(0, size):
         starts, ends = rows[:, 0], rows[:, 0] + rows[:, 1]

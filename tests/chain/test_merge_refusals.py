@@ -183,7 +183,7 @@ def test_an_exchanged_parent(five: Series) -> None:
 def test_unreadable_files_of_the_chain_stop_a_removal_only(five: Series) -> None:
     made = copy_of(five)
     damage_trailers(made.system.files[path_of(4)])
-    refused(made, (1, 2, 3), f"{path_of(4)}: cannot be read", remove=True)
+    refused(made, (1, 2, 3), f"{path_of(4)}: is unreadable, so it may depend", remove=True)
     made.merge("m", (1, 2, 3))
     made.check("m", made.contents["3"])
 

@@ -89,7 +89,7 @@ def read_finished(
         if _own_footer(stream, index) != footer:
             raise IntegrityError(f"{stream.files[index].name}: the footer of the part is damaged")
     if len(stream.files) != len(view.files):
-        raise FormatError(f"{stream.files[-1].name}: is no part of it")
+        raise FormatError(f"{stream.files[-1].name}: is not a part of it")
     tail = Tail(view)
     trailer = tail.trailer()
     check_twins(header, trailer)
@@ -133,7 +133,7 @@ def _check_spare(stream: InStream, header: Header, trailer: Trailer, seal: Seal)
 
 
 def _rows(values: dict[str, Any], name: str) -> list[Any]:
-    """A list of the result; without a suite anybody may have written it."""
+    """A list of the result; without a suite no key is needed to write one."""
     rows = values.get(name)
     if not isinstance(rows, list):
         raise FormatError(f"its result has no list {name!r}")

@@ -213,7 +213,7 @@ class ImageWriter:
         return result
 
     def add_device(self, result: DeviceResult) -> None:
-        """Add a device whose roots somebody else wrote: an increment does."""
+        """Add a device whose roots are written already, as an increment's are."""
         self._devices.append(result)
 
     def _building(self) -> MapBuilder:

@@ -90,7 +90,7 @@ class Turns:
                 self._condition.notify_all()
 
     def fail(self, error: BaseException) -> None:
-        """Release everybody: the creation has failed; the first error is the one to tell."""
+        """Release all who wait: the creation has failed; the first error is the one to report."""
         with self._condition:
             if self.error is None:
                 self.error = error

@@ -121,7 +121,7 @@ class Surveyor:
         """Look at the next record.
 
         Raises:
-            IntegrityError: a checkpoint stands behind something that no writer and no crash left
+            IntegrityError: a checkpoint stands after something that no writer and no crash left
                 so. Others: the image is another one than that which is to be resumed.
         """
         walked = looked.walked
@@ -195,7 +195,7 @@ class Surveyor:
         try:
             self._refuse(self._now.described)
         except AipImageError as error:
-            # Where there is no checkpoint an image is begun anew, of whatever.
+            # Where there is no checkpoint an image is begun anew, whatever it is of.
             self._refusal = error
 
     def _look_at_frame(self, walked: Walked, opened: OpenedRecord) -> None:
@@ -204,7 +204,7 @@ class Surveyor:
         extents = frame_extents(opened)
         starts, ends = self._verified_places(extents["at"], extents["sectors"].astype(np.uint64))
         if (starts[1:] < ends[:-1]).any() or int(starts[0]) < self._behind:
-            raise FormatError("the extents of a frame are not behind those before it")
+            raise FormatError("the extents of a frame do not follow those of the frame before it")
         devices = devices_of(starts)
         if devices[0] != devices[-1]:
             raise FormatError("the extents of a frame are on several devices")
@@ -335,7 +335,7 @@ def _open_all(reader: RecordReader, records: list[Walked]) -> list[Looked | AipI
 
 
 def _looked(reader: RecordReader, walked: Walked) -> Looked | AipImageError:
-    """In a worker: verify and open a record; of a type that nobody knows only the digest."""
+    """In a worker: verify and open a record; of an unknown type only the digest is verified."""
     try:
         found = verified_record(walked.data)
     except AipImageError as error:
@@ -349,11 +349,11 @@ def _looked(reader: RecordReader, walked: Walked) -> Looked | AipImageError:
 
 
 def _described(plain: bytes) -> dict[str, Any]:
-    """The description of a partial image, which without a suite anybody may have written."""
+    """The description of a partial image; without a suite no key is needed to write one."""
     values = decode_metadata(plain)
     devices = values.get("devices")
     if not isinstance(devices, list) or not all(isinstance(each, dict) for each in devices):
-        raise FormatError("the metadata of a partial image does not tell its devices")
+        raise FormatError("the metadata of a partial image does not describe its devices")
     return values
 
 

@@ -277,7 +277,7 @@ def _compare_with_sources(
         data = memoryview(stream.pread(sample.header.record_length, sample.offset))
         opened = reader.open_unreferenced(data, RecordType.FRAME)
         extents = frame_extents(opened)
-        # A sector that cannot be read now is no change.
+        # A sector that cannot be read now is not a change.
         with contextlib.suppress(UnreadableRangeError):
             _compare_with_source(opened, extents, sources[unpack_at(int(extents["at"][0]))[0]])
 

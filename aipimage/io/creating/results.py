@@ -10,12 +10,12 @@ class DeviceChanges(NamedTuple):
     """How an increment found out what changed on one device.
 
     Attributes:
-        method: ``"tracked"``: the ranges given; ``"digests"``: block digests of the parent;
+        method: ``"tracked"``: the ranges passed; ``"digests"``: block digests of the parent;
             ``"data"``: the parent's data; ``"full"``: everything was taken.
         read: bytes read from the source for it, without the sample. changed: bytes that were taken
-            as changed, in whole clusters; told changes are taken as they were told, and what became
-            free is not counted.
-        reason: why not a better method, where there is something to tell; else ``None``.
+            as changed, in whole clusters; tracked changes are taken as the tracker reported
+            them, and what became free is not counted.
+        reason: why not a better method, if there is one; else ``None``.
     """
 
     method: str
@@ -31,7 +31,7 @@ class CreateResult:
     Attributes:
         path: of the image, or ``None`` where it went into a pipe.
         image_id: as hexadecimal digits. digest: the image digest (docs/format.md, section 9),
-            likewise: keep it elsewhere and give it as ``expected_digest`` to recognise the image
+            likewise: keep it elsewhere and pass it as ``expected_digest`` to recognise the image
             later.
         size: bytes of all sources. data, zero, unreadable: bytes of each kind.
         stored: bytes of the stream. parts: number of files. seconds: wall time.

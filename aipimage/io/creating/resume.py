@@ -37,8 +37,8 @@ class ResumedState:
     """A partial image that is ready to be continued.
 
     Attributes:
-        writer: appends behind the last checkpoint, under a new origin.
-        sector: where reading the current device goes on.
+        writer: appends after the last checkpoint, under a new origin.
+        sector: where reading of the current device resumes.
         unreadable: (device, offset, length) in bytes, from before.
     """
 

@@ -162,7 +162,7 @@ class DeviceWork:
         return ranges, None
 
     def _with_tail(self, ranges: ByteRanges, watched: int | None) -> ByteRanges:
-        """What lies behind the watched part counts as changed."""
+        """What lies after the watched part counts as changed."""
         size = self._source.size
         if watched is None or watched >= size:
             return ranges
@@ -176,7 +176,7 @@ class DeviceWork:
         return Method.DIGESTS if digests and wanted != "data" else Method.DATA
 
     def _parent_has_data(self, method: Method) -> bool:
-        """Whether the parent's data can be read; without it digests tell blocks only."""
+        """Whether the parent's data can be read; without it digests find whole blocks only."""
         try:
             self._parent.check_files()
         except IncompleteError as error:
@@ -233,7 +233,7 @@ class DeviceWork:
             try:
                 self._source.read_into(now, offset)
             except AipImageError:
-                continue  # A bad sector is no change; the parent's content stays.
+                continue  # A bad sector is not a change; the parent's content stays.
             with reading_parent():
                 if view is not None:
                     same = view.read(offset // c.BLOCK, 1).tobytes() == _block_digest(now)
@@ -265,7 +265,7 @@ class DeviceWork:
             group.size += each.payload.nbytes
             group.runs += len(each.runs) + len(each.blocks) // 64
         if group.scanned:
-            # Its boundary is before its last piece, and nothing tells that one follows.
+            # Its boundary is before its last piece, and none may follow it.
             group.boundary = None
             yield self._numbered(group)
 
@@ -310,7 +310,7 @@ class DeviceWork:
 
 
 def _behind(ranges: ByteRanges, start: int) -> ByteRanges:
-    """What of some ranges lies at ``start`` or behind it."""
+    """What of some ranges lies at ``start`` or after it."""
     return difference(ranges, np.array([(0, start)], np.uint64)) if start else ranges
 
 

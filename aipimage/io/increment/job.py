@@ -94,7 +94,9 @@ class IncrementJob(CreateJob):
         if len(self._sources) == 1 or changed is None:
             return changed
         if not isinstance(changed, Sequence) or len(changed) != len(self._sources):
-            raise RequestError("with several sources give what changed as a list, one for each")
+            raise RequestError(
+                "with several sources pass what changed as a list, one entry for each"
+            )
         return changed[number]
 
     # For the work on a device (:class:`~aipimage.io.increment.devicework.Increment`)
@@ -122,7 +124,7 @@ class IncrementJob(CreateJob):
             self._checkpoints.note(number, start, length, Kind(kind))
 
     def note_unreadable(self, number: int, ranges: list[tuple[int, int]]) -> None:
-        """Remember what the source could not give, for the result."""
+        """Remember what of a source could not be read, for the result."""
         self._unreadable += [(number, offset, length) for offset, length in ranges]
 
     def checkpoint_due(self) -> bool:

@@ -307,7 +307,7 @@ class _Point:
         created = str(image.metadata["description"].get("created", ""))
         # A child may name any image that a merged one stands for (section 9.5).
         ids = {image.seal.image_id, *(ref.origin for ref in image.seal.replaced)}
-        # The description tells seconds; the header tells apart what was made within one.
+        # The description has seconds; the header distinguishes what was made within one.
         written = image.header.created
         return cls(image.path, created, written, image.seal.sequence, frozenset(ids))
 

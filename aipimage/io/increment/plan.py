@@ -36,7 +36,7 @@ _FREED, _FREED_PIECE = 1 << 20, 1 << 30
 
 def must_take(source: BlockSource, old: Device | None, grain: int) -> ByteRanges:
     """Ranges that are taken whatever a tracker or a comparison says: what the parent could not
-    keep, and what lies behind its end.
+    keep, and what lies past its end.
     """
     if old is None:
         return _data_ranges(source, 0, grain)
@@ -306,7 +306,7 @@ def sample_offsets(
 ) -> list[int]:
     """Random offsets of units of ``wide`` bytes that no range touches: half of them anywhere, half
     next to what changed, where a tracker that rounds wrongly goes wrong. Units of which ``source``
-    knows that they are free tell nothing, however large their part of a disk is.
+    knows that they are free show nothing, however large their part of a disk is.
     """
     units = end // wide
     touched = aligned(take, wide, end)

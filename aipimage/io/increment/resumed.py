@@ -40,7 +40,7 @@ class Replay:
         self.changed = 0
 
     def device(self, update: DeviceUpdate, number: int) -> int:
-        """Bring a device to where the checkpoint was; return the byte from which to go on."""
+        """Bring a device to where the checkpoint was; return the byte to resume from."""
         checkpoint, source = self._state.checkpoint, self._sources[number]
         self.changed = 0
         rows = sorted([*self._frame_rows(number), *self._note_rows(number)])

@@ -1,6 +1,6 @@
 """The worker's side of an increment: which clusters of a piece changed, and what is in them.
 
-read -> compare (with block digests, with the parent's data, or with nothing where a tracker told)
+read -> compare (with block digests, with the parent's data, or with nothing if tracked)
 -> clusters with data are packed, clusters of zeros only named (docs/format.md, sections 8.1, 9.4).
 """
 
@@ -225,7 +225,7 @@ class Scanner:
         return _core.compare_blocks(view, was, layout.grain)
 
     def _parent_bytes(self, part: memoryview, offset: int) -> None:
-        """What the parent has in a range, zeros behind its end."""
+        """What the parent has in a range, zeros past its end."""
         assert self.parent is not None
         length = max(0, min(part.nbytes, self.parent.size - offset))
         with reading_parent(), _parent_storage():
@@ -336,7 +336,7 @@ class _Layout:
         grain = np.uint64(self.grain)
         start, end = runs[:, 0] * grain, (runs[:, 0] + runs[:, 1]) * grain
         cuts = np.union1d(start, self._starts)
-        # A run goes on behind the end of its segment only in the buffer.
+        # A run continues past the end of its segment only in the buffer.
         owner = np.searchsorted(start, cuts, "right").astype(np.int64) - 1
         inside = (owner >= 0) & (cuts < end[owner])
         begins, owner = cuts[inside], owner[inside]

@@ -129,7 +129,7 @@ class DeviceUpdate:
                 self._map.replace(rows[low:high])
 
     def _keep_to(self, sector: int) -> None:
-        """Keep what the parent has; behind its end there were zeros."""
+        """Keep what the parent has; past its end there were zeros."""
         old_end = self._old.entry.sectors if self._old is not None else sector
         if self._map.position < min(sector, old_end):
             self._map.keep_to(min(sector, old_end))

@@ -4,7 +4,7 @@
 A merge and a repair copy records as they are, with the addresses that they had, and add a few of
 their own. The segments record, which says where all of them lie now, is made up here.
 
-In order: :meth:`Assembly.begin` (or :meth:`Assembly.go_on` behind what an interrupted run left),
+In order: :meth:`Assembly.begin` (or :meth:`Assembly.go_on` after what an interrupted run left),
 then any number of copies and own records, then :meth:`Assembly.finish`.
 """
 
@@ -79,7 +79,7 @@ class Assembly:
         writer: writes own records, under the origin of ``numbers``: for map pages and frame tables,
             for instance, with :class:`~aipimage.io.index.mapbuild.MapBuilder` and
             :class:`~aipimage.io.index.trees.TableBuilder` on ``records``.
-        placed: what lies in the stream already; whoever goes on behind kept records notes these.
+        placed: what lies in the stream already; a run that resumes passes those that were kept.
 
     Args:
         header: sealed (:func:`~aipimage.io.creating.imagewriter.sealed_header`); its ``file_id``
@@ -107,7 +107,7 @@ class Assembly:
         self._own_from = self.stream.position
 
     def go_on(self, previous: bytes, kept: Running) -> None:
-        """Write the continuation that begins this run behind that of origin ``previous``.
+        """Write the continuation that begins this run after that of origin ``previous``.
 
         The earlier run may have written own records before it ended, so that its numbers must not
         be used again (sections 4.6 and 11).
@@ -125,7 +125,7 @@ class Assembly:
 
         Args:
             spans: (origin, address, length) of the bytes in ``data``, one after the other; where
-                somebody found only the record, the address is the offset at which its origin wrote
+                only the record was found, the address is the offset at which its origin wrote
                 it (section 5).
         """
         self._place_own()
@@ -156,7 +156,7 @@ class Assembly:
     ) -> tuple[bytes, bytes]:
         """Write metadata and all that ends an image; return image id and image digest.
 
-        The stream is not finished by this: whoever began it gives it its name.
+        The stream is not finished by this: the caller, who began it, names it.
 
         Args:
             description: the values of section 9.2, or a reference to the record where that was

@@ -58,7 +58,7 @@ class MergeResult:
         frames_copied, frames_dropped: the same in frames. segments: places that the records of the
             new image come from (docs/format.md, section 9.3).
         removed: paths of the images that were removed. seconds: wall time.
-        resumed: whether an interrupted merge was gone on with. warnings: what the user should look
+        resumed: whether an interrupted merge was resumed. warnings: what the user should look
             at.
     """
 
@@ -89,6 +89,8 @@ def merge_images(
     """Merge a run of images into ``out``; the public form is :func:`aipimage.merge`.
 
     Args:
+        resume: resume what an interrupted merge left, as it does by default: the note proves that
+            the partial file is of this merge, and its images do not change. A creation has neither.
         search: directories where other images of the chain may lie that need some of the run,
             besides those of the images and of ``out``.
     """
@@ -99,7 +101,7 @@ def merge_images(
     split = checks.optional_size("split", split)
     checks.paths("search", search)
     if isinstance(paths, (str, os.PathLike)):
-        raise RequestError("give the images to merge as a list of at least two")
+        raise RequestError("pass the images to merge as a list of at least two")
     storage, names = readable_inputs("images", paths, storage)
     if remove:
         refuse_to_remove(storage)
@@ -217,7 +219,7 @@ class _Merge:
         )
         self._assembly = Assembly(self._stream, header, self._run.keys, numbers)
         self._assembly.begin(area)
-        # Without its header nobody could tell what the file is.
+        # Without its header it is not known what the file is.
         self._stream.sync()
 
     def _take(self, batch: CopyBatch) -> None:
@@ -228,7 +230,7 @@ class _Merge:
         self._reporter.report(min(at, self._plan.length), at)
 
     def _going_on(self) -> Assembly:
-        """The new image, behind what is kept of an interrupted merge where there is one."""
+        """The new image, after what is kept of an interrupted merge, if anything is."""
         if self._kept is not None and self._assembly is None and not self._kept.running.records:
             # A continuation follows a record (section 11): without one it is begun anew.
             self._kept.stream.close()
@@ -295,7 +297,7 @@ class _Merge:
         removed = []
         directories = []
         for member in reversed(self._run.members):
-            # Part 1 goes last: without it nobody would be told that a part is left.
+            # Part 1 goes last: without it a part that is left would go unnoticed.
             for name in reversed([file.name for file in member.stream.files]):
                 self._storage.remove(name, missing_ok=True)
             removed.append(member.path)
@@ -308,8 +310,8 @@ class _Merge:
 def _refuse_unreadable(outside: Outside) -> None:
     for path, why in outside.unreadable:
         raise RequestError(
-            f"{path}: cannot be read, so that nobody knows whether it needs an image that is to be "
-            f"removed; move it away, or merge without removing ({why})"
+            f"{path}: is unreadable, so it may depend on an image that is to be removed; move it "
+            f"away, or merge without removing ({why})"
         )
 
 

@@ -1,7 +1,7 @@
 """The note beside the partial file of a merge: which merge it is of.
 
-``NAME.partial`` is a name that anybody can guess and anything can bear, another image of the same
-chain too. So a merge goes on with, or replaces, only a file whose id its note names. The note is
+``NAME.partial`` is a name that can be guessed and that any file can have, another image of the
+same chain too. So a merge resumes, or replaces, only a file whose id its note names. The note is
 authenticated with the chain's key where there is one; else a digest shows that it is whole. It is
 durable before the partial file is made, and lies outside of the format.
 """

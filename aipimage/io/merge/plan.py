@@ -68,7 +68,7 @@ def make_plan(run: MergeRun, seal: Seal, tick: Callable[[], object]) -> MergePla
     """Find all that the new image needs.
 
     Args:
-        seal: of the last member. tick: called now and then, so that somebody can cancel.
+        seal: of the last member. tick: called now and then, so that the merge can be cancelled.
 
     Raises:
         FormatError, IntegrityError: a page is damaged, or contradicts another one.
@@ -301,7 +301,7 @@ class _LiveFrames:
                 self.foreign.add(index)
                 continue
             if last.max() >= entry.frame_count:
-                raise FormatError("the map points behind the last frame")
+                raise FormatError("the map points past the last frame")
             if index not in self.frames:
                 self.frames[index] = FrameSet(self._verified_frames(entry))
             self.frames[index].add(first, last)

@@ -166,9 +166,9 @@ class MergeRun:
     ) -> ChainKeys | None:
         """The keys, by the password of the newest point in time.
 
-        Which file that is only the keys tell. It is the youngest one, unless merged files, which
+        Only the keys show which file that is. It is the youngest one, unless merged files, which
         are younger than their points in time, lie in front of it: so those are tried too, and
-        nobody waits for the derivation of a wrong key from each file of a long chain.
+        a wrong password costs no derivation for each file of a long chain.
         """
         refused: PasswordError | None = None
         for index in sorted(range(len(paths)), key=lambda each: -headers[each].created):

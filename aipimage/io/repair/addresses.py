@@ -85,7 +85,7 @@ class Addresses:
             behind, number = run.end, run.last + 1
 
     def _moved_spans(self, whole: Whole) -> Iterator[Span]:
-        """A run of records, cut where the addresses behind it move up."""
+        """A run of records, cut where the addresses after it move up."""
         place, end = whole.place, whole.place + whole.length
         index = bisect_right(self._moves, (place, c.STREAM_MAX)) - 1
         while place < end:
@@ -122,7 +122,7 @@ class Addresses:
         raise IncompleteError("a record is lost")
 
     def end(self, origin: bytes) -> int:
-        """The address behind all of an origin."""
+        """The address after all of an origin."""
         spans = self._by_address.get(origin)
         return spans[-1].address + spans[-1].length if spans else c.CORE_MIN
 

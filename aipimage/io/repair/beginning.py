@@ -44,7 +44,7 @@ def read_beginning(stream: SalvageStream, password: str | None) -> Beginning:
 
     Raises:
         PasswordError: missing, not wanted or wrong. UnsupportedError: of a newer version.
-        FormatError, IntegrityError: nothing tells how the records are to be read.
+        FormatError, IntegrityError: it is not known how the records are to be read.
     """
     try:
         header = read_header(stream)
@@ -68,7 +68,7 @@ def _other(stream: SalvageStream) -> str | None:
 
 
 def _without_header(stream: SalvageStream, password: str | None, error: AipImageError) -> Beginning:
-    """Of a plain image its records tell what its header said."""
+    """The records of a plain image show what its header said."""
     if password is not None:
         raise IntegrityError(
             f"{stream.name}: its header is damaged, and with it what the keys are derived from; "

@@ -67,8 +67,8 @@ def warnings_of(
         )
     if lost_bytes and facts.place.parent_kind and not has_parent:
         warnings.append(
-            f"the parent {facts.place.parent_id.hex()} was not found: all that only it tells "
-            "is lost; give its directory, and those of the chain's other images"
+            f"the parent {facts.place.parent_id.hex()} was not found: what only it has "
+            "is lost; pass its directory, and those of the chain's other images"
         )
     if stream.unreadable:
         warnings.append(f"{stream.unreadable} bytes of the file could not be read")

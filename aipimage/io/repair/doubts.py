@@ -36,7 +36,7 @@ class Doubts:
             is_zeroed: what is lost was made zeros, of which the old digests do not know.
 
         Raises:
-            IntegrityError: nothing tells which ranges it is about.
+            IntegrityError: it is not known which ranges it is about.
         """
         if found.ok:
             return True

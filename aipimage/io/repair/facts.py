@@ -45,7 +45,7 @@ class Facts:
         replaced: seals that the new image can stand for, oldest first.
         in_order: whether all frames lie in the order of the disk, as a creation writes them; they
             do not in a merged image.
-        segments: what tells addresses. origins: those that the file holds.
+        segments: where addresses lie. origins: those that the file holds.
     """
 
     place: PlaceInChain
@@ -168,7 +168,7 @@ def _devices(
         return [row for row in rows if row is not None]
     warnings.append(
         "seal and description are lost: the sizes of the devices are not known, and each is taken "
-        "to end behind the last byte that was found of it"
+        "to end after the last byte that was found of it"
     )
     reach = survey.maps.devices()
     for runs in survey.frames.values():

@@ -39,7 +39,7 @@ class WholeFrames:
 
     Attributes:
         place, end: where the first begins and the last ends; other records may lie between.
-        at, behind: device and sector (docs/format.md, 6.1) of the first extent, and behind the
+        at, behind: device and sector (docs/format.md, 6.1) of the first extent, and past the
             last.
         frames: a digest over places, lengths and digests of all, to compare table entries with.
     """
@@ -114,7 +114,7 @@ class FrameRuns:
 
     @property
     def end(self) -> int:
-        """The number behind the last whole frame."""
+        """The number after that of the last whole frame."""
         return self._runs[-1].last + 1 if self._runs else 0
 
     def within(self, first: int, end: int) -> list[tuple[int, int]]:

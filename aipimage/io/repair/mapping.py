@@ -31,10 +31,10 @@ class MapOrigins:
 
     Args:
         held: origins of the damaged file. foreign: whether those of other files may be named.
-        make: gives the new entry of an origin that the file holds, by what is known of it.
+        make: returns the new entry of an origin that the file holds, by what is known of it.
 
     Attributes:
-        names: the same for whoever writes pages.
+        names: the same, for the writer of pages.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class MapOrigins:
         self.names.inherit(self._placed, lambda entry: entry.file_name)
 
     def learn(self, entries: Iterable[OriginEntry]) -> None:
-        """Note what a seal or a page tells."""
+        """Note what a seal or a page says."""
         self._known |= {entry.origin: entry for entry in entries}
 
     def place_of(self, origin: bytes) -> int:
@@ -136,7 +136,7 @@ class DeviceMapping:
         parent: the image that this one builds on, where it was found.
 
     Attributes:
-        pages: map pages that were used. guessed: sectors that frames and checkpoints told of.
+        pages: map pages that were used. guessed: sectors that only frames and checkpoints describe.
     """
 
     def __init__(
@@ -252,7 +252,7 @@ class DeviceMapping:
         yield run_of(stop - at, Kind.ZERO)
 
     def _as_in_parent(self, at: int, stop: int) -> Iterator[ExtentArray]:
-        """Section 9.4, as far as checkpoints tell what became zeros."""
+        """Section 9.4, as far as checkpoints say what became zeros."""
         assert self._timeline is not None
         high = min(stop, max(at, self._timeline.settled))
         if at < high:
@@ -283,7 +283,7 @@ class DeviceMapping:
             yield run_of(end - old_end, Kind.ZERO)
 
     def _named(self, names: list[bytes], rows: ExtentArray) -> Iterator[ExtentArray]:
-        """Rows of the parent, with numbers behind those of the runs."""
+        """Rows of the parent, with numbers after those of the runs."""
         rows = rows.copy()
         data = rows["kind"] == Kind.DATA
         for index in np.unique(rows["origin"][data]).tolist():

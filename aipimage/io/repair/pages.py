@@ -61,7 +61,7 @@ def _is_meant(found: Found, ref: Reference, kind: int) -> bool:
 
 
 class Described(NamedTuple):
-    """A map page as its first bytes tell."""
+    """A map page as its first bytes describe it."""
 
     device: int
     first: int
@@ -126,7 +126,7 @@ class LooseMaps:
         return None
 
     def next_first(self, device: int, sector: int, end: int) -> int:
-        """Where the next page begins behind ``sector``, or ``end``."""
+        """Where the next page begins after ``sector``, or ``end``."""
         firsts = self._firsts.get(device, [])
         index = bisect_left(firsts, sector + 1)
         return min(end, firsts[index]) if index < len(firsts) else end

@@ -63,7 +63,7 @@ def repair_image(
 
     The damaged image is never written. What cannot be saved is :attr:`Kind.LOST` in the new
     image: reading it raises ``IntegrityError``. The new image has an id of its own; where the seal
-    of the old one was whole it stands for it in its chain, so that later images go on working
+    of the old one was whole it stands for it in its chain, so that later images keep working
     where what they need is not lost.
 
     Args:
@@ -72,13 +72,13 @@ def repair_image(
         out: of the new image, in one file; it must not be there yet.
         search: directories with the other images of its chain, besides that of ``path``.
         zero_lost: lost ranges become :attr:`Kind.UNREADABLE` instead, which reads as zeros, and
-            which a reader can tell from zeros that were saved.
+            which a reader can distinguish from zeros that were saved.
 
     The new image is verified in full before it gets its name. What does not pass is lost too.
 
     Raises:
-        FormatError, IntegrityError: nothing tells how the records are to be read, there is none, or
-            what is whole makes no image that verifies.
+        FormatError, IntegrityError: it is not known how the records are to be read, there is none,
+            or what is whole makes no image that verifies.
         PasswordError: missing, not wanted or wrong. TargetError: ``out`` is there already.
         StorageError: the new image cannot be written.
     """

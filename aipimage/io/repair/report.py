@@ -52,7 +52,7 @@ class LostRanges:
         self._open: tuple[int, int, int] | None = None
 
     def add(self, device: int, sector: int, sectors: int) -> None:
-        """Add a range behind those that were added."""
+        """Add a range after those that were added."""
         self.sectors += sectors
         last = self._open
         if last is not None and (last[0], last[1] + last[2]) == (device, sector):

@@ -44,7 +44,7 @@ class Found(NamedTuple):
 
     @property
     def end(self) -> int:
-        """The byte behind it."""
+        """The byte after it."""
         return self.place + self.length
 
 
@@ -63,7 +63,7 @@ class Window:
         return memoryview(self._data)[inside : inside + length]
 
     def find_record(self, offset: int) -> int | None:
-        """Where next at or behind ``offset`` something stands that looks like a known record."""
+        """Where next at or after ``offset`` something stands that looks like a known record."""
         size = self._stream.size
         while offset + c.RECORD_HEADER <= size:
             offset = self._stream.data_from(offset)

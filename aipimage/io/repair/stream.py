@@ -72,7 +72,7 @@ class SalvageStream:
         close_all([piece.file for piece in self._pieces])
 
     def pread(self, length: int, offset: int) -> bytearray:
-        """Return ``length`` bytes, fewer only behind the end of the stream."""
+        """Return ``length`` bytes, fewer only past the end of the stream."""
         buffer = bytearray(max(0, min(length, self.size - offset)))
         self.pread_into(buffer, offset)
         return buffer
@@ -101,7 +101,7 @@ class SalvageStream:
         self._healed.append((offset, data))
 
     def data_from(self, offset: int) -> int:
-        """The first byte at or behind ``offset`` that is in no hole, or the size."""
+        """The first byte at or after ``offset`` that is in no hole, or the size."""
         index = max(0, bisect_right(self._starts, offset) - 1)
         for piece in self._pieces[index:]:
             if offset < piece.start + piece.length:
@@ -210,7 +210,7 @@ def _open_parts(storage: Storage, path: str, names: list[str]) -> SalvageStream:
             opened.append(storage.open_read(name))
             part = _read_part(opened[-1])
             if part is None:
-                warnings.append(f"{name}: is no part, or its header and footer are damaged")
+                warnings.append(f"{name}: is not a part, or its header and footer are damaged")
             else:
                 parts.append(part)
         if not parts:

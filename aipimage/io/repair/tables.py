@@ -240,7 +240,7 @@ class _Filled:
             )
 
     def finish(self) -> list[_Row]:
-        """The frames behind the last whole one are lost behind all."""
+        """The frames after the last whole one are lost past the end of all."""
         self._end = max(self._end, self._addresses.end(self._origin))
         self._fill(self._end + SLOT * (self._missing + 1))
         return self._rows

@@ -38,7 +38,7 @@ class Timeline:
     """The runs of an image's frames and its checkpoints, in the order in which they were written.
 
     Args:
-        counts: frames of an origin, as far as a whole seal tells. complete: place of a record that
+        counts: frames of an origin, as far as a whole seal says. complete: place of a record that
             was written when all devices were done, if one is whole.
         notes: (at, sectors, kind) that are known besides those of the checkpoints.
     """
@@ -128,7 +128,7 @@ class Timeline:
             number += 1
 
     def _known_gaps(self, complete: int | None) -> list[bool]:
-        """For each mark whether nothing is missing before it, and at last behind all."""
+        """For each mark whether nothing is missing before it, and at last after all."""
         known: list[bool] = []
         frames = [mark if mark.run is not None else None for mark in self._marks]
         later: list[_Mark | None] = [None]
@@ -154,8 +154,8 @@ class Timeline:
         return mark.run.first == 0
 
     def _is_next(self, frame: _Mark | None, behind: _Mark | None) -> bool:
-        """Whether numbers, and a seal's counts, tell that no frame is missing between two runs of
-        frames, or before or behind all.
+        """Whether numbers, and a seal's counts, show that no frame is missing between two runs of
+        frames, or before or after all.
         """
         if behind is not None and not self._can_follow(frame, behind):
             return False
@@ -192,7 +192,7 @@ def _ascending(marks: list[_Mark]) -> list[_Mark]:
     kept: list[_Mark] = []
     behind = end = 0
     for mark in marks:
-        # A checkpoint within the places of a run of frames is left out: it tells nothing more.
+        # A checkpoint within the places of a run of frames is left out: it adds nothing.
         if mark.at >= behind and mark.place >= end and mark.behind >= mark.at:
             kept.append(mark)
             behind, end = mark.behind, mark.end

@@ -7,7 +7,6 @@ copied into a new file where it would look like a fault of the merge.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -19,20 +18,19 @@ from aipimage.format import constants as c
 from aipimage.format.checkpoint import decode_continuation
 from aipimage.format.constants import RecordType
 from aipimage.format.header import Header
-from aipimage.format.record import decode_record_header, record_length, verified_record
+from aipimage.format.record import decode_record_header, verified_record
 from aipimage.io.merge.assemble import Placed
 from aipimage.io.merge.ranges import CopyRanges
 from aipimage.io.merge.run import RunMember
 from aipimage.io.records.keys import ChainKeys
 from aipimage.io.records.records import RecordReader, no_references
 from aipimage.io.records.running import Running
-from aipimage.io.records.walk import hop
+from aipimage.io.records.walk import framed_length, hop
 from aipimage.io.stream.partial import PartialStream
 from aipimage.io.system.buffers import Buffers
 from aipimage.io.system.pipeline import executor_for, in_order
 
 BATCH = 2 << 20
-_FRAMING = struct.Struct("<4s4xI")
 _T = TypeVar("_T")
 
 
@@ -141,13 +139,10 @@ def _verified(batch: CopyBatch) -> CopyBatch:
 
 def _verified_end(data: memoryview, at: int, end: int) -> tuple[int, bytes]:
     """Verify the record at ``at`` and return where it ends, and its digest."""
-    if end - at < record_length(1):
+    length = framed_length(data, at) if end - at >= c.RECORD_HEADER else None
+    if length is None or length > end - at:
         raise IntegrityError("no record stands where one must be")
-    magic, body = _FRAMING.unpack_from(data, at)
-    behind = at + record_length(body)
-    if magic != c.RECORD_MAGIC or body > c.BODY_MAX or behind > end:
-        raise IntegrityError("no record stands where one must be")
-    return behind, verified_record(data[at:behind])
+    return at + length, verified_record(data[at : at + length])
 
 
 class Kept:

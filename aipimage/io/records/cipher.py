@@ -80,7 +80,7 @@ class RecordCipher:
 
         Raises:
             IntegrityError: the tag does not match. ``out`` is then zeroed: OpenSSL decrypts
-                while it computes the tag, and would leave bytes there that nothing vouches for.
+                while it computes the tag, and would leave bytes there that are not authenticated.
         """
         head, source = self._checked(header, sealed)
         length = source.nbytes - TAG

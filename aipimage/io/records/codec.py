@@ -30,11 +30,11 @@ def parse_compression(name: str) -> int | None:
         return None
     match = _NAME.match(name)
     if not match:
-        raise OptionError(f"compression {name!r} is not known; give none, zstd or zstd:LEVEL")
+        raise OptionError(f"compression {name!r} is not known; use none, zstd or zstd:LEVEL")
     level = int(match[1]) if match[1] else DEFAULT_LEVEL
     if not -50 <= level <= zstandard.MAX_COMPRESSION_LEVEL:
         raise OptionError(
-            f"zstd has no level {level}; give -50 to {zstandard.MAX_COMPRESSION_LEVEL}"
+            f"zstd has no level {level}; use -50 to {zstandard.MAX_COMPRESSION_LEVEL}"
         )
     return level
 
@@ -75,7 +75,7 @@ def decompress_frames(
     """Decompress Zstandard frames that lie in ``data`` to places of ``plain``.
 
     ``pieces`` has rows (offset and length in ``data``, offset and length in ``plain``). Returns 1
-    for each that is in its place; of the others :func:`decompress` tells what is wrong.
+    for each that is in its place; for the others :func:`decompress` raises the error.
     """
     if not zstdcalls.AVAILABLE or not len(pieces):
         return [0] * len(pieces)

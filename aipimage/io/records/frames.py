@@ -2,8 +2,8 @@
 one.
 
 What can be compared for all frames of a run at once is compared by numpy, and all are decompressed
-with one call or two, to where they are wanted if that is told; for each frame are left its digest
-and its tag.
+with one or two calls, to the place where they are wanted if there is one. Only digest and tag are
+checked frame by frame.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class OpenedFrame(NamedTuple):
     """A frame that passed every check, or the error that it met.
 
     ``is_placed``: its plain bytes lie where the caller wanted them. ``begins``: its header is the
-    right one; where it is not, what has damaged the frame before may reach into this one.
+    right one; where it is not, the damage of the frame before may reach into this one.
     """
 
     number: int
@@ -119,7 +119,7 @@ def open_frames(
 
     Args:
         data: the bytes of the run; decrypted in place.
-        room: gives so many bytes for plain frames, asked anew for each few megabytes of them.
+        room: returns so many bytes for plain frames, called again for each few megabytes of them.
         places: what is compressed is decompressed there where it names a place for it.
     """
     group: list[_Unsealed] = []
@@ -144,7 +144,7 @@ def read_frames(
     one call its frames are read one by one, so that a bad sector costs those alone that it is in.
 
     Args:
-        take: gives so many bytes for stored frames. room, places: see :func:`open_frames`.
+        take: returns so many bytes for stored frames. room, places: see :func:`open_frames`.
     """
     try:
         data = store.read_stored(run.origin, run.start, take(run.length))
@@ -194,7 +194,7 @@ def _unseal(records: RecordReader, run: FrameRun, data: memoryview) -> Iterator[
 def _decoded(
     group: list[_Unsealed], data: memoryview, room: Callable[[int], memoryview], places: Places
 ) -> Iterator[OpenedFrame]:
-    """Decompress some frames together; only of one that fails it is asked why."""
+    """Decompress some frames together, and one that fails once more alone, for its error."""
     placed: list[_Unsealed] = []
     others: list[_Unsealed] = []
     for frame in group:
@@ -280,7 +280,7 @@ def _refuse(
     entry: tuple[int, int, int, bytes],
     record: memoryview,
 ) -> None:
-    """Say what is wrong with a record by the way that looks at one at a time."""
+    """Raise the error of a record, by the checks for a single one."""
     opened = records.open(record, Reference(origin, *entry), RecordType.FRAME)
     if opened.header.number != number:
-        raise FormatError("it bears another number than its place")
+        raise FormatError("it has another number than its place")

@@ -288,13 +288,13 @@ class RecordReader:
     """Fetches records by reference, verified before anything of them is used; safe for threads.
 
     Args:
-        read: gives ``length`` bytes at the address (origin, offset): of this file or of another one
-            of the chain.
+        read: returns ``length`` bytes at the address (origin, offset), of this file or of another
+            one of the chain.
         keys: of the chain, or ``None`` for a plain one.
 
     Attributes:
-        on_fetch: told of every reference that was followed, for verification.
-        hint: is told (origin, name) where a record names the file that holds another one.
+        on_fetch: called with every reference that is followed, for verification.
+        hint: called with (origin, name) where a record names the file that holds another one.
         name_of: the name of the file that is known to hold an origin, else nothing.
         others: gives the further files that hold the record of a reference, each as its name and
             a function that reads it there (section 16).
@@ -365,5 +365,5 @@ class RecordReader:
         """Open a record found by walking, whose ``check`` was verified."""
         header = decode_record_header(data, self.tag)
         if kind is not None and header.type != kind:
-            raise FormatError("a record is of another type than the place needs")
+            raise FormatError("a record has another type than its place needs")
         return open_record(data, header, self.cipher(header.origin))

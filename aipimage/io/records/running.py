@@ -20,7 +20,7 @@ class Running:
     __slots__ = ("records", "value")
 
     def __init__(self, value: bytes, records: int = 0) -> None:
-        """Begin with the ``header_digest`` of the stream, or go on from a known place."""
+        """Begin with the ``header_digest`` of the stream, or continue from a known place."""
         self.records, self.value = records, value
 
     def add(self, digests: bytes | memoryview) -> None:

@@ -1,5 +1,5 @@
-"""Walking the records of a stream from front to back, without an index (docs/format.md, sections 11
-and 13).
+"""Walking the records of a stream from its beginning to its end, without an index (docs/format.md,
+sections 11 and 13).
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 _CHUNK = 4 << 20
 _PIECE = 2 << 20
-_HOP = struct.Struct("<4s4xI")
+_FRAMING = struct.Struct("<4s4xI")
+"""Magic and body length of a record header (docs/format.md, section 5)."""
 
 
 class Stream(Protocol):
@@ -65,7 +66,7 @@ def walk_records(stream: Stream, start: int, end: int, tag: int) -> Iterator[lis
 class Piece(NamedTuple):
     """Some whole records one after the other: where they begin in the stream, and their ends.
 
-    ``buffer`` holds them and is given back by whoever is done with the piece.
+    ``buffer`` holds them; the reader of the piece returns it to the buffers.
     """
 
     offset: int
@@ -74,8 +75,8 @@ class Piece(NamedTuple):
 
 
 def hop(stream: Stream, start: int, end: int, buffers: Buffers) -> Iterator[Piece]:
-    """Yield all records from ``start`` to ``end`` by their lengths alone, which the reader of a
-    piece then verifies with their digests.
+    """Yield all records from ``start`` to ``end`` by their lengths alone; the reader of a piece
+    verifies lengths and digests.
 
     Raises:
         IntegrityError, IncompleteError: where no record stands.
@@ -97,15 +98,24 @@ def hop(stream: Stream, start: int, end: int, buffers: Buffers) -> Iterator[Piec
             raise IncompleteError(f"{stream.name}: the record at byte {at} is cut short")
 
 
+def framed_length(data: memoryview, at: int) -> int | None:
+    """Return the bytes of the record whose header is at ``at``; ``None`` where there is none.
+
+    Only magic and body length are looked at; the data may end before the record does.
+    """
+    magic, body = _FRAMING.unpack_from(data, at)
+    return record_length(body) if magic == c.RECORD_MAGIC and 0 < body <= c.BODY_MAX else None
+
+
 def _ends(name: str, data: memoryview, base: int, last: bool) -> list[int]:
-    """Where the whole records at the start of ``data`` end; ``last``: nothing follows behind it."""
+    """Where the whole records at the start of ``data`` end; ``last``: nothing follows."""
     ends: list[int] = []
     at = 0
     while at + c.RECORD_HEADER <= data.nbytes:
-        magic, length = _HOP.unpack_from(data, at)
-        if magic != c.RECORD_MAGIC or not 0 < length <= c.BODY_MAX:
+        length = framed_length(data, at)
+        if length is None:
             raise IntegrityError(f"{name}: no record stands at byte {base + at}")
-        at += record_length(length)
+        at += length
         if at > data.nbytes:
             break
         ends.append(at)

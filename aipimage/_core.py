@@ -10,7 +10,7 @@ buffers.
 Bitmaps are ``uint8`` arrays packed least significant bit first: bit ``i`` is ``bitmap[i // 8]
 >> (i % 8) & 1``. Bits at ``nbits`` and beyond are read as zero and returned as zero. Extents
 are ``uint64`` arrays of shape ``(n, 2)`` with rows (start, length). A wrong argument is a bug
-of the caller inside this library and raises :class:`ValueError`; an object that is no buffer or
+of the caller inside this library and raises :class:`ValueError`; an object that is not a buffer or
 no integer raises :class:`TypeError`.
 
 Longer than other files, because the core has one door: a wrapper is a dozen lines and a docstring.
@@ -402,7 +402,7 @@ def encode_frames(
         codec: ``NO_CODEC`` copies all frames as they are.
         stored: one bit a frame, set where it is copied as it is, as those are which would not
             become shorter; such a one takes its own length.
-        gaps: bytes to leave before each frame and behind the last, of uint64; what they hold
+        gaps: bytes to leave before each frame and after the last, of uint64; what they hold
             afterwards is undefined.
         out: what it has beyond gaps and ``src`` is room for the codec to work in.
 

@@ -146,7 +146,7 @@ def optional_texts(**values: object) -> None:
 
 
 def secrets(**values: object) -> None:
-    """Each is a text or ``None``; what was given is not shown."""
+    """Each is a text or ``None``; the value is not shown."""
     for name, value in values.items():
         if value is not None and not isinstance(value, str):
             raise OptionTypeError(f"{name}: a password is a text, not {type(value).__name__}")
@@ -214,7 +214,7 @@ def call(name: str, value: object) -> None:
 
 
 def jobs(executor: object, progress: object) -> None:
-    """What long jobs take: an executor, and a function that is told how far they are."""
+    """What long jobs take: an executor, and a function that is called with their progress."""
     if executor is not None and not callable(getattr(executor, "submit", None)):
         raise wrong_type("executor", executor, "a concurrent.futures executor, or None")
     call("progress", progress)

@@ -30,13 +30,15 @@ _BLOCK = 65_536
 
 def check_opener(opener: Opener, expected: Mapping[str, bytes]) -> None:
     """Check an :class:`aipimage.Opener` that has at least the names of ``expected``, with these
-    contents: names, missing names, reads at any place and behind the end, several at once.
+    contents: names, missing names, reads at any place and after the end, several at once.
     """
     assert isinstance(opener, Opener), "it lacks open(name) or names()"
     names = list(opener.names())
-    assert all(isinstance(name, str) for name in names), "names() gives something that is no text"
+    assert all(isinstance(name, str) for name in names), (
+        "names() returns something that is not a text"
+    )
     for name in expected:
-        assert name in names, f"names() does not give {name!r}"
+        assert name in names, f"names() does not return {name!r}"
     try:
         opener.open("there is no such name.aiv")
     except FileNotFoundError:
@@ -63,14 +65,14 @@ def _check_access(access: RandomAccess, content: bytes, name: str) -> None:
         got = access.readinto_at(memoryview(buffer), offset)
         wanted = content[offset : offset + length]
         where = f"{name}: {length} bytes at offset {offset}"
-        assert isinstance(got, int), f"{where}: readinto_at gives {got!r}"
+        assert isinstance(got, int), f"{where}: readinto_at returns {got!r}"
         assert 0 <= got <= length, f"{where}: readinto_at says {got}"
         assert got or not wanted, f"{where}: nothing was read before the end"
         assert buffer[:got] == wanted[:got], f"{where}: other bytes"
 
 
 def _places(size: int) -> list[tuple[int, int]]:
-    """Ranges to read: the edges, behind the end, and some in between."""
+    """Ranges to read: the edges, after the end, and some in between."""
     chance = random.Random(size)
     found = [(0, 1), (0, _BLOCK), (max(0, size - 1), 1), (max(0, size - 1), 100), (size, 10)]
     found += [(size + 1000, 10), (0, 0)]

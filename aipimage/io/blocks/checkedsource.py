@@ -35,7 +35,7 @@ class CheckedSource(OwnSource):
         with self._asking("name"):
             name = source.name
         if not isinstance(name, str):
-            raise SourceError(f"{type(source).__name__}: its name is {name!r}, which is no text")
+            raise SourceError(f"{type(source).__name__}: its name is {name!r}, which is not a text")
         self.name = name
         self.size = self._size()
         self.sector_size = self._sector_size()
@@ -74,7 +74,7 @@ class CheckedSource(OwnSource):
 
     def data_ranges(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         """See ``BlockSource.data_ranges``; what lies outside of the range is cut off."""
-        behind = 0
+        last_end = 0
         with self._asking("data_ranges"):
             ranges = iter(self.source.data_ranges(start, end))
         while True:
@@ -82,14 +82,14 @@ class CheckedSource(OwnSource):
                 row: object = next(ranges, None)
             if row is None:
                 break
-            offset, length = self._checked_range(row, behind)
-            behind = offset + length
-            low, high = max(offset, start), min(behind, end)
+            offset, length = self._checked_range(row, last_end)
+            last_end = offset + length
+            low, high = max(offset, start), min(last_end, end)
             if low < high:
                 yield low, high - low
         self._check_size()
 
-    def _checked_range(self, row: Any, behind: int) -> tuple[int, int]:
+    def _checked_range(self, row: Any, last_end: int) -> tuple[int, int]:
         try:
             offset, length = row
         except (TypeError, ValueError):
@@ -97,9 +97,9 @@ class CheckedSource(OwnSource):
         with self._contract():
             offset = checks.whole("offset of data_ranges", offset, 0, self.size)
             length = checks.whole("length of data_ranges", length, 0, self.size - offset)
-        if offset < behind:
+        if offset < last_end:
             raise self._wrong(
-                f"data_ranges gave offset {offset} after a range that ends at {behind}; ranges "
+                f"data_ranges gave offset {offset} after a range that ends at {last_end}; ranges "
                 "ascend and do not overlap"
             )
         return offset, length
@@ -138,7 +138,7 @@ class CheckedSource(OwnSource):
     @contextlib.contextmanager
     def _asking(self, what: str, read: tuple[int, int] | None = None) -> Iterator[None]:
         """What a source raises is a ``SourceError`` with that as its cause; a medium that cannot
-        give a range is an ``UnreadableRangeError`` where a range was read.
+        deliver a range is an ``UnreadableRangeError`` where a range was read.
         """
         name = self.__dict__.get("name") or type(self.source).__name__
         try:

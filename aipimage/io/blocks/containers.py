@@ -1,4 +1,4 @@
-"""What a file begins like that is no raw disk: containers of disks, and compressed files.
+"""Files that are not raw disks, by their first bytes: containers of disks, compressed files.
 
 Names say the format of a source, content never (hostile-inputs 37): whoever runs a guest writes
 its first sectors. So what is found here is only ever a warning, or part of a message.
@@ -130,8 +130,8 @@ _NAMED = "is called like an .aiv image and does not begin like one: it is damage
 
 
 def other_than_image(name: str, size: int, head: bytes, tail: bytes) -> str | None:
-    """Return what a file is that is no image, and what to do, as the rest of a sentence after its
-    name; ``None`` where it may be a raw disk.
+    """Return what a file is that is not an image, and what to do, as the rest of a sentence that
+    begins with its name; ``None`` where it may be a raw disk.
     """
     if not size:
         return "is empty (0 bytes); get it again from where it came"

@@ -1,6 +1,6 @@
 """A block device as a sink, thin where the device can be.
 
-Ranges of zeros are given back to a device that promises to read them as zeros afterwards. The
+Ranges of zeros are unmapped where the device promises to read them as zeros afterwards. The
 ioctl BLKDISCARD makes no such promise: it is used only for ranges that may read as anything.
 """
 
@@ -52,7 +52,7 @@ class DeviceSink:
         self._file.pwritev(buffers, offset)
 
     def zero(self, offset: int, length: int) -> None:
-        """See ``BlockSink.zero``: given back if the device can, else zeroed by it, else by us."""
+        """See ``BlockSink.zero``: unmapped if the device can, else zeroed by it, else by us."""
         check_bounds(self.name, offset, offset + length, self.size)
         # The device's own ways take whole sectors only.
         start = -(-offset // self._sector) * self._sector

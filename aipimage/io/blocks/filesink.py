@@ -23,7 +23,7 @@ class FileSink:
     """A regular file that is written anew, sparse.
 
     Args:
-        file: new, or an existing one whose content is given up at the first write.
+        file: new, or an existing one, whose content is lost at the first write.
         size: the final size in bytes, or ``None``: as far as it was written or zeroed.
         final_name: the name that a new file gets in ``finish``; ``None`` for an existing file.
         storage: where it is renamed or removed.

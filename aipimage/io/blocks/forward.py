@@ -31,7 +31,7 @@ def reads_forward(stream: object) -> bool:
 
 class Lately:
     """A file object around another one, with ``seek``, ``tell``, ``read`` and ``readinto``; what it
-    read or passed by lately is given again without going back.
+    read or passed lately is returned again without going back.
     """
 
     def __init__(self, stream: Any) -> None:

@@ -1,8 +1,8 @@
 """Free space of a disk or volume: the ranges that its file systems know not to be in use.
 
-Whoever finds out what is free (:mod:`aipimage.volumes`) and whoever leaves it out of an image meet
-here. Ranges come in arrays of bounded size, so that a map of any fragmentation needs no more memory
-than its own form.
+The code that finds free space (:mod:`aipimage.volumes`) and the code that leaves it out of an image
+meet here. Ranges come in arrays of bounded size, so that a map of any fragmentation needs no more
+memory than its own form.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class UnreadableRangeError(SourceError):
-    """The medium cannot give these bytes; others may still be readable.
+    """The medium cannot deliver these bytes; others may still be readable.
 
     Attributes:
         offset: where the read that failed began, in bytes.
@@ -44,16 +44,16 @@ class BlockSource(Protocol):
     unreadable range, as ``UnreadableRangeError`` is. Such ranges are tried again in smaller
     pieces, down to sectors, and recorded as unreadable.
 
-    Whoever opened a source closes it: a source that is passed to a function of this library stays
-    open, and is not used any more when the function has returned. :mod:`aipimage.testing` has a
+    Its opener closes a source: one that is passed to a function of this library stays open, and is
+    not used any more when the function has returned. :mod:`aipimage.testing` has a
     test of this contract.
 
     Attributes:
         name: for messages; a text.
         size: in bytes, fixed when the source was opened; need not be whole sectors.
         sector_size: the logical sector size in bytes, a power of two from 512 to 65536.
-        place: optional; a text that tells the source from others from one image to the next, where
-            its name does not.
+        place: optional; a text that identifies the source from one image to the next, where its
+            name does not.
     """
 
     @property
@@ -71,7 +71,7 @@ class BlockSource(Protocol):
         Returns nothing; the number of bytes of the whole buffer will do too.
 
         Raises:
-            UnreadableRangeError: the medium cannot give these bytes.
+            UnreadableRangeError: the medium cannot deliver these bytes.
             SourceError: anything else, such as a source that has become shorter.
         """
         ...
@@ -83,13 +83,13 @@ class BlockSource(Protocol):
         ...
 
     def fingerprint(self) -> dict[str, int | str]:
-        """Return what tells, before a resume, that the source is still the same as it was: a
+        """Return what shows, before a resume, that the source is still the same as it was: a
         dictionary of texts to numbers and texts, such as size and time of the last change.
         """
         ...
 
     def close(self) -> None:
-        """Give the source up; a second call does nothing. Called by whoever opened it."""
+        """Release the source; a second call does nothing. Its opener calls this."""
         ...
 
 
@@ -155,8 +155,8 @@ class BlockSink(Protocol):
         ...
 
     def discard(self, offset: int, length: int) -> None:
-        """Nobody needs what the range holds: it reads as zeros in a file afterwards, and as
-        anything on a device. ``StorageError`` likewise.
+        """Drop what the range holds: it reads as zeros in a file afterwards, and as anything on
+        a device. ``StorageError`` likewise.
         """
         ...
 

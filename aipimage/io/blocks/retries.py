@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def read_with_retries(
     source: BlockSource, buffer: Buffer, offset: int, *, sector: int = 512, retries: int = 2
 ) -> list[tuple[int, int]]:
-    """Fill `buffer` from `offset`, reading around what the medium cannot give.
+    """Fill `buffer` from `offset`, reading around what the medium cannot deliver.
 
     The whole range is tried 1 + `retries` times. Then it is halved, at multiples of `sector` on the
     source, down to single sectors, each part read once: by then every bad sector has had its tries,
@@ -62,7 +62,7 @@ def _halves(start: int, end: int, sector: int) -> list[tuple[int, int]]:
 
 
 def append_merged(ranges: list[tuple[int, int]], start: int, length: int) -> None:
-    """Add a range behind the others, to the last one where it follows on that."""
+    """Add a range after the others, joined to the last one where the two touch."""
     if ranges and sum(ranges[-1]) == start:
         start, length = ranges[-1][0], ranges.pop()[1] + length
     ranges.append((start, length))

@@ -37,22 +37,22 @@ def open_target(
 
     A block device must be unused and large enough. A name that is not there yet becomes a new file,
     written as ``NAME.partial`` until ``finish``. An existing file loses all its content: it must be
-    empty, or `force` given. A larger one keeps its size, reading as zeros past the restored bytes,
-    and a smaller one is refused, unless `set_size` is given: then it ends up with `size` exactly.
+    empty, or `force` true. A larger one keeps its size, reading as zeros past the restored bytes,
+    and a smaller one is refused, unless `set_size` is true: then it ends up with `size` exactly.
 
     Args:
         path: the device or file; symbolic links are followed.
         size: how many bytes will be restored, or ``None`` when that is not known before.
         force: give up an existing file's content, and an interrupted restore's ``.partial``. It
             never allows writing to what is mounted or in use.
-        set_size: give an existing file the size that was restored.
+        set_size: set an existing file to the size that was restored.
         storage: how files are reached.
-        use: what is mounted; read now when not given.
+        use: what is mounted; read now where it is ``None``.
         untouched: (start, end) in bytes of what is never discarded on a device.
 
     Raises:
         TargetError: mounted or in use, too small, not empty, no such directory, or being written
-            by somebody else.
+            by another process.
         RequestError: a directory, pipe, socket or character device.
         StorageError: it cannot be opened or created.
     """
@@ -152,8 +152,8 @@ def _new_file(name: str, size: int | None, force: bool, storage: Storage) -> Fil
     except StorageError as error:
         if error.errno == errno.EEXIST:
             raise TargetError(
-                f"{partial}: left by an interrupted restore, or one is running; "
-                "overwrite it (force=True): it goes when nobody writes it"
+                f"{partial}: already exists: a restore was interrupted or is running; "
+                "overwrite it (force=True), which is refused while a process writes it"
             ) from error
         raise
     sink = FileSink(file, size, name, storage)
@@ -212,7 +212,7 @@ def open_in_place(
     """Open a device or a file that is not empty, to change some bytes of it and leave the rest.
 
     Raises:
-        TargetError: in use, an image itself, or a file that is there and ``force`` is not given.
+        TargetError: in use, an image itself, or a file that exists and ``force`` is not true.
         RequestError, StorageError: as for ``open_target``.
     """
     name = storage.resolve(path)

@@ -46,7 +46,7 @@ def place_of(source: BlockSource) -> str:
     return absolute(source.name) if is_path else source.name
 
 
-def files_behind(source: BlockSource) -> set[str]:
+def files_of_source(source: BlockSource) -> set[str]:
     """Return the paths that a source says it is read from, and its name, which may be one.
 
     See :class:`~aipimage.io.blocks.model.SourceFacts`.

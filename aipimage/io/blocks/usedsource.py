@@ -118,7 +118,7 @@ class UsedSource(OwnSource):
                 yield at, stop - at
 
     def fingerprint(self) -> dict[str, int | str]:
-        """That of the source, and a digest of its free space: an interrupted image goes on only
+        """That of the source, and a digest of its free space: an interrupted image is resumed only
         where the same clusters are left out.
         """
         hasher = blake3()

@@ -77,8 +77,8 @@ class InStream:
                 view[low - offset : high - offset] = data[low - start : high - start]
 
     def heal(self, offset: int, data: bytes, what: str) -> None:
-        """Give ``data`` to whoever reads at ``offset`` from now on: the file is damaged there, and
-        has a whole copy elsewhere (docs/format.md, section 10.1). ``what`` it is, for messages.
+        """Return ``data`` to every later read at ``offset``: the file is damaged there, and has a
+        whole copy elsewhere (docs/format.md, section 10.1). ``what`` it is, for messages.
         """
         self._healed.append((offset, data))
         if what not in self.healed:
@@ -86,7 +86,7 @@ class InStream:
 
     @property
     def is_healed(self) -> bool:
-        """Whether anything is given otherwise than it is in the file."""
+        """Whether any byte is returned that differs from the file."""
         return bool(self._healed)
 
     def pread_raw(self, length: int, offset: int) -> bytearray:
@@ -138,7 +138,7 @@ def open_stream(storage: Storage, path: StrPath, pool: FilePool | None = None) -
         pool: reads the files through it, so that they need not all stay open.
 
     Raises:
-        FormatError: it is no image. IncompleteError: a part is missing, named by its number.
+        FormatError: it is not an image. IncompleteError: a part is missing, named by its number.
     """
     path = os.fspath(path)
     _refuse_without_first_part(storage, path)
@@ -213,7 +213,7 @@ def _open_parts(storage: Storage, path: str, named: File, pool: FilePool | None)
 
 
 def _sibling_names(storage: Storage, path: str) -> list[str]:
-    """All files that can be parts of the set, in any order; the headers tell which are."""
+    """All files that can be parts of the set, in any order; the headers say which are."""
     directory, base = os.path.split(base_path(path))
     pattern = re.compile(re.escape(base) + r"(\.\d{3,5})?$")
     names = [name for name in storage.list_directory(directory or ".") if pattern.match(name)]
@@ -226,7 +226,7 @@ def files_of(storage: Storage, path: StrPath) -> list[str]:
     """Name the files of an image that are there, part 1 first, also where others are missing.
 
     Raises:
-        FormatError: ``path`` is no image. StorageError: it cannot be read.
+        FormatError: ``path`` is not an image. StorageError: it cannot be read.
     """
     name = os.fspath(path)
     with storage.open_read(name) as first:

@@ -43,7 +43,8 @@ def remove_left_parts(storage: Storage, path: str) -> None:
     """Remove what an unfinished set left but part 1, by which the set is known until then.
 
     Raises:
-        TargetError: somebody is writing it, or it is not ours. StorageError: it cannot be removed.
+        TargetError: another process is writing it, or it is not ours. StorageError: it cannot be
+            removed.
     """
     first = storage.open_left(path + PARTIAL)
     if first is None:

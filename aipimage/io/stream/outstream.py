@@ -1,7 +1,7 @@
 """Writing the stream: to one file, to parts, or to a pipe (docs/format.md, sections 1 and 12).
 
 A stream only grows. The files are called ``NAME.partial`` until :meth:`OutStream.finish` has made
-all of them durable and renamed them, part 1 last: what bears the final name is whole.
+all of them durable and renamed them, part 1 last: a file with the final name is whole.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PART_MIN = 16_384
 
 
 class OutStream(Protocol):
-    """What the writer of an image needs: a stream that grows and is finished or given up."""
+    """What the writer of an image needs: a stream that grows, and is finished or aborted."""
 
     position: int
 
@@ -46,25 +46,25 @@ class OutStream(Protocol):
         """Make the stream durable under its final name."""
 
     def abort(self, keep: bool) -> None:
-        """Give up; ``keep`` leaves the partial files for a later resume."""
+        """Abort; ``keep`` leaves the partial files for a later resume."""
 
 
 def verified_part_size(split: int) -> int:
     """Return the bytes of the stream that a part of ``split`` bytes holds."""
     if split < PART_MIN:
-        raise RequestError(f"a part size of {split} bytes is too small; give at least {PART_MIN}")
+        raise RequestError(f"a part size of {split} bytes is too small; use at least {PART_MIN}")
     return split - PART_OVERHEAD
 
 
 class FileStream:
-    """The stream in one file, or in parts where ``split`` (bytes a part at most) is given.
+    """The stream in one file, or in parts where ``split`` (bytes a part at most) is set.
 
     Args:
         overwrite: whether :meth:`finish` may replace a file that is already there.
     """
 
     _untrusted = False
-    # Parts before this one are somebody else's to close: a resume still reads them.
+    # Earlier parts are not closed here: a resume still reads them.
     _own_from = 1
 
     def __init__(
@@ -94,7 +94,7 @@ class FileStream:
         length: int,
         overwrite: bool = False,
     ) -> FileStream:
-        """Go on with partial files that are open for update and end at stream offset ``length``."""
+        """Continue partial files that are open for update and end at stream offset ``length``."""
         self = cls.__new__(cls)
         self.path, self.position = path, length
         self._storage, self._set_id, self._overwrite = storage, set_id, overwrite
@@ -123,7 +123,7 @@ class FileStream:
         assert self._room is not None
         if self.position - self._starts[-1] == self._room:
             self._close_part(last=False)
-            # A full part is not needed any more, and a system gives a process few open files.
+            # A full part is not needed any more, and a process may have few files open.
             # Part 1 stays open: its lock keeps other writers away from the whole set.
             if len(self._files) > self._own_from:
                 self._files[-1].close()
@@ -188,7 +188,7 @@ class FileStream:
         self._sync_last()
         if not self._overwrite and self._storage.exists(self.path):
             raise TargetError(
-                f"{self.path}: somebody else created it meanwhile; nothing was replaced"
+                f"{self.path}: another process created it meanwhile; nothing was replaced"
             )
         self._rename_all()
         self._storage.sync_directory(os.path.dirname(absolute(self.path)))
@@ -204,7 +204,7 @@ class FileStream:
                 named.append(name)
         except BaseException:
             for name in named:
-                # Best effort: the failure that led here is the one to tell.
+                # Best effort: the failure that led here is the one to report.
                 with contextlib.suppress(StorageError):
                     self._storage.rename(name, name + PARTIAL)
             raise
@@ -214,13 +214,13 @@ class FileStream:
         names = [file.name for file in self._files]
         with contextlib.suppress(StorageError):
             self._close_files()
-        # After a failed sync nobody can tell what is on the disk.
+        # After a failed sync it is unknown what is on the disk.
         for name in names if self._untrusted or not keep else []:
             try:
                 self._storage.remove(name, missing_ok=True)
             except StorageError:
-                # The failure that led here is the one to tell; a partial file is never taken for
-                # whole.
+                # The failure that led here is the one to report; a partial file is never taken
+                # for whole.
                 continue
 
     def _close_files(self) -> None:
@@ -237,7 +237,7 @@ class PipeStream:
         self.position, self._target = 0, target
 
     def append(self, buffers: Sequence[Buffer]) -> None:
-        """Write everything, going on after short writes of raw objects."""
+        """Write everything; a short write of a raw object is continued."""
         for buffer in buffers:
             view = memoryview(buffer).cast("B")
             self.position += view.nbytes
@@ -253,7 +253,7 @@ class PipeStream:
         except Exception as error:
             raise StorageError(f"{self._name()}: cannot write to it: {error}") from error
         if written is None:
-            raise StorageError(f"{self._name()}: is non-blocking and full; give a blocking object")
+            raise StorageError(f"{self._name()}: is non-blocking and full; pass a blocking object")
         if not isinstance(written, int) or not 0 < written <= view.nbytes:
             raise StorageError(
                 f"{self._name()}: took {written!r} of {view.nbytes} bytes, which cannot be"
@@ -264,7 +264,7 @@ class PipeStream:
         return str(getattr(self._target, "name", "output stream"))
 
     def sync(self) -> None:
-        """Hand everything on; a pipe has no durability of its own."""
+        """Flush the object; a pipe has no durability of its own."""
         try:
             flush = getattr(self._target, "flush", None)
             if flush is not None:
@@ -279,4 +279,4 @@ class PipeStream:
         self.sync()
 
     def abort(self, keep: bool) -> None:
-        """Leave the object as it is: without a trailer nobody takes it for whole."""
+        """Leave the object as it is: without a trailer it is never taken for whole."""

@@ -36,7 +36,7 @@ class PartialStream(InStream):
             self._storage.remove(file.name)
         inside = length - self._starts[kept] + c.PART_RECORD if self.footers else length
         self._open[kept].truncate(inside)
-        # This object goes on reading what is kept while the new stream grows behind it.
+        # This object still reads what is kept while the new stream grows after it.
         self.size = length
         return self._as_out(kept, length, overwrite)
 
@@ -82,8 +82,8 @@ def open_partial(storage: Storage, path: str, split: int | None) -> PartialStrea
     image.
 
     Raises:
-        RequestError: they were begun with another part size. TargetError: somebody is writing them,
-            or they are not ours (:meth:`Storage.open_left`).
+        RequestError: they were begun with another part size. TargetError: another process is
+            writing them, or they are not ours (:meth:`Storage.open_left`).
     """
     first = _locked(storage, path + PARTIAL)
     if first is None:

@@ -2,7 +2,7 @@
 
 A change rewrites the two copies of the key area and no other byte. Each copy is durable before
 the other is touched, and the first to go is never the one in use: a crash at any point leaves
-the old set or the new one. What somebody copied before is not revoked.
+the old set or the new one. A copy that was made before is not revoked.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ def add_recovery_key(
 
     Args:
         show: called with the key before its slot is written, to keep it or show it. What it raises
-            ends the call, and the image stays as it was: no slot has a key that nobody saw.
+            ends the call, and the image stays as it was: no slot has a key that was never shown.
 
     Raises:
         PasswordError: ``password`` does not open the image.
@@ -190,7 +190,7 @@ def add_recovery_key(
         if failure is None:
             editor.commit()
     if failure is not None:
-        # Here, where the image's name is not put in front of what is no fault of it.
+        # Here, where the image's name is not put in front: the fault is not the image's.
         raise failure
     return key
 

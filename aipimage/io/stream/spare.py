@@ -1,6 +1,6 @@
 """Taking what is damaged from its copy in the spare area (docs/format.md, section 10.1).
 
-A stream that was healed gives the right bytes from then on, whoever reads them. Nothing is written.
+A stream that was healed returns the right bytes to every later read. Nothing is written.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Healable(Protocol):
         """Return exactly ``length`` bytes."""
 
     def heal(self, offset: int, data: bytes, what: str) -> None:
-        """Give ``data`` to whoever reads at ``offset`` from now on; it is the copy of ``what``."""
+        """Return ``data`` to every later read at ``offset``; it is the copy of ``what``."""
 
 
 def read_trailer(stream: Healable) -> Trailer:
@@ -148,7 +148,7 @@ def spare_damage(
 
     Args:
         places: (what, reference, place of the original) of description and result; ``None``
-            where nobody can tell without keys, so that only their copies are looked at.
+            where they are unknown without keys, so that only their copies are looked at.
     """
     yield from _trailers(stream, trailer)
     yield from _cores(stream, trailer)

@@ -125,7 +125,7 @@ def check_twins(header: Header, trailer: Trailer) -> None:
 def check_member(stream: Healable, header: Header, own: Header, keys: ChainKeys | None) -> None:
     """Check that a file may hold records that the image of header ``own`` refers to: it is of the
     same chain, protected by the same keys, and its frames and pages have the same sizes (sections
-    3, 4.5 and 9.4). Whoever follows references from one file into another asks this first.
+    3, 4.5 and 9.4). This comes before any reference from one file into another is followed.
 
     Raises:
         FormatError: another chain, or other sizes. PasswordError, IntegrityError: see

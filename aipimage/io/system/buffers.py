@@ -12,7 +12,7 @@ _POOLED = 1 << 17
 _STEP = 1 << 18
 """Lengths are rounded up to it, so that somewhat longer ones fit later."""
 _KEPT = 64 << 20
-"""Bytes that a pool keeps at most while nobody uses them."""
+"""Bytes that a pool keeps at most while they are not in use."""
 
 
 class Buffers:
@@ -28,7 +28,7 @@ class Buffers:
         if length < _POOLED:
             return bytearray(length)
         with self._lock:
-            # Not one that is far too large: somebody may need just that.
+            # Not one that is far too large: another caller may need that one.
             fits = [at for at, free in enumerate(self._free) if length <= len(free) <= 4 * length]
             if fits:
                 buffer = self._free.pop(min(fits, key=lambda at: len(self._free[at])))

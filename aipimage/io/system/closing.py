@@ -12,7 +12,7 @@ class Gate:
 
     A thread that is inside may enter again, also while another thread shuts the gate, so that a
     read which consists of others comes to its end. The number of a closed descriptor belongs to
-    the next file that is opened: nobody reads from one outside of its gate.
+    the next file that is opened: so every read from one passes its gate.
     """
 
     def __init__(self, name: str, what: str = "image") -> None:
@@ -23,7 +23,7 @@ class Gate:
 
     @property
     def is_shut(self) -> bool:
-        """Whether nobody is let in any more."""
+        """Whether no more readers are let in."""
         return self._is_shut
 
     def __enter__(self) -> None:
@@ -47,7 +47,7 @@ class Gate:
             raise ClosedError(f"{self._name}: the {self._what} is closed")
 
     def shut(self) -> None:
-        """Let nobody in any more, and wait until all others are out; a second call only waits."""
+        """Let no more readers in, and wait until all others are out; a second call only waits."""
         mine = 1 if getattr(self._own, "depth", 0) else 0
         with self._changed:
             self._is_shut = True

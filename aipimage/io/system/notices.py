@@ -1,7 +1,8 @@
 """Warnings that arise deep in a job, in what it does to files, and belong to its result.
 
-Who finds one is far from who makes the result, and neither should have to know of the other: the
-job's function collects (:func:`with_notices`) what is noted (:func:`notice`) on its thread.
+The code that finds one is far from the code that makes the result, and neither should know of the
+other: the job's function collects (:func:`with_notices`) what is noted (:func:`notice`) on its
+thread.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def with_notices(job: Callable[_P, _R]) -> Callable[_P, _R]:
             _collected.reset(token)
         if not found:
             return result
-        told = (*result.warnings, *(text for text in found if text not in result.warnings))
-        return replace(result, warnings=told)
+        warnings = (*result.warnings, *(text for text in found if text not in result.warnings))
+        return replace(result, warnings=warnings)
 
     return run

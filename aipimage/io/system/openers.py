@@ -41,7 +41,7 @@ class RandomAccess(Protocol):
 
     def readinto_at(self, buffer: memoryview, offset: int) -> int:
         """Fill ``buffer`` from ``offset`` on, and return the bytes read: fewer than asked only at
-        the end, 0 behind it. Raises ``OSError`` where it cannot be read.
+        the end, 0 after it. Raises ``OSError`` where it cannot be read.
         """
         ...
 
@@ -201,7 +201,7 @@ class OpenerStorage(Storage):
         """The path of a name of the opener."""
         parts = name.split(_SEPARATOR)
         if not all(parts) or {".", ".."} & set(parts):
-            raise RequestError(f"{name!r}: not a name of a storage; give one as it lists them")
+            raise RequestError(f"{name!r}: not a name of a storage; pass one as it lists them")
         return f"{self.mount}{_SEPARATOR}{name}"
 
     def folder_of(self, name: str) -> str:
@@ -217,7 +217,7 @@ class OpenerStorage(Storage):
         return text[len(start) :] if text.startswith(start) else None
 
     def _all_names(self) -> list[str]:
-        found: list[str] = _told(
+        found: list[str] = _answered(
             lambda: list(self._opener.names()), f"{self.mount}: cannot list its names"
         )
         for name in found:
@@ -230,11 +230,11 @@ class OpenerStorage(Storage):
         if name is None:
             return super().open_read(path)
         shown = f"{os.fspath(path)}: cannot open it"
-        opened = _told(lambda: self._opener.open(name), shown)
+        opened = _answered(lambda: self._opener.open(name), shown)
         if not hasattr(opened, "readinto_at"):
             stream = opened
-            opened = _told(lambda: FileAccess(stream), shown)
-        file: File = _told(lambda: _OpenedFile(opened, os.fspath(path)), shown)
+            opened = _answered(lambda: FileAccess(stream), shown)
+        file: File = _answered(lambda: _OpenedFile(opened, os.fspath(path)), shown)
         return file
 
     def stat(self, path: StrPath) -> FileInfo:
@@ -294,7 +294,9 @@ class OpenerStorage(Storage):
 
 
 def _asked(call: Callable[..., Any], *arguments: object) -> Any:
-    """What a foreign object answers; whatever it raises is an ``OSError``, which is no damage."""
+    """Return the answer of a foreign object; what it raises becomes an ``OSError``, which is not
+    damage.
+    """
     try:
         return call(*arguments)
     except (OSError, AipImageError):
@@ -303,7 +305,7 @@ def _asked(call: Callable[..., Any], *arguments: object) -> Any:
         raise OSError(errno.EPROTO, f"{type(error).__name__}: {error}") from error
 
 
-def _told(call: Callable[[], Any], what: str) -> Any:
+def _answered(call: Callable[[], Any], what: str) -> Any:
     """Likewise as a ``StorageError``."""
     try:
         return _asked(call)

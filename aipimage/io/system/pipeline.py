@@ -27,7 +27,7 @@ def default_threads() -> int:
 def executor_for(
     executor: Executor | None, threads: int | None, name: str, *, is_caller_busy: bool = False
 ) -> Iterator[tuple[Executor, int]]:
-    """Yield (executor, pieces to keep in flight): the one given, or a thread pool of our own.
+    """Yield (executor, pieces to keep in flight): the one passed, or a thread pool of our own.
 
     ``is_caller_busy``: the calling thread writes for as long as the workers work.
     """
@@ -37,7 +37,7 @@ def executor_for(
         return
     from concurrent.futures import ThreadPoolExecutor
 
-    # One more than there are processors: somebody always waits for the interpreter's lock.
+    # One more than there are processors: one thread always waits for the interpreter's lock.
     most = threads or default_threads() + 1
     workers = most - 1 if is_caller_busy and not threads else most
     pool = ThreadPoolExecutor(workers, thread_name_prefix=f"aipimage-{name}")

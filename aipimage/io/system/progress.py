@@ -84,7 +84,7 @@ class RateLimit:
         self._due = time.monotonic()
 
     def wait(self, length: int, tick: Callable[[], object]) -> None:
-        """Sleep until ``length`` more bytes may have been read, calling ``tick`` so that somebody
+        """Sleep until ``length`` more bytes may have been read, calling ``tick`` so that the user
         can cancel. It is waited for before they are read, so that the rate holds from the first
         byte on.
 
@@ -114,7 +114,7 @@ class JoinedProgress:
 
     @property
     def callback(self) -> ProgressCallback | None:
-        """For the job that begins now; ``None`` where nobody listens."""
+        """For the job that begins now; ``None`` where there is no callback."""
         return self._report if self._callback else None
 
     def end(self, stored: int) -> None:

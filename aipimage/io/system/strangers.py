@@ -1,8 +1,8 @@
-"""Whether a file that an earlier run seems to have left is ours to go on with.
+"""Whether a file that an earlier run seems to have left is ours to resume from.
 
 The names of such files can be guessed (``NAME.partial``), and they may lie in a folder where others
 may write too. So what is found there is used only if it is a file of its own that we alone could
-have made: else a link would lead the writing elsewhere, or somebody else would keep a hand in it.
+have made. Else a link could redirect what is written, or another user could change it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def not_a_file_of_its_own(found: Status) -> str | None:
 def not_only_ours(found: Status, folder: Status) -> str | None:
     """Say why others may have made a regular file, or may change it; ``None`` where it is ours.
 
-    The system's plain rule: owned by us, written by nobody else (a group may be our own), and on
+    The system's plain rule: owned by us, writable by no other user (a group may be our own), and on
     the device of its folder.
     """
     if not hasattr(os, "geteuid"):

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 from aipimage import checks
 from aipimage.checks import Size
 from aipimage.errors import FormatError, RequestError, TargetError
-from aipimage.io.blocks.sources import BlockSource, files_behind, open_source
+from aipimage.io.blocks.sources import BlockSource, files_of_source, open_source
 from aipimage.io.reading.device import Device
 from aipimage.io.stream.outstream import PipeStream
 from aipimage.io.system.notices import with_notices
@@ -175,7 +175,7 @@ def _refuse_source(files: DiskFiles, source: BlockSource | Device, storage: Stor
     """No file of the source is written over; an image is refused by what it is."""
     if isinstance(source, Device):
         return  # Its name is that of the disk which was imaged, and says nothing of files here.
-    own = files_behind(source)
+    own = files_of_source(source)
     places = {storage.resolve(name) for name in own if name and "\0" not in name}
     for name in (files.path, *files.extents):
         if storage.resolve(name) in places:

@@ -114,7 +114,7 @@ class ChangeTracker:
         expected_epoch: str | None = None,
         storage: Storage = DEFAULT,
     ) -> ChangeTracker:
-        """Go on with a tracker's file.
+        """Open the file of a tracker, and continue with it.
 
         A file that cannot be trusted (not closed in order, damaged, of another size or epoch) opens
         all the same: what its consumers then get has a ``doubt``, until each has its next image.

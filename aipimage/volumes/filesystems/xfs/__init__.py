@@ -1,9 +1,10 @@
 """XFS, versions 4 and 5 of its format, with its log inside of the volume.
 
-The map is exact: it is what both B+trees of free space of every allocation group list. The whole
-volume is taken where the log is not clean or lies on another device, where a feature is unknown
-(such as the metadata directory of 2024) or repair is called for, where any checksum, count or order
-is wrong, and where two structures disagree.
+The map is exact: it is what both B+trees of free space of every allocation group list, where the
+log is open after a replay in memory. The whole volume is taken where the log is not understood or
+lies on another device, where a feature is unknown (such as the metadata directory of 2024) or
+repair is called for, where any checksum, count or order is wrong, and where two structures
+disagree.
 """
 
 from __future__ import annotations

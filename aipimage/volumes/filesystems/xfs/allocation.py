@@ -7,16 +7,19 @@ what is known to be in use.
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import numpy.typing as npt
 
 from aipimage.volumes.clusters import CLUSTERS_MAX, ClusterMap
 from aipimage.volumes.filesystems.xfs.groups import BATCH_BYTES, Groups, Numbers, read_groups
-from aipimage.volumes.filesystems.xfs.inuse import read_log
+from aipimage.volumes.filesystems.xfs.inuse import FROZEN, check_same, named_runs, read_log
 from aipimage.volumes.filesystems.xfs.layout import NULL_LSN
-from aipimage.volumes.filesystems.xfs.log import NotReplayedError, clean_head
+from aipimage.volumes.filesystems.xfs.log import CycleError, NotReplayedError, clean_head
 from aipimage.volumes.filesystems.xfs.superblock import Superblock, read_superblock
 from aipimage.volumes.filesystems.xfs.trees import Leaves, Tree
+from aipimage.volumes.journals.notes import in_use_note
 from aipimage.volumes.model import Allocation, FileSystem, SurveyOptions
 from aipimage.volumes.view import LayoutError, VolumeView
 
@@ -35,13 +38,34 @@ def read_allocation(view: VolumeView, filesystem: FileSystem, options: SurveyOpt
     notes = [_REALTIME_NOTE] if superblock.realtime else []
     try:
         head = clean_head(view, superblock)
-    except NotReplayedError:
-        found = read_log(view, superblock, options)
-        free = _read_map(view, superblock, found.lsn, is_counted=False)
-        notes.insert(0, found.note)
+    except NotReplayedError as doubt:
+        try:
+            free, note = _in_use(view, superblock, options)
+        except LayoutError:
+            if isinstance(doubt, CycleError):
+                raise doubt from None
+            raise
+        notes.insert(0, note)
     else:
         free = _read_map(view, superblock, head, is_counted=True)
     return Allocation(free, used_end=superblock.size, notes=tuple(notes))
+
+
+def _in_use(
+    view: VolumeView, superblock: Superblock, options: SurveyOptions
+) -> tuple[ClusterMap, str]:
+    """Return what is free of a volume whose log is open, and what is said of it."""
+    found = read_log(view, superblock, options)
+    if found.overlay is None or found.result is None:
+        return _read_map(view, superblock, found.lsn, is_counted=False), FROZEN
+    with contextlib.closing(found.overlay) as overlay:
+        after = VolumeView(overlay, 0, view.size, 1 << 17)
+        replayed = read_superblock(after)
+        check_same(superblock, replayed)
+        free = _read_map(after, replayed, found.lsn, is_counted=False)
+    total = free.total
+    free.set_used_runs(named_runs(superblock, found.result))
+    return free, in_use_note("log", found.result.transactions, total - free.total)
 
 
 def _read_map(view: VolumeView, superblock: Superblock, head: int, is_counted: bool) -> ClusterMap:

@@ -39,7 +39,13 @@ _NOT_REPLAYED = "its log was not replayed: it was not unmounted, or not cleanly"
 
 
 class NotReplayedError(LayoutError):
-    """The log holds what is not at its place yet: the volume was in use."""
+    """The log is not clean: the volume was in use, or it is damaged."""
+
+
+class CycleError(NotReplayedError):
+    """Around the head are blocks of other turns than expected: what was in flight when the machine
+    stopped, or damage.
+    """
 
 
 def clean_head(view: VolumeView, superblock: Superblock) -> int:
@@ -64,7 +70,7 @@ def clean_head(view: VolumeView, superblock: Superblock) -> int:
     if is_formatted:
         expected[gap] = 0
     if (cycles != expected).any():
-        raise LayoutError("its log has blocks of a wrong cycle before or behind its head")
+        raise CycleError("its log has blocks of a wrong cycle before or behind its head")
     _check_last_record(superblock, window[:before], blocks[:before])
     if is_formatted:
         # For a mount the head is the start, as no record ends where the gap does.

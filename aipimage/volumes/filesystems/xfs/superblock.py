@@ -25,9 +25,9 @@ class Superblock(NamedTuple):
     """What a superblock says; every number was checked against the others.
 
     Attributes:
-        version: 4 or 5. blocksize, sectsize: bytes. dblocks: blocks in all. agblocks: blocks of
-            each allocation group but the last. logstart: first block of the log, counted from the
-            start of the volume; logblocks: its length. rootblock: block of the root inode.
+        version: 4 or 5. blocksize, sectsize, inodesize: bytes. dblocks: blocks in all. agblocks:
+            blocks of each allocation group but the last. logstart: first block of the log, counted
+            from the start of the volume; logblocks: its length. rootblock: block of the root inode.
         uuid: of the file system. meta_uuid: the one that its structures bear.
         lazy: whether counters of free blocks are only summed up in allocation groups.
         log_v2, rmap, reflink, finobt, realtime: whether it has them.
@@ -36,6 +36,7 @@ class Superblock(NamedTuple):
     version: int
     blocksize: int
     sectsize: int
+    inodesize: int
     dblocks: int
     agblocks: int
     agcount: int
@@ -157,7 +158,8 @@ def _decoded(raw: np.void) -> Superblock:
     )
     return Superblock(
         version=version, blocksize=int(raw["blocksize"]), sectsize=int(raw["sectsize"]),
-        dblocks=int(raw["dblocks"]), agblocks=agblocks, agcount=int(raw["agcount"]),
+        inodesize=int(raw["inodesize"]), dblocks=int(raw["dblocks"]), agblocks=agblocks,
+        agcount=int(raw["agcount"]),
         logstart=linear(int(raw["logstart"])), logblocks=int(raw["logblocks"]),
         rootblock=linear(int(raw["rootino"]) >> int(raw["inopblog"])),
         fdblocks=int(raw["fdblocks"]), uuid=raw["uuid"].tobytes(), meta_uuid=meta_uuid.tobytes(),

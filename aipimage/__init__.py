@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from aipimage.io.creating.splitting import split_image as split
     from aipimage.io.merge.job import MergeResult
     from aipimage.io.reading.device import Device, DeviceFile
-    from aipimage.io.reading.restore import PartitionChange, RestoreResult
+    from aipimage.io.reading.results import PartitionChange, RestoreResult
     from aipimage.io.repair import RepairResult
     from aipimage.io.repair import repair_image as repair
     from aipimage.io.stream.passwords import (
@@ -78,7 +78,8 @@ if TYPE_CHECKING:
     from aipimage.volumes.described import VolumeInfo
     from aipimage.volumes.diskinfo import DiskInfo
     from aipimage.volumes.image import Image
-    from aipimage.volumes.options import CreateOptions, RestoreOptions
+    from aipimage.volumes.options import CreateOptions
+    from aipimage.volumes.restoreoptions import RestoreOptions
 
 __all__ = [
     "AipImageError",
@@ -188,15 +189,15 @@ _HOMES = {
     "Opener": "io.system.openers",
     "OptionError": "errors",
     "OptionTypeError": "errors",
-    "PartitionChange": "io.reading.restore",
+    "PartitionChange": "io.reading.results",
     "PasswordError": "errors",
     "Progress": "io.system.progress",
     "ProgressCallback": "io.system.progress",
     "RandomAccess": "io.system.openers",
     "RepairResult": "io.repair",
     "RequestError": "errors",
-    "RestoreOptions": "volumes.options",
-    "RestoreResult": "io.reading.restore",
+    "RestoreOptions": "volumes.restoreoptions",
+    "RestoreResult": "io.reading.results",
     "SlotInfo": "io.stream.passwords",
     "SourceError": "errors",
     "SourceLike": "io.creating.options",
@@ -227,7 +228,7 @@ _HOMES = {
 """The module of each public name, and what it is called there where that is another name."""
 
 _PACKAGES = (
-    "_core", "checks", "cli", "errors", "extents", "format", "io", "retention", "surface",
+    "_core", "checks", "cli", "errors", "extents", "format", "hints", "io", "retention", "surface",
     "testing", "tracking", "version", "vmdk", "volumes",
 )  # fmt: skip
 """Modules of the package: asking for one loads it alone, because others may be loading."""

@@ -1,6 +1,8 @@
 """The public functions that join the layers below.
 
 Each imports what it needs when it is called, so that one of them does not load the modules of all.
+For the same reason annotations name public types as ``aipimage.X``: that loads X when they are
+resolved, and not before.
 """
 
 from __future__ import annotations
@@ -11,31 +13,20 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from aipimage import checks
+import aipimage
+from aipimage import checks, hints
 from aipimage.checks import Size
 from aipimage.errors import OptionError, RequestError
 from aipimage.io.system.defaults import DEFAULT_CACHE, DEFAULT_FRAME_SHIFT
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
-    from aipimage.converting.request import ConvertOptions, ConvertResult
-    from aipimage.io.changes.forms import ChangedLike
     from aipimage.io.creating.options import CreateOptions as ImageOptions
-    from aipimage.io.creating.options import SourceLike
-    from aipimage.io.creating.results import CreateResult
-    from aipimage.io.merge.job import MergeResult
-    from aipimage.io.system.openers import Opener
-    from aipimage.io.system.progress import ProgressCallback
-    from aipimage.volumes.chain import Chain
-    from aipimage.volumes.diskinfo import DiskInfo
-    from aipimage.volumes.image import Image
     from aipimage.volumes.options import CreateOptions
 
 
 def create(
     path: str | os.PathLike[str] | BinaryIO,
-    sources: Sequence[SourceLike] | SourceLike,
+    sources: Sequence[aipimage.SourceLike] | aipimage.SourceLike,
     *,
     compress: str = "zstd",
     encrypt: str | None = None,
@@ -55,7 +46,7 @@ def create(
     checkpoint_seconds: float = 30.0,
     kind: str | None = None,
     parent: str | os.PathLike[str] | None = None,
-    changed: ChangedLike | Sequence[ChangedLike | None] | None = None,
+    changed: aipimage.ChangedLike | Sequence[aipimage.ChangedLike | None] | None = None,
     compare: str = "auto",
     grain: int = 4096,
     search: Sequence[str | os.PathLike[str]] | None = None,
@@ -63,9 +54,9 @@ def create(
     volumes: Sequence[int] | Sequence[Sequence[int] | None] | None = None,
     leave_out_paging: bool = False,
     frame_size: Size = 1 << DEFAULT_FRAME_SHIFT,
-    progress: ProgressCallback | None = None,
-    options: CreateOptions | None = None,
-) -> CreateResult:
+    progress: aipimage.ProgressCallback | None = None,
+    options: aipimage.CreateOptions | None = None,
+) -> aipimage.CreateResult:
     """Create an image of one or more disks or volumes: a full one, or one of what changed.
 
     Of volumes whose file systems are known only the used clusters are kept. Where there is any
@@ -147,7 +138,7 @@ def create(
         "frame_size": frame_size,
     })  # fmt: skip
     several = isinstance(sources, Sequence) and not isinstance(sources, (str, bytes))
-    given: list[SourceLike] = list(sources) if several else [sources]  # type: ignore[list-item, arg-type]
+    given: list[aipimage.SourceLike] = list(sources) if several else [sources]  # type: ignore[list-item, arg-type]
     return create_image(path, given, _for_io(asked, len(given)), progress)
 
 
@@ -208,8 +199,8 @@ def open(
     expected_digest: str | None = None,
     cache_bytes: Size = DEFAULT_CACHE,
     search: Sequence[str | os.PathLike[str]] | None = None,
-    storage: Opener | None = None,
-) -> Image:
+    storage: aipimage.Opener | None = None,
+) -> aipimage.Image:
     """Open an image, or any part of a split one, for reading. Only its tail and header are read
     now.
 
@@ -248,8 +239,8 @@ def chains(
     search: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     password: str | None = None,
     *,
-    storage: Opener | None = None,
-) -> tuple[Chain, ...]:
+    storage: aipimage.Opener | None = None,
+) -> tuple[aipimage.Chain, ...]:
     """Find all chains in some directories, each up to its newest image, in the order of their ids.
 
     Args:
@@ -274,8 +265,8 @@ def find_chain(
     chain_id: str | None = None,
     password: str | None = None,
     *,
-    storage: Opener | None = None,
-) -> Chain:
+    storage: aipimage.Opener | None = None,
+) -> aipimage.Chain:
     """Find a chain in some directories, up to its newest image.
 
     Args:
@@ -311,9 +302,9 @@ def merge(
     remove: bool = False,
     search: Sequence[str | os.PathLike[str]] | None = None,
     threads: int | None = None,
-    progress: ProgressCallback | None = None,
-    storage: Opener | None = None,
-) -> MergeResult:
+    progress: aipimage.ProgressCallback | None = None,
+    storage: aipimage.Opener | None = None,
+) -> aipimage.MergeResult:
     """Make one image of a run of images of a chain, each the parent of the next.
 
     The new image is the point in time of the last one: a full image, a *synthetic full*, where the
@@ -377,11 +368,11 @@ def convert(
     overwrite: bool = False,
     resume: bool = False,
     threads: int | None = None,
-    executor: Executor | None = None,
-    progress: ProgressCallback | None = None,
-    storage: Opener | None = None,
-    options: ConvertOptions | None = None,
-) -> ConvertResult:
+    executor: hints.Executor | None = None,
+    progress: aipimage.ProgressCallback | None = None,
+    storage: aipimage.Opener | None = None,
+    options: aipimage.ConvertOptions | None = None,
+) -> aipimage.ConvertResult:
     """Convert a point in time of a chain to a virtual disk, a virtual disk to an image, and either
     to plain bytes, in one pass and without a copy in between.
 
@@ -452,7 +443,7 @@ def convert(
     )  # fmt: skip
 
 
-def survey(source: SourceLike) -> DiskInfo:
+def survey(source: aipimage.SourceLike) -> aipimage.DiskInfo:
     """Look at a disk, or at a volume without a partition table: what is on it, what is in use.
 
     Args:

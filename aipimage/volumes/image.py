@@ -12,23 +12,21 @@ from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
-from aipimage import checks
+from aipimage import checks, hints
 from aipimage.checks import Size
 from aipimage.errors import AipImageError, OptionError, OptionTypeError, RequestError
 from aipimage.extents import SECTOR, Extent, Kind
+from aipimage.io.checking.results import VerifyResult
 from aipimage.io.reading.device import Device
 from aipimage.io.reading.image import HowToOpen, ImageReader, Opened, opening
+from aipimage.io.reading.results import RestoreResult
 from aipimage.io.system.progress import ProgressCallback
 from aipimage.io.system.storage import DEFAULT, Storage, StrPath, absolute, chosen
 from aipimage.volumes.described import VolumeInfo, volumes_of
+from aipimage.volumes.restoreoptions import RestoreOptions
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
-    from aipimage.io.checking.results import VerifyResult
-    from aipimage.io.reading.restore import RestoreResult
     from aipimage.volumes.chain import Chain
-    from aipimage.volumes.options import RestoreOptions
 
 
 class Image(ImageReader):
@@ -205,7 +203,7 @@ class Image(ImageReader):
         *,
         chain: bool = False,
         sample: float | None = None,
-        executor: Executor | None = None,
+        executor: hints.Executor | None = None,
         threads: int | None = None,
         progress: ProgressCallback | None = None,
     ) -> VerifyResult:
@@ -240,7 +238,7 @@ class Image(ImageReader):
         self, target: str | os.PathLike[str], *, device: int = 0, force: bool = False,
         set_size: bool = False, size: Size | None = None, new_ids: bool = False,
         boot_code: bool = False, signature: bool = False, scratch: StrPath | None = None,
-        executor: Executor | None = None, threads: int | None = None,
+        executor: hints.Executor | None = None, threads: int | None = None,
         progress: ProgressCallback | None = None, storage: Storage | None = None,
         options: RestoreOptions | None = None,
     ) -> RestoreResult:  # fmt: skip
@@ -270,7 +268,6 @@ class Image(ImageReader):
                 to; nothing was written.
             IntegrityError: stored bytes are damaged.
         """
-        from aipimage.volumes.options import RestoreOptions
         from aipimage.volumes.restoring.disk import restore_disk
 
         self.check_open()
@@ -309,7 +306,7 @@ class Image(ImageReader):
         self, target: str | os.PathLike[str], *, device: int | None = None,
         volume: int | None = None, expand: bool = False, force: bool = False,
         set_size: bool = False, size: Size | None = None, scratch: StrPath | None = None,
-        executor: Executor | None = None, threads: int | None = None,
+        executor: hints.Executor | None = None, threads: int | None = None,
         progress: ProgressCallback | None = None, storage: Storage | None = None,
     ) -> RestoreResult:  # fmt: skip
         """Write a volume back into a partition, another block device, or a file.

@@ -1,5 +1,5 @@
-"""What :func:`aipimage.create` and :meth:`aipimage.Image.restore` are asked for, as values that can
-be kept and used again. ``io`` has options of its own, which know of no volumes.
+"""What :func:`aipimage.create` is asked for, as a value that can be kept and used again. ``io`` has
+options of its own, which know of no volumes.
 """
 
 from __future__ import annotations
@@ -8,12 +8,9 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from aipimage.checks import Size
-
-if TYPE_CHECKING:
-    from aipimage.io.changes.forms import ChangedLike
+from aipimage.io.changes.forms import ChangedLike
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,20 +47,3 @@ class CreateOptions:
     volumes: Sequence[int] | Sequence[Sequence[int] | None] | None = None
     leave_out_paging: bool = False
     frame_size: Size = 1 << 16
-
-
-@dataclass(frozen=True, slots=True)
-class RestoreOptions:
-    """Keyword arguments of :meth:`aipimage.Image.restore` with the same names, meanings and
-    defaults, as one value; see :class:`CreateOptions`.
-    """
-
-    device: int = 0
-    force: bool = False
-    set_size: bool = False
-    size: Size | None = None
-    new_ids: bool = False
-    boot_code: bool = False
-    signature: bool = False
-    scratch: str | os.PathLike[str] | None = None
-    threads: int | None = None

@@ -7,12 +7,10 @@ any class with those of :class:`BlockSink` a sink.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
+from aipimage import hints
 from aipimage.errors import SourceError
-
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
 
 
 class UnreadableRangeError(SourceError):
@@ -65,7 +63,7 @@ class BlockSource(Protocol):
     @property
     def sector_size(self) -> int: ...
 
-    def read_into(self, buffer: Buffer, offset: int) -> None:
+    def read_into(self, buffer: hints.Buffer, offset: int) -> None:
         """Fill all of `buffer` from `offset`, which together end within `size`; thread-safe.
 
         Returns nothing; the number of bytes of the whole buffer will do too.
@@ -142,11 +140,11 @@ class BlockSink(Protocol):
     @property
     def size(self) -> int | None: ...
 
-    def write(self, buffer: Buffer, offset: int) -> None:
+    def write(self, buffer: hints.Buffer, offset: int) -> None:
         """Write all of `buffer` at `offset` (bytes). ``StorageError`` when that fails."""
         ...
 
-    def writev(self, buffers: Sequence[Buffer], offset: int) -> None:
+    def writev(self, buffers: Sequence[hints.Buffer], offset: int) -> None:
         """Write all of `buffers`, one after the other, from `offset` on; like ``write``."""
         ...
 

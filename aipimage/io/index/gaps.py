@@ -57,7 +57,7 @@ class Gaps:
                 gaps = joined.get(origin, (_NONE, _NONE))
                 if _touches(data[data["origin"] == origin], *gaps):
                     raise IntegrityError(
-                        f"an extent at or behind sector {first} points behind the end of a frame, "
+                        f"an extent at or after sector {first} points past the end of a frame, "
                         "or to one that is not kept"
                     )
 

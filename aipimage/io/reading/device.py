@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from aipimage import checks
+from aipimage import checks, hints
 from aipimage.errors import AipImageError, ClosedError, FormatError, IntegrityError, OptionError
 from aipimage.extents import SECTOR, Extent, Kind
 from aipimage.format.seal import SealDevice
@@ -18,8 +18,6 @@ from aipimage.io.reading.located import located
 from aipimage.io.records.codec import BytesLike
 
 if TYPE_CHECKING:
-    from typing_extensions import Buffer
-
     from aipimage.io.reading.image import ImageReader
 
 _ZEROS = bytes(65_536)
@@ -100,7 +98,7 @@ class Device:
         self._image.check_open()
         return DeviceFile(self)
 
-    def read_into(self, buffer: Buffer, offset: int) -> int:
+    def read_into(self, buffer: hints.Buffer, offset: int) -> int:
         """Fill ``buffer`` from byte ``offset`` of the device; safe for threads.
 
         Returns:
@@ -198,9 +196,7 @@ class Device:
                 part = frame[inside : inside + view.nbytes - at]
                 length = len(part)
                 if not length:
-                    raise FormatError(
-                        f"{self._image.path}: the map points behind the end of a frame"
-                    )
+                    raise FormatError(f"{self._image.path}: the map points past the end of a frame")
                 view[at : at + length] = part
             at += length
             position += length
@@ -281,7 +277,7 @@ class DeviceFile(io.RawIOBase):
         self._position = base + offset
         return self._position
 
-    def readinto(self, buffer: Buffer, /) -> int:
+    def readinto(self, buffer: hints.Buffer, /) -> int:
         """Fill ``buffer`` from the position on and move it; returns the bytes read, 0 at the
         end.
         """
@@ -293,7 +289,7 @@ class DeviceFile(io.RawIOBase):
             self._ahead = self._position + _READ_AHEAD * _SEQUENTIAL
         return count
 
-    def readinto_at(self, buffer: Buffer, offset: int) -> int:
+    def readinto_at(self, buffer: hints.Buffer, offset: int) -> int:
         """Fill ``buffer`` from byte ``offset`` on, without the position; safe for threads."""
         self._check_open()
         offset = checks.offset("offset", offset)
@@ -301,7 +297,7 @@ class DeviceFile(io.RawIOBase):
         left = max(0, self._size - offset)
         return self._device.read_into(view[:left], self._start + offset) if left else 0
 
-    def write(self, data: Buffer, /) -> NoReturn:
+    def write(self, data: hints.Buffer, /) -> NoReturn:
         """Raise ``io.UnsupportedOperation``: what an image has is never changed."""
         self._check_open()
         raise io.UnsupportedOperation(f"{self.name}: not writable")

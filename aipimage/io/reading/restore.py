@@ -19,6 +19,7 @@ from aipimage.io.index.devicemap import Piece
 from aipimage.io.reading.bulkread import load_frames
 from aipimage.io.reading.copying import Brought, Counts, PieceCopy
 from aipimage.io.reading.located import located
+from aipimage.io.reading.results import RestoreResult
 from aipimage.io.system.notices import with_notices
 from aipimage.io.system.progress import ProgressCallback
 from aipimage.io.system.storage import Storage
@@ -28,53 +29,6 @@ if TYPE_CHECKING:
 
 _BATCH_SECTORS = (2 << 20) // SECTOR
 LOST = int(Kind.LOST)
-
-
-@dataclass(frozen=True, slots=True)
-class PartitionChange:
-    """A partition that is not on the target as it was on the source.
-
-    Attributes:
-        number: of the partition. old_start, old_size: bytes, on the source; start, size: on the
-            target.
-    """
-
-    number: int
-    old_start: int
-    old_size: int
-    start: int
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class RestoreResult:
-    """What was restored.
-
-    Attributes:
-        target: path. size: bytes of the device, or of the volume. written: bytes of data written;
-            the rest reads as zeros.
-        unreadable: bytes that the source could not give when it was imaged; they are zeros on the
-            target.
-        seconds: wall time.
-        device: number in the image. volume: its number; ``None`` where a whole disk was restored.
-        unused: bytes that were known to be free: zeros in a file, anything on a device.
-        changes: partitions that were moved or became smaller.
-        expanded: bytes of the file system after it grew with its volume; ``None`` where it did not.
-        notes: what else was done. warnings: what the user should look at.
-    """
-
-    target: str
-    size: int
-    written: int
-    unreadable: int
-    seconds: float
-    device: int = 0
-    volume: int | None = None
-    unused: int = 0
-    changes: tuple[PartitionChange, ...] = ()
-    expanded: int | None = None
-    notes: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
 
 
 class Placed(NamedTuple):
@@ -296,9 +250,7 @@ class _Restorer(PieceCopy[_Work]):
                 assert frame is not None
                 part = frame[inside : inside + left]
                 if not len(part):
-                    raise FormatError(
-                        f"{self._image.path}: the map points behind the end of a frame"
-                    )
+                    raise FormatError(f"{self._image.path}: the map points past the end of a frame")
                 if offset != at:
                     brought.writes.append((offset, []))
                 brought.writes[-1][1].append(part)

@@ -8,7 +8,8 @@ from aipimage.errors import RequestError, TargetError
 from aipimage.io.blocks.sinks import BlockSink, TargetInfo
 from aipimage.io.reading.device import Device
 from aipimage.io.reading.image import ImageReader
-from aipimage.io.reading.restore import Placed, RestoreResult
+from aipimage.io.reading.restore import Placed
+from aipimage.io.reading.results import RestoreResult
 from aipimage.volumes.restoring.attempts import Attempts, Prepared
 from aipimage.volumes.restoring.imagesource import ImageSource
 from aipimage.volumes.restoring.job import (

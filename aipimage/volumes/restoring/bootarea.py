@@ -7,7 +7,7 @@ from aipimage.io.blocks.sinks import TargetInfo, open_in_place
 from aipimage.io.blocks.sources import DeviceSource, FileSource
 from aipimage.io.reading.device import Device
 from aipimage.io.reading.image import ImageReader
-from aipimage.io.reading.restore import RestoreResult
+from aipimage.io.reading.results import RestoreResult
 from aipimage.volumes.restoring.imagesource import ImageSource
 from aipimage.volumes.restoring.job import Job, Options
 from aipimage.volumes.tables.writing import boot_area

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from aipimage.io.blocks.sinks import look_at_target
 from aipimage.io.reading.image import ImageReader
-from aipimage.io.reading.restore import RestoreResult, restore_device
+from aipimage.io.reading.restore import restore_device
+from aipimage.io.reading.results import RestoreResult
 from aipimage.io.system.notices import with_notices
 from aipimage.io.system.progress import ProgressCallback
 from aipimage.io.system.storage import DEFAULT, Storage

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from aipimage.errors import TargetError
 from aipimage.io.blocks.sources import BlockSource
-from aipimage.io.reading.restore import PartitionChange
+from aipimage.io.reading.results import PartitionChange
 from aipimage.volumes.model import Volume
 from aipimage.volumes.restoring.fitting import ALIGNMENT, DoesNotFitError, Placement, Slot, fit
 from aipimage.volumes.restoring.limits import Limits, limits_of

@@ -12,7 +12,8 @@ from aipimage.errors import RequestError, StorageError, TargetError
 from aipimage.io.blocks.sinks import BlockSink, TargetInfo, look_at_target
 from aipimage.io.reading.device import Device
 from aipimage.io.reading.image import ImageReader
-from aipimage.io.reading.restore import Placed, RestoreResult
+from aipimage.io.reading.restore import Placed
+from aipimage.io.reading.results import RestoreResult
 from aipimage.io.system.notices import with_notices
 from aipimage.io.system.progress import ProgressCallback
 from aipimage.io.system.storage import DEFAULT, Storage

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from aipimage.io.blocks.sources import BlockSource
-from aipimage.io.reading.restore import PartitionChange, Placed
+from aipimage.io.reading.restore import Placed
+from aipimage.io.reading.results import PartitionChange
 from aipimage.volumes.model import Volume
 from aipimage.volumes.patches import Patch
 from aipimage.volumes.restoring.moving import moved_boot_sectors

@@ -12,7 +12,7 @@ import pytest
 
 import aipimage
 from aipimage.errors import TargetError
-from aipimage.io.reading.restore import RestoreResult
+from aipimage.io.reading.results import RestoreResult
 from aipimage.volumes.restoring import attempts, shrinking
 from aipimage.volumes.restoring.shrinking import CannotShrinkError, Smaller
 from tests.support.tools import require_programs, run

@@ -15,7 +15,7 @@ import pytest
 
 import aipimage
 from aipimage.errors import RequestError, TargetError
-from aipimage.io.reading.restore import RestoreResult
+from aipimage.io.reading.results import RestoreResult
 from aipimage.volumes.restoring import shrinking
 from aipimage.volumes.restoring.disk import restore_disk
 from tests.support import loop_device

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import aipimage
 from aipimage.errors import AipImageError
-from aipimage.io.reading.restore import PartitionChange
+from aipimage.io.reading.results import PartitionChange
 from aipimage.io.system.storage import Storage, SystemCalls
 from aipimage.volumes.restoring.disk import restore_disk
 from aipimage.volumes.restoring.planning import Placement, Plan

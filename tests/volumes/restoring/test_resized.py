@@ -13,7 +13,7 @@ import pytest
 
 import aipimage
 from aipimage.errors import TargetError
-from aipimage.io.reading.restore import RestoreResult
+from aipimage.io.reading.results import RestoreResult
 from aipimage.volumes.filesystems import swap
 from aipimage.volumes.filesystems.fat import headers as fat_headers
 from aipimage.volumes.restoring import expanding, extresizing, shrinking, tools

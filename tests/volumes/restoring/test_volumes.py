@@ -12,7 +12,7 @@ import pytest
 
 import aipimage
 from aipimage.errors import RequestError, TargetError
-from aipimage.io.reading.restore import RestoreResult
+from aipimage.io.reading.results import RestoreResult
 from aipimage.volumes.restoring import expanding, tools
 from aipimage.volumes.restoring.volume import restore_volume
 from tests.support import loop_device

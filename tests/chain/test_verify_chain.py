@@ -336,7 +336,7 @@ def test_an_extent_of_a_short_frame_of_another_file(maker: Maker) -> None:
         b = maker.increment("b", a, {2 * FRAME: clusters()}, size=3 * FRAME)
     assert verified(maker, b).ok
     result = verified(maker, b, chain=True)
-    assert ["behind the end of a frame" in each.what for each in result.damage] == [True]
+    assert ["past the end of a frame" in each.what for each in result.damage] == [True]
     assert unreadable(maker, b) == {2 * FRAME}
 
 

@@ -206,15 +206,34 @@ def test_damage_anywhere_is_refused(name: str) -> None:
     for path in sorted(path for path in left if path.endswith(".partial")):
         for _ in range(20):
             hurt = bytearray(left[path])
-            hurt[chance.randrange(frame, len(hurt) - frame)] ^= 1
+            # The trailer, which the last file ends with, is written again.
+            end = len(hurt) - frame - c.TRAILER
+            hurt[chance.randrange(frame, end)] ^= 1
             error = refused(work, {**left, path: bytes(hurt)})
             assert str(error).startswith((f"{NEW}.partial: ", NEW)), error
+
+
+@pytest.mark.parametrize("name", WORKS)
+def test_a_trailer_that_a_power_cut_lost_is_written_again(name: str) -> None:
+    """It and the footer of the last part are what is written last; its copy comes before."""
+    work = WORKS[name]()
+    before, whole, made = work.stopped()
+    last = f"{NEW}.{made.parts:03}.partial" if made.parts > 1 else f"{NEW}.partial"
+    behind = c.PART_RECORD if made.parts > 1 or b"AIVPART" in before[0][last][:8] else 0
+    end = len(before[0][last]) - behind
+    start = max(end - c.TRAILER, behind)
+    for lost in (slice(start, end), slice(start, end - 9), slice(end - 1, end)):
+        hurt = bytearray(before[0][last])
+        hurt[lost] = bytes(lost.stop - lost.start)
+        system = MemorySystem({**before[0], last: bytes(hurt)})
+        assert work.run(system, resume=True).resumed
+        assert system.snapshot() == whole
 
 
 def test_what_is_damaged_is_in_the_refusal() -> None:
     work = full()
     left = work.left()
-    for place in (5000, -1, -c.TRAILER - 1):
+    for place in (5000, -c.TRAILER - 1):
         hurt = bytearray(left[f"{NEW}.partial"])
         hurt[place] ^= 1
         error = refused(work, {**left, f"{NEW}.partial": bytes(hurt)})

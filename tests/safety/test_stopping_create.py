@@ -125,7 +125,9 @@ class Work:
         before = system.snapshot()
         result = self.run(Storage(system), None)
         if only_named(result):
-            assert sorted(before.values()) == sorted(system.snapshot().values())
+            # Nothing is written, but for a trailer that the stop lost.
+            after = sorted(system.snapshot().values())
+            assert sum(a != b for a, b in zip(sorted(before.values()), after, strict=True)) <= 1
             return False
         return bool(result.resumed)
 

@@ -1,7 +1,8 @@
 """A partial image that is whole and only lacks its name, since its writer was stopped between the
 trailer and the rename (docs/format.md, sections 11 and 12).
 
-It is neither resumed nor cut: after a check of every record it gets its name as it is.
+It is neither resumed nor cut: after a check of every record it gets its name as it is. Only a
+trailer that a power cut lost is written again, from its copy in the spare area.
 """
 
 from __future__ import annotations
@@ -34,12 +35,14 @@ class FinishedImage:
 
     Attributes:
         length: bytes of the stream.
+        lost_trailer: its bytes, where the trailer's place holds something else.
         unreadable, warnings, changes: as in :class:`~aipimage.io.creating.results.CreateResult`; of
             unreadable ranges the first 1000.
     """
 
     stream: PartialStream
     length: int
+    lost_trailer: bytes | None
     trailer: Trailer
     seal: Seal
     unreadable: tuple[tuple[int, int, int], ...]
@@ -52,11 +55,13 @@ class FinishedImage:
         return len(self.stream.files)
 
     def give_names(self, overwrite: bool) -> None:
-        """Make it durable and give its files their names; nothing is written to them.
+        """Make it durable and give its files their names. A lost trailer is written before.
 
         Raises:
             TargetError: the name is in use. StorageError: it stays ``….partial``.
         """
+        if self.lost_trailer is not None:
+            self.stream.rewrite(self.lost_trailer, self.length - c.TRAILER)
         self.stream.give_names(self.length, overwrite)
 
 
@@ -79,7 +84,7 @@ def finished_stream(stream: PartialStream, header: Header) -> InStream | None:
 def read_finished(
     stream: PartialStream, view: InStream, header: Header, keys: ChainKeys | None
 ) -> FinishedImage:
-    """Trailer, seal and result of a finished image, none of them from its copy.
+    """Trailer, seal and result of a finished image; only the trailer may be its copy.
 
     Raises:
         FormatError, IntegrityError: one of them is damaged, or a part is not complete.
@@ -95,8 +100,8 @@ def read_finished(
     check_twins(header, trailer)
     seal = tail.seal(header, trailer, keys)
     opened = tail.records(keys).fetch(seal.result, RecordType.METADATA)
-    if view.healed:
-        raise IntegrityError(f"damaged: {', '.join(view.healed)}")
+    if damaged := [what for what in view.healed if what != "trailer"]:
+        raise IntegrityError(f"damaged: {', '.join(damaged)}")
     _check_key_areas(view, header)
     _check_spare(view, header, trailer, seal)
     values = decode_metadata(opened.plain)
@@ -104,6 +109,7 @@ def read_finished(
     return FinishedImage(
         stream,
         view.size,
+        bytes(view.pread(c.TRAILER, view.size - c.TRAILER)) if view.healed else None,
         trailer,
         seal,
         tuple(_unreadable(row, seal) for row in _rows(values, "unreadable")),

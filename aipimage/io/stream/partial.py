@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+
 from aipimage.errors import AipImageError, FormatError, IntegrityError, RequestError
 from aipimage.format import constants as c
 from aipimage.format.parts import PartFooter, decode_part_footer, decode_part_header
@@ -39,6 +41,23 @@ class PartialStream(InStream):
         # This object still reads what is kept while the new stream grows after it.
         self.size = length
         return self._as_out(kept, length, overwrite)
+
+    def rewrite(self, data: bytes, offset: int) -> None:
+        """Write bytes that belong at a place of a whole image and were lost there.
+
+        Raises:
+            StorageError: they cannot be written; the image stays ``….partial``.
+        """
+        view = memoryview(data)
+        while view.nbytes:
+            index = max(0, bisect_right(self._starts, offset) - 1)
+            if not self.footers:
+                self._open[0].pwrite(view, offset)
+                return
+            inside = offset - self._starts[index]
+            taken = min(view.nbytes, self.footers[index].length - inside)
+            self._open[index].pwrite(view[:taken], c.PART_RECORD + inside)
+            view, offset = view[taken:], offset + taken
 
     def give_names(self, length: int, overwrite: bool) -> None:
         """Make a whole image durable and give its files their names; nothing is written to them.

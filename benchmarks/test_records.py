@@ -14,7 +14,6 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from aipimage import _core
 from aipimage.format.digest import block_digest, digest
-from aipimage.io.records import codec
 from aipimage.io.records.cipher import RecordCipher
 from aipimage.io.records.records import FrameWhere, RecordBuilder
 
@@ -42,23 +41,7 @@ def test_compress_frames_one_by_one(benchmark: BenchmarkFixture, batch: bytes) -
     benchmark(lambda: [press(view[at : at + FRAME]) for at in range(0, SIZE, FRAME)])
 
 
-@pytest.mark.benchmark(group="decompress a batch of 64 frames")
-def test_decompress_frames(benchmark: BenchmarkFixture, batch: bytes) -> None:
-    press = zstandard.ZstdCompressor(1).compress
-    packed = [press(batch[at : at + FRAME]) for at in range(0, SIZE, FRAME)]
-    sizes = np.array([len(each) for each in packed])
-    starts = np.cumsum(sizes) - sizes
-    rows = [
-        (at, size, i * FRAME, FRAME) for i, (at, size) in enumerate(zip(starts, sizes, strict=True))
-    ]
-    pieces = np.array(rows, np.uint64)
-    plain = memoryview(bytearray(SIZE))
-    done = benchmark(codec.decompress_frames, memoryview(b"".join(packed)), pieces, plain)
-    assert all(done)
-    assert plain == batch
-
-
-@pytest.mark.benchmark(group="decompress a batch of 64 frames")
+@pytest.mark.benchmark(group="open 64 frames")
 def test_decompress_frames_one_by_one(benchmark: BenchmarkFixture, batch: bytes) -> None:
     press = zstandard.ZstdCompressor(1).compress
     packed = [press(batch[at : at + FRAME]) for at in range(0, SIZE, FRAME)]

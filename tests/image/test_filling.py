@@ -15,7 +15,7 @@ from aipimage.extents import SECTOR, Kind
 from aipimage.io.creating.options import CreateOptions
 from aipimage.io.increment.create import create_image
 from aipimage.io.index.devicemap import DeviceMap, Piece
-from aipimage.io.reading.bulkread import fill_together, load_frames, read_range
+from aipimage.io.reading.bulkread import cut_frames, fill_together, load_pieces, read_range
 from aipimage.io.reading.device import Device
 from aipimage.io.records import zstdcalls
 from aipimage.io.records.keys import Argon2Parameters
@@ -82,21 +82,45 @@ def test_several_ranges_together(device: Device) -> None:
     assert room == b"".join(DISK[offset : offset + length] for offset, _, length in spans)
 
 
-def test_whole_frames_are_not_copied(device: Device) -> None:
-    """What is compressed and full is decompressed in its place; what is not wanted there is
-    not.
-    """
-    pieces = [piece for piece in device.map.pieces(0, 2048) if piece.kind == Kind.DATA]
-    frames = load_frames(device.image, pieces, Buffers(), [])
-    assert None not in frames.values()
-    view = memoryview(bytearray(FRAME * len(frames)))
-    starts = {key: FRAME * at for at, key in enumerate(frames)}
-    again = load_frames(device.image, pieces, Buffers(), [], view, starts)
-    compressed = device.image.header.incompatible & 2 and zstdcalls.AVAILABLE
-    placed = [key for key, plain in again.items() if plain is None]
-    assert bool(placed) == bool(compressed)
-    for key in placed:
-        assert view[starts[key] : starts[key] + FRAME] == frames[key]
+@pytest.mark.parametrize("available", [True, False])
+def test_pieces_anywhere(device: Device, available: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts of pieces, in any order of their places; with the core's decoder and without."""
+    monkeypatch.setattr(zstdcalls, "AVAILABLE", available and zstdcalls.AVAILABLE)
+    pieces = [piece for piece in device.map.pieces(0, 9000) if piece.kind == Kind.DATA]
+    random.Random(5).shuffle(pieces)
+    places, wanted = [], bytearray()
+    for number, piece in enumerate(pieces):
+        skip, start = number % 7, piece.start * SECTOR
+        length = piece.length * SECTOR - 2 * skip
+        places.append((skip, len(wanted), length))
+        wanted += DISK[start + skip : start + skip + length]
+    view = bytearray(len(wanted))
+    load_pieces(device.image, pieces, places, memoryview(view), Buffers())
+    assert view == wanted
+
+
+def test_cuts_are_those_of_a_loop() -> None:
+    """Of any pieces: where frames end, in the order of the frames."""
+    rng = random.Random(9)
+    pieces = [
+        Piece(0, rng.randrange(1, 700), int(Kind.DATA), rng.randrange(3), rng.randrange(2000))
+        for _ in range(200)
+    ]
+    places, expected = [], []
+    for number, piece in enumerate(pieces):
+        skip = rng.randrange(piece.length * SECTOR)
+        length = rng.randrange(1, piece.length * SECTOR - skip + 1)
+        places.append((skip, rng.randrange(10**6), length))
+        at, left, place = piece.position * SECTOR + skip, length, places[-1][1]
+        while left:
+            size = min(left, FRAME - at % FRAME)
+            expected.append((piece.origin, at // FRAME, at % FRAME, size, place, number))
+            at, left, place = at + size, left - size, place + size
+    found = list(
+        zip(*(column.tolist() for column in cut_frames(pieces, places, FRAME)), strict=True)
+    )
+    assert sorted(found) == sorted(expected)
+    assert [row[:2] for row in found] == sorted(row[:2] for row in expected)
 
 
 class TwiceMapped(DeviceMap):
@@ -119,12 +143,16 @@ def test_a_frame_that_is_mapped_twice(device: Device, monkeypatch: pytest.Monkey
     assert room == DISK[: 1 << 20] * 2
 
 
-def test_damage_is_an_error(tmp_path: Path) -> None:
+def test_damage_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A frame that is to be placed is verified before."""
     path = tmp_path / "disk.aiv"
     create_image(path, [io.BytesIO(DISK)], CreateOptions())
     data = bytearray(path.read_bytes())
     data[len(data) // 3] ^= 1
     path.write_bytes(data)
-    with aipimage.open(path) as image, pytest.raises(IntegrityError, match="frame"):
+    with aipimage.open(path) as image, pytest.raises(IntegrityError, match="frame") as found:
         read_range(image.devices[0], memoryview(bytearray(SIZE)), 0, Buffers())
+    monkeypatch.setattr(zstdcalls, "AVAILABLE", False)
+    with aipimage.open(path) as image, pytest.raises(IntegrityError) as again:
+        read_range(image.devices[0], memoryview(bytearray(SIZE)), 0, Buffers())
+    assert str(again.value) == str(found.value)

@@ -94,30 +94,6 @@ def test_a_compressor_that_fails_is_asked_again_one_by_one(monkeypatch: pytest.M
     assert built(plain, 1024, 1) == expected
 
 
-def test_only_frames_that_state_their_length_are_decompressed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """What drives the library's work is looked at first; the rest is told by decompress."""
-    honest = zstandard.ZstdCompressor().compress(bytes(1000))
-    silent = zstandard.ZstdCompressor(write_content_size=False).compress(bytes(1000))
-    payloads = [honest, silent, b"", b"\x28\xb5", honest]
-    lengths = [len(each) for each in payloads]
-    starts = np.cumsum([0, *lengths])[:-1]
-    pieces = np.array(
-        [
-            (at, length, 1000 * n, 1000)
-            for n, (at, length) in enumerate(zip(starts, lengths, strict=True))
-        ],
-        np.uint64,
-    )
-    data, plain = memoryview(b"".join(payloads)), memoryview(bytearray(b"\xaa" * 5000))
-    assert codec.decompress_frames(data, pieces, plain) == [1, 0, 0, 0, 1]
-    assert plain[:1000] == plain[4000:] == bytes(1000)
-    assert codec.decompress_frames(data, pieces[:0], plain) == []
-    monkeypatch.setattr(zstdcalls, "AVAILABLE", False)
-    assert codec.decompress_frames(data, pieces, plain) == [0] * 5
-
-
 def test_too_little_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """libzstd gives a null pointer then."""
 

@@ -1,7 +1,7 @@
 """Every single bit of an image, in minutes: which code meets a flipped bit, and only that code.
 
 Reading and verifying reach the bytes of a record in three ways only: by a reference, through
-``RecordReader.fetch`` and ``open``; in runs of frames, through ``open_frames``; or by walking,
+``RecordReader.fetch`` and ``open``; in runs of frames, through ``open_run``; or by walking,
 through ``walk_records`` and ``verified_record``. ``trace`` opens, reads and verifies a whole image
 and notes each record that was fetched; a test checks that these, the records found by walking
 only, the header, key areas, trailer and parts are every byte there is. So a bit of a record needs
@@ -24,7 +24,7 @@ from aipimage.format.constants import RecordType
 from aipimage.format.record import Reference, verified_record
 from aipimage.format.tables import FRAME_ENTRY_DTYPE
 from aipimage.io.records import walk
-from aipimage.io.records.frames import FrameRun, open_frames
+from aipimage.io.records.frames import FrameRun, open_run
 from aipimage.io.records.keys import ChainKeys
 from aipimage.io.records.records import RecordReader
 from aipimage.io.stream.instream import InStream, open_stream
@@ -219,8 +219,7 @@ def _run_finds(subject: Subject, ref: Reference) -> bool:
     entry = np.array([ref[1:]], FRAME_ENTRY_DTYPE)
     run = FrameRun(ref.origin, subject.numbers[ref.offset], entry)
     data = memoryview(subject.records.read(ref.origin, ref.offset, ref.record_length))
-    (opened,) = open_frames(subject.records, run, data, lambda size: memoryview(bytearray(size)))
-    return opened.error is not None
+    return bool(open_run(subject.records, run, data).failed)
 
 
 def _walk_first(subject: Subject, offset: int, end: int) -> None:

@@ -10,22 +10,21 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from aipimage import _core
 from aipimage.errors import AipImageError
 from aipimage.extents import SECTOR, Kind
 from aipimage.format import constants as c
 from aipimage.format.layers import Digests
-from aipimage.format.tables import decode_frame_extents, unpack_at
+from aipimage.io.checking.placecheck import PlaceCheck
 from aipimage.io.index.devicemap import Piece
 from aipimage.io.index.digests import DigestView
-from aipimage.io.reading.bulkread import Wanted, frame_runs, places_of
-from aipimage.io.records.codec import BytesLike
-from aipimage.io.records.frames import FrameRun, OpenedFrame, read_frames
+from aipimage.io.reading.bulkread import Cuts, cut_frames, frame_runs
+from aipimage.io.records.frames import FailedFrame, FrameRun, OpenedRun, read_run
 from aipimage.io.system.buffers import Buffers
 
 if TYPE_CHECKING:
@@ -34,9 +33,9 @@ if TYPE_CHECKING:
 BLOCK_SECTORS = c.BLOCK // SECTOR
 _BLOCKS_AT_ONCE = 64
 _DIFFERING_MAX = 1 << 16
-_NO_DIGEST = bytes(c.BLOCK_DIGEST)
 Frame = tuple[int, int]
 """Index of the origin, and number."""
+Bools = npt.NDArray[np.bool_]
 Blocks = tuple[int, int]
 """The first block, and how many."""
 
@@ -63,13 +62,14 @@ class ContentFound:
     """What a worker found.
 
     Attributes:
-        frames: all that it looked at, ``None`` for each that is whole. runs: what was read.
+        failed: frames that it looked at and that are not whole, each with the index of its
+            origin. runs: what was read.
         differing: blocks whose digests are not those of their content.
         misplaced: frames whose extents are elsewhere than the map has them.
     """
 
     device: int
-    frames: dict[Frame, OpenedFrame | None] = field(default_factory=dict)
+    failed: list[tuple[int, FailedFrame]] = field(default_factory=list)
     runs: list[tuple[int, FrameRun]] = field(default_factory=list)
     differing: list[Blocks] = field(default_factory=list)
     misplaced: list[Frame] = field(default_factory=list)
@@ -83,15 +83,16 @@ class Scope(NamedTuple):
             name devices by the numbers that they have in this image.
         read: origins whose frames are read. every: compare each block, not only those of which the
             file has frames or digests.
-        chosen: whether a frame is looked at; a sample chooses some. kept: whether frames are there
-            at all; a merge drops some, and that a map leads to one is found elsewhere.
+        chosen: whether a frame is looked at; a sample chooses some, and without one all are.
+        kept: whether frames are there at all; a merge drops some, and that a map leads to one is
+            found elsewhere.
     """
 
     own: Callable[[int], bool]
     written: Callable[[int], bool]
     read: Callable[[int], bool]
     every: bool
-    chosen: Callable[[int, int], bool]
+    chosen: Callable[[int, int], bool] | None
     kept: Callable[[int, FrameRun], bool]
 
 
@@ -210,169 +211,131 @@ class _Worker:
     ) -> None:
         self._device, self._image, self._scope = device, device.image, scope
         self._buffers, self._work = buffers, work
-        self._size = self._image.header.frame_size
-        self._taken: list[bytearray] = []
-        self._view = self._take(sum(span.blocks for span in work) * c.BLOCK)
-        self._plain: dict[Frame, BytesLike | None] = {}
-        self._pieces: dict[Frame, list[Piece]] = {}
-        self._wanted = Wanted(self._size)
+        self._blocks = sum(span.blocks for span in work)
+        self._buffer = buffers.take(self._blocks * c.BLOCK)
+        self._view = memoryview(self._buffer)[: self._blocks * c.BLOCK]
+        self._missing = np.zeros(self._blocks, np.bool_)
+        self._pieces: list[Piece] = []
+        self._is_read: list[bool] = []
+        self._places: list[tuple[int, int, int]] = []
         self._found = ContentFound(device.index)
-
-    def _take(self, length: int) -> memoryview:
-        self._taken.append(self._buffers.take(length))
-        return memoryview(self._taken[-1])[:length]
 
     def run(self) -> ContentFound:
         try:
             self._collect()
-            self._read()
-            for at, span in self._placed():
-                if span.digests is not None:
-                    self._compare(span, self._view[at : at + span.blocks * c.BLOCK])
+            cuts = cut_frames(self._pieces, self._places, self._image.header.frame_size)
+            self._read(cuts)
+            self._compare()
             return self._found
         finally:
-            self._plain.clear()
-            for buffer in self._taken:
-                self._buffers.give(buffer)
+            del self._view
+            self._buffers.give(self._buffer)
 
     def _placed(self) -> Iterator[tuple[int, Span]]:
+        """Each span, and its first block in the view."""
         at = 0
         for span in self._work:
             yield at, span
-            at += span.blocks * c.BLOCK
+            at += span.blocks
 
     def _collect(self) -> None:
-        """Which frames are needed, and what of the device each of them holds."""
+        """Which pieces have data, and where it belongs in the view; what has none is zeros."""
         for at, span in self._placed():
-            self._wanted.add(span.pieces, span.first * c.BLOCK, at, span.blocks * c.BLOCK)
             for piece in span.pieces:
-                if piece.kind == Kind.DATA and self._is_read(piece, span):
-                    for key in self._frames_of(piece):
-                        if self._scope.chosen(*key):
-                            self._pieces.setdefault(key, []).append(piece)
+                place = at * c.BLOCK + piece.start * SECTOR - span.first * c.BLOCK
+                if piece.kind == Kind.DATA:
+                    self._pieces.append(piece)
+                    self._is_read.append(self._is_wanted(piece, span))
+                    self._places.append((0, place, piece.length * SECTOR))
+                elif piece.kind == Kind.LOST:
+                    self._missing[place // c.BLOCK] = True
+                else:
+                    self._view[place : place + piece.length * SECTOR] = bytes(piece.length * SECTOR)
 
-    def _is_read(self, piece: Piece, span: Span) -> bool:
+    def _is_wanted(self, piece: Piece, span: Span) -> bool:
         """Frames of others are read for what is compared with them."""
         return self._scope.own(piece.origin) or (
             span.digests is not None and self._scope.read(piece.origin)
         )
 
-    def _frames_of(self, piece: Piece) -> Iterator[Frame]:
-        first = piece.position * SECTOR // self._size
-        last = ((piece.position + piece.length) * SECTOR - 1) // self._size
-        return ((piece.origin, number) for number in range(first, last + 1))
-
-    def _read(self) -> None:
-        for _, keys in groupby(sorted(self._pieces), key=lambda key: key[0]):
+    def _read(self, cuts: Cuts) -> None:
+        """Fill the view; blocks of which a part is not there are missing."""
+        present = np.zeros(len(cuts.number), np.bool_)
+        wanted = np.flatnonzero(self._chosen(cuts))
+        chosen = cuts.chosen(wanted)
+        for origin in np.unique(chosen.origin).tolist():
+            low, high = chosen.origin.searchsorted((origin, origin + 1)).tolist()
+            part = chosen.chosen(slice(low, high))
             # A table that is damaged, or a file that is missing: both are looked at by themselves.
             with contextlib.suppress(AipImageError):
-                for origin, run in frame_runs(self._image, list(keys)):
+                for _, run, rows in frame_runs(self._image, part):
                     if self._scope.kept(origin, run):
-                        self._read_run(origin, run)
+                        own = self._read_run(origin, run, part, rows)
+                        present[wanted[low + rows.start : low + rows.stop]] = own
+        place, length = cuts.place[~present], cuts.length[~present]
+        for at, size in zip(place.tolist(), length.tolist(), strict=True):
+            self._missing[at // c.BLOCK : (at + size - 1) // c.BLOCK + 1] = True
 
-    def _read_run(self, origin: int, run: FrameRun) -> None:
-        places = places_of(self._image, origin, run, self._view, self._wanted.starts)
+    def _chosen(self, cuts: Cuts) -> Bools:
+        wanted = np.array(self._is_read, np.bool_)[cuts.piece]
+        if self._scope.chosen is not None:
+            keys = zip(cuts.origin.tolist(), cuts.number.tolist(), strict=True)
+            wanted &= np.array([self._scope.chosen(*key) for key in keys], np.bool_)
+        return wanted
+
+    def _read_run(self, origin: int, run: FrameRun, cuts: Cuts, rows: slice) -> Bools:
+        """Read and open the frames of a run; return which of its cuts are in their places."""
         self._found.runs.append((origin, run))
-        for opened in read_frames(self._image, run, self._take, self._take, places):
-            key = origin, opened.number
-            self._found.frames[key] = opened if opened.error is not None else None
-            if opened.error is not None:
-                continue
-            self._plain[key] = None if opened.is_placed else opened.plain
-            if self._scope.own(origin) and not self._is_where_mapped(key, opened):
-                self._found.misplaced.append(key)
+        copies, present = cuts.copies(rows, run)
+        buffer = self._buffers.take(run.length)
+        number = cuts.number[rows]
+        for opened in read_run(self._image, run, memoryview(buffer), copies, self._view):
+            failed = opened.failed
+            present &= ~np.isin(number, [each.number for each in failed])
+            if opened.data and self._scope.own(origin):
+                failed = failed + self._misplaced(origin, opened, cuts, rows)
+            failed = sorted(failed, key=lambda each: each.number)
+            self._found.failed += [(origin, each) for each in failed]
+        self._buffers.give(buffer)
+        return present
 
-    def _is_where_mapped(self, key: Frame, opened: OpenedFrame) -> bool:
-        """Whether the extents of a frame are where the map has its sectors (section 6.1)."""
-        try:
-            extents = _extents_of(opened, self._plain_length(opened))
-        except AipImageError as error:
-            self._found.frames[key] = opened._replace(error=error)
-            return True
-        device = self._device.index if self._scope.written(key[0]) else None
-        start = key[1] * self._size // SECTOR
-        return all(_agree(extents, piece, start, device) for piece in self._pieces[key])
-
-    def _plain_length(self, opened: OpenedFrame) -> int:
-        return self._size if opened.is_placed else len(opened.plain)
-
-    # Comparing
-
-    def _compare(self, span: Span, view: memoryview) -> None:
-        missing: set[int] = set()
-        for piece in span.pieces:
-            offset = piece.start * SECTOR - span.first * c.BLOCK
-            part = view[offset : offset + piece.length * SECTOR]
-            if piece.kind == Kind.DATA:
-                missing |= {(offset + each) // c.BLOCK for each in self._fill(piece, part)}
-            elif piece.kind == Kind.LOST:
-                missing.add(offset // c.BLOCK)
-            else:
-                part[:] = bytes(part.nbytes)
-        # What pads the last sector of a device is not its content, nor is what follows it.
-        end = self._device.size - span.first * c.BLOCK
-        if end < view.nbytes:
-            view[end:] = bytes(view.nbytes - end)
-        assert span.digests is not None
-        rows = [row for row in range(span.blocks) if row not in missing]
-        for row, found in zip(rows, _digests_of(view, rows), strict=True):
-            if span.digests[row].tobytes() != found:
-                self._found.differing.append((span.first + row, 1))
-
-    def _fill(self, piece: Piece, view: memoryview) -> Iterator[int]:
-        """Put the frames of a piece where they belong; yield the place of each part that is not
-        there, at least one for each block.
+    def _misplaced(
+        self, origin: int, opened: OpenedRun, cuts: Cuts, rows: slice
+    ) -> list[FailedFrame]:
+        """Note frames whose extents are not where the map has their sectors (section 6.1); return
+        those whose extents are wrong by themselves.
         """
-        at, position = 0, piece.position * SECTOR
-        while at < view.nbytes:
-            number, inside = divmod(position, self._size)
-            length = min(self._size - inside, view.nbytes - at)
-            plain = self._plain.get((piece.origin, number), _NOTHING)
-            if plain is not None:
-                part = memoryview(plain)[inside : inside + length]
-                if part.nbytes < length:
-                    yield from (*range(at, at + length, c.BLOCK), at + length - 1)
-                else:
-                    view[at : at + length] = part
-            at, position = at + length, position + length
+        device = self._device.index if self._scope.written(origin) else None
+        check = PlaceCheck(opened, self._image.records.tag, self._image.header.frame_size, device)
+        numbers = cuts.number[rows]
+        of_run = (numbers >= opened.run.first) & (
+            numbers < opened.run.first + len(opened.run.entries)
+        )
+        pieces = [self._pieces[at] for at in np.unique(cuts.piece[rows][of_run]).tolist()]
+        failed, misplaced = check.compare(pieces)
+        self._found.misplaced += [(origin, number) for number in misplaced]
+        return failed
 
+    def _compare(self) -> None:
+        """Compare the blocks that are there with their digests, which are made with one call."""
+        expected = np.zeros((self._blocks, c.BLOCK_DIGEST), np.uint8)
+        numbers = np.zeros(self._blocks, np.int64)
+        wanted = np.zeros(self._blocks, np.bool_)
+        for at, span in self._placed():
+            end = at + span.blocks
+            numbers[at:end] = np.arange(span.first, span.first + span.blocks)
+            if span.digests is not None:
+                digests = np.ascontiguousarray(span.digests).view(np.uint8)
+                expected[at:end], wanted[at:end] = digests.reshape(span.blocks, -1), True
+        self._zero_end()
+        wanted &= ~self._missing
+        found = _core.block_digests(self._view, np.packbits(wanted, bitorder="little"))
+        differing = numbers[wanted & (found != expected).any(axis=1)]
+        self._found.differing += [(block, 1) for block in differing.tolist()]
 
-_NOTHING = b""
-
-
-def _digests_of(view: memoryview, rows: Sequence[int]) -> Iterator[bytes]:
-    """The block digests of some blocks, which are made with one call (section 8)."""
-    found = _core.blake3_many(view, [(row * c.BLOCK, c.BLOCK) for row in rows]) if rows else ()
-    for row, each in zip(rows, found, strict=True):
-        is_zero = _core.is_zero(view[row * c.BLOCK : (row + 1) * c.BLOCK])
-        yield _NO_DIGEST if is_zero else each[: c.BLOCK_DIGEST].tobytes()
-
-
-def _extents_of(opened: OpenedFrame, plain_length: int) -> list[tuple[int, int]]:
-    """(device and sector in one number, sectors) of each extent."""
-    data = opened.extents
-    if len(data) == c.FRAME_EXTENT:
-        at, sectors = int.from_bytes(data[:8], "little"), int.from_bytes(data[8:], "little")
-        if sectors * SECTOR == plain_length:
-            # Most frames have one extent, which is looked at without numpy.
-            return [(at, sectors)]
-    found = decode_frame_extents(data, plain_length)
-    return [(int(at), int(sectors)) for at, sectors in found.tolist()]
-
-
-def _agree(
-    extents: Sequence[tuple[int, int]], piece: Piece, start: int, device: int | None
-) -> bool:
-    """Whether what a piece has of a frame lies where the frame's extents say.
-
-    Args:
-        start: packed position of the frame. device: that it must be on, ``None`` for any.
-    """
-    packed, low, high = start, piece.position, piece.position + piece.length
-    for at, sectors in extents:
-        if packed < high and packed + sectors > low:
-            number, sector = unpack_at(at)
-            if sector - packed != piece.start - piece.position or device not in (None, number):
-                return False
-        packed += sectors
-    return True
+    def _zero_end(self) -> None:
+        """What pads the last sector of a device is not its content."""
+        last = self._work[-1]
+        beyond = (last.first + last.blocks) * c.BLOCK - self._device.size
+        if beyond > 0:
+            self._view[self._view.nbytes - beyond :] = bytes(beyond)

@@ -14,7 +14,7 @@ from aipimage.io.checking.results import Damage
 from aipimage.io.index.frameranges import RANGES_MAX, Range, ranges_of_frames
 from aipimage.io.reading.image import ImageReader
 from aipimage.io.records.damage import damage_text
-from aipimage.io.records.frames import OpenedFrame
+from aipimage.io.records.frames import FailedFrame
 
 DAMAGE_MAX = 1000
 
@@ -44,25 +44,24 @@ class Findings:
             self._seen.add(damage)
             self._all.append(damage)
 
-    def add_frame(self, origin: int, opened: OpenedFrame) -> None:
+    def add_frame(self, origin: int, failed: FailedFrame) -> None:
         """Add a damaged frame: to the finding of the frame before it, where the damage goes on from
         there, because not even the beginning of the record is right.
         """
-        assert opened.error is not None
-        reason = damage_text(opened.error)
+        reason = damage_text(failed.error)
         last = self._all[-1] if self._all else None
         if (
             last is not None
             and last.frame is not None
-            and not opened.begins
-            and (last.origin, last.frame + last.frames) == (origin, opened.number)
+            and not failed.begins
+            and (last.origin, last.frame + last.frames) == (origin, failed.number)
         ):
             count = last.frames + 1
             text = last.what.split(": ", 1)[1]
-            what = f"frames {last.frame} to {opened.number}: {text}"
+            what = f"frames {last.frame} to {failed.number}: {text}"
             self._all[-1] = last._replace(what=what, frames=count)
             return
-        self.add(Damage(f"frame {opened.number}: {reason}", origin, opened.number))
+        self.add(Damage(f"frame {failed.number}: {reason}", origin, failed.number))
 
     def add_leaf(self, origin: int, leaf: int, error: AipImageError) -> None:
         """Add a leaf of a frame table; leaves that follow each other and fail alike are one."""

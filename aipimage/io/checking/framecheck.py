@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Executor
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +19,8 @@ from aipimage.io.checking.verification import Verification
 from aipimage.io.index.digests import DigestView
 from aipimage.io.index.trees import split_runs
 from aipimage.io.reading.device import Device
-from aipimage.io.records.frames import FrameRun, OpenedFrame, read_frames
+from aipimage.io.records.frames import FailedFrame, FrameRun, OpenedRun, read_run
+from aipimage.io.records.runextents import extents_of
 from aipimage.io.stream.segmentmap import SegmentMap
 from aipimage.io.system.buffers import thread_buffer
 from aipimage.io.system.pipeline import in_order
@@ -55,7 +55,7 @@ class FrameCheck:
             lambda index: written[index] and not foreign[index],
             lambda index: not others or index in others,
             job.every,
-            job.sample.chooses,
+            job.sample.chooses if job.is_sample else None,
             self._is_kept,
         )
 
@@ -71,10 +71,9 @@ class FrameCheck:
         for origin, run in found.runs:
             if job.is_read(origin):
                 job.count(origin, run)
-        for (origin, number), opened in found.frames.items():
-            is_new = job.is_read(origin) and not job.frames_done.has(origin, number)
-            if opened is not None and is_new:
-                job.damage.add_frame(origin, opened)
+        for origin, failed in found.failed:
+            if job.is_read(origin) and not job.frames_done.has(origin, failed.number):
+                job.damage.add_frame(origin, failed)
         for origin, run in found.runs:
             job.frames_done.add(origin, run.first, len(run.entries))
         for origin, number in found.misplaced:
@@ -96,8 +95,8 @@ class FrameCheck:
         for found in in_order(self._pool, self._check_run, self._runs(), self._in_flight):
             self._image.check_open()
             self._job.count(found.origin, found.run)
-            for opened in found.bad:
-                self._job.damage.add_frame(found.origin, opened)
+            for failed in found.bad:
+                self._job.damage.add_frame(found.origin, failed)
             self._job.report()
 
     def _runs(self) -> Iterator[tuple[int, FrameRun]]:
@@ -140,13 +139,12 @@ class FrameCheck:
     def _check_run(self, work: tuple[int, FrameRun]) -> _Checked:
         """In a worker: read a run, verify and open each frame; return those that are damaged."""
         origin, run = work
-        take, room = partial(thread_buffer, "run"), partial(thread_buffer, "plain")
-        bad: list[OpenedFrame] = []
-        for opened in read_frames(self._image, run, take, room):
-            error = opened.error or _extents_error(opened)
-            if error is not None:
-                bad.append(opened._replace(error=error))
-        return _Checked(origin, run, bad)
+        bad: list[FailedFrame] = []
+        for opened in read_run(self._image, run, thread_buffer("run", run.length)):
+            bad += opened.failed
+            if opened.data:
+                bad += _wrong_extents(opened, self._image.records.tag)
+        return _Checked(origin, run, sorted(bad, key=lambda failed: failed.number))
 
 
 class _Checked(NamedTuple):
@@ -154,17 +152,27 @@ class _Checked(NamedTuple):
 
     origin: int
     run: FrameRun
-    bad: list[OpenedFrame]
+    bad: list[FailedFrame]
 
 
-def _extents_error(opened: OpenedFrame) -> AipImageError | None:
-    """Whether the extents of a frame sum to its length; most frames have one, looked at quickly."""
-    extents = opened.extents
+def _wrong_extents(opened: OpenedRun, tag: int) -> Iterator[FailedFrame]:
+    """Frames of a run whose extents do not sum to their length."""
+    extents, plain = extents_of(opened, tag), opened.run.entries["plain_length"]
+    doubtful = extents.doubtful(plain)
+    doubtful[[failed.number - opened.run.first for failed in opened.failed]] = False
+    for row in np.flatnonzero(doubtful).tolist():
+        error = _extents_error(extents.bytes_of(row), int(plain[row]))
+        if error is not None:
+            yield FailedFrame(opened.run.first + row, error)
+
+
+def _extents_error(extents: memoryview, plain_length: int) -> AipImageError | None:
+    """What is wrong with the extents of a frame; of a single one, only its length is compared."""
     if len(extents) == c.FRAME_EXTENT:
         sectors = int.from_bytes(extents[8:12], "little")
-        return None if sectors * SECTOR == len(opened.plain) else FormatError("its extent is wrong")
+        return None if sectors * SECTOR == plain_length else FormatError("its extent is wrong")
     try:
-        decode_frame_extents(extents, len(opened.plain))
+        decode_frame_extents(extents, plain_length)
     except AipImageError as error:
         return error
     return None

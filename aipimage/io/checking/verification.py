@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from aipimage.errors import AipImageError
+from aipimage.format import constants as c
 from aipimage.format.origins import OriginEntry
 from aipimage.format.record import NO_REFERENCE, Reference
 from aipimage.io.checking.coverage import Coverage
@@ -139,10 +140,10 @@ class Verification:
 
     def count(self, origin: int, run: FrameRun) -> None:
         """Count the frames of a run that were not looked at before, and what they take."""
-        for row, entry in enumerate(run.entries.tolist()):
-            if not self.frames_done.has(origin, run.first + row):
-                self.frames += 1
-                self.bytes += entry[1]
+        leaf, row = divmod(run.first, c.LEAF_FRAMES)
+        done = self.frames_done.of_leaf(origin, leaf)[row : row + len(run.entries)]
+        self.frames += int((~done).sum())
+        self.bytes += int(run.entries["record_length"][~done].sum())
         if not self.foreign[origin]:
             self._cover(run)
 

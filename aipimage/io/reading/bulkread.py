@@ -5,20 +5,25 @@ piece.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aipimage.errors import AipImageError, StorageError, reworded
+import numpy as np
+import numpy.typing as npt
+
+from aipimage.errors import AipImageError, FormatError, StorageError, reworded
 from aipimage.extents import SECTOR, Kind
 from aipimage.io.index.devicemap import Piece
 from aipimage.io.reading.located import located, range_of_frame
-from aipimage.io.records.codec import BytesLike
-from aipimage.io.records.frames import NOWHERE, FrameRun, OpenedFrame, Places, read_frames
+from aipimage.io.records.frames import Copies, FailedFrame, FrameRun, copy_frame, read_run
 from aipimage.io.system.buffers import Buffers
 
 if TYPE_CHECKING:
     from aipimage.io.reading.device import Device
     from aipimage.io.reading.image import ImageReader
+
+Numbers = npt.NDArray[np.int64]
 
 
 def read_range(device: Device, view: memoryview, offset: int, buffers: Buffers) -> None:
@@ -43,145 +48,136 @@ def fill_together(
         spans: (byte offset on the device, offset in ``view``, bytes) of each part, which do not
             meet in ``view``.
     """
-    taken: list[bytearray] = []
-    size = device.image.header.frame_size
-    wanted = Wanted(size)
+    data: list[Piece] = []
+    places: list[tuple[int, int, int]] = []
     parts = []
     for offset, at, length in spans:
         first, last = offset // SECTOR, (offset + length - 1) // SECTOR
-        pieces = device.map.pieces(first, last - first + 1)
-        wanted.add(pieces, offset, at, length)
-        parts.append((view[at : at + length], offset, pieces))
-    data = [piece for _, _, pieces in parts for piece in pieces if piece.kind == Kind.DATA]
-    frames = load_frames(
-        device.image, data, buffers, taken, view, wanted.starts, device=device.index
-    )
-    for part, offset, pieces in parts:
-        device.fill_from(part, offset, pieces, frames)
-    for buffer in taken:
-        buffers.give(buffer)
+        others = []
+        for piece in device.map.pieces(first, last - first + 1):
+            if piece.kind == Kind.DATA:
+                start = max(piece.start * SECTOR, offset)
+                end = min((piece.start + piece.length) * SECTOR, offset + length)
+                data.append(piece)
+                places.append((start - piece.start * SECTOR, at + start - offset, end - start))
+            else:
+                others.append(piece)
+        parts.append((view[at : at + length], offset, others))
+    load_pieces(device.image, data, places, view, buffers, device=device.index)
+    for part, offset, others in parts:
+        device.fill_from(part, offset, others)
 
 
-class Wanted:
-    """Which frames lie in one piece where a view is filled.
-
-    Attributes:
-        starts: (origin, number) -> offset in the view, of frames that are needed there whole, and
-            nowhere else.
-    """
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._seen: set[tuple[int, int]] = set()
-        self.starts: dict[tuple[int, int], int] = {}
-
-    def add(self, pieces: Sequence[Piece], offset: int, at: int, length: int) -> None:
-        """Add the pieces of ``length`` bytes from ``offset`` on, which the view has from ``at``."""
-        for piece in pieces:
-            if piece.kind != Kind.DATA:
-                continue
-            position = piece.position * SECTOR
-            end = position + piece.length * SECTOR
-            # Where the packed stream would begin in the view if all of it lay there.
-            base = at + piece.start * SECTOR - offset - position
-            for number in range(position // self._size, (end - 1) // self._size + 1):
-                key, low = (piece.origin, number), number * self._size
-                if key in self._seen:
-                    self.starts.pop(key, None)
-                    continue
-                self._seen.add(key)
-                start = base + low
-                is_inside = at <= start and start + self._size <= at + length
-                if position <= low and low + self._size <= end and is_inside:
-                    self.starts[key] = start
-
-
-def load_frames(
+def load_pieces(
     image: ImageReader,
-    pieces: list[Piece],
+    pieces: Sequence[Piece],
+    places: Sequence[tuple[int, int, int]],
+    view: memoryview,
     buffers: Buffers,
-    taken: list[bytearray],
-    view: memoryview | None = None,
-    starts: Mapping[tuple[int, int], int] | None = None,
     *,
     device: int = 0,
-) -> dict[tuple[int, int], BytesLike | None]:
-    """Return the plain bytes of all frames that some pieces of data need, by (origin, number).
+) -> None:
+    """Fill parts of ``view`` with the content of pieces of data.
 
-    They lie in buffers, which are added to ``taken``; or, where ``starts`` has an offset in
-    ``view`` for them, there, if they are full and compressed: then they are ``None``. ``device`` is
-    the number of the device that the pieces are of.
+    Args:
+        places: of each piece: bytes of it to skip, offset in ``view``, and bytes.
+        buffers: hold what is stored meanwhile. device: the number of the one that the pieces are
+            of.
     """
-
-    def take(length: int) -> memoryview:
-        taken.append(buffers.take(length))
-        return memoryview(taken[-1])[:length]
-
-    size = image.header.frame_sectors
-    wanted = sorted(
-        {
-            (piece.origin, number)
-            for piece in pieces
-            for number in range(
-                piece.position // size, (piece.position + piece.length - 1) // size + 1
-            )
-        }
-    )
-    frames: dict[tuple[int, int], BytesLike | None] = {}
-    for origin, run in frame_runs(image, wanted):
-        places = places_of(image, origin, run, view, starts)
-        for opened in read_frames(image, run, take, take, places):
-            plain: memoryview | None
-            if opened.error is not None:
-                here = range_of_frame(pieces, origin, opened.number, size)
-                plain = _elsewhere(image, origin, opened, device, here)
-            else:
-                plain = None if opened.is_placed else memoryview(opened.plain)
-            frames[origin, opened.number] = plain
-    return frames
+    cuts = cut_frames(pieces, places, image.header.frame_size)
+    is_short = False
+    for origin, run, rows in frame_runs(image, cuts):
+        buffer = buffers.take(run.length)
+        copies, is_whole = cuts.copies(rows, run)
+        for opened in read_run(image, run, memoryview(buffer), copies, view):
+            for failed in opened.failed:
+                size = image.header.frame_sectors
+                here = range_of_frame(pieces, origin, failed.number, size)
+                plain = _elsewhere(image, origin, failed, device, here)
+                copy_frame(plain, copies, failed.number - run.first, view)
+        is_short |= not is_whole.all()
+        buffers.give(buffer)
+    if is_short:
+        raise FormatError(f"{image.path}: the map points past the end of a frame")
 
 
 def _elsewhere(
-    image: ImageReader, origin: int, frame: OpenedFrame, device: int, here: tuple[int, int]
+    image: ImageReader, origin: int, failed: FailedFrame, device: int, here: tuple[int, int]
 ) -> memoryview:
     """A damaged frame from another file of the chain, if one has it whole."""
-    assert frame.error is not None
     try:
-        return image.frame_elsewhere(origin, frame.number, frame.error)
+        return image.frame_elsewhere(origin, failed.number, failed.error)
     except StorageError:
         raise
     except AipImageError as error:
-        text = f"frame {frame.number}: {error}"
-        raise located(reworded(error, text), image.path, device, *here) from frame.error
+        text = f"frame {failed.number}: {error}"
+        raise located(reworded(error, text), image.path, device, *here) from failed.error
 
 
-def places_of(
-    image: ImageReader,
-    origin: int,
-    run: FrameRun,
-    view: memoryview | None,
-    starts: Mapping[tuple[int, int], int] | None,
-) -> Places:
-    """The places of the frames of one run."""
-    if view is None or not starts:
-        return NOWHERE
-    numbers = range(run.first, run.first + len(run.entries))
-    here = {number: starts[origin, number] for number in numbers if (origin, number) in starts}
-    return Places(view, here, image.header.frame_size)
+class Cuts(NamedTuple):
+    """Parts of frames that are wanted, ascending by origin and number; bytes.
+
+    Attributes:
+        origin, number: of the frame. inside, length: the part of it. place: where it is wanted.
+        piece: which of the pieces wants it.
+    """
+
+    origin: Numbers
+    number: Numbers
+    inside: Numbers
+    length: Numbers
+    place: Numbers
+    piece: Numbers
+
+    def chosen(self, rows: npt.NDArray[Any] | slice) -> Cuts:
+        """Some of them."""
+        return Cuts(*(column[rows] for column in self))
+
+    def copies(self, rows: slice, run: FrameRun) -> tuple[Copies, npt.NDArray[np.bool_]]:
+        """Those of a run as :func:`open_run` takes them, and which of them its frames have whole;
+        of the others, what the frames have.
+        """
+        row = self.number[rows] - run.first
+        plain = run.entries["plain_length"].astype(np.int64)[row]
+        inside, length = self.inside[rows], self.length[rows]
+        whole: npt.NDArray[np.bool_] = inside + length <= plain
+        inside = np.minimum(inside, plain)
+        length = np.minimum(length, plain - inside)
+        return np.column_stack((row, inside, length, self.place[rows])).astype(np.uint64), whole
 
 
-def frame_runs(image: ImageReader, wanted: list[tuple[int, int]]) -> Iterator[tuple[int, FrameRun]]:
-    """Yield (origin, run) for ascending (origin, number): frames that lie next to each other."""
-    start = 0
-    for at in range(1, len(wanted) + 1):
-        origin, first = wanted[start]
-        if at < len(wanted) and wanted[at] == (origin, first + at - start):
-            continue
-        table = image.tables[origin]
-        for run in table.runs(first, wanted[at - 1][1] + 1):
+def cut_frames(pieces: Sequence[Piece], places: Sequence[tuple[int, int, int]], size: int) -> Cuts:
+    """Cut pieces of data where frames of ``size`` bytes end; ``places`` as in
+    :func:`load_pieces`.
+    """
+    origin = np.array([piece.origin for piece in pieces], np.int64)
+    position = np.array([piece.position for piece in pieces], np.int64) * SECTOR
+    skip, place, length = np.array(places, np.int64).reshape(-1, 3).T
+    start = position + skip
+    first, last = start // size, (start + length - 1) // size
+    counts = last - first + 1
+    piece = np.repeat(np.arange(len(pieces)), counts)
+    number = first[piece] + np.arange(len(piece)) - np.repeat(np.cumsum(counts) - counts, counts)
+    low = np.maximum(start[piece], number * size)
+    high = np.minimum((start + length)[piece], (number + 1) * size)
+    cuts = Cuts(
+        origin[piece], number, low - number * size, high - low,
+        place[piece] + low - start[piece], piece,
+    )  # fmt: skip
+    return cuts.chosen(np.lexsort((number, cuts.origin)))
+
+
+def frame_runs(image: ImageReader, cuts: Cuts) -> Iterator[tuple[int, FrameRun, slice]]:
+    """Yield (origin, run, its rows of the cuts): frames that lie next to each other."""
+    if not len(cuts.number):
+        return
+    apart = (np.diff(cuts.origin) != 0) | (np.diff(cuts.number) > 1)
+    for low, high in pairwise([0, *(np.flatnonzero(apart) + 1).tolist(), len(cuts.number)]):
+        origin, numbers = int(cuts.origin[low]), cuts.number[low:high]
+        for run in image.tables[origin].runs(int(numbers[0]), int(numbers[-1]) + 1):
             for part in _apart(image, run):
-                yield origin, part
-        start = at
+                bounds = numbers.searchsorted((part.first, part.first + len(part.entries)))
+                yield origin, part, slice(low + int(bounds[0]), low + int(bounds[1]))
 
 
 def _apart(image: ImageReader, run: FrameRun) -> Iterator[FrameRun]:

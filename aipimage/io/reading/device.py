@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from aipimage import checks, hints
@@ -15,7 +15,6 @@ from aipimage.format.seal import SealDevice
 from aipimage.io.index.devicemap import DeviceMap, Piece
 from aipimage.io.index.origins import Origins
 from aipimage.io.reading.located import located
-from aipimage.io.records.codec import BytesLike
 
 if TYPE_CHECKING:
     from aipimage.io.reading.image import ImageReader
@@ -130,37 +129,24 @@ class Device:
             return 0
         first = offset // SECTOR
         last = (offset + length - 1) // SECTOR
-        self.fill_from(view[:length], offset, self.map.pieces(first, last - first + 1), None)
+        self.fill_from(view[:length], offset, self.map.pieces(first, last - first + 1))
         return length
 
-    def fill_from(
-        self,
-        view: memoryview,
-        offset: int,
-        pieces: list[Piece],
-        frames: Mapping[tuple[int, int], BytesLike | None] | None,
-    ) -> None:
-        """Fill ``view`` from byte ``offset`` on with what ``pieces`` say; frames come from
-        ``frames``, where one that is ``None`` is in its place already, or from the image and its
-        cache.
+    def fill_from(self, view: memoryview, offset: int, pieces: Sequence[Piece]) -> None:
+        """Fill ``view`` from byte ``offset`` on with what ``pieces`` say; frames come from the
+        cache, or through it.
         """
         for piece in pieces:
             start = max(piece.start * SECTOR, offset)
             end = min((piece.start + piece.length) * SECTOR, offset + view.nbytes)
             part = view[start - offset : end - offset]
-            self._fill(part, piece, start - piece.start * SECTOR, frames)
+            self._fill(part, piece, start - piece.start * SECTOR)
 
-    def _fill(
-        self,
-        view: memoryview,
-        piece: Piece,
-        skip: int,
-        frames: Mapping[tuple[int, int], BytesLike | None] | None,
-    ) -> None:
+    def _fill(self, view: memoryview, piece: Piece, skip: int) -> None:
         if piece.kind == Kind.DATA:
             place = piece.position * SECTOR + skip
             start = piece.start * SECTOR + skip
-            self._fill_data(view, piece.origin, place, start, frames)
+            self._fill_data(view, piece.origin, place, start)
         elif piece.kind == Kind.LOST:
             error = IntegrityError("was lost to damage before this image was repaired")
             at = piece.start * SECTOR + skip
@@ -170,36 +156,19 @@ class Device:
                 part = view[at : at + len(_ZEROS)]
                 part[:] = _ZEROS[: part.nbytes]
 
-    def _fill_data(
-        self,
-        view: memoryview,
-        origin: int,
-        position: int,
-        start: int,
-        frames: Mapping[tuple[int, int], BytesLike | None] | None,
-    ) -> None:
+    def _fill_data(self, view: memoryview, origin: int, position: int, start: int) -> None:
         shift = self._image.header.frame_shift
         mask = (1 << shift) - 1
         at = 0
         while at < view.nbytes:
-            number = position >> shift
-            inside = position & mask
-            frame: BytesLike | None
-            if frames is None:
-                here = (start + at, min(mask + 1 - inside, view.nbytes - at))
-                frame = self._frame(origin, number, here)
-            else:
-                frame = frames[origin, number]
-            if frame is None:
-                length = min(mask + 1 - inside, view.nbytes - at)
-            else:
-                part = frame[inside : inside + view.nbytes - at]
-                length = len(part)
-                if not length:
-                    raise FormatError(f"{self._image.path}: the map points past the end of a frame")
-                view[at : at + length] = part
-            at += length
-            position += length
+            number, inside = position >> shift, position & mask
+            here = (start + at, min(mask + 1 - inside, view.nbytes - at))
+            part = self._frame(origin, number, here)[inside : inside + view.nbytes - at]
+            length = len(part)
+            if not length:
+                raise FormatError(f"{self._image.path}: the map points past the end of a frame")
+            view[at : at + length] = part
+            at, position = at + length, position + length
 
     def _frame(self, origin: int, number: int, here: tuple[int, int]) -> memoryview:
         """A frame; where it is damaged, ``here`` (offset, length) is what cannot be read."""

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from aipimage.errors import AipImageError, FormatError, IntegrityError
+from aipimage.errors import AipImageError, IntegrityError
 from aipimage.extents import DATA, SECTOR, ExtentArray, Kind
 from aipimage.io.blocks.sinks import BlockSink, open_target
 from aipimage.io.index.devicemap import Piece
-from aipimage.io.reading.bulkread import load_frames
+from aipimage.io.reading.bulkread import load_pieces
 from aipimage.io.reading.copying import Brought, Counts, PieceCopy
 from aipimage.io.reading.located import located
 from aipimage.io.reading.results import RestoreResult
@@ -235,27 +235,20 @@ class _Restorer(PieceCopy[_Work]):
         return min(piece.length * SECTOR, end - piece.start * SECTOR)
 
     def bring(self, work: _Work) -> Brought:
-        """In a worker: read, verify and decode the frames of some pieces."""
-        size = self._image.header.frame_size
-        brought = Brought(work.end)
-        frames = load_frames(
-            self._image, work.pieces, self.buffers, brought.buffers, device=self._device.index
-        )
-        at = -1
-        for piece, (offset, left) in zip(work.pieces, work.targets, strict=True):
-            position = piece.position * SECTOR
-            while left > 0:
-                number, inside = divmod(position, size)
-                frame = frames[piece.origin, number]
-                assert frame is not None
-                part = frame[inside : inside + left]
-                if not len(part):
-                    raise FormatError(f"{self._image.path}: the map points past the end of a frame")
-                if offset != at:
-                    brought.writes.append((offset, []))
-                brought.writes[-1][1].append(part)
-                at = offset = offset + len(part)
-                left, position = left - len(part), position + len(part)
+        """In a worker: read, verify and decode the frames of some pieces, one after the other into
+        a buffer.
+        """
+        brought, total = Brought(work.end), sum(length for _, length in work.targets)
+        brought.buffers.append(self.buffers.take(total))
+        view = memoryview(brought.buffers[0])[:total]
+        places, at, end = [], 0, -1
+        for offset, length in work.targets:
+            places.append((0, at, length))
+            if offset != end:
+                brought.writes.append((offset, []))
+            brought.writes[-1][1].append(view[at : at + length])
+            at, end = at + length, offset + length
+        load_pieces(self._image, work.pieces, places, view, self.buffers, device=self._device.index)
         return brought
 
 

@@ -6,8 +6,6 @@ import functools
 import re
 import threading
 
-import numpy as np
-import numpy.typing as npt
 import zstandard
 
 from aipimage import _core
@@ -69,29 +67,11 @@ def room_for_frames(plain_length: int, frame_size: int, gaps: int) -> int:
     return plain_length + gaps + zstdcalls.room_to_work(frame_size)
 
 
-def decompress_frames(
-    data: memoryview, pieces: npt.NDArray[np.uint64], plain: memoryview
-) -> list[int]:
-    """Decompress Zstandard frames that lie in ``data`` to places of ``plain``.
-
-    ``pieces`` has rows (offset and length in ``data``, offset and length in ``plain``). Returns 1
-    for each that is in its place; for the others :func:`decompress` raises the error.
+def frames_decoder() -> _core.CodecFunctions | None:
+    """What decodes frames in this thread, many with one call; ``None`` where they are to be decoded
+    one by one.
     """
-    if not zstdcalls.AVAILABLE or not len(pieces):
-        return [0] * len(pieces)
-    good = [_states_length(data[at : at + 18], size) for at, _, _, size in pieces.tolist()]
-    functions = zstdcalls.decompressor()
-    done = _core.decode_frames(functions, data, pieces[good], plain)
-    flags = iter(np.unpackbits(done, bitorder="little").tolist())
-    return [next(flags) if each else 0 for each in good]
-
-
-def _states_length(head: BytesLike, plain_length: int) -> bool:
-    try:
-        _check_parameters(head, plain_length)
-    except (zstandard.ZstdError, IntegrityError):
-        return False
-    return True
+    return zstdcalls.decompressor() if zstdcalls.AVAILABLE else None
 
 
 def decompress(codec: int, payload: BytesLike, plain_length: int) -> BytesLike:

@@ -44,7 +44,7 @@ class ImageSource:
             raise UnreadableRangeError(
                 f"{self.name}: bytes that could not be read when it was imaged", offset, view.nbytes
             )
-        self._device.fill_from(view, offset, pieces, None)
+        self._device.fill_from(view, offset, pieces)
 
     def data_ranges(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         """Yield what is kept in the image, or could not be read."""

@@ -164,6 +164,7 @@ VOLUMES: dict[str, tuple[Target, Callable[[], list[bytes]]]] = {
     "jbd2": (fuzzing_journals.fuzz_jbd2, fuzzing_journals.seeds_jbd2),
     "ntfs": (fuzzing_ntfs.fuzz_ntfs, fuzzing_ntfs.seeds),
     "partition_tables": (fuzzing_tables.fuzz_tables, fuzzing_tables.seeds),
+    "xfs_log": (fuzzing_journals.fuzz_xfs_log, fuzzing_journals.seeds_xfs_log),
     "xfs": (fuzzing_xfs.fuzz_xfs, fuzzing_xfs.seeds),
     "vmdk_cowd": (fuzzing_vmdk.fuzz_vmdk_cowd, fuzzing_vmdk.seeds_cowd),
     "vmdk_descriptor": (fuzzing_vmdk.fuzz_vmdk_descriptor, fuzzing_vmdk.seeds_descriptor),

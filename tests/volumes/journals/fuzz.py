@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import struct
 from functools import cache
 
 from aipimage.volumes.journals.jbd2.fastcommit import fast_commits
 from aipimage.volumes.journals.jbd2.scan import scan
 from aipimage.volumes.journals.jbd2.superblock import journal_of
 from aipimage.volumes.view import LayoutError
+from tests.volumes.journals import builtlog
 from tests.volumes.journals.built import BLOCK, LIMIT, Built, added
 
 _BLOCKS = 16
@@ -67,3 +69,55 @@ def seeds_jbd2() -> list[bytes]:
         head, fast = built.data[: _BLOCKS * BLOCK], built.data[at : at + BLOCK]
         found.append(bytes([index]) + bytes(head) + bytes(fast))
     return found
+
+
+def fuzz_xfs_log(data: bytes) -> None:
+    """``data``: a byte that says how it is taken. Even: the data of one record, whose checksum is
+    right; odd: the blocks of the log from the first record on.
+    """
+    kind, rest = data[0] % 2 if data else 0, data[1:]
+    if kind:
+        built = _log()
+        at = built.start * builtlog.BB
+        rest = rest[: len(built.ring) - at]
+        built.ring[at : at + len(rest)] = rest
+    else:
+        built = builtlog.Built(volume={60 * builtlog.BB: _CLUSTER})
+        built.payload(rest[: 30 << 10] or b"x", 12)
+    try:
+        overlay, result = built.replay()
+    except LayoutError:
+        return
+    assert (result.places.sum(axis=1) <= builtlog.SIZE).all()
+    assert all(page * 4096 < builtlog.SIZE for page in overlay._pages)
+    overlay.close()
+
+
+_CLUSTER = (b"IN\0\0\3".ljust(builtlog.INODE, b"\0")) * 4
+
+
+def _operations() -> list[bytes]:
+    chunks = {0: b"a" * 128, 1: b"b" * 128, 3: b"c" * 128}
+    core = b"NI\xa4\x81\x03\x02".ljust(176, b"\0")
+    head = struct.pack("<HHIHHIQ16sqii", 0x123B, 3, 5, 0, 0, 0, 99, bytes(16), 60, 4, 512)
+    items = [
+        builtlog.buffer(40, 1, chunks), builtlog.cancel(44, 1), [head, core, b"x" * 32],
+        builtlog.intent(0x1236, 5, [(300, 4)]),
+        [struct.pack("<HH", 0x123F, 1) + struct.pack(">6I", 1, 300, 4, builtlog.INODE, 2, 7)],
+    ]  # fmt: skip
+    return builtlog.transaction(1, items)
+
+
+def _log() -> builtlog.Built:
+    built = builtlog.Built(blocks=64, volume={60 * builtlog.BB: _CLUSTER})
+    operations = _operations()
+    return built.record(operations[:4]).record(operations[4:])
+
+
+def seeds_xfs_log() -> list[bytes]:
+    """The data of a record, and a log of two."""
+    built = _log()
+    return [
+        b"\0" + b"".join(_operations()),
+        b"\1" + bytes(built.ring[built.start * builtlog.BB : (built.head + 1) * builtlog.BB]),
+    ]

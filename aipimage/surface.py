@@ -221,7 +221,7 @@ def open(
             expected.
         StorageError: it cannot be read.
     """
-    from aipimage.io.system.openers import Input
+    from aipimage.io.system.inputs import Input
     from aipimage.volumes.image import open_image
 
     found = Input("path", path, storage)
@@ -252,7 +252,7 @@ def chains(
         PasswordError: there are chains, and the password opens none of them.
         LimitError: one has over 4096 images. StorageError: a directory cannot be listed.
     """
-    from aipimage.io.system.openers import folders_of
+    from aipimage.io.system.inputs import folders_of
     from aipimage.volumes.chain import chains_in
 
     checks.secrets(password=password)
@@ -281,7 +281,7 @@ def find_chain(
         StorageError: a directory cannot be listed. And what opening an image raises where none of
             the chain can be opened.
     """
-    from aipimage.io.system.openers import folders_of
+    from aipimage.io.system.inputs import folders_of
     from aipimage.volumes import chain
 
     checks.optional_texts(chain_id=chain_id)

@@ -10,15 +10,16 @@ from aipimage import checks
 from aipimage.converting.formats import check_options, format_of_source, format_of_target
 from aipimage.converting.raw import to_raw
 from aipimage.converting.request import ConvertOptions, ConvertResult, Request, checked, target_path
-from aipimage.converting.sources import Opened, open_for_conversion, refuse_file
+from aipimage.converting.sources import OpenedSource, open_for_conversion, refuse_file
 from aipimage.converting.targets import to_appliance, to_disk, to_image
 from aipimage.errors import PasswordError
+from aipimage.io.system.inputs import Input
 from aipimage.io.system.notices import with_notices
-from aipimage.io.system.openers import Input, Opener
+from aipimage.io.system.openers import Opener
 from aipimage.io.system.progress import ProgressCallback
 from aipimage.io.system.storage import Storage, StrPath
 
-_WRITERS: Mapping[str, Callable[[Request, Opened], ConvertResult]] = {
+_WRITERS: Mapping[str, Callable[[Request, OpenedSource], ConvertResult]] = {
     "raw": to_raw,
     "aiv": to_image,
     "vmdk": to_disk,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from aipimage.converting.rawfile import open_raw_file
 from aipimage.converting.request import ConvertResult, Request
-from aipimage.converting.sources import Opened, chosen_disk
+from aipimage.converting.sources import OpenedSource, chosen_disk
 from aipimage.errors import RequestError, StorageError
 from aipimage.io.blocks.sinks import BlockSink, TargetInfo, look_at_target, open_target
 from aipimage.io.blocks.sources import place_of
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _ZEROS = bytes(1 << 20)
 
 
-def to_raw(request: Request, opened: Opened) -> ConvertResult:
+def to_raw(request: Request, opened: OpenedSource) -> ConvertResult:
     """Write a disk as plain bytes; of an image every frame is verified before it is written.
 
     Raises:
@@ -63,7 +63,7 @@ class _RawJob:
             the target takes.
     """
 
-    def __init__(self, request: Request, opened: Opened, disk: int) -> None:
+    def __init__(self, request: Request, opened: OpenedSource, disk: int) -> None:
         self._request, self._opened, self._disk = request, opened, disk
         self._source = opened.disks[disk]
         self.size = self.stored = self._source.size

@@ -26,7 +26,7 @@ from aipimage.volumes.restoring.notes import left_out_warnings
 
 
 @dataclass(slots=True)
-class Opened:
+class OpenedSource:
     """A source that was opened.
 
     Attributes:
@@ -67,7 +67,7 @@ class Opened:
         return self.image.devices[disk] if self.image is not None else self.disks[disk]
 
 
-def chosen_disk(request: Request, opened: Opened) -> int:
+def chosen_disk(request: Request, opened: OpenedSource) -> int:
     """The one disk of a target that holds one; where none was named the first, with a warning if
     there are others.
 
@@ -88,7 +88,7 @@ def chosen_disk(request: Request, opened: Opened) -> int:
     return numbers[0]
 
 
-def chosen_disks(request: Request, opened: Opened) -> tuple[int, ...]:
+def chosen_disks(request: Request, opened: OpenedSource) -> tuple[int, ...]:
     """The disks that were named, or all, in their order.
 
     Raises:
@@ -116,7 +116,7 @@ def open_for_conversion(
     search: Sequence[StrPath],
     allow_outside: bool,
     storage: Storage,
-) -> Opened:
+) -> OpenedSource:
     """Open a source as its name says, or as ``format`` does.
 
     Raises:
@@ -124,7 +124,7 @@ def open_for_conversion(
             fit it. FormatError, IntegrityError, PasswordError, SourceError: as opening it raises.
     """
     kind = format_of_source(path, format)
-    opened = Opened(os.fspath(path), kind)
+    opened = OpenedSource(os.fspath(path), kind)
     try:
         if kind == "aiv":
             _open_image(opened, password, search, storage)
@@ -145,7 +145,7 @@ def open_for_conversion(
 
 
 def _open_image(
-    opened: Opened, password: str | None, search: Sequence[StrPath], storage: Storage
+    opened: OpenedSource, password: str | None, search: Sequence[StrPath], storage: Storage
 ) -> None:
     image = open_image(opened.path, password, search=search, storage=storage)
     opened._stack.callback(image.close)
@@ -155,7 +155,11 @@ def _open_image(
 
 
 def _open_disk(
-    opened: Opened, by_name: bool, search: Sequence[StrPath], allow_outside: bool, storage: Storage
+    opened: OpenedSource,
+    by_name: bool,
+    search: Sequence[StrPath],
+    allow_outside: bool,
+    storage: Storage,
 ) -> None:
     disk = open_disk(
         opened.path, by_name=by_name, search=search, allow_outside=allow_outside, storage=storage
@@ -166,7 +170,7 @@ def _open_disk(
     opened.warnings += disk.warnings
 
 
-def _open_appliance(opened: Opened, storage: Storage) -> None:
+def _open_appliance(opened: OpenedSource, storage: Storage) -> None:
     package, disks = open_appliance(opened.path, opened.format, opened._stack, storage)
     opened.disks, opened.files = disks, package.files
     opened.warnings += [*package.warnings, *(each for disk in disks for each in disk.warnings)]
@@ -224,7 +228,7 @@ def files_of(disk: VmdkSource) -> tuple[str, ...]:
     return tuple(path for member in disk.members for path in member.files)
 
 
-def _open_bytes(opened: Opened, by_name: bool, storage: Storage) -> None:
+def _open_bytes(opened: OpenedSource, by_name: bool, storage: Storage) -> None:
     disk = open_source(opened.path, storage)
     opened._stack.callback(disk.close)
     opened.disks, opened.files = (disk,), (opened.path,)

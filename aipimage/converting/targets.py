@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from aipimage.converting.rawfile import STATE_SUFFIX
 from aipimage.converting.request import ConvertResult, Request
-from aipimage.converting.sources import Opened, chosen_disk, chosen_disks
+from aipimage.converting.sources import OpenedSource, chosen_disk, chosen_disks
 from aipimage.errors import RequestError
 from aipimage.io.blocks.sinks import PARTIAL_SUFFIX
 from aipimage.io.creating.options import CreateOptions
@@ -22,7 +22,7 @@ from aipimage.vmdk.writing.job import WriteResult, write_vmdk
 from aipimage.volumes.preparing import Preparation
 
 
-def to_disk(request: Request, opened: Opened) -> ConvertResult:
+def to_disk(request: Request, opened: OpenedSource) -> ConvertResult:
     """Write one disk as a VMDK; into a stream as streamOptimized by default.
 
     Raises:
@@ -80,7 +80,7 @@ def _forget(path: str, storage: Storage) -> None:
         storage.remove_left(partial + STATE_SUFFIX)
 
 
-def to_image(request: Request, opened: Opened) -> ConvertResult:
+def to_image(request: Request, opened: OpenedSource) -> ConvertResult:
     """Make a full image of the source.
 
     Raises:
@@ -113,7 +113,7 @@ def to_image(request: Request, opened: Opened) -> ConvertResult:
     )  # fmt: skip
 
 
-def to_appliance(request: Request, opened: Opened) -> ConvertResult:
+def to_appliance(request: Request, opened: OpenedSource) -> ConvertResult:
     """Write an OVA, or an OVF with its disks beside it.
 
     Raises:
@@ -143,7 +143,9 @@ def to_appliance(request: Request, opened: Opened) -> ConvertResult:
     )  # fmt: skip
 
 
-def _written_appliance(request: Request, opened: Opened, numbers: tuple[int, ...]) -> OvaResult:
+def _written_appliance(
+    request: Request, opened: OpenedSource, numbers: tuple[int, ...]
+) -> OvaResult:
     disks = [opened.device(number) for number in numbers]
     options = dict(request.options.appliance or {}) | request.disk_options
     if "adapter" in options:

@@ -26,7 +26,7 @@ from aipimage.io.system.storage import Storage, StrPath, chosen
 from aipimage.vmdk.linting.codes import CODES, Severity
 from aipimage.vmdk.linting.disk import check_disk
 from aipimage.vmdk.linting.findings import Collector, Finding, LintResult
-from aipimage.vmdk.linting.job import Job
+from aipimage.vmdk.linting.job import LintJob
 
 __all__ = ["CODES", "Finding", "LintResult", "Severity", "lint"]
 
@@ -63,7 +63,7 @@ def lint(
     threads, folders = checks.threads(threads), checks.paths("search", search)
     findings = Collector()
     with executor_for(executor, threads, "lint") as (pool, in_flight):
-        job = Job(storage, findings, progress, pool, in_flight, deep)
+        job = LintJob(storage, findings, progress, pool, in_flight, deep)
         parents = check_disk(job, path, folders)
         for parent in parents if chain else ():
             check_disk(job, parent.path, folders)

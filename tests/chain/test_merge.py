@@ -19,7 +19,7 @@ from aipimage.io.merge import copying as mergecopy
 from aipimage.io.merge import plan as mergeplan
 from aipimage.io.records.cipher import RecordCipher
 from aipimage.io.records.keys import ChainKeys
-from aipimage.io.records.walk import hop
+from aipimage.io.records.walk import framed_pieces
 from aipimage.io.stream import passwords
 from aipimage.io.system.storage import Storage
 from aipimage.volumes.image import open_image
@@ -307,11 +307,14 @@ def test_batches_smaller_than_a_range() -> None:
     sizes = []
 
     def small(*arguments: object) -> object:
-        for piece in hop(*arguments):  # type: ignore[arg-type]
+        for piece in framed_pieces(*arguments):  # type: ignore[arg-type]
             sizes.append(piece.ends[-1])
             yield piece
 
-    with mock.patch.object(mergecopy, "BATCH", 6000), mock.patch.object(mergecopy, "hop", small):
+    with (
+        mock.patch.object(mergecopy, "BATCH", 6000),
+        mock.patch.object(mergecopy, "framed_pieces", small),
+    ):
         made.merge("m", range(4))
     assert sizes
     made.check("m", made.contents["3"])

@@ -13,7 +13,7 @@ from aipimage.errors import LimitError
 from aipimage.format import constants as c
 from aipimage.format.segments import Segment, decode_segments, encode_segments
 from aipimage.io.merge import ranges as mergeranges
-from aipimage.io.merge.assemble import Placed
+from aipimage.io.merge.assemble import PlacedRecords
 from aipimage.io.merge.ranges import CopyRanges, FrameSet, bridge_to
 
 ORIGIN = bytes(15) + b"o"
@@ -101,7 +101,7 @@ def test_many_ranges_are_joined_as_they_come(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_placed_joins_what_continues_in_both() -> None:
     other = bytes(15) + b"p"
-    placed = Placed()
+    placed = PlacedRecords()
     for row in (
         (ORIGIN, 500, 10, 1000),
         (ORIGIN, 510, 5, 1010),  # continues
@@ -123,7 +123,7 @@ def test_placed_joins_what_continues_in_both() -> None:
 
 
 def test_placed_refuses_more_segments_than_there_can_be() -> None:
-    placed = Placed()
+    placed = PlacedRecords()
     for each in range(c.SEGMENTS_MAX):
         placed.add(ORIGIN, 1000 + 10 * each, 5, 1000 + 5 * each)
     assert len(placed.segments()) == c.SEGMENTS_MAX

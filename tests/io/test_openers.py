@@ -266,7 +266,7 @@ def test_wrong_arguments(folder: Path) -> None:
 
 
 def test_nothing_is_written_through_an_opener(folder: Path) -> None:
-    from aipimage.io.system.openers import OpenerStorage
+    from aipimage.io.system.openerstorage import OpenerStorage
 
     storage = OpenerStorage(Bucket(contents(folder)), Storage(SystemCalls()))
     for use in (

@@ -27,7 +27,8 @@ from aipimage.io.reading.members import MemberFiles, searched
 from aipimage.io.stream.instream import InStream, base_path, open_stream
 from aipimage.io.stream.opening import read_header
 from aipimage.io.stream.tail import Tail
-from aipimage.io.system.openers import Input, Opener
+from aipimage.io.system.inputs import Input
+from aipimage.io.system.openers import Opener
 from aipimage.io.system.progress import JoinedProgress, ProgressCallback
 from aipimage.io.system.storage import Storage, StrPath, absolute
 

@@ -18,7 +18,7 @@ from aipimage.io.checking.results import Damage, VerifyResult
 from aipimage.io.checking.runningcheck import MARKS, Follower
 from aipimage.io.records.damage import damage_text
 from aipimage.io.records.records import open_record
-from aipimage.io.records.walk import Piece, hop
+from aipimage.io.records.walk import FramedPiece, framed_pieces
 from aipimage.io.stream.instream import InStream
 from aipimage.io.stream.opening import read_header, read_key_area
 from aipimage.io.stream.spare import read_trailer, spare_damage
@@ -54,7 +54,9 @@ def check_stored_bytes(
     records = _Records(header, damage, reporter)
     try:
         with executor_for(executor, threads, "verify") as (pool, in_flight):
-            pieces = hop(stream, header.records_start, trailer.records_end, records.buffers)
+            pieces = framed_pieces(
+                stream, header.records_start, trailer.records_end, records.buffers
+            )
             for piece in in_order(pool, records.check, pieces, in_flight):
                 records.take(piece)
     except AipImageError as error:
@@ -109,7 +111,7 @@ class _Records:
         self.buffers = Buffers()
         self.frames, self.done, self.last = 0, header.records_start, b""
 
-    def check(self, piece: Piece) -> _Checked:
+    def check(self, piece: FramedPiece) -> _Checked:
         """In a worker: compare the digest of each record with its check."""
         bad: list[int] = []
         digests: list[bytes] = []

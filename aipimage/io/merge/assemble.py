@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 
-class Placed:
+class PlacedRecords:
     """Which addresses lie where in a stream, in the order in which they were put there.
 
     What follows on the one before, in addresses and in the stream, is one segment with it, so that
@@ -92,12 +92,12 @@ class Assembly:
         header: Header,
         keys: ChainKeys | None,
         numbers: RecordNumbers,
-        placed: Placed | None = None,
+        placed: PlacedRecords | None = None,
     ) -> None:
         self.stream, self.header = stream, header
         self.writer = ImageWriter(stream, header, keys, numbers)
         self.records = self.writer.records
-        self.placed = placed or Placed()
+        self.placed = placed or PlacedRecords()
         self.copied = 0
         self._own_from = stream.position
 

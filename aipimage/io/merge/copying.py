@@ -19,13 +19,13 @@ from aipimage.format.checkpoint import decode_continuation
 from aipimage.format.constants import RecordType
 from aipimage.format.header import Header
 from aipimage.format.record import decode_record_header, verified_record
-from aipimage.io.merge.assemble import Placed
+from aipimage.io.merge.assemble import PlacedRecords
 from aipimage.io.merge.ranges import CopyRanges
 from aipimage.io.merge.run import RunMember
 from aipimage.io.records.keys import ChainKeys
 from aipimage.io.records.records import RecordReader, no_references
 from aipimage.io.records.running import Running
-from aipimage.io.records.walk import framed_length, hop
+from aipimage.io.records.walk import framed_length, framed_pieces
 from aipimage.io.stream.partial import PartialStream
 from aipimage.io.system.buffers import Buffers
 from aipimage.io.system.pipeline import executor_for, in_order
@@ -112,7 +112,7 @@ def _batches(member: RunMember, ranges: CopyRanges, buffers: Buffers) -> Iterato
             batch.spans.append((start, end - start))
             batch.length += end - start
             continue
-        for piece in hop(member.stream, start, end, buffers):
+        for piece in framed_pieces(member.stream, start, end, buffers):
             length = piece.ends[-1]
             yield CopyBatch(member, piece.buffer, [(piece.offset, length)], length)
     if batch.length:
@@ -145,7 +145,7 @@ def _verified_end(data: memoryview, at: int, end: int) -> tuple[int, bytes]:
     return at + length, verified_record(data[at : at + length])
 
 
-class Kept:
+class KeptBeginning:
     """The beginning of a partial file, as far as it is what an interrupted merge copied.
 
     Everything is compared with what is read from the members again, byte for byte: a crash may have
@@ -157,7 +157,7 @@ class Kept:
     """
 
     def __init__(self, stream: PartialStream, header: Header, keys: ChainKeys | None) -> None:
-        self.stream, self.placed = stream, Placed()
+        self.stream, self.placed = stream, PlacedRecords()
         self.running = Running(header.header_digest)
         self.position, self.previous = header.records_start, header.file_id
         self._reader = RecordReader(no_references, keys)

@@ -22,7 +22,7 @@ from aipimage.format.seal import Seal
 from aipimage.io.creating.imagewriter import sealed_header
 from aipimage.io.creating.target import open_target
 from aipimage.io.merge.assemble import Assembly
-from aipimage.io.merge.copying import CopyBatch, Kept, copied
+from aipimage.io.merge.copying import CopyBatch, KeptBeginning, copied
 from aipimage.io.merge.described import description_of, header_of, key_area_of, origins_of, place_of
 from aipimage.io.merge.forks import Outside, look_outside
 from aipimage.io.merge.note import MergeNote
@@ -35,8 +35,9 @@ from aipimage.io.records.numbering import RecordNumbers
 from aipimage.io.stream.opening import read_header
 from aipimage.io.stream.outstream import FileStream
 from aipimage.io.system import entropy
+from aipimage.io.system.inputs import readable_inputs, refuse_to_remove
 from aipimage.io.system.notices import with_notices
-from aipimage.io.system.openers import Opener, readable_inputs, refuse_to_remove
+from aipimage.io.system.openers import Opener
 from aipimage.io.system.progress import ProgressCallback, Reporter
 from aipimage.io.system.storage import Storage, absolute
 
@@ -127,7 +128,7 @@ class _Merge:
         self._run, self._out, self._storage = run, out, run.storage
         self._split, self._overwrite, self._threads = split, overwrite, threads
         self._progress, self._started = progress, time.monotonic()
-        self._kept: Kept | None = None
+        self._kept: KeptBeginning | None = None
         self._assembly: Assembly | None = None
         self._stream: FileStream | None = None
         self._note = MergeNote(

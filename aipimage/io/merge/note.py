@@ -28,7 +28,7 @@ _LIMIT = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
-class Noted:
+class NotedFiles:
     """What a valid note says.
 
     Attributes:
@@ -59,7 +59,7 @@ class MergeNote:
         self._storage, self._keys, self._chain = storage, keys, chain_id.hex()
         self._request = digest(b"".join(images)).hex()
 
-    def read(self) -> Noted | None:
+    def read(self) -> NotedFiles | None:
         """Return what the note says; ``None`` where there is none of this chain.
 
         Raises:
@@ -75,7 +75,7 @@ class MergeNote:
             return None
         if values.get("what") != _WHAT or values.get("chain") != self._chain:
             return None
-        return Noted(files, values.get("request") == self._request)
+        return NotedFiles(files, values.get("request") == self._request)
 
     def write(self, files: Iterable[bytes]) -> None:
         """Replace the note, durably."""

@@ -8,8 +8,8 @@ from aipimage.errors import AipImageError, StorageError, TargetError
 from aipimage.format import constants as c
 from aipimage.format.header import Header
 from aipimage.format.keyarea import KeyArea
-from aipimage.io.merge.copying import Kept
-from aipimage.io.merge.note import MergeNote, Noted
+from aipimage.io.merge.copying import KeptBeginning
+from aipimage.io.merge.note import MergeNote, NotedFiles
 from aipimage.io.merge.run import MergeRun
 from aipimage.io.stream.opening import read_header, read_key_area
 from aipimage.io.stream.outstream import PARTIAL
@@ -28,7 +28,7 @@ class LeftMerge:
         self._run, self._out, self._split, self._note = run, out, split, note
         self._storage = run.storage
 
-    def reopen(self, wanted: Header, area: KeyArea | None) -> Kept | None:
+    def reopen(self, wanted: Header, area: KeyArea | None) -> KeptBeginning | None:
         """Return what was kept; ``None`` where that was another merge of the chain, which is
         replaced, or where there is nothing.
 
@@ -53,9 +53,9 @@ class LeftMerge:
         if header is None:
             stream.close()
             return None
-        return Kept(stream, header, self._run.keys)
+        return KeptBeginning(stream, header, self._run.keys)
 
-    def _refuse_other_file(self, wanted: Header, noted: Noted | None) -> None:
+    def _refuse_other_file(self, wanted: Header, noted: NotedFiles | None) -> None:
         """What begins no image is only ours where a merge ended before it had written one."""
         left = self._storage.open_left(self._out + PARTIAL)
         if left is None:
@@ -67,7 +67,7 @@ class LeftMerge:
             raise self._other()
 
     def _refuse_other_image(
-        self, stream: PartialStream, wanted: Header, noted: Noted | None
+        self, stream: PartialStream, wanted: Header, noted: NotedFiles | None
     ) -> None:
         try:
             ours = noted is not None and read_header(stream).file_id in noted.files

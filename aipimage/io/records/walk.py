@@ -22,7 +22,7 @@ _FRAMING = struct.Struct("<4s4xI")
 """Magic and body length of a record header (docs/format.md, section 5)."""
 
 
-class Stream(Protocol):
+class RecordStream(Protocol):
     """What a walk reads: an :class:`~aipimage.io.stream.instream.InStream` or a partial one."""
 
     name: str
@@ -43,7 +43,7 @@ class Walked(NamedTuple):
     data: memoryview
 
 
-def walk_records(stream: Stream, start: int, end: int, tag: int) -> Iterator[list[Walked]]:
+def walk_records(stream: RecordStream, start: int, end: int, tag: int) -> Iterator[list[Walked]]:
     """Yield the records of ``stream`` from ``start`` to ``end``, some megabytes at a time.
 
     Raises:
@@ -63,7 +63,7 @@ def walk_records(stream: Stream, start: int, end: int, tag: int) -> Iterator[lis
             raise IncompleteError(f"{stream.name}: the record at byte {at} is cut short")
 
 
-class Piece(NamedTuple):
+class FramedPiece(NamedTuple):
     """Some whole records one after the other: where they begin in the stream, and their ends.
 
     ``buffer`` holds them; the reader of the piece returns it to the buffers.
@@ -74,7 +74,9 @@ class Piece(NamedTuple):
     ends: list[int]
 
 
-def hop(stream: Stream, start: int, end: int, buffers: Buffers) -> Iterator[Piece]:
+def framed_pieces(
+    stream: RecordStream, start: int, end: int, buffers: Buffers
+) -> Iterator[FramedPiece]:
     """Yield all records from ``start`` to ``end`` by their lengths alone; the reader of a piece
     verifies lengths and digests.
 
@@ -89,7 +91,7 @@ def hop(stream: Stream, start: int, end: int, buffers: Buffers) -> Iterator[Piec
         stream.pread_into(data, at)
         ends = _ends(stream.name, data, at, at + length == end)
         if ends:
-            yield Piece(at, buffer, ends)
+            yield FramedPiece(at, buffer, ends)
             at, most = at + ends[-1], _PIECE
         elif most == _PIECE:
             # A record that is larger than a piece.

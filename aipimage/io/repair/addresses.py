@@ -17,7 +17,7 @@ SLOT = record_length(1)
 """Bytes of the shortest record: what an entry of a frame table claims at least."""
 
 
-class Span(NamedTuple):
+class MovedRecords(NamedTuple):
     """Whole records of one origin that follow each other in addresses and in the stream."""
 
     origin: bytes
@@ -43,7 +43,7 @@ class Addresses:
                 self._make_room(survey, runs)
         by_place = sorted(segments, key=lambda segment: segment.stream_start)
         starts = [segment.stream_start for segment in by_place]
-        self.spans: list[Span] = []
+        self.spans: list[MovedRecords] = []
         for whole in survey.whole:
             if whole.origin not in origins:
                 continue
@@ -52,7 +52,7 @@ class Addresses:
             else:
                 low = max(0, bisect_right(starts, whole.place) - 1)
                 self.spans += _cut(by_place[low:], *whole)
-        self._by_address: dict[bytes, list[Span]] = {}
+        self._by_address: dict[bytes, list[MovedRecords]] = {}
         for span in sorted(self.spans):
             self._by_address.setdefault(span.origin, []).append(span)
         self._places = [span.place for span in self.spans]
@@ -84,14 +84,14 @@ class Addresses:
                 self._moves[index:] = [(run.place, shift), *later]
             behind, number = run.end, run.last + 1
 
-    def _moved_spans(self, whole: Whole) -> Iterator[Span]:
+    def _moved_spans(self, whole: Whole) -> Iterator[MovedRecords]:
         """A run of records, cut where the addresses after it move up."""
         place, end = whole.place, whole.place + whole.length
         index = bisect_right(self._moves, (place, c.STREAM_MAX)) - 1
         while place < end:
             after = self._moves[index + 1][0] if index + 1 < len(self._moves) else end
             stop = min(end, after)
-            yield Span(whole.origin, place + self._moves[index][1], place, stop - place)
+            yield MovedRecords(whole.origin, place + self._moves[index][1], place, stop - place)
             place, index = stop, index + 1
 
     def _has(self, run: WholeFrames) -> bool:
@@ -140,7 +140,7 @@ class Addresses:
             yield start, end
 
 
-def _cut(segments: list[Segment], origin: bytes, place: int, length: int) -> Iterator[Span]:
+def _cut(segments: list[Segment], origin: bytes, place: int, length: int) -> Iterator[MovedRecords]:
     """The parts of a run of records that a segments record gives an address."""
     end = place + length
     for segment in segments:
@@ -150,4 +150,4 @@ def _cut(segments: list[Segment], origin: bytes, place: int, length: int) -> Ite
         high = min(end, segment.stream_start + segment.length)
         if low < high and segment.origin == origin:
             address = segment.origin_start + low - segment.stream_start
-            yield Span(origin, address, low, high - low)
+            yield MovedRecords(origin, address, low, high - low)

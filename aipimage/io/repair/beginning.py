@@ -16,7 +16,7 @@ from aipimage.format.seal import Seal, decode_seal
 from aipimage.io.blocks.containers import HEAD, TAIL, other_than_image
 from aipimage.io.records.keys import ChainKeys
 from aipimage.io.records.records import RecordReader, no_references
-from aipimage.io.repair.scan import Found, Scanner
+from aipimage.io.repair.scan import FoundRecord, RecordScanner
 from aipimage.io.repair.stream import SalvageStream
 from aipimage.io.stream.opening import read_header, read_key_area, unlock_header
 
@@ -75,7 +75,7 @@ def _without_header(stream: SalvageStream, password: str | None, error: AipImage
             "put the header of an intact copy in its place"
         ) from error
     reader = _reader(None)
-    scanner = Scanner(stream, reader, None)
+    scanner = RecordScanner(stream, reader, None)
     seal, counts, largest, first = _sampled(stream, scanner)
     if not counts:
         text = _other(stream) or (
@@ -101,7 +101,7 @@ def _without_header(stream: SalvageStream, password: str | None, error: AipImage
 
 
 def _sampled(
-    stream: SalvageStream, scanner: Scanner
+    stream: SalvageStream, scanner: RecordScanner
 ) -> tuple[Seal | None, dict[bytes, int], int, int]:
     """The last seal, how many records each origin has, the largest frame, the first place."""
     seal: Seal | None = None
@@ -116,7 +116,7 @@ def _sampled(
     return seal, counts, largest, first
 
 
-def _seal_of(record: Found) -> Seal | None:
+def _seal_of(record: FoundRecord) -> Seal | None:
     if record.header.type != RecordType.SEAL:
         return None
     try:

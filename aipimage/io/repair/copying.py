@@ -6,7 +6,7 @@ from aipimage.errors import AipImageError, FormatError, IntegrityError
 from aipimage.format import constants as c
 from aipimage.format.record import decode_record_header, verified_record
 from aipimage.io.merge.assemble import Assembly
-from aipimage.io.repair.addresses import Addresses, Span
+from aipimage.io.repair.addresses import Addresses, MovedRecords
 from aipimage.io.repair.survey import Survey
 from aipimage.io.system.progress import Reporter
 
@@ -28,7 +28,7 @@ def copy_whole(
             reporter.report(span.place + at, assembly.stream.position)
 
 
-def _copy_some(survey: Survey, span: Span, at: int, assembly: Assembly) -> int:
+def _copy_some(survey: Survey, span: MovedRecords, at: int, assembly: Assembly) -> int:
     stream, tag = survey.stream, survey.beginning.reader.tag
     length = min(span.length - at, _CHUNK + c.BODY_MAX)
     data = memoryview(stream.pread(length, span.place + at))

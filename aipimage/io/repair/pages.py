@@ -14,7 +14,7 @@ from aipimage.format.header import Header
 from aipimage.format.mappage import MapPage, decode_map_page, page_sectors
 from aipimage.format.record import Reference
 from aipimage.io.records.records import OpenedRecord
-from aipimage.io.repair.scan import Found, Scanner
+from aipimage.io.repair.scan import FoundRecord, RecordScanner
 
 _PREFIX = 8
 
@@ -25,7 +25,7 @@ class PageIndex:
     def __init__(self) -> None:
         self._prefixes, self._places = array("Q"), array("Q")
 
-    def add(self, found: Found) -> None:
+    def add(self, found: FoundRecord) -> None:
         """Note a whole record."""
         self._prefixes.append(int.from_bytes(found.digest[:_PREFIX], "little"))
         self._places.append(found.place)
@@ -38,7 +38,7 @@ class PageIndex:
         places = np.frombuffer(self._places.tobytes(), np.uint64)
         self._places = array("Q", places[order].tobytes())
 
-    def find(self, scanner: Scanner, ref: Reference, kind: int) -> Found | None:
+    def find(self, scanner: RecordScanner, ref: Reference, kind: int) -> FoundRecord | None:
         """The record that a reference means, wherever it lies now."""
         prefix = int.from_bytes(ref.digest[:_PREFIX], "little")
         row = bisect_left(self._prefixes, prefix)
@@ -50,7 +50,7 @@ class PageIndex:
         return None
 
 
-def _is_meant(found: Found, ref: Reference, kind: int) -> bool:
+def _is_meant(found: FoundRecord, ref: Reference, kind: int) -> bool:
     header: tuple[object, ...] = (
         found.header.type,
         found.header.origin,
@@ -78,7 +78,7 @@ class LooseMaps:
         self._pages: dict[tuple[int, int, int, int], Described] = {}
         self._firsts: dict[int, list[int]] = {}
 
-    def add(self, found: Found) -> None:
+    def add(self, found: FoundRecord) -> None:
         """Note a whole map page."""
         page = self.decoded(found.opened)
         if page is not None:

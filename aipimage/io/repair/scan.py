@@ -29,7 +29,7 @@ _LIKELY = re.compile(
 _OVERLAP = 5
 
 
-class Found(NamedTuple):
+class FoundRecord(NamedTuple):
     """A whole record: where it lies, its digest, and what is in it."""
 
     place: int
@@ -77,7 +77,7 @@ class Window:
         return None
 
 
-class Scanner:
+class RecordScanner:
     """Walks a stream and yields its whole records.
 
     Args:
@@ -92,7 +92,7 @@ class Scanner:
 
     def scan(
         self, start: int, end: int, tick: Callable[[int], None] | None = None
-    ) -> Iterator[Found]:
+    ) -> Iterator[FoundRecord]:
         """Yield whole records between two places, in their order."""
         at = start
         while at < end:
@@ -113,7 +113,7 @@ class Scanner:
     def _advance(self, length: int) -> None:
         self._budget = min(_BUDGET, self._budget + _REFUND * length)
 
-    def record_at(self, place: int) -> Found | None:
+    def record_at(self, place: int) -> FoundRecord | None:
         """The record at a place, if it is whole."""
         header = self._header_at(place)
         if header is None or header.record_length > self._budget:
@@ -129,7 +129,7 @@ class Scanner:
         except AipImageError:
             self._budget -= header.record_length
             return None
-        return Found(place, header.record_length, digest, opened)
+        return FoundRecord(place, header.record_length, digest, opened)
 
     def _header_at(self, place: int) -> RecordHeader | None:
         try:

@@ -23,7 +23,7 @@ from aipimage.io.repair.beginning import Beginning
 from aipimage.io.repair.frames import FrameRuns
 from aipimage.io.repair.healing import heal_small_records
 from aipimage.io.repair.pages import LooseMaps, PageIndex
-from aipimage.io.repair.scan import Found, Scanner
+from aipimage.io.repair.scan import FoundRecord, RecordScanner
 from aipimage.io.repair.stream import SalvageStream
 from aipimage.io.stream.spare import read_trailer
 
@@ -49,7 +49,7 @@ class Whole(NamedTuple):
     length: int
 
 
-class Noted(NamedTuple):
+class FoundCheckpoint(NamedTuple):
     """A checkpoint, and where it lies."""
 
     place: int
@@ -81,7 +81,7 @@ class Survey:
 
     stream: SalvageStream
     beginning: Beginning
-    scanner: Scanner
+    scanner: RecordScanner
     maps: LooseMaps
     runs: dict[bytes, int] = field(default_factory=dict)
     frames: dict[bytes, FrameRuns] = field(default_factory=dict)
@@ -90,7 +90,7 @@ class Survey:
     metadata: dict[tuple[bytes, int], tuple[Reference, dict[str, Any]]] = field(
         default_factory=dict
     )
-    checkpoints: list[Noted] = field(default_factory=list)
+    checkpoints: list[FoundCheckpoint] = field(default_factory=list)
     holes: list[tuple[int, int]] = field(default_factory=list)
     whole: list[Whole] = field(default_factory=list)
     trailer: Trailer | None = None
@@ -113,7 +113,7 @@ def survey(
     trailer, end = find_trailer(stream)
     if trailer is not None:
         heal_small_records(stream, trailer, header.file_id, beginning.reader)
-    scanner = Scanner(stream, beginning.reader, header.frame_size)
+    scanner = RecordScanner(stream, beginning.reader, header.frame_size)
     found = Survey(stream, beginning, scanner, LooseMaps(header), trailer=trailer)
     found.runs[header.file_id] = header.records_start
     at = header.records_start
@@ -153,7 +153,7 @@ def find_trailer(stream: SalvageStream) -> tuple[Trailer | None, int]:
     return None, stream.size
 
 
-def _take(found: Survey, record: Found) -> bool:
+def _take(found: Survey, record: FoundRecord) -> bool:
     """Note a whole record; ``False`` where its content is none."""
     header = record.header
     if header.type in _SMALL:
@@ -175,7 +175,7 @@ def _take(found: Survey, record: Found) -> bool:
     return True
 
 
-def _note(found: Survey, record: Found) -> None:
+def _note(found: Survey, record: FoundRecord) -> None:
     header, plain = record.header, record.opened.plain
     if header.type == RecordType.FRAME:
         _note_frame(found, record)
@@ -183,7 +183,7 @@ def _note(found: Survey, record: Found) -> None:
     if header.type == RecordType.CHECKPOINT:
         checkpoint = decode_checkpoint(plain)
         found.checkpoints.append(
-            Noted(record.place, record.end, header.origin, header.number, checkpoint)
+            FoundCheckpoint(record.place, record.end, header.origin, header.number, checkpoint)
         )
     elif header.type == RecordType.CONTINUATION:
         if decode_continuation(plain).previous in found.runs and header.origin not in found.runs:
@@ -212,7 +212,7 @@ def _described(plain: BytesLike) -> dict[str, Any]:
         return {}
 
 
-def _note_frame(found: Survey, record: Found) -> None:
+def _note_frame(found: Survey, record: FoundRecord) -> None:
     header = record.header
     extents = verified_extents(record)
     at, (last, sectors) = int(extents["at"][0]), extents[-1].item()
@@ -230,7 +230,7 @@ def _note_frame(found: Survey, record: Found) -> None:
     )
 
 
-def verified_extents(record: Found) -> FrameExtents:
+def verified_extents(record: FoundRecord) -> FrameExtents:
     """The extents of a frame, in order and all of one device (section 6.1)."""
     extents = decode_frame_extents(record.opened.extents, record.header.plain_length)
     if not len(extents):
@@ -242,7 +242,7 @@ def verified_extents(record: Found) -> FrameExtents:
     return extents
 
 
-def reference(record: Found) -> Reference:
+def reference(record: FoundRecord) -> Reference:
     """A reference to a record at the place where it was found."""
     header = record.header
     return Reference(header.origin, record.place, record.length, header.plain_length, record.digest)

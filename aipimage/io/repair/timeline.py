@@ -17,7 +17,7 @@ from aipimage.extents import EXTENT_DTYPE, ExtentArray, Kind, extent_array
 from aipimage.format.constants import RecordType
 from aipimage.format.tables import pack_at
 from aipimage.io.repair.frames import WholeFrames
-from aipimage.io.repair.survey import Noted, Survey, verified_extents
+from aipimage.io.repair.survey import FoundCheckpoint, Survey, verified_extents
 
 Gap = Callable[[int, int], Iterator[ExtentArray]]
 """Gives the extents of a range of device and sector that no frame and no note names."""
@@ -219,7 +219,7 @@ def _settled(survey: Survey, origins: list[bytes]) -> int:
     """Up to which device and sector all notes were found: each checkpoint from the first on."""
     settled = 0
     for index, origin in enumerate(origins):
-        mine: dict[int, Noted] = {}
+        mine: dict[int, FoundCheckpoint] = {}
         for noted in survey.checkpoints:
             if noted.origin == origin:
                 mine.setdefault(noted.number, noted)

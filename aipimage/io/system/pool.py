@@ -15,7 +15,7 @@ _Key = TypeVar("_Key", bound=Hashable)
 _Thing = TypeVar("_Thing", bound=Closable)
 
 
-class Opened(Generic[_Thing]):
+class Pooled(Generic[_Thing]):
     """Something open, and how many uses of it are under way."""
 
     __slots__ = ("thing", "users")
@@ -34,7 +34,7 @@ class Pool(Generic[_Key, _Thing]):
 
     def __init__(self, limit: int, closed: Callable[[_Key], str]) -> None:
         self._limit, self._closed = limit, closed
-        self._things: OrderedDict[_Key, Opened[_Thing]] = OrderedDict()
+        self._things: OrderedDict[_Key, Pooled[_Thing]] = OrderedDict()
         self._lock = threading.Lock()
         self._is_closed = False
 
@@ -49,24 +49,24 @@ class Pool(Generic[_Key, _Thing]):
             if key in self._things:
                 idle = [thing]
             else:
-                self._things[key] = Opened(thing)
+                self._things[key] = Pooled(thing)
                 idle = self._surplus()
         close_all(idle)
 
-    def lend(self, key: _Key, opener: Callable[[], _Thing]) -> Opened[_Thing]:
+    def lend(self, key: _Key, opener: Callable[[], _Thing]) -> Pooled[_Thing]:
         """Return what ``opener`` opens, which stays open until :meth:`take_back`."""
         with self._lock:
             self.check_open(key)
             opened = self._things.get(key)
             if opened is None:
                 # Under the lock: two threads that want one thing must not open it twice.
-                opened = self._things[key] = Opened(opener())
+                opened = self._things[key] = Pooled(opener())
             else:
                 self._things.move_to_end(key)
             opened.users += 1
             return opened
 
-    def take_back(self, opened: Opened[_Thing]) -> None:
+    def take_back(self, opened: Pooled[_Thing]) -> None:
         """End a use that :meth:`lend` began."""
         with self._lock:
             opened.users -= 1

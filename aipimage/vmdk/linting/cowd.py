@@ -7,11 +7,11 @@ from aipimage.vmdk.layout import CAPACITY_MAX, COWD_MAGIC, ESX_TABLE_ENTRIES, GR
 from aipimage.vmdk.linting.codes import Severity
 from aipimage.vmdk.linting.findings import CheckedFile
 from aipimage.vmdk.linting.header import TABLES_MAX, Shape
-from aipimage.vmdk.linting.job import Job
+from aipimage.vmdk.linting.job import LintJob
 from aipimage.vmdk.linting.sparse import check_space, check_tables, intervals_of, load_tables
 
 
-def check_cowd(job: Job, checked: CheckedFile, sectors: int | None = None) -> None:
+def check_cowd(job: LintJob, checked: CheckedFile, sectors: int | None = None) -> None:
     """Check an extent whose line in the descriptor says ``sectors``."""
     data = checked.read(0, HEADER_SECTORS * SECTOR)
     if len(data) < HEADER_SECTORS * SECTOR or data[:4] != COWD_MAGIC:

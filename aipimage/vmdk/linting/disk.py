@@ -15,7 +15,7 @@ from aipimage.vmdk.layout import COWD_MAGIC, SECTOR, SESPARSE_MAGIC, SPARSE_MAGI
 from aipimage.vmdk.linting.cowd import check_cowd
 from aipimage.vmdk.linting.findings import CheckedFile
 from aipimage.vmdk.linting.hosted import check_hosted
-from aipimage.vmdk.linting.job import Job
+from aipimage.vmdk.linting.job import LintJob
 from aipimage.vmdk.linting.meaning import check_meaning, is_device
 from aipimage.vmdk.linting.sesparse import check_sesparse
 from aipimage.vmdk.linting.text import Described, check_text
@@ -28,7 +28,7 @@ _SPARSE = {"SPARSE": SPARSE_MAGIC, "VMFSSPARSE": COWD_MAGIC, "SESPARSE": _SESPAR
 _FLAT = ("FLAT", "VMFS")
 
 
-def check_disk(job: Job, path: StrPath, search: Sequence[StrPath]) -> tuple[Member, ...]:
+def check_disk(job: LintJob, path: StrPath, search: Sequence[StrPath]) -> tuple[Member, ...]:
     """Check the disk that a file is; return its parents, as far as they were found."""
     checked = job.open(path)
     with checked.file:
@@ -49,7 +49,7 @@ def check_disk(job: Job, path: StrPath, search: Sequence[StrPath]) -> tuple[Memb
         return _check_parents(job, checked, found, search) if found is not None else ()
 
 
-def _check_monolithic(job: Job, checked: CheckedFile) -> Described | None:
+def _check_monolithic(job: LintJob, checked: CheckedFile) -> Described | None:
     """A sparse extent that should have a descriptor inside of it."""
     described: list[Described] = []
 
@@ -69,7 +69,7 @@ def _check_monolithic(job: Job, checked: CheckedFile) -> Described | None:
     return described[0] if described else None
 
 
-def _check_alone(job: Job, checked: CheckedFile, head: bytes) -> None:
+def _check_alone(job: LintJob, checked: CheckedFile, head: bytes) -> None:
     checked.add("extent-alone", "an extent alone; check its disk's descriptor")
     (check_cowd if head[:4] == COWD_MAGIC else check_sesparse)(job, checked)
 
@@ -77,7 +77,7 @@ def _check_alone(job: Job, checked: CheckedFile, head: bytes) -> None:
 class _Extents:
     """The files that a descriptor names."""
 
-    def __init__(self, job: Job, checked: CheckedFile, found: Described) -> None:
+    def __init__(self, job: LintJob, checked: CheckedFile, found: Described) -> None:
         self._job, self._checked, self._found = job, checked, found
         self._folder = os.path.dirname(checked.path)
         self._flats: dict[str, list[tuple[int, int, int]]] = {}
@@ -201,7 +201,7 @@ class _Extents:
 
 
 def _check_parents(
-    job: Job, checked: CheckedFile, found: Described, search: Sequence[StrPath]
+    job: LintJob, checked: CheckedFile, found: Described, search: Sequence[StrPath]
 ) -> tuple[Member, ...]:
     """Look for the parents by the reader's rules: opening the disk follows them."""
     hint = found.settings.get("parentfilenamehint")

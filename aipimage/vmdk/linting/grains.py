@@ -40,7 +40,7 @@ class Stored(NamedTuple):
 
 
 @dataclass
-class Piece:
+class StreamPiece:
     """Some MiB of a stream and the grains in it."""
 
     data: memoryview
@@ -56,7 +56,7 @@ class Problem(NamedTuple):
     sector: int
 
 
-def check_grains(piece: Piece) -> tuple[int, list[Problem]]:
+def check_grains(piece: StreamPiece) -> tuple[int, list[Problem]]:
     """Decompress the grains of a piece; return its length in bytes, and what was found."""
     found: list[Problem] = []
     for grain in piece.grains:
@@ -66,7 +66,7 @@ def check_grains(piece: Piece) -> tuple[int, list[Problem]]:
     return len(piece.data), found
 
 
-def _check_grain(piece: Piece, grain: Stored) -> tuple[str, str] | None:
+def _check_grain(piece: StreamPiece, grain: Stored) -> tuple[str, str] | None:
     shape = piece.shape
     data = piece.data[grain.start : grain.start + grain.size]
     sectors = min(shape.grain, shape.capacity - grain.lba)

@@ -15,7 +15,7 @@ from aipimage.vmdk.layout import (
 )
 from aipimage.vmdk.linting.findings import CheckedFile
 from aipimage.vmdk.linting.header import AT, Shape, at_end, check_header, shape_of
-from aipimage.vmdk.linting.job import Job
+from aipimage.vmdk.linting.job import LintJob
 from aipimage.vmdk.linting.sparse import (
     Tables,
     check_gaps,
@@ -28,7 +28,7 @@ from aipimage.vmdk.linting.stream import Walk, walk_stream
 
 
 def check_hosted(
-    job: Job,
+    job: LintJob,
     checked: CheckedFile,
     *,
     sectors: int | None = None,
@@ -142,7 +142,7 @@ def _check_front(checked: CheckedFile, shape: Shape, tables: Tables) -> None:
     check_gaps(checked, front, shape.overhead)
 
 
-def _check_loaded(job: Job, checked: CheckedFile, shape: Shape, tables: Tables) -> None:
+def _check_loaded(job: LintJob, checked: CheckedFile, shape: Shape, tables: Tables) -> None:
     if _has_overhead(checked, shape):
         _check_front(checked, shape, tables)
     if not shape.stream and (missing := int((tables.directory == 0).sum())) > 0:

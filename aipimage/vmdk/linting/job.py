@@ -11,7 +11,7 @@ from aipimage.vmdk.linting.findings import CheckedFile, Collector
 
 
 @dataclass
-class Job:
+class LintJob:
     """A check in progress.
 
     Attributes:

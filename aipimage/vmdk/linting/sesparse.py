@@ -11,7 +11,7 @@ import numpy as np
 
 from aipimage.vmdk.layout import ESX_TABLE_ENTRIES, SECTOR, SESPARSE_MAGIC
 from aipimage.vmdk.linting.findings import CheckedFile
-from aipimage.vmdk.linting.job import Job
+from aipimage.vmdk.linting.job import LintJob
 from aipimage.vmdk.linting.space import WINDOW
 from aipimage.vmdk.sesparselayout import (
     AT,
@@ -40,7 +40,7 @@ _SLICE = 4096
 Regions = dict[str, tuple[int, int]]
 
 
-def check_sesparse(job: Job, checked: CheckedFile, sectors: int | None = None) -> None:
+def check_sesparse(job: LintJob, checked: CheckedFile, sectors: int | None = None) -> None:
     """Check an extent whose line in the descriptor says ``sectors``."""
     data = checked.read(0, SECTOR)
     if len(data) < SECTOR or int.from_bytes(data[:8], "little") != SESPARSE_MAGIC:
@@ -110,7 +110,7 @@ def _check_volatile(checked: CheckedFile, sector: int) -> None:
         checked.add("header-reserved", text, sector * SECTOR + RESERVED_AT, severity="error")
 
 
-def _check_tables(job: Job, checked: CheckedFile, regions: Regions, capacity: int) -> None:
+def _check_tables(job: LintJob, checked: CheckedFile, regions: Regions, capacity: int) -> None:
     count = -(-capacity // (SE_GRAIN * ESX_TABLE_ENTRIES))
     start, size = regions["grain directory"]
     if size * SECTOR < count * 8:
@@ -150,7 +150,7 @@ def _table_place(
 
 
 def _check_table(
-    job: Job,
+    job: LintJob,
     checked: CheckedFile,
     regions: Regions,
     taken: np.ndarray,

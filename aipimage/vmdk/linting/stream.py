@@ -14,9 +14,9 @@ import numpy as np
 from aipimage.io.system.pipeline import in_order
 from aipimage.vmdk.layout import MARKER, SECTOR, ZEROED, MarkerType
 from aipimage.vmdk.linting.findings import CheckedFile
-from aipimage.vmdk.linting.grains import Piece, Problem, Stored, check_grains
+from aipimage.vmdk.linting.grains import Problem, Stored, StreamPiece, check_grains
 from aipimage.vmdk.linting.header import AT, TABLES_MAX, Shape
-from aipimage.vmdk.linting.job import Job
+from aipimage.vmdk.linting.job import LintJob
 from aipimage.vmdk.linting.sparse import Tables
 from aipimage.vmdk.linting.tables import I64, read_batches, read_tables
 
@@ -65,13 +65,13 @@ class Walk:
 
     # The pieces
 
-    def pieces(self) -> Iterator[Piece]:
+    def pieces(self) -> Iterator[StreamPiece]:
         """Yield the stream in pieces; each begins at a marker."""
         at = self.shape.overhead
         while not self.finished:
             length = max(_PIECE, 2 * self._limit)
             data = memoryview(self.checked.read(at * SECTOR, length))
-            piece = Piece(data, [], self.shape)
+            piece = StreamPiece(data, [], self.shape)
             used = self._markers(piece, at, at * SECTOR + len(data) >= self.checked.size)
             self._compare(piece.grains)
             yield piece
@@ -79,7 +79,7 @@ class Walk:
                 return
             at += used
 
-    def _markers(self, piece: Piece, at: int, last: bool) -> int:
+    def _markers(self, piece: StreamPiece, at: int, last: bool) -> int:
         """Take the markers of a piece at sector ``at``; return the sectors that it was, 0 where
         the walk ends.
         """
@@ -134,7 +134,7 @@ class Walk:
 
     # Grains
 
-    def _grain(self, piece: Piece, grain: Stored) -> None:
+    def _grain(self, piece: StreamPiece, grain: Stored) -> None:
         place = grain.sector * SECTOR
         if grain.lba % self.shape.grain or grain.lba >= self.shape.capacity:
             self.checked.add(
@@ -251,7 +251,7 @@ class Walk:
         return length <= _REST_MAX and not data.strip(b"\0")
 
 
-def walk_stream(job: Job, walk: Walk) -> None:
+def walk_stream(job: LintJob, walk: Walk) -> None:
     """Walk the markers, and decompress the grains between them where that is wanted."""
     work = check_grains if job.deep else _nothing
     for length, problems in in_order(job.executor, work, walk.pieces(), job.in_flight):
@@ -264,7 +264,7 @@ def walk_stream(job: Job, walk: Walk) -> None:
         _check_table_markers(walk, walk.tables)
 
 
-def _nothing(piece: Piece) -> tuple[int, list[Problem]]:
+def _nothing(piece: StreamPiece) -> tuple[int, list[Problem]]:
     return len(piece.data), []
 
 

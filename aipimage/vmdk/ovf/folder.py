@@ -13,11 +13,11 @@ from aipimage.errors import TargetError
 from aipimage.io.system.progress import ProgressCallback
 from aipimage.io.system.storage import Storage
 from aipimage.vmdk.ovf.output import NewFile
-from aipimage.vmdk.ovf.packing import DiskResult, Job, Reports
+from aipimage.vmdk.ovf.packing import DiskJob, DiskResult, Reports
 
 
 def pack_folder(
-    job: Job, path: str, overwrite: bool, storage: Storage, progress: ProgressCallback | None
+    job: DiskJob, path: str, overwrite: bool, storage: Storage, progress: ProgressCallback | None
 ) -> tuple[str, int, tuple[DiskResult, ...]]:
     """Write the files of an appliance whose descriptor is ``path``; return that, the bytes of all
     files, and what is in them.
@@ -45,7 +45,7 @@ def pack_folder(
 
 
 def _write(
-    job: Job, files: list[NewFile], name: str, progress: ProgressCallback | None
+    job: DiskJob, files: list[NewFile], name: str, progress: ProgressCallback | None
 ) -> tuple[DiskResult, ...]:
     """Fill the files: disks, manifest, descriptor."""
     reports = Reports(progress, job.total)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from aipimage.io.stream.outstream import PipeStream
 from aipimage.io.system.storage import Storage, StrPath
 from aipimage.vmdk.ovf.output import NewFile
-from aipimage.vmdk.ovf.packing import DiskResult, Job, Reports, refuse_changed
+from aipimage.vmdk.ovf.packing import DiskJob, DiskResult, Reports, refuse_changed
 from aipimage.vmdk.ovf.tar import BLOCK, END, encode_tar_header, padding
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def pack_file(
-    job: Job,
+    job: DiskJob,
     path: StrPath,
     mtime: int,
     overwrite: bool,
@@ -50,7 +50,7 @@ def pack_file(
     return out.path, out.position, disks
 
 
-def _one_pass(job: Job, out: NewFile, mtime: int, reports: Reports) -> tuple[DiskResult, ...]:
+def _one_pass(job: DiskJob, out: NewFile, mtime: int, reports: Reports) -> tuple[DiskResult, ...]:
     out.append([bytes(_front_length(job))])
     disks, starts = [], []
     for number, disk in enumerate(job.disks):
@@ -66,7 +66,7 @@ def _one_pass(job: Job, out: NewFile, mtime: int, reports: Reports) -> tuple[Dis
 
 
 def pack_stream(
-    job: Job, target: BinaryIO, mtime: int, progress: ProgressCallback | None
+    job: DiskJob, target: BinaryIO, mtime: int, progress: ProgressCallback | None
 ) -> tuple[int, tuple[DiskResult, ...]]:
     """Write an OVA to anything with ``write``, in two passes; return its size and what is in it."""
     reports = Reports(progress, 2 * job.total)
@@ -90,11 +90,11 @@ def _nowhere(buffers: Sequence[Buffer]) -> None:
     """The first pass is only about how long the disks become, and about their digests."""
 
 
-def _names(job: Job) -> tuple[str, str]:
+def _names(job: DiskJob) -> tuple[str, str]:
     return f"{job.machine.stem}.ovf", f"{job.machine.stem}.mf"
 
 
-def _front(job: Job, disks: Sequence[DiskResult], mtime: int) -> Iterator[bytes]:
+def _front(job: DiskJob, disks: Sequence[DiskResult], mtime: int) -> Iterator[bytes]:
     """All that stands before the first disk."""
     envelope_name, manifest_name = _names(job)
     envelope = job.envelope(disks)
@@ -110,7 +110,7 @@ def _member(name: str, data: bytes, mtime: int) -> Iterator[bytes]:
     yield bytes(padding(len(data)))
 
 
-def _front_length(job: Job) -> int:
+def _front_length(job: DiskJob) -> int:
     envelope, manifest = job.envelope_length, job.manifest_length(_names(job)[0])
     length = BLOCK + envelope + padding(envelope)
     if job.algorithm is not None:

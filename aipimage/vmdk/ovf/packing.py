@@ -63,7 +63,7 @@ class OvaResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class DiskJob:
     """All that the disks of a package are streamed with.
 
     Attributes:
@@ -198,7 +198,7 @@ class Reports:
         return None if self._callback is None else report
 
 
-def verified_job(job: Job) -> Job:
+def verified_job(job: DiskJob) -> DiskJob:
     """Return a job of which every disk can be written as it is asked for; ``RequestError`` else."""
     options = DiskOptions(
         "streamOptimized",

@@ -20,7 +20,7 @@ from aipimage.vmdk.ovf.folder import pack_folder
 from aipimage.vmdk.ovf.hardware import MIB, NAME_MAX, Appliance, appliance, file_stem
 from aipimage.vmdk.ovf.manifest import verified_algorithm
 from aipimage.vmdk.ovf.ova import pack_file, pack_stream
-from aipimage.vmdk.ovf.packing import DiskResult, Job, OvaResult, verified_cids, verified_job
+from aipimage.vmdk.ovf.packing import DiskJob, DiskResult, OvaResult, verified_cids, verified_job
 from aipimage.vmdk.ovf.tar import OCTAL_MAX
 
 DEFAULT_MEMORY = 4096 * MIB
@@ -166,13 +166,19 @@ def _job(
     level: str,
     threads: int | None,
     executor: Executor | None,
-) -> Job:
+) -> DiskJob:
     identities, algorithm = verified_cids(cids, len(disks)), verified_algorithm(manifest)
-    return verified_job(Job(machine, tuple(disks), identities, algorithm, level, threads, executor))
+    return verified_job(
+        DiskJob(machine, tuple(disks), identities, algorithm, level, threads, executor)
+    )
 
 
 def _result(
-    job: Job, path: str | None, size: int, disks: tuple[DiskResult, ...], warnings: tuple[str, ...]
+    job: DiskJob,
+    path: str | None,
+    size: int,
+    disks: tuple[DiskResult, ...],
+    warnings: tuple[str, ...],
 ) -> OvaResult:
     """What is returned; what there is to say of a disk names it."""
     texts = [f"{disk.name}: {text}" for disk in disks for text in disk.warnings]

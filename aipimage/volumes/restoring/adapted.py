@@ -13,8 +13,8 @@ from aipimage.io.reading.results import RestoreResult
 from aipimage.volumes.restoring.attempts import Attempts, Prepared
 from aipimage.volumes.restoring.imagesource import ImageSource
 from aipimage.volumes.restoring.job import (
-    Job,
     Options,
+    RestoreJob,
     clear_tail,
     copy_source,
     left_out_ranges,
@@ -23,7 +23,7 @@ from aipimage.volumes.restoring.job import (
 )
 from aipimage.volumes.restoring.limits import Limits
 from aipimage.volumes.restoring.notes import id_notes, left_out_warnings, moved_warnings
-from aipimage.volumes.restoring.planning import Plan, limits_by_number, plan_fit
+from aipimage.volumes.restoring.planning import PartitionPlan, limits_by_number, plan_fit
 from aipimage.volumes.restoring.sectors import sector_warnings
 from aipimage.volumes.restoring.volume import restore_found_volume
 from aipimage.volumes.restoring.writes import boot_sector_patches, writes_of
@@ -44,7 +44,7 @@ class Adapted:
         new_ids: bool,
         options: Options,
     ) -> None:
-        self._job = Job(image, device, options)
+        self._job = RestoreJob(image, device, options)
         self._device, self._info, self._size, self._new_ids = device, info, size, new_ids
         self._options = options
         self._source = ImageSource(device)
@@ -78,7 +78,7 @@ class Adapted:
         )
         return self._result(*done[0])
 
-    def _plan(self, limits: dict[int, Limits]) -> Plan:
+    def _plan(self, limits: dict[int, Limits]) -> PartitionPlan:
         table = self._found.table
         if table.doubt is not None and self._size < self._device.size:
             raise TargetError(
@@ -96,14 +96,14 @@ class Adapted:
         except TargetError as error:
             if self._size >= self._device.size:
                 # A partition that reaches past the end of the disk it was on: nothing to plan.
-                return Plan(self._size, {})
+                return PartitionPlan(self._size, {})
             raise TargetError(f"{error}{self._hint}") from None
 
     @property
     def _hint(self) -> str:
         return size_hint(self._info, self._options)
 
-    def _rewrite(self, plan: Plan) -> Rewrite:
+    def _rewrite(self, plan: PartitionPlan) -> Rewrite:
         """The table's patches. On a larger disk one that cannot be adapted stays as it is."""
         moved: dict[int, tuple[int, int]] = dict(plan.extended)
         moved |= {change.number: (change.start, change.size) for change in plan.changes}

@@ -14,9 +14,9 @@ from aipimage.io.blocks.sinks import TargetInfo
 from aipimage.io.blocks.sources import BlockSource
 from aipimage.volumes.model import Volume
 from aipimage.volumes.patches import Patch
-from aipimage.volumes.restoring.job import Job, scratch_directory
+from aipimage.volumes.restoring.job import RestoreJob, scratch_directory
 from aipimage.volumes.restoring.limits import Limits
-from aipimage.volumes.restoring.planning import Plan
+from aipimage.volumes.restoring.planning import PartitionPlan
 from aipimage.volumes.restoring.shrinking import (
     CannotShrinkError,
     Smaller,
@@ -35,7 +35,7 @@ class Prepared:
             their headers, by offset on the target. copies: of the others, by number.
     """
 
-    plan: Plan
+    plan: PartitionPlan
     smaller: list[Smaller]
     patches: list[Patch]
     copies: dict[int, BlockSource] = field(default_factory=dict)
@@ -56,12 +56,12 @@ class Attempts:
 
     def __init__(
         self,
-        job: Job,
+        job: RestoreJob,
         info: TargetInfo,
         source: BlockSource,
         volumes: Sequence[Volume],
         limits: dict[int, Limits],
-        make_plan: Callable[[dict[int, Limits]], Plan],
+        make_plan: Callable[[dict[int, Limits]], PartitionPlan],
     ) -> None:
         self._job, self._info, self._source = job, info, source
         self._volumes = {volume.number: volume for volume in volumes}
@@ -86,7 +86,7 @@ class Attempts:
             except CannotShrinkError as refusal:
                 self._learn(plan, refusal)
 
-    def _without_copies(self, plan: Plan) -> Prepared:
+    def _without_copies(self, plan: PartitionPlan) -> Prepared:
         smaller = [Smaller(self._volumes[n], size) for n, size in plan.shrunk.items()]
         for each in smaller:
             check_tools(each, self._info.name)
@@ -133,7 +133,7 @@ class Attempts:
         self._copies[number] = smaller.size, made
         return made
 
-    def _learn(self, plan: Plan, refusal: CannotShrinkError) -> None:
+    def _learn(self, plan: PartitionPlan, refusal: CannotShrinkError) -> None:
         """Expect more of a volume than a plan did: what its tool says that it needs, once, and then
         all that it has.
         """

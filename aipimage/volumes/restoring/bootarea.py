@@ -9,7 +9,7 @@ from aipimage.io.reading.device import Device
 from aipimage.io.reading.image import ImageReader
 from aipimage.io.reading.results import RestoreResult
 from aipimage.volumes.restoring.imagesource import ImageSource
-from aipimage.volumes.restoring.job import Job, Options
+from aipimage.volumes.restoring.job import Options, RestoreJob
 from aipimage.volumes.tables.writing import boot_area
 
 
@@ -29,7 +29,7 @@ def restore_boot_area(
     """
     if options.size is not None or options.set_size:
         raise RequestError(f"{info.name}: keeps its size where only boot code is restored")
-    job = Job(image, device, options)
+    job = RestoreJob(image, device, options)
     file = open_in_place(info.name, force=options.force, storage=options.storage)
     with file:
         there = DeviceSource(file) if info.is_device else FileSource(file)

@@ -99,7 +99,7 @@ def scratch_directory(info: TargetInfo, options: Options) -> str:
     return "/var/tmp" if info.is_device else os.path.dirname(info.name)
 
 
-class Job:
+class RestoreJob:
     """One restore: what is written where, in which order, and what came of it.
 
     Attributes:

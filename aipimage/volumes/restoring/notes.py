@@ -8,7 +8,7 @@ from aipimage.io.reading.device import Device
 from aipimage.volumes.restoring.job import described_volumes
 
 if TYPE_CHECKING:
-    from aipimage.volumes.restoring.planning import Plan
+    from aipimage.volumes.restoring.planning import PartitionPlan
     from aipimage.volumes.survey import DiskSurvey
     from aipimage.volumes.tables.placing import NewIds
 
@@ -42,7 +42,7 @@ def id_notes(ids: NewIds | None) -> list[str]:
     return [*notes, _NAMED]
 
 
-def moved_warnings(found: DiskSurvey, plan: Plan) -> list[str]:
+def moved_warnings(found: DiskSurvey, plan: PartitionPlan) -> list[str]:
     """What may not start any more because partitions lie elsewhere."""
     kinds = {volume.number: volume.filesystem.kind for volume in found.volumes if volume.filesystem}
     moved = [change.number for change in plan.changes if change.start != change.old_start]

@@ -27,7 +27,7 @@ _GRUB_SECTOR = slice(0x5C, 0x64)
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class PartitionPlan:
     """Where the partitions of a disk go.
 
     Attributes:
@@ -50,7 +50,7 @@ def plan_fit(
     size: int,
     head: bytes = b"",
     name: str = "the target",
-) -> Plan:
+) -> PartitionPlan:
     """Plan a restore to a disk of ``size`` bytes.
 
     Args:
@@ -64,7 +64,9 @@ def plan_fit(
     slots = slots_of(table, limits, head)
     limit = usable_range(table, size)[1]
     if all(slot.end <= limit for slot in slots):
-        return Plan(size, {slot.number: Placement(slot.start, slot.size) for slot in slots})
+        return PartitionPlan(
+            size, {slot.number: Placement(slot.start, slot.size) for slot in slots}
+        )
     doubt = _doubt_of(table)
     if doubt is not None:
         raise TargetError(f"{name}: too small for the disk as it was, and {doubt}")
@@ -83,7 +85,7 @@ def _plan_of(
     limits: Mapping[int, Limits],
     size: int,
     limit: int,
-) -> Plan:
+) -> PartitionPlan:
     changes = tuple(
         PartitionChange(slot.number, slot.start, slot.size, *found[slot.number])
         for slot in slots
@@ -99,7 +101,7 @@ def _plan_of(
         for each in table.extended
         if _inside(table, each)
     }
-    return Plan(size, found, changes, shrunk, extended)
+    return PartitionPlan(size, found, changes, shrunk, extended)
 
 
 def _container(

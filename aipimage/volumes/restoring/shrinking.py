@@ -19,7 +19,7 @@ from aipimage.volumes.model import Volume
 from aipimage.volumes.patches import Patch
 from aipimage.volumes.restoring import extresizing, ntfsresizing
 from aipimage.volumes.restoring.checking import check_of, verify_sound
-from aipimage.volumes.restoring.job import Job
+from aipimage.volumes.restoring.job import RestoreJob
 from aipimage.volumes.restoring.limits import TOOLS
 from aipimage.volumes.restoring.patched import verify_patched
 from aipimage.volumes.restoring.tools import (
@@ -103,7 +103,7 @@ def header_patches(source: BlockSource, smaller: Smaller) -> list[Patch]:
     return patches
 
 
-def shrink_copy(job: Job, smaller: Smaller, directory: str) -> BlockSource:
+def shrink_copy(job: RestoreJob, smaller: Smaller, directory: str) -> BlockSource:
     """Restore a volume to a sparse file, make its file system smaller there, and return the file as
     a source. What a tool damages is thrown away, and another way is tried.
 
@@ -133,7 +133,7 @@ def shrink_copy(job: Job, smaller: Smaller, directory: str) -> BlockSource:
     ) from first
 
 
-def _restore_copy(job: Job, volume: Volume, path: str) -> None:
+def _restore_copy(job: RestoreJob, volume: Volume, path: str) -> None:
     sink = open_target(path, volume.size, storage=job.options.storage)
     try:
         written, unused, bad = job.counts.written, job.counts.unused, job.counts.unreadable

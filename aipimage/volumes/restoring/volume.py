@@ -22,8 +22,8 @@ from aipimage.volumes.patches import Patch
 from aipimage.volumes.restoring.expanding import expand_volume
 from aipimage.volumes.restoring.imagesource import ImageSource
 from aipimage.volumes.restoring.job import (
-    Job,
     Options,
+    RestoreJob,
     clear_tail,
     copy_source,
     described_volumes,
@@ -76,7 +76,7 @@ def restore_volume(
     info = look_at_target(target, storage)
     refuse_target(info, options)
     wanted = target_size(info, options, found.size)
-    return restore_found_volume(Job(image, entry, options), info, found, wanted, expand)
+    return restore_found_volume(RestoreJob(image, entry, options), info, found, wanted, expand)
 
 
 class Choice(NamedTuple):
@@ -126,7 +126,7 @@ def _called(choice: Choice) -> str:
 
 
 def restore_found_volume(
-    job: Job, info: TargetInfo, volume: Volume, wanted: int, expand: bool
+    job: RestoreJob, info: TargetInfo, volume: Volume, wanted: int, expand: bool
 ) -> RestoreResult:
     """Write a volume to a target of ``wanted`` bytes."""
     smaller = _smaller(job, info, volume, wanted)
@@ -152,7 +152,7 @@ def restore_found_volume(
 
 
 def _result(
-    job: Job,
+    job: RestoreJob,
     info: TargetInfo,
     volume: Volume,
     wanted: int,
@@ -177,7 +177,7 @@ def _result(
     )  # fmt: skip
 
 
-def _smaller(job: Job, info: TargetInfo, volume: Volume, wanted: int) -> Smaller | None:
+def _smaller(job: RestoreJob, info: TargetInfo, volume: Volume, wanted: int) -> Smaller | None:
     """What becomes of the volume on a target of so many bytes: ``None``: its file system stays as
     it is. ``TargetError`` where it does not fit.
     """
@@ -197,7 +197,7 @@ def _smaller(job: Job, info: TargetInfo, volume: Volume, wanted: int) -> Smaller
     return smaller
 
 
-def _moved(job: Job, info: TargetInfo, volume: Volume) -> list[Patch]:
+def _moved(job: RestoreJob, info: TargetInfo, volume: Volume) -> list[Patch]:
     """Patches for a boot sector that names the place of its partition, where the target is one."""
     start = _partition_start(info, job.options.storage)
     if start is None or volume.filesystem is None or not volume.number:

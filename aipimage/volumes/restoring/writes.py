@@ -11,7 +11,7 @@ from aipimage.io.reading.results import PartitionChange
 from aipimage.volumes.model import Volume
 from aipimage.volumes.patches import Patch
 from aipimage.volumes.restoring.moving import moved_boot_sectors
-from aipimage.volumes.restoring.planning import Plan
+from aipimage.volumes.restoring.planning import PartitionPlan
 from aipimage.volumes.view import VolumeView
 
 
@@ -29,7 +29,7 @@ class Writes:
     copies: list[tuple[int, int, int]] = field(default_factory=list)
 
 
-def writes_of(plan: Plan, size: int, copied: Sequence[int]) -> Writes:
+def writes_of(plan: PartitionPlan, size: int, copied: Sequence[int]) -> Writes:
     """Return what a plan means for a source of ``size`` bytes; ``copied``: the volumes that come
     from a copy.
 

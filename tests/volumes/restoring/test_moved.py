@@ -11,7 +11,7 @@ from aipimage.errors import AipImageError
 from aipimage.io.reading.results import PartitionChange
 from aipimage.io.system.storage import Storage, SystemCalls
 from aipimage.volumes.restoring.disk import restore_disk
-from aipimage.volumes.restoring.planning import Placement, Plan
+from aipimage.volumes.restoring.planning import PartitionPlan, Placement
 from aipimage.volumes.restoring.writes import writes_of
 from tests.support.faults import FaultySystemCalls, each_fault
 from tests.support.sources import SparseSource
@@ -67,7 +67,7 @@ def test_class_57_every_call_fails_once(tmp_path: Path) -> None:
 
 def test_the_writes_of_a_plan() -> None:
     """What lies before the first change is one range; behind it partitions, and zeros between."""
-    plan = Plan(
+    plan = PartitionPlan(
         30 * MIB,
         {1: Placement(MIB, MIB), 2: Placement(4 * MIB, 2 * MIB), 3: Placement(7 * MIB, MIB)},
         (
@@ -79,4 +79,4 @@ def test_the_writes_of_a_plan() -> None:
     assert writes.placed == [(0, 4 * MIB, 0), (20 * MIB, MIB, 7 * MIB)]
     assert writes.copies == [(4 * MIB, 2, 2 * MIB)]
     assert writes.zeros == [(6 * MIB, MIB), (8 * MIB, 22 * MIB)]
-    assert writes_of(Plan(30 * MIB, {}), 40 * MIB, []).placed == [(0, 30 * MIB, 0)]
+    assert writes_of(PartitionPlan(30 * MIB, {}), 40 * MIB, []).placed == [(0, 30 * MIB, 0)]

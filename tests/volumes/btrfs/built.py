@@ -21,8 +21,13 @@ MIB = 1 << 20
 SIZE = 80 * MIB
 FSID, DEVICE, CHUNKS_UUID = (hashlib.md5(name).digest() for name in (b"fs", b"device", b"chunks"))
 GENERATION = 9
+LOG = 2**64 - 6
+LOG_AT = 34 * MIB
+"""Logical address of the log root tree, where there is one; its log tree lies 8 KiB after it."""
 SYSTEM, METADATA, DATA = 16 * MIB, 32 * MIB, 48 * MIB
 """Logical addresses of the chunks."""
+LOG_EXTENTS = [(DATA + 14 * MIB + MIB // 4, 256 << 10), (DATA + 15 * MIB + MIB // 2, SECTOR)]
+"""(address, length) of the extents that the log names; the commit calls them free."""
 DUP = 1 << 5
 OWNERS = {"root": 1, "device": 4, "low": 2, "high": 2, "extent": 2, "free": 10, "groups": 11}
 """The nodes beside the chunk tree's, and the trees to which they belong."""
@@ -79,9 +84,25 @@ class Node:
             table += struct.pack("<QBQII", *key, end, len(body))
             bodies = body + bodies
         for key, child in self.children:
-            table += struct.pack("<QBQQQ", *key, child, GENERATION)
+            table += struct.pack("<QBQQQ", *key, child, self.generation)
         rest = head + table
         return sealed(bytes(32) + rest + bytes(NODE - 32 - len(rest) - len(bodies)) + bodies)
+
+
+def root_item(node: Node) -> bytes:
+    """What a tree of trees says of one of them."""
+    body = bytearray(439)
+    struct.pack_into("<Q", body, 160, node.generation)
+    struct.pack_into("<Q", body, 176, node.address)
+    struct.pack_into("<IQBQB", body, 216, 1, 0, 0, 0, 0)
+    body[238] = node.level
+    return bytes(body)
+
+
+def file_extent(kind: int, address: int, length: int) -> bytes:
+    """An item of a file: 0 inline, 1 regular, 2 preallocated."""
+    head = struct.pack("<QQBBHB", GENERATION + 1, length, 0, 0, 0, kind)
+    return head + struct.pack("<QQQQ", address, length, 0, length)
 
 
 def sealed(block: bytes) -> bytes:
@@ -93,7 +114,8 @@ class Volume:
     """The parts of a volume, to be changed at will before ``blocks`` packs them.
 
     Attributes:
-        chunks: by name. data: (address, length) of extents of data. nodes: by name.
+        chunks: by name. data: (address, length) of extents of data. nodes: by name. log: those of
+            log trees, by name, which the extent tree does not have.
         free: of the free space tree, by the chunk's name: (address, length), in bitmaps for the
             chunks in ``bitmaps``.
         superblock: fields by name, written over what is right.
@@ -109,6 +131,7 @@ class Volume:
         self.data = [(DATA + at * 64 * SECTOR, at * SECTOR) for at in range(1, 40)]
         self.data += [(DATA + 12 * MIB, 2 * MIB)]
         self.superblock: dict[str, int] = {}
+        self.log: dict[str, Node] = {}
         self.compat_ro = 3 * free_space_tree | 8 * block_group_tree
         self.nodes = {"chunk": Node(SYSTEM + 2 * NODE, 3)}
         missing = {"free": not free_space_tree, "groups": not block_group_tree}
@@ -174,13 +197,24 @@ class Volume:
 
     def add_root(self, node: Node) -> None:
         """Put a tree into the root tree."""
-        body = bytearray(439)
-        struct.pack_into("<Q", body, 160, GENERATION)
-        struct.pack_into("<Q", body, 176, node.address)
-        struct.pack_into("<IQBQB", body, 216, 1, 0, 0, 0, 0)
-        body[238] = node.level
-        self.nodes["root"].items.append(((node.owner, 132, 0), bytes(body)))
+        self.nodes["root"].items.append(((node.owner, 132, 0), root_item(node)))
         self.nodes["root"].items.sort()
+
+    def add_log(self) -> None:
+        """Let the superblock name a log: one tree, with a file of some extents."""
+        address, length = LOG_EXTENTS[0]
+        items = [
+            ((258, 1, 0), bytes(160)),
+            ((258, 108, 0), file_extent(1, address, length)),
+            ((258, 108, length), file_extent(1, 0, 0)),
+            ((258, 108, 2 * length), file_extent(1, address, length)),
+            ((258, 108, 3 * length), file_extent(2, *LOG_EXTENTS[1])),
+            ((259, 108, 0), file_extent(0, 0, 0)[:21] + b"inline"),
+        ]
+        tree = Node(LOG_AT + 2 * NODE, LOG, items=items, generation=GENERATION + 1)
+        top = Node(LOG_AT, LOG, items=[((LOG, 132, 5), root_item(tree))], generation=GENERATION + 1)
+        self.log = {"log root": top, "log": tree}
+        self.superblock["log_root"] = LOG_AT
 
     def used(self) -> list[tuple[int, int]]:
         """All extents, (address, length), ascending."""
@@ -241,14 +275,18 @@ class Volume:
 
     def blocks(self) -> list[bytes]:
         """The superblock and all nodes, packed."""
-        return [self.packed_superblock(), *(node.packed() for node in self.nodes.values())]
+        return [self.packed_superblock(), *(node.packed() for node in self.all_nodes())]
+
+    def all_nodes(self) -> list[Node]:
+        """Those of the commit, and then those of the log."""
+        return [*self.nodes.values(), *self.log.values()]
 
     def source(self, blocks: list[bytes] | None = None) -> Pieces:
         """The volume; its superblock's copy at 64 MiB is made from the superblock."""
         head, *nodes = blocks or self.blocks()
         copy = sealed(head[:0x30] + struct.pack("<Q", 64 * MIB) + head[0x38:])
         pieces = {65536: head, 64 * MIB: copy}
-        for node, data in zip(self.nodes.values(), nodes, strict=True):
+        for node, data in zip(self.all_nodes(), nodes, strict=True):
             chunk = self.chunk_of(node.address)
             for place in chunk.places:
                 pieces[place + node.address - chunk.start] = data
@@ -262,7 +300,8 @@ FIELDS = {
     "sectorsize": (0x90, "<I"), "nodesize": (0x94, "<I"), "sys_chunk_array_size": (0xA0, "<I"),
     "chunk_root_generation": (0xA4, "<Q"), "compat_flags": (0xAC, "<Q"),
     "compat_ro_flags": (0xB4, "<Q"), "incompat_flags": (0xBC, "<Q"), "csum_type": (0xC4, "<H"),
-    "root_level": (0xC6, "<B"), "chunk_root_level": (0xC7, "<B"), "devid": (0xC9, "<Q"),
+    "root_level": (0xC6, "<B"), "chunk_root_level": (0xC7, "<B"), "log_root_level": (0xC8, "<B"),
+    "devid": (0xC9, "<Q"),
     "device_bytes": (0xD1, "<Q"),
 }  # fmt: skip
 

@@ -5,6 +5,7 @@ made and nobody used: all their trees are single leaves, of which the kernel the
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from pathlib import Path
 from typing import NamedTuple
@@ -51,13 +52,13 @@ class Editor:
 
     def __init__(self, volume: Path) -> None:
         self.volume = volume
-        source = open_source(volume)
-        view = VolumeView(source, 0, source.size)
-        found = PARSER.probe(view)
-        assert found is not None
-        assert isinstance(found.details, bytes)
-        self.superblock: Superblock = read_superblock(view, found.details)
-        self.chunks: ChunkMap = read_chunks(view, self.superblock)
+        with contextlib.closing(open_source(volume)) as source:
+            view = VolumeView(source, 0, source.size)
+            found = PARSER.probe(view)
+            assert found is not None
+            assert isinstance(found.details, bytes)
+            self.superblock: Superblock = read_superblock(view, found.details)
+            self.chunks: ChunkMap = read_chunks(view, self.superblock)
 
     def places(self, address: int) -> list[int]:
         """Bytes of the device of a logical address."""

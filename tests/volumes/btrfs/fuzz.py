@@ -19,15 +19,18 @@ def fuzz_btrfs(data: bytes) -> None:
 
 
 def seeds() -> list[bytes]:
-    """Volumes with and without a free space tree and a block group tree."""
+    """Volumes with and without a free space tree, a block group tree and a log."""
     kinds = [Volume(groups, free) for groups in (True, False) for free in (True, False)]
+    kinds.append(Volume())
+    kinds[-1].add_log()
     return [
         volume.packed_superblock()
         + b"".join(
-            volume.nodes[name].packed() if name in volume.nodes else bytes(NODE)
-            for name in _volume().nodes
+            nodes[name].packed() if name in nodes else bytes(NODE)
+            for name in _volume().nodes | _volume().log
         )
         for volume in kinds
+        for nodes in (volume.nodes | volume.log,)
     ]
 
 
@@ -60,11 +63,13 @@ def check(source: Pieces) -> Allocation | None:
 
 @cache
 def _volume() -> Volume:
-    return Volume(block_group_tree=True)
+    volume = Volume(block_group_tree=True)
+    volume.add_log()
+    return volume
 
 
 def _blocks(data: bytes) -> list[bytes]:
     """Cut or fill up to whole blocks, as many as the volume has."""
-    count = 1 + len(_volume().nodes)
+    count = 1 + len(_volume().all_nodes())
     data = data[: count * NODE].ljust(count * NODE, b"\0")
     return [data[at : at + NODE] for at in range(0, len(data), NODE)]

@@ -4,6 +4,7 @@ test that needs no oracle: a volume whose free space is garbage must be as good 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -25,17 +26,22 @@ GARBAGE = b"\xa5" * (1 << 20)
 SECTOR = 4096
 _CHUNK = re.compile(r"CHUNK_ITEM (\d+)\).*?\n\s+length (\d+) (.*?)(?=\n\titem|\Z)", re.S)
 _STRIPE = re.compile(r"stripe \d+ devid \d+ offset (\d+)")
+_NODE = re.compile(r"^(?:leaf|node) (?=\d+ (?:items|level))", re.M)
+_OWNER = re.compile(r" owner TREE_LOG$")
+_NAMED = re.compile(r"(?:extent|prealloc) data disk byte (\d+) nr (\d+)")
 _EXTENT = re.compile(r"item \d+ key \((\d+) (EXTENT_ITEM|METADATA_ITEM) (\d+)\)")
 
+_ALL = SurveyOptions()
 
-def survey(volume: Path) -> tuple[FileSystem, Allocation]:
+
+def survey(volume: Path, options: SurveyOptions = _ALL) -> tuple[FileSystem, Allocation]:
     """What the parser makes of a volume in a file."""
-    source = open_source(volume)
-    view = VolumeView(source, 0, source.size)
-    found = PARSER.probe(view)
-    assert found is not None
-    assert PARSER.allocation is not None
-    return found, PARSER.allocation(view, found, SurveyOptions())
+    with contextlib.closing(open_source(volume)) as source:
+        view = VolumeView(source, 0, source.size)
+        found = PARSER.probe(view)
+        assert found is not None
+        assert PARSER.allocation is not None
+        return found, PARSER.allocation(view, found, options)
 
 
 def used_by_parser(allocation: Allocation, size: int) -> Bools:
@@ -73,16 +79,36 @@ def data_by_tools(volume: Path) -> Bools:
     return _extents(volume, data_only=True)
 
 
+def log_by_tools(volume: Path) -> Bools:
+    """What the log trees occupy, and the extents that they name."""
+    node = int(superblock(volume)["nodesize"])
+    text = run(["btrfs", "inspect-internal", "dump-tree", volume])
+    extents = []
+    for part in _NODE.split(text)[1:]:
+        if _OWNER.search(part.split("\n", 1)[0]):
+            extents.append((int(part.split()[0]), node))
+            named = [(int(at), int(length)) for at, length in _NAMED.findall(part)]
+            extents += [row for row in named if row[0]]
+    return _placed(volume, extents, data_only=False)
+
+
 def _extents(volume: Path, data_only: bool) -> Bools:
-    fields = superblock(volume)
-    size, node = int(fields["dev_item.total_bytes"]), int(fields["nodesize"])
-    used = np.zeros(size // SECTOR, np.bool_)
+    node = int(superblock(volume)["nodesize"])
+    extents = [
+        (int(address), int(offset) if kind == "EXTENT_ITEM" else node)
+        for address, kind, offset in _EXTENT.findall(dumped(volume, "extent"))
+    ]
+    return _placed(volume, extents, data_only)
+
+
+def _placed(volume: Path, extents: list[tuple[int, int]], data_only: bool) -> Bools:
+    """One flag for each sector of the device in which (logical address, bytes) lie."""
+    used = np.zeros(int(superblock(volume)["dev_item.total_bytes"]) // SECTOR, np.bool_)
     chunks = [
         (int(start), int(length), "type DATA" in text, [int(at) for at in _STRIPE.findall(text)])
         for start, length, text in _CHUNK.findall(dumped(volume, "chunk"))
     ]
-    for address, kind, offset in _EXTENT.findall(dumped(volume, "extent")):
-        start, length = int(address), int(offset) if kind == "EXTENT_ITEM" else node
+    for start, length in extents:
         chunk, chunk_length, is_data, places = next(
             row for row in chunks if row[0] <= start < row[0] + row[1]
         )

@@ -203,7 +203,8 @@ def data_at(length: int, at: int = -3) -> Change:
 
 EXTENT = struct.pack("<QQQ", 1, 9, 1)
 CASES: list[tuple[str, Change, str]] = [
-    ("log tree", field("log_root", METADATA), "log tree was not replayed"),
+    ("log tree of nothing", field("log_root", METADATA), "does not have the checksum"),
+    ("log tree of level 8", field("log_root_level", 8), "out of range"),
     ("zoned", field("incompat_flags", 0x1341), "zoned"),
     ("extent tree v2", field("incompat_flags", 0x2341), "version 2 of the extent tree"),
     ("stripe tree", field("incompat_flags", 0x4341), "RAID stripe tree"),

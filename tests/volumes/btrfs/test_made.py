@@ -131,23 +131,6 @@ def test_class_48_a_converted_volume_is_legal(tmp_path: Path) -> None:
     run(["e2fsck", "-fn", volume])
 
 
-def test_class_50_log_tree_takes_the_whole_volume(tmp_path: Path) -> None:
-    """What fsync wrote since the last commit is in blocks that the extent tree calls free."""
-    volume, at, copy = plain(tmp_path), tmp_path / "mounted", tmp_path / "copy"
-    with mounted(volume, at, "-o", "commit=300"):
-        (at / "before").write_bytes(b"before")
-        run(["sync", "-f", at])
-        with (at / "after").open("wb") as file:
-            file.write(b"after" * 5000)
-            file.flush()
-            os.fsync(file.fileno())
-        run(["cp", "--sparse=always", volume, copy])
-    assert truth.superblock(copy)["log_root"] != "0"
-    with pytest.raises(LayoutError, match="log tree was not replayed"):
-        truth.survey(copy)
-    truth.survey(volume)
-
-
 def test_one_of_several_devices_takes_the_whole_volume(tmp_path: Path) -> None:
     kernel_knows_btrfs()
     files = [tmp_path / "one", tmp_path / "two"]

@@ -2,7 +2,8 @@
 
 What is in use: the extents of the extent tree, at all places where their chunks keep them; the
 first MiB of the device; 64 KiB from each superblock on ("On-disk Format"). All else is free, within
-chunks and outside of them. Where the volume has a valid free space tree, it must say the same.
+chunks and outside of them. Where the volume has a valid free space tree, it must say the same. What
+a log tree keeps is added after that (``logtree.py``).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from aipimage.volumes.filesystems.btrfs import layout
 from aipimage.volumes.filesystems.btrfs.chunks import ChunkMap, Numbers, Runs
 from aipimage.volumes.filesystems.btrfs.extents import add_extents
 from aipimage.volumes.filesystems.btrfs.freespacetree import add_free_space
+from aipimage.volumes.filesystems.btrfs.logtree import keep_log
 from aipimage.volumes.filesystems.btrfs.superblock import Superblock, read_superblock
 from aipimage.volumes.filesystems.btrfs.tree import NodeReader
 from aipimage.volumes.filesystems.btrfs.trees import (
@@ -54,8 +56,11 @@ def allocation(view: VolumeView, filesystem: FileSystem, options: SurveyOptions)
     nodes = np.concatenate([*reader.seen, roots.blocks])
     if _is_any_free(free, chunks.first_places(nodes, superblock.nodesize), superblock):
         raise LayoutError("its extent tree calls a tree node free")
+    notes: tuple[str, ...] = ()
+    if superblock.log_root:
+        notes = (keep_log(view, superblock, chunks, free, options),)
     # A device that is smaller than its file system is not mounted, however much of it is free.
-    return Allocation(free, used_end=superblock.device_bytes)
+    return Allocation(free, used_end=superblock.device_bytes, notes=notes)
 
 
 def _metadata_bytes(superblock: Superblock, chunks: ChunkMap) -> int:

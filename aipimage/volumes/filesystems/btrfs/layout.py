@@ -25,15 +25,15 @@ SUPERBLOCK = np.dtype(
             "checksum", "fsid", "bytenr", "flags", "magic", "generation", "root", "chunk_root",
             "log_root", "total_bytes", "bytes_used", "num_devices", "sectorsize", "nodesize",
             "sys_chunk_array_size", "chunk_root_generation", "compat_flags", "compat_ro_flags",
-            "incompat_flags", "csum_type", "root_level", "chunk_root_level", "devid",
-            "device_bytes", "device_uuid", "device_fsid", "label", "metadata_uuid",
+            "incompat_flags", "csum_type", "root_level", "chunk_root_level", "log_root_level",
+            "devid", "device_bytes", "device_uuid", "device_fsid", "label", "metadata_uuid",
             "sys_chunk_array",
         ],
         "formats": [
             "V32", "V16", "<u8", "<u8", "V8", "<u8", "<u8", "<u8",
             "<u8", "<u8", "<u8", "<u8", "<u4", "<u4",
             "<u4", "<u8", "<u8", "<u8",
-            "<u8", "<u2", "u1", "u1", "<u8",
+            "<u8", "<u2", "u1", "u1", "u1", "<u8",
             "<u8", "V16", "V16", "V256", "V16",
             "V2048",
         ],
@@ -41,7 +41,7 @@ SUPERBLOCK = np.dtype(
             0x0, 0x20, 0x30, 0x38, 0x40, 0x48, 0x50, 0x58,
             0x60, 0x70, 0x78, 0x88, 0x90, 0x94,
             0xA0, 0xA4, 0xAC, 0xB4,
-            0xBC, 0xC4, 0xC6, 0xC7, 0xC9,
+            0xBC, 0xC4, 0xC6, 0xC7, 0xC8, 0xC9,
             0xD1, 0x10B, 0x11B, 0x12B, 0x23B,
             0x32B,
         ],
@@ -93,6 +93,8 @@ POINTER = np.dtype([*KEY, ("block", "<u8"), ("generation", "<u8")])
 
 ROOT_TREE, EXTENT_TREE, CHUNK_TREE, DEVICE_TREE = 1, 2, 3, 4
 FREE_SPACE_TREE, BLOCK_GROUP_TREE = 10, 11
+LOG_TREE = 2**64 - 6
+"""Of the log root tree, and of each of the log trees that it names."""
 TREE_NAMES = {
     ROOT_TREE: "root tree",
     EXTENT_TREE: "extent tree",
@@ -100,10 +102,16 @@ TREE_NAMES = {
     DEVICE_TREE: "device tree",
     FREE_SPACE_TREE: "free space tree",
     BLOCK_GROUP_TREE: "block group tree",
+    LOG_TREE: "log tree",
 }
 
 # Types of items.
 
+FILE_EXTENT_ITEM = 108
+LOG_ITEMS = (1, 12, 13, 24, 48, 60, 72, 84, 96, FILE_EXTENT_ITEM, 128)
+"""What log trees have: inodes, references, extended ones, attributes, orphans, logged ranges of a
+directory (by name, by index), entries of both kinds, extents of files, checksums of data.
+"""
 ROOT_ITEM = 132
 EXTENT_ITEM, METADATA_ITEM = 168, 169
 BACKREFS = (176, 178, 182, 184)
@@ -124,6 +132,21 @@ ROOT = np.dtype(
 )
 EXTENT = np.dtype([("refs", "<u8"), ("generation", "<u8"), ("flags", "<u8")])
 EXTENT_DATA, EXTENT_TREE_BLOCK = 1, 2
+FILE_EXTENT_HEAD = np.dtype(
+    {"names": ["encryption", "type"], "formats": ["u1", "u1"], "offsets": [17, 20], "itemsize": 21}
+)
+FILE_EXTENT_INLINE, FILE_EXTENT_REGULAR, FILE_EXTENT_PREALLOCATED = 0, 1, 2
+FILE_EXTENT = np.dtype(
+    {
+        "names": ["disk_bytenr", "disk_num_bytes"],
+        "formats": ["<u8", "<u8"],
+        "offsets": [21, 29],
+        "itemsize": 53,
+    }
+)
+"""Of a regular or preallocated one: the whole extent, of which the file may use a part. An address
+of zero is a hole.
+"""
 BLOCK_GROUP = np.dtype([("used", "<u8"), ("chunk_objectid", "<u8"), ("flags", "<u8")])
 DEVICE_EXTENT = np.dtype(
     [

@@ -20,6 +20,7 @@ class Superblock:
     Attributes:
         node_fsid: what tree nodes bear; not what users see where the volume got a new UUID.
         device_bytes: what of the volume the file system covers.
+        log_root: where the log root tree begins; 0 where there is none.
         system_chunks: items of the chunk tree that are needed to read the chunk tree.
         skinny: whether extents of tree blocks have items of their own kind.
         free_space_tree: whether it says what the extent tree says.
@@ -32,6 +33,8 @@ class Superblock:
     chunk_root: int
     chunk_root_level: int
     chunk_root_generation: int
+    log_root: int
+    log_root_level: int
     bytes_used: int
     sectorsize: int
     nodesize: int
@@ -85,8 +88,8 @@ def read_superblock(view: VolumeView, data: bytes) -> Superblock:
     both = layout.FREE_SPACE_TREE_FLAG | layout.FREE_SPACE_TREE_VALID
     numbers = (
         "generation", "root", "root_level", "chunk_root", "chunk_root_level",
-        "chunk_root_generation", "bytes_used", "sectorsize", "nodesize", "csum_type", "devid",
-        "device_bytes",
+        "chunk_root_generation", "log_root", "log_root_level", "bytes_used", "sectorsize",
+        "nodesize", "csum_type", "devid", "device_bytes",
     )  # fmt: skip
     return Superblock(
         **{name: int(raw[name]) for name in numbers},
@@ -137,8 +140,6 @@ def _verify_features(raw: Any) -> None:
         raise LayoutError("its flags report an error or a conversion that was not finished")
     if int(raw["num_devices"]) != 1:
         raise LayoutError(f"it is one of {int(raw['num_devices'])} devices of its file system")
-    if int(raw["log_root"]):
-        raise LayoutError("its log tree was not replayed")
 
 
 def _verify_geometry(view: VolumeView, raw: Any) -> None:
@@ -154,8 +155,9 @@ def _verify_geometry(view: VolumeView, raw: Any) -> None:
         raw
     ):
         raise LayoutError("its superblock is that of another device")
+    levels = (int(raw[name]) for name in ("root_level", "chunk_root_level", "log_root_level"))
     if (
-        max(int(raw["root_level"]), int(raw["chunk_root_level"])) >= layout.LEVELS_MAX
+        max(levels) >= layout.LEVELS_MAX
         or int(raw["sys_chunk_array_size"]) > layout.SYSTEM_CHUNKS_MAX
         or int(raw["chunk_root_generation"]) > int(raw["generation"])
     ):

@@ -77,12 +77,18 @@ class Items(NamedTuple):
 class NodeReader:
     """Reads nodes where the chunks say they are.
 
+    Args:
+        newest: the latest generation that a node may have; at first that of the superblock.
+
     Attributes:
         seen: logical addresses of all nodes that were read, in arrays.
     """
 
-    def __init__(self, view: VolumeView, superblock: Superblock, chunks: ChunkMap) -> None:
+    def __init__(
+        self, view: VolumeView, superblock: Superblock, chunks: ChunkMap, newest: int | None = None
+    ) -> None:
         self._view, self._superblock, self._chunks = view, superblock, chunks
+        self._newest = superblock.generation if newest is None else newest
         self.seen: list[npt.NDArray[np.uint64]] = []
 
     def walk(self, root: Root) -> Iterator[Items]:
@@ -131,9 +137,7 @@ class NodeReader:
         ):
             raise LayoutError(f"a node of {root.name} is not the one that is wanted there")
         generation = heads["generation"]
-        if (generation != pointers["generation"]).any() or (
-            generation > self._superblock.generation
-        ).any():
+        if (generation != pointers["generation"]).any() or (generation > self._newest).any():
             raise LayoutError(f"a node of {root.name} is of another generation")
         if not (heads["flags"] & np.uint64(layout.HEADER_WRITTEN)).all():
             raise LayoutError(f"a node of {root.name} was never written")

@@ -77,7 +77,7 @@ class Roots:
             bodies = some.bodies(layout.ROOT)
             blocks.append(bodies["bytenr"].astype(np.uint64))
             # Trees of the file system itself have no offset; those of snapshots are not needed.
-            own = np.isin(some.keys["objectid"], list(layout.TREE_NAMES))
+            own = np.isin(some.keys["objectid"], np.array(list(layout.TREE_NAMES), np.uint64))
             own &= some.keys["offset"] == 0
             for key, body in zip(some.keys[own], bodies[own], strict=True):
                 self._add(int(key["objectid"]), body)

@@ -6,10 +6,12 @@ import time
 from concurrent.futures import Executor
 from typing import NamedTuple
 
+import numpy as np
+
+from aipimage import _core
 from aipimage.errors import AipImageError, FormatError, naming
 from aipimage.format import constants as c
 from aipimage.format.constants import RecordType
-from aipimage.format.digest import digest
 from aipimage.format.header import Header
 from aipimage.format.record import decode_record_header
 from aipimage.format.trailer import Trailer
@@ -113,23 +115,18 @@ class _Records:
 
     def check(self, piece: FramedPiece) -> _Checked:
         """In a worker: compare the digest of each record with its check."""
-        bad: list[int] = []
-        digests: list[bytes] = []
-        marks: list[tuple[int, int, bytes]] = []
-        data = memoryview(piece.buffer)
-        frames = at = 0
-        for end in piece.ends:
-            record = data[at:end]
-            found = digest(record[: -c.CHECK])
-            if found[: c.CHECK] != record[-c.CHECK :]:
-                bad.append(piece.offset + at)
-            frames += record[4] == RecordType.FRAME
-            if record[4] in MARKS:
-                marks.append((len(digests), piece.offset + at, bytes(record)))
-            digests.append(found)
-            at = end
+        data, ends = memoryview(piece.buffer), piece.ends.astype(np.int64)
+        digests, types, differs = _core.check_records(data, piece.ends)
+        starts = np.concatenate(([0], ends[:-1]))
+        bad = starts[np.unpackbits(differs, count=len(ends), bitorder="little") == 1]
+        marks = [
+            (row, piece.offset + int(starts[row]), bytes(data[starts[row] : ends[row]]))
+            for row in np.flatnonzero(np.isin(types, MARKS)).tolist()
+        ]
+        frames = int((types == RecordType.FRAME).sum())
         self.buffers.give(piece.buffer)
-        return _Checked(frames, at, bad, b"".join(digests), marks)
+        places = (bad + piece.offset).tolist()
+        return _Checked(frames, int(ends[-1]), places, digests.tobytes(), marks)
 
     def take(self, checked: _Checked) -> None:
         """Take what a worker found, in the order of the stream."""

@@ -8,6 +8,10 @@ import struct
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+import numpy as np
+import numpy.typing as npt
+
+from aipimage import _core
 from aipimage.errors import AipImageError, IncompleteError, IntegrityError, reworded
 from aipimage.format import constants as c
 from aipimage.format.record import RecordHeader, decode_record_header, record_length
@@ -71,7 +75,7 @@ class FramedPiece(NamedTuple):
 
     offset: int
     buffer: bytearray
-    ends: list[int]
+    ends: npt.NDArray[np.uint64]
 
 
 def framed_pieces(
@@ -90,9 +94,9 @@ def framed_pieces(
         data = memoryview(buffer)[:length]
         stream.pread_into(data, at)
         ends = _ends(stream.name, data, at, at + length == end)
-        if ends:
+        if len(ends):
             yield FramedPiece(at, buffer, ends)
-            at, most = at + ends[-1], _PIECE
+            at, most = at + int(ends[-1]), _PIECE
         elif most == _PIECE:
             # A record that is larger than a piece.
             most = record_length(c.BODY_MAX)
@@ -109,19 +113,12 @@ def framed_length(data: memoryview, at: int) -> int | None:
     return record_length(body) if magic == c.RECORD_MAGIC and 0 < body <= c.BODY_MAX else None
 
 
-def _ends(name: str, data: memoryview, base: int, last: bool) -> list[int]:
+def _ends(name: str, data: memoryview, base: int, last: bool) -> npt.NDArray[np.uint64]:
     """Where the whole records at the start of ``data`` end; ``last``: nothing follows."""
-    ends: list[int] = []
-    at = 0
-    while at + c.RECORD_HEADER <= data.nbytes:
-        length = framed_length(data, at)
-        if length is None:
-            raise IntegrityError(f"{name}: no record stands at byte {base + at}")
-        at += length
-        if at > data.nbytes:
-            break
-        ends.append(at)
-    if last and at != data.nbytes:
+    ends, stop, is_bad = _core.record_ends(data, data.nbytes)
+    if is_bad:
+        raise IntegrityError(f"{name}: no record stands at byte {base + stop}")
+    if last and stop != data.nbytes:
         raise IncompleteError(f"{name}: the last record is cut short")
     return ends
 

@@ -19,7 +19,6 @@ from aipimage import _core
 from aipimage.errors import StorageError
 from aipimage.extents import SECTOR, Kind
 from aipimage.format import constants as c
-from aipimage.format.digest import block_digest
 from aipimage.format.layers import DIGEST_DTYPE, Digests
 from aipimage.io.blocks.sources import BlockSource, append_merged, read_with_retries
 from aipimage.io.blocks.usedsource import free_of, grain_of, runs_with_unused
@@ -112,10 +111,9 @@ class Scanner:
         free = self._free(piece)
         grain = SECTOR if unreadable else grain_of(free, self.grain)
         layout = _Layout(piece.segments, grain)
-        changed = self._changed(piece, layout, view)
+        nonzero, changed, now = self._compared(piece, layout, view)
         if not unreadable and not changed.any():
             return self._unchanged(piece)
-        nonzero = _core.nonzero_bitmap(view, grain)
         if unreadable:
             changed = _core.bitmap_or(changed, layout.bits(np.array(unreadable)), layout.count)
         data = _core.bitmap_to_extents(
@@ -129,7 +127,7 @@ class Scanner:
         if unreadable:
             runs = _with_unreadable(runs, unreadable)
         runs = runs_with_unused(runs, free)
-        blocks, digests = self._digests(piece, layout, view, changed)
+        blocks, digests = self._digests(layout, view, changed, now)
         return Scanned(
             piece,
             runs,
@@ -203,18 +201,23 @@ class Scanner:
                     self._parent_bytes(view[place : place + end - at], at)
         return left
 
-    def _changed(self, piece: ScanPiece, layout: _Layout, view: memoryview) -> Bits:
+    def _compared(
+        self, piece: ScanPiece, layout: _Layout, view: memoryview
+    ) -> tuple[Bits, Bits, Digests | None]:
+        """Which clusters have data, which changed, and the digests of now where they were made."""
         taken = layout.bits(piece.take)
         if piece.method in (Method.TRACKED, Method.FULL):
-            return taken
+            return _core.nonzero_bitmap(view, layout.grain), taken, None
+        now: Digests | None = None
         if piece.method == Method.DATA:
-            differs = self._compare(layout, view, piece.segments)
+            was = self._was(view, piece.segments)
+            nonzero, differs, _ = _core.compare_piece(view, layout.grain, was, None)
         else:
-            differs = self._compare_digests(piece, layout, view)
-        return _core.bitmap_or(differs, taken, layout.count)
+            nonzero, differs, now = self._compare_digests(piece, layout, view)
+        return nonzero, _core.bitmap_or(differs, taken, layout.count), now
 
-    def _compare(self, layout: _Layout, view: memoryview, segments: ByteRanges) -> Bits:
-        """Compare with the parent's data; what the parent does not have is compared with zeros."""
+    def _was(self, view: memoryview, segments: ByteRanges) -> memoryview:
+        """The parent's data; what the parent does not have is zeros."""
         assert self.parent is not None
         was = thread_buffer("parent", view.nbytes)
         at = 0
@@ -222,7 +225,7 @@ class Scanner:
             self._parent_bytes(was[at : at + length], offset)
             at += length
         was[at:] = bytes(was.nbytes - at)
-        return _core.compare_blocks(view, was, layout.grain)
+        return was
 
     def _parent_bytes(self, part: memoryview, offset: int) -> None:
         """What the parent has in a range, zeros past its end."""
@@ -232,22 +235,20 @@ class Scanner:
             read_range(self.parent, part[:length], offset, self.parent_buffers)
         part[length:] = bytes(part.nbytes - length)
 
-    def _compare_digests(self, piece: ScanPiece, layout: _Layout, view: memoryview) -> Bits:
+    def _compare_digests(
+        self, piece: ScanPiece, layout: _Layout, view: memoryview
+    ) -> tuple[Bits, Bits, Digests]:
         """Compare block digests; where one differs, look in the parent for the clusters that do."""
         assert piece.expected is not None
-        now = block_digests(view, np.ones(len(piece.expected), np.bool_))
-        differs = now.view("<u8").reshape(-1, 2) != piece.expected.view("<u8").reshape(-1, 2)
-        rows = np.flatnonzero(differs.any(axis=1)).astype(np.uint64)
-        result = np.zeros(-(-layout.count // 8), np.uint8)
-        if not len(rows):
-            return result
-        per = c.BLOCK // layout.grain
-        at = np.column_stack((rows * np.uint64(per), np.full(len(rows), per, np.uint64)))
-        at[-1, 1] = min(per, layout.count - int(at[-1, 0]))
-        result = _core.extents_to_bitmap(at, layout.count)
+        expected = np.ascontiguousarray(piece.expected)
+        nonzero, differs, made = _core.compare_piece(view, layout.grain, None, expected)
+        now = made.view(DIGEST_DTYPE).reshape(-1)
         if self.parent is not None:
-            self._refine(layout, view, rows, result)
-        return result
+            changed = now.view("<u8").reshape(-1, 2) != expected.view("<u8").reshape(-1, 2)
+            rows = np.flatnonzero(changed.any(axis=1)).astype(np.uint64)
+            if len(rows):
+                self._refine(layout, view, rows, differs)
+        return nonzero, differs, now
 
     def _refine(self, layout: _Layout, view: memoryview, rows: Runs, bits: Bits) -> None:
         """Leave in ``bits`` only the clusters of some blocks that differ from the parent's."""
@@ -277,14 +278,14 @@ class Scanner:
         return payload, buffer
 
     def _digests(
-        self, piece: ScanPiece, layout: _Layout, view: memoryview, changed: Bits
+        self, layout: _Layout, view: memoryview, changed: Bits, now: Digests | None
     ) -> tuple[npt.NDArray[np.uint64], Digests]:
-        """The digests of the blocks in which something changed."""
+        """The digests of the blocks in which something changed; ``now``: those of all blocks."""
         if not self.digests:
             return np.empty(0, np.uint64), np.empty(0, DIGEST_DTYPE)
         touched = layout.blocks(changed)
-        found = block_digests(view, touched)[touched]
-        return layout.block_numbers()[touched], found
+        found = block_digests(view, touched) if now is None else now
+        return layout.block_numbers()[touched], found[touched]
 
 
 class _Layout:
@@ -376,21 +377,8 @@ def _parent_storage() -> Iterator[None]:
 
 def block_digests(view: memoryview, wanted: npt.NDArray[np.bool_]) -> Digests:
     """The digests of some blocks of a buffer (section 8); blocks of zeros have zero digests."""
-    result = np.zeros(len(wanted), DIGEST_DTYPE)
-    count = -(-view.nbytes // c.BLOCK)
-    filled = np.unpackbits(_core.nonzero_bitmap(view, c.BLOCK), count=count, bitorder="little")
-    rows = np.flatnonzero(wanted & filled.astype(np.bool_)).tolist()
-    size = c.BLOCK
-    found = []
-    for row in rows:
-        block = view[row * size : row * size + size]
-        if block.nbytes < size:
-            # Only the end of a device is a short block: it is padded.
-            block = memoryview(bytes(block) + bytes(size - block.nbytes))
-        found.append(block_digest(block))
-    if rows:
-        result[rows] = np.frombuffer(b"".join(found), DIGEST_DTYPE)
-    return result
+    made = _core.block_digests(view, np.packbits(wanted, bitorder="little"))
+    return made.view(DIGEST_DTYPE).reshape(-1)
 
 
 def _sorted(a: npt.NDArray[np.void], b: npt.NDArray[np.void]) -> npt.NDArray[np.void]:

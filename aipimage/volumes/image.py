@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import os
-import weakref
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime
-from functools import partial
 from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
 from aipimage import checks, hints
 from aipimage.checks import Size
-from aipimage.errors import AipImageError, OptionError, OptionTypeError, RequestError
+from aipimage.errors import OptionError, OptionTypeError, RequestError
 from aipimage.extents import SECTOR, Extent, Kind
 from aipimage.io.checking.results import VerifyResult
 from aipimage.io.reading.device import Device
+from aipimage.io.reading.explaining import explain_what_is_missing
 from aipimage.io.reading.image import HowToOpen, ImageReader, Opened, opening
 from aipimage.io.reading.results import RestoreResult
 from aipimage.io.system.progress import ProgressCallback
@@ -43,8 +42,7 @@ class Image(ImageReader):
         super().__init__(opened)
         self._volumes: tuple[VolumeInfo, ...] | None = None
         self._chain: Chain | None = None
-        # Not a reference to the image: what a dropped image held open is given up by itself.
-        self.foreign.explain = partial(_what_is_missing, weakref.ref(self))
+        explain_what_is_missing(self.foreign, self, lambda image: image.chain)
 
     def __dir__(self) -> list[str]:
         return sorted({*_PUBLIC, *(name for name in Image.__dict__ if name[0] != "_")})
@@ -358,17 +356,6 @@ def open_image(path: StrPath, password: str | None = None, **how: Unpack[HowToOp
     """Open an image; the public form is :func:`aipimage.open`."""
     with opening(path, password, **how) as found:
         return Image(found)
-
-
-def _what_is_missing(image: weakref.ref[Image]) -> str | None:
-    """Which image of the chain is missing or wrong, to end a message with."""
-    found = image()
-    if found is not None:
-        try:
-            found.chain.check()
-        except AipImageError as error:
-            return f"; {error}"
-    return None
 
 
 def _reopened(path: str, digest: str, folders: list[str]) -> Image:

@@ -45,6 +45,25 @@ def eight(request: pytest.FixtureRequest) -> Series:
     return series(POINTS, request.param)
 
 
+def test_older_images_need_not_be_there() -> None:
+    """What a merge copies is in the images of the run, and so are the numbers that it reports,
+    also where the map of a merged image lies in an older one.
+    """
+    contents = contents_over_time(2)
+    made = Series("zstd")
+    for point, content in enumerate([0, 0, 0, 1]):
+        made.add(point, contents[content], point - 1 if point else None)
+    made.merge("m", [1, 2])
+    full = made.system.files[path_of(0)]
+    there = made.merge("n", ["m", 3], dry_run=True)
+    del made.system.files[path_of(0)]
+    away = made.merge("n", ["m", 3])
+    for name in ("bytes_copied", "bytes_dropped", "frames_copied", "frames_dropped"):
+        assert getattr(there, name) == getattr(away, name)
+    made.system.files[path_of(0)] = full
+    made.check("n", made.contents["3"])
+
+
 def test_every_run_of_eight_images(eight: Series) -> None:
     """Each of the 28 runs, its images removed: all points before and behind it are as they were."""
     for first, last in itertools.combinations(range(POINTS), 2):

@@ -13,6 +13,7 @@ import pytest
 from aipimage.errors import (
     AipImageError,
     FormatError,
+    IncompleteError,
     IntegrityError,
     OptionError,
     PasswordError,
@@ -33,6 +34,7 @@ from tests.chain.chains import (
     records_of,
     series,
 )
+from tests.chain.handmade import Maker
 from tests.support.ends import damage_trailers
 from tests.support.memory import MemorySystem
 
@@ -197,6 +199,28 @@ def spoiled(made: Series, name: object, pick: Callable[[Any], bool]) -> int:
             data[at + 45] ^= 4
             return at
     raise AssertionError("there is no such record")
+
+
+def test_the_image_that_is_missing_is_named() -> None:
+    """A seal that an image stands for lies in another file, which is gone."""
+    maker = Maker()
+    full = maker.full("a", bytes(1 << 16))
+    between = maker.increment("b", full, {0: b"b" * 4096})
+    parent = maker.increment("c", between, {0: b"c" * 4096})
+    child = maker.increment("d", parent, {0: b"d" * 4096})
+    seals = []
+    for each in (full, child):
+        with maker.open(each) as image:
+            seals.append(image.trailer.seal)
+    last = maker.merged("m", [child], place={"replaced": tuple(seals)})
+    maker.remove(child)
+    maker.remove(full, between)
+    with pytest.raises(IncompleteError) as found:
+        merge_images(maker.path("n"), [parent.path, last.path], storage=maker.storage, dry_run=True)
+    assert (
+        f"its parent, image {between.hex} (incremental, number 1 of its chain), is missing"
+        in str(found.value)
+    )
 
 
 def test_damage_is_not_copied(five: Series) -> None:

@@ -111,6 +111,54 @@ def test_without_the_parent(chain: list[bytes], tmp_path: Path) -> None:
         assert image.kind == "incremental"
 
 
+def unchanged(directory: Path, tmp_path: Path, number: int) -> Path:
+    """An increment of a disk that did not change: its map lies in the full image alone."""
+    path = directory / f"{number}.aiv"
+    path.unlink(missing_ok=True)
+    (tmp_path / "disk.raw").write_bytes(disk(SIZE, 1, 0.4))
+    parent = directory / f"{number - 1}.aiv"
+    create_image(path, [tmp_path / "disk.raw"], options("zstd", parent=parent))
+    return path
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_the_image_that_is_missing_is_named(
+    chain: list[bytes], number: int, tmp_path: Path
+) -> None:
+    """Also where it is not the parent of the damaged image, but an image below that."""
+    directory = tmp_path / "chain"
+    for each in range(1, number + 1):
+        path = unchanged(directory, tmp_path, each)
+    data = path.read_bytes()
+    with aipimage.open(directory / "0.aiv") as image:
+        full = image.image_id
+    (directory / "0.aiv").unlink()
+    path.unlink()
+    result = repaired(tmp_path, data, search=[directory])
+    assert result.lost_bytes == SIZE
+    (warning,) = [each for each in result.warnings if "other images of its chain" in each]
+    assert f"its parent, image {full} (full, number 0 of its chain), is missing" in warning
+    assert "pass their directories" in warning
+
+
+def test_a_page_of_another_image_is_read_from_the_file_that_has_it_whole(
+    chain: list[bytes], tmp_path: Path
+) -> None:
+    """The full image is there twice, and one of the copies is damaged."""
+    directory, other = tmp_path / "chain", tmp_path / "other"
+    data = unchanged(directory, tmp_path, 1).read_bytes()
+    (directory / "1.aiv").unlink()
+    full = bytearray((directory / "0.aiv").read_bytes())
+    other.mkdir()
+    (other / "0.aiv").write_bytes(full)
+    for part in parts_of(bytes(full), "zstd"):
+        if part.kind == RecordType.MAP:
+            full[(part.start + part.end) // 2] ^= 1
+    (directory / "0.aiv").write_bytes(full)
+    result = repaired(tmp_path, data, search=[directory, other])
+    assert not result.lost_bytes
+
+
 def test_merged(chain: list[bytes], tmp_path: Path) -> None:
     """A merged image: holes, and without its end."""
     images = [tmp_path / "chain" / f"{number}.aiv" for number in range(3)]

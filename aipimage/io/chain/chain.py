@@ -5,22 +5,22 @@
 from __future__ import annotations
 
 import copy
-import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import overload
+from typing import Unpack, overload
 
 from aipimage.errors import AipImageError, IncompleteError, IntegrityError, LimitError, RequestError
 from aipimage.format import constants as c
 from aipimage.io.chain.files import ChainFile, DamagedFile, file_of, read_file, replaced_identity
 from aipimage.io.chain.finding import PlaceOfChain
 from aipimage.io.chain.links import KIND_NAMES, Links, Node, in_tree_order, upward
-from aipimage.io.reading.image import HowToOpen, ImageReader
+from aipimage.io.reading.explaining import explain_what_is_missing
+from aipimage.io.reading.image import HowToOpen, ImageReader, open_reader
 from aipimage.io.reading.members import MemberFiles
 from aipimage.io.records.keys import ChainKeys
-from aipimage.io.system.storage import absolute
+from aipimage.io.system.storage import StrPath, absolute
 
 _FILES_MAX = 4 * c.CHAIN_MAX
 """Files of one chain: copies of images, and inputs of merges that were not removed, count too."""
@@ -186,32 +186,18 @@ def members_of(image: ImageReader) -> ChainMembers:
     return ChainMembers(place, file_of(image))
 
 
-def explain_what_is_missing(image: ImageReader) -> None:
-    """Let errors about files that an image lacks say which image of its chain is missing or wrong.
+def open_in_chain(
+    path: StrPath, password: str | None = None, **how: Unpack[HowToOpen]
+) -> ImageReader:
+    """Open an image that is read together with others of its chain: where one of them is missing
+    or wrong, the error names it.
 
-    The image is not kept alive by it: one that is dropped gives up by itself what it holds open.
+    Raises:
+        The errors of :func:`aipimage.open`.
     """
-    image.foreign.explain = _Explanation(image)
-
-
-class _Explanation:
-    """The chain is looked at when something is missing for the first time."""
-
-    def __init__(self, image: ImageReader) -> None:
-        self._image = weakref.ref(image)
-        self._members: ChainMembers | None = None
-
-    def __call__(self) -> str | None:
-        image = self._image()
-        if image is None:
-            return None
-        try:
-            if self._members is None:
-                self._members = members_of(image)
-            self._members.check()
-        except AipImageError as error:
-            return f"; {error}"
-        return None
+    image = open_reader(path, password, **how)
+    explain_what_is_missing(image.foreign, image, members_of)
+    return image
 
 
 def _read_all(

@@ -10,18 +10,16 @@ asked for reads as is compared with them, with the frames of all files, as a res
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from concurrent.futures import Executor
-from contextlib import contextmanager
 
 from aipimage.errors import AipImageError, CancelledError
-from aipimage.io.chain.chain import ChainMember, ChainMembers, explain_what_is_missing
+from aipimage.io.chain.chain import ChainMember, ChainMembers, open_in_chain
 from aipimage.io.checking.findings import DAMAGE_MAX, located
 from aipimage.io.checking.results import Damage, MemberResult, VerifyResult
 from aipimage.io.checking.verification import CheckedOrigin, Verification
 from aipimage.io.checking.verify import verified
 from aipimage.io.index.frameranges import ranges_of_origins, used_origins
-from aipimage.io.reading.image import ImageReader, open_reader
+from aipimage.io.reading.image import ImageReader
 from aipimage.io.system.progress import JoinedProgress, ProgressCallback
 from aipimage.io.system.storage import absolute
 
@@ -166,11 +164,8 @@ _STATES = {
 }
 
 
-@contextmanager
-def _opened(image: ImageReader, member: ChainMember) -> Iterator[ImageReader]:
+def _opened(image: ImageReader, member: ChainMember) -> ImageReader:
     """The image of a member's path, whichever it is: its place in the chain was judged already."""
     assert member.path is not None
     storage = image.files.storage
-    with open_reader(member.path, keys=image.keys, files=image.files, storage=storage) as other:
-        explain_what_is_missing(other)
-        yield other
+    return open_in_chain(member.path, keys=image.keys, files=image.files, storage=storage)

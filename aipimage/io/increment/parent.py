@@ -21,10 +21,10 @@ from aipimage.errors import (
 from aipimage.format import constants as c
 from aipimage.format.constants import ImageKind
 from aipimage.io.blocks.sources import BlockSource, is_name, place_of
-from aipimage.io.chain.chain import explain_what_is_missing
+from aipimage.io.chain.chain import open_in_chain
 from aipimage.io.chain.files import replaced_seal
 from aipimage.io.chain.unlocking import chain_keys
-from aipimage.io.reading.image import ImageReader, open_reader
+from aipimage.io.reading.image import ImageReader
 from aipimage.io.reading.members import Candidate, MemberFiles, searched, stat_is_directory
 from aipimage.io.records.keys import ChainKeys
 from aipimage.io.system import entropy
@@ -141,13 +141,12 @@ def find_parent(
         image = _newest_in(storage, path, kind, sources, password, search)
         named = False
     else:
-        image = open_reader(path, password, search=search, storage=storage)
+        image = open_in_chain(path, password, search=search, storage=storage)
         named = True
     if image is None:
         return None
     try:
         _check_place(image, kind)
-        explain_what_is_missing(image)
         _guard_reads(image)
         return Parent(image, *_matched(image, sources, named), kind)
     except BaseException:
@@ -315,7 +314,7 @@ class _Point:
 def _open_member(
     files: MemberFiles, path: str, password: str | None, keys: ChainKeys | None
 ) -> ImageReader:
-    return open_reader(
+    return open_in_chain(
         path, None if keys else password, storage=files.storage, keys=keys, files=files
     )
 

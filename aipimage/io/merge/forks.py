@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from aipimage.errors import AipImageError, RequestError
 from aipimage.format.seal import Seal
+from aipimage.io.chain.chain import open_in_chain
 from aipimage.io.merge.run import MergeRun
-from aipimage.io.reading.image import open_reader
 from aipimage.io.stream.instream import open_stream
 from aipimage.io.stream.opening import read_header
 from aipimage.io.stream.tail import Tail, check_header_keys, check_twins
@@ -67,7 +67,7 @@ def _needed_of_others(run: MergeRun, path: str) -> set[bytes]:
     """Origins of other images that the map of one names, as far as it can be read: what it lacks
     already it does not lose.
     """
-    with open_reader(path, keys=run.keys, files=run.files, storage=run.storage) as image:
+    with open_in_chain(path, keys=run.keys, files=run.files, storage=run.storage) as image:
         for device in image.devices:
             with contextlib.suppress(AipImageError):
                 for _ in device.map.walk():

@@ -19,6 +19,7 @@ from aipimage.format.header import Header
 from aipimage.format.keyarea import KeyArea
 from aipimage.format.record import NO_REFERENCE, Reference, verified_record
 from aipimage.format.seal import Seal
+from aipimage.io.chain.chain import open_in_chain
 from aipimage.io.creating.imagewriter import sealed_header
 from aipimage.io.creating.target import open_target
 from aipimage.io.merge.assemble import Assembly
@@ -29,7 +30,6 @@ from aipimage.io.merge.note import MergeNote
 from aipimage.io.merge.plan import make_plan
 from aipimage.io.merge.reopen import LeftMerge
 from aipimage.io.merge.run import MergeRun
-from aipimage.io.reading.image import open_reader
 from aipimage.io.reading.members import MemberFiles, searched
 from aipimage.io.records.numbering import RecordNumbers
 from aipimage.io.stream.opening import read_header
@@ -168,7 +168,7 @@ class _Merge:
         """Seal and metadata of the point in time that the new image is."""
         path, run = self._run.last.path, self._run
         with (
-            open_reader(path, storage=self._storage, keys=run.keys, files=run.files) as last,
+            open_in_chain(path, storage=self._storage, keys=run.keys, files=run.files) as last,
             run.naming(),
         ):
             return last.seal, last.metadata
@@ -284,7 +284,7 @@ class _Merge:
     def _check(self) -> None:
         """Open the new image and look at every place that its seal leads to."""
         files = MemberFiles(self._storage, self._run.files.directories)
-        with open_reader(
+        with open_in_chain(
             self._out, storage=self._storage, keys=self._run.keys, files=files
         ) as image:
             for ref in _roots(image.seal):

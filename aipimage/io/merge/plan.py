@@ -102,6 +102,10 @@ class _Planner:
         self._ranges[member.path].add(start, start + ref.record_length)
         return True
 
+    def _is_held(self, ref: Reference) -> bool:
+        """Whether a member holds a record."""
+        return self._run.holder(ref.origin) is not None
+
     # Seals
 
     def keep_seals(self) -> None:
@@ -146,24 +150,9 @@ class _Planner:
         for index, entry in enumerate(seal.devices):
             if self._keep(entry.map_root):
                 pages = DeviceMap(self._records, header, entry, index, self._origins)
-                self._keep_pages(pages)
-
-    def _keep_pages(self, pages: DeviceMap) -> None:
-        # A page a level; a list of all that are still to be read would grow with the map.
-        stack = [self._below(pages.root())]
-        while stack:
-            found = next(stack[-1], None)
-            if found is None:
-                stack.pop()
-                continue
-            page, row = found
-            stack.append(self._below(pages.child(page, row)))
-            self._tick()
-
-    def _below(self, page: LoadedPage) -> Iterator[tuple[LoadedPage, int]]:
-        """Note what a page says of frames; yield the places of the pages below that are copied."""
-        self._live.add(page.extents[page.extents["kind"] == Kind.DATA])
-        return ((page, row) for row, ref in page.refs.items() if self._keep(ref))
+                for page in _pages(pages, self._keep):
+                    self._live.add(page.extents[page.extents["kind"] == Kind.DATA])
+                    self._tick()
 
     # Trees
 
@@ -252,13 +241,17 @@ class _Planner:
                     self._tick()
 
     def _told_of(self, member: RunMember) -> list[OriginEntry]:
-        """The origins of which a member holds frames; one that was merged has them in its map."""
+        """The origins of which a member holds frames; one that was merged has them in its map.
+        Pages outside of the run are older, and name none of them.
+        """
         origins = Origins(member.origins)
         if member.replaced:
             seal = self._run.read_seal(member.seal)
             for index, entry in enumerate(seal.devices):
-                for _ in DeviceMap(self._records, member.header, entry, index, origins).walk():
-                    self._tick()
+                if self._is_held(entry.map_root):
+                    pages = DeviceMap(self._records, member.header, entry, index, origins)
+                    for _ in _pages(pages, self._is_held):
+                        self._tick()
         held = [each for each in origins.entries() if member.held.holds(each.origin)]
         return [each for each in held if each.frame_count]
 
@@ -273,6 +266,26 @@ class _Planner:
                 "images at once"
             )
         return plan
+
+
+def _pages(pages: DeviceMap, taken: Callable[[Reference], bool]) -> Iterator[LoadedPage]:
+    """Yield the root of a map, and of the pages below those that are ``taken``."""
+    yield (root := pages.root())
+    # A page a level; a list of all that are still to be read would grow with the map.
+    stack = [_below(root, taken)]
+    while stack:
+        found = next(stack[-1], None)
+        if found is None:
+            stack.pop()
+            continue
+        yield (page := pages.child(*found))
+        stack.append(_below(page, taken))
+
+
+def _below(
+    page: LoadedPage, taken: Callable[[Reference], bool]
+) -> Iterator[tuple[LoadedPage, int]]:
+    return ((page, row) for row, ref in page.refs.items() if taken(ref))
 
 
 class _LiveFrames:

@@ -28,9 +28,12 @@ from aipimage.format.origins import OriginEntry
 from aipimage.format.record import NO_REFERENCE, Reference, verified_record
 from aipimage.format.seal import Seal, decode_seal
 from aipimage.format.segments import Segment
+from aipimage.io.chain.chain import ChainMembers, members_of
+from aipimage.io.reading.explaining import explain_what_is_missing
+from aipimage.io.reading.image import open_reader
 from aipimage.io.reading.members import ForeignFiles, MemberFiles
 from aipimage.io.records.keys import ChainKeys
-from aipimage.io.records.records import OpenedRecord, RecordReader
+from aipimage.io.records.records import OpenedRecord, OtherFile, RecordReader
 from aipimage.io.stream.instream import InStream, open_stream
 from aipimage.io.stream.opening import read_header, unlock_header
 from aipimage.io.stream.segmentmap import SegmentMap
@@ -111,6 +114,8 @@ class MergeRun:
             self.keys = self._unlock(paths, headers, password)
             members = [self._member(path) for path in paths]
             self.foreign = ForeignFiles(files, headers[0], self.keys, paths[0])
+            self.members = members
+            explain_what_is_missing(self.foreign, self, MergeRun._chain)
             _refuse_doubles(members)
             self._holders = _holders(members)
             self.records = _NamingReader(self)
@@ -158,6 +163,18 @@ class MergeRun:
         if holder is not None:
             return holder.read(origin, offset, length)
         return self.foreign.read(origin, offset, length)
+
+    def in_other_files(self, ref: Reference) -> Iterator[OtherFile]:
+        """Further files that hold a record which no member does."""
+        return iter(()) if ref.origin in self._holders else self.foreign.others(ref)
+
+    def _chain(self) -> ChainMembers:
+        """The chain of the newest member."""
+        newest = max(self.members, key=lambda each: each.link.sequence)
+        with open_reader(
+            newest.path, keys=self.keys, files=self.files, storage=self.storage
+        ) as image:
+            return members_of(image)
 
     # Opening
 
@@ -277,6 +294,7 @@ class _NamingReader(RecordReader):
 
     def __init__(self, run: MergeRun) -> None:
         super().__init__(run.read, run.keys)
+        self.others = run.in_other_files
         self._run = run
 
     def fetch(self, ref: Reference, kind: RecordType) -> OpenedRecord:

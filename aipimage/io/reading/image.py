@@ -9,7 +9,7 @@ import os
 import threading
 import warnings
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypedDict, Unpack
 
@@ -24,7 +24,7 @@ from aipimage.format.trailer import Trailer
 from aipimage.io.index.origins import Origins
 from aipimage.io.index.trees import FrameTables
 from aipimage.io.reading.device import Device
-from aipimage.io.reading.members import ForeignFiles, Held, MemberFiles, searched
+from aipimage.io.reading.members import ForeignFiles, MemberFiles, searched
 from aipimage.io.reading.metadata import MetadataRecords
 from aipimage.io.records.keys import ChainKeys, Suite
 from aipimage.io.records.records import OpenedRecord, OtherFile, RecordReader
@@ -215,15 +215,13 @@ class ImageReader:
         if self.segments.holds(ref.origin):
             return
         with self.stream.gate:
-            found = self.foreign.others(ref.origin, ref.offset, ref.record_length)
-        for held in found:
-            yield os.path.basename(held.stream.name), partial(self._read_from, held, ref)
+            found = list(self.foreign.others(ref))
+        for name, read in found:
+            yield name, partial(self._read_while_open, read)
 
-    def _read_from(self, held: Held, ref: Reference) -> bytearray:
-        buffer = bytearray(ref.record_length)
+    def _read_while_open(self, read: Callable[[], bytearray]) -> bytearray:
         with self.stream.gate:
-            held.read_into(ref.origin, ref.offset, memoryview(buffer))
-        return buffer
+            return read()
 
     def read_stored(self, origin: bytes, offset: int, buffer: memoryview) -> memoryview:
         """Fill ``buffer`` with stored bytes from an address on, and return it."""

@@ -14,6 +14,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from aipimage.errors import (
     AipImageError,
@@ -30,7 +31,9 @@ from aipimage.format import constants as c
 from aipimage.format.header import Header, decode_core, decode_core_length
 from aipimage.format.origins import OriginEntry
 from aipimage.format.parts import decode_part_header
+from aipimage.format.record import Reference
 from aipimage.io.records.keys import ChainKeys
+from aipimage.io.records.records import OtherFile
 from aipimage.io.stream.instream import InStream, open_stream
 from aipimage.io.stream.opening import read_header
 from aipimage.io.stream.segmentmap import SegmentMap
@@ -165,8 +168,12 @@ class ForeignFiles:
     """Reads the records of origins that other files of the chain hold; safe for threads.
 
     Nothing is looked for before the first such read. Whatever is read is compared with a digest
-    that the image's own seal binds, so a file that is not the right one gives an error and no
-    other data.
+    that the image's own seal binds, so a wrong file leads to an error and never to other data.
+
+    Attributes:
+        explain: returns what ends the message about an origin that no file holds; see
+            :func:`aipimage.io.reading.explaining.explain_what_is_missing`.
+        refused: (path, why) of files of the chain that cannot be used.
     """
 
     def __init__(
@@ -176,7 +183,8 @@ class ForeignFiles:
         self._own_path = own_path
         self._pool = FilePool(files.storage)
         self._by_origin: dict[bytes, Held] = {}
-        self.explain: Callable[[], str | None] = lambda: None
+        self.explain: Callable[[], str] = str
+        self._explained: str | None = None
         self._opened: dict[str, Held | None] = {}
         self._hints: dict[bytes, dict[str, None]] = {}
         self._candidates: list[Candidate] | None = None
@@ -255,15 +263,17 @@ class ForeignFiles:
         with self._lock:
             return next(self._holding(origin, offset, length), held)
 
-    def others(self, origin: bytes, offset: int, length: int) -> list[Held]:
-        """The files that hold an address besides the one that is read there, each once."""
-        first = self._first(origin, offset, length)
+    def others(self, ref: Reference) -> Iterator[OtherFile]:
+        """Yield the files that hold a record besides the one that it is read from, each once, for
+        :attr:`RecordReader.others` (section 16).
+        """
+        at = ref.origin, ref.offset, ref.record_length
+        first = self._first(*at)
         with self._lock:
-            found = {
-                absolute(each.stream.name): each for each in self._holding(origin, offset, length)
-            }
+            found = {absolute(each.stream.name): each for each in self._holding(*at)}
         found.pop(absolute(first.stream.name), None)
-        return list(found.values())
+        for held in found.values():
+            yield os.path.basename(held.stream.name), partial(_read_record, held, ref)
 
     def holder(self, origin: bytes) -> Held:
         """The file that holds an origin.
@@ -281,8 +291,10 @@ class ForeignFiles:
             if held is not None:
                 self._by_origin[origin] = held
                 return held
-        # Without the lock, because whoever explains may look at other files of the chain.
-        text = self._missing(origin) + (self.explain() or "")
+        # Without the lock, because an explanation may look at other files of the chain.
+        if self._explained is None:
+            self._explained = self.explain()
+        text = self._missing(origin) + self._explained
         stranger = self._strangers.get(origin)
         raise IncompleteError(text) if stranger is None else reworded(stranger, text)
 
@@ -354,6 +366,12 @@ class ForeignFiles:
         )
         also = self.refused or self.files.unreadable
         return text + (f"; {also[0][1]}" if also else "")
+
+
+def _read_record(held: Held, ref: Reference) -> bytearray:
+    buffer = bytearray(ref.record_length)
+    held.read_into(ref.origin, ref.offset, memoryview(buffer))
+    return buffer
 
 
 def _has(held: Held, origin: bytes, offset: int, length: int) -> bool:

@@ -65,7 +65,12 @@ def warnings_of(
         warnings.append(
             "the seal is lost: images that build on this one do not recognise the new one"
         )
-    if lost_bytes and facts.place.parent_kind and not has_parent:
+    if lost_bytes and facts.missing:
+        warnings.append(
+            f"what only other images of its chain have is lost ({facts.missing}); pass their "
+            "directories"
+        )
+    elif lost_bytes and facts.place.parent_kind and not has_parent:
         warnings.append(
             f"the parent {facts.place.parent_id.hex()} was not found: what only it has "
             "is lost; pass its directory, and those of the chain's other images"

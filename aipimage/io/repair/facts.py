@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from aipimage.errors import AipImageError
+from aipimage.errors import AipImageError, IncompleteError
 from aipimage.format import constants as c
 from aipimage.format.constants import ImageKind
 from aipimage.format.record import Reference
@@ -46,6 +46,8 @@ class Facts:
         in_order: whether all frames lie in the order of the disk, as a creation writes them; they
             do not in a merged image.
         segments: where addresses lie. origins: those that the file holds.
+        missing: why records of other images of the chain could not be read: the first message;
+            empty where all were found.
     """
 
     place: PlaceInChain
@@ -60,6 +62,12 @@ class Facts:
     result: dict[str, Any]
     used: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    missing: str = ""
+
+    def note(self, error: AipImageError) -> None:
+        """Note why something is lost, where that is a file of another image that is missing."""
+        if isinstance(error, IncompleteError):
+            self.missing = self.missing or str(error)
 
 
 def find_facts(survey: Survey) -> Facts:

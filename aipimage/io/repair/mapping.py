@@ -193,7 +193,8 @@ class DeviceMapping:
         try:
             plain = self._records.fetch(ref, RecordType.MAP).plain
             page = decode_map_page(plain, *self._shifts)
-        except AipImageError:
+        except AipImageError as error:
+            self._facts.note(error)
             found = self._survey.pages.find(self._survey.scanner, ref, RecordType.MAP)
             loose = self._survey.maps.decoded(found.opened) if found is not None else None
             if loose is None:
@@ -277,7 +278,8 @@ class DeviceMapping:
                     self._origins.learn(parent.origins.entries())
                     # The timeline's caller counts runs; these are named here already.
                     yield from self._named(names, rows)
-        except AipImageError:
+        except AipImageError as error:
+            self._facts.note(error)
             yield run_of(old_end - at, Kind.LOST)
         if old_end < end:
             yield run_of(end - old_end, Kind.ZERO)

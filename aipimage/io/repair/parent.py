@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from aipimage.errors import AipImageError
+from aipimage.format.header import Header
+from aipimage.format.record import NO_REFERENCE
+from aipimage.io.chain.chain import open_in_chain
+from aipimage.io.chain.files import ChainFile, Identity
 from aipimage.io.creating.imagewriter import PlaceInChain
-from aipimage.io.reading.image import ImageReader, open_reader
+from aipimage.io.reading.image import ImageReader
 from aipimage.io.reading.members import MemberFiles
 from aipimage.io.repair.beginning import Beginning
+from aipimage.io.repair.facts import Facts
 from aipimage.io.system.storage import absolute
 
 
@@ -21,7 +26,7 @@ def find_parent_image(
         if absolute(candidate.path) == own:
             continue
         try:
-            image = open_reader(
+            image = open_in_chain(
                 candidate.path, keys=beginning.keys, files=files, storage=files.storage
             )
         except AipImageError:
@@ -30,6 +35,25 @@ def find_parent_image(
             return image
         image.close()
     return None
+
+
+def as_chain_file(facts: Facts, path: str, size: int, header: Header) -> ChainFile:
+    """The damaged image as the chain sees a whole one, with the parent that it names."""
+    own, place = facts.own, facts.place
+    ref = own.ref if own is not None else NO_REFERENCE
+    parent = Identity(
+        place.parent_id, place.parent_digest, place.parent_sequence, place.parent_kind
+    )
+    return ChainFile(
+        path,
+        Identity(ref.origin, ref.digest, place.sequence, place.kind),
+        parent if place.parent_kind else None,
+        None,
+        size,
+        0,
+        (),
+        header.shifts,
+    )
 
 
 def _is_parent(image: ImageReader, place: PlaceInChain) -> bool:

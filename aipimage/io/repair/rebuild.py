@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from aipimage import checks
@@ -15,15 +15,17 @@ from aipimage.format.header import Header
 from aipimage.format.origins import encode_name
 from aipimage.format.record import NO_REFERENCE, Reference
 from aipimage.format.seal import Seal, SealDevice
+from aipimage.io.chain.chain import ChainMembers, open_in_chain
+from aipimage.io.chain.finding import PlaceOfChain
 from aipimage.io.checking.verify import verify_image
 from aipimage.io.creating.heading import tool
 from aipimage.io.creating.imagewriter import sealed_header
 from aipimage.io.creating.target import open_target
 from aipimage.io.merge.assemble import Assembly
-from aipimage.io.reading.image import open_reader
+from aipimage.io.reading.explaining import explain_what_is_missing
 from aipimage.io.reading.members import ForeignFiles, MemberFiles, peek_header, searched
 from aipimage.io.records.numbering import RecordNumbers
-from aipimage.io.records.records import RecordReader
+from aipimage.io.records.records import OtherFile, RecordReader
 from aipimage.io.repair.addresses import Addresses
 from aipimage.io.repair.beginning import Beginning, read_beginning, with_shifts
 from aipimage.io.repair.copying import copy_whole
@@ -33,7 +35,7 @@ from aipimage.io.repair.digests import whole_digest_roots
 from aipimage.io.repair.doubts import Doubts
 from aipimage.io.repair.facts import find_facts
 from aipimage.io.repair.mapping import MapOrigins
-from aipimage.io.repair.parent import find_parent_image
+from aipimage.io.repair.parent import as_chain_file, find_parent_image
 from aipimage.io.repair.report import LostRanges, RepairResult
 from aipimage.io.repair.stream import SalvageStream, open_salvage
 from aipimage.io.repair.survey import survey
@@ -156,9 +158,10 @@ class _Repair:
             self._files, self._beginning, self._facts.place, self._path
         )
         header, keys = self._beginning.header, self._beginning.keys
-        foreign = ForeignFiles(self._files, header, keys, self._path)
-        self._foreign = foreign
-        self._records = RecordReader(self._read, self._beginning.keys)
+        self._foreign = foreign = ForeignFiles(self._files, header, keys, self._path)
+        explain_what_is_missing(foreign, self, _Repair._chain)
+        self._records = RecordReader(self._read, keys)
+        self._records.others = self._in_other_files
         numbers = RecordNumbers()
         stream = open_target(self._storage, self._out, numbers.origin, None)
         try:
@@ -181,7 +184,7 @@ class _Repair:
         """Verify the new image under the name that it has while it is written."""
         keys = self._beginning.keys
         name = stream.path + PARTIAL
-        with open_reader(name, keys=keys, files=self._files, storage=self._storage) as image:
+        with open_in_chain(name, keys=keys, files=self._files, storage=self._storage) as image:
             done, size = 2 * self._stream.size, max(1, image.stored)
 
             def progress(found: Progress) -> None:
@@ -202,11 +205,25 @@ class _Repair:
 
     def _read(self, origin: bytes, offset: int, length: int) -> bytearray:
         """Stored bytes at an address, of this file or of another one of the chain."""
-        if self._addresses.holds(origin) or origin in self._facts.origins:
+        if self._holds(origin):
             return self._stream.pread(length, self._addresses.locate(origin, offset, length))
         if not self._beginning.chain_known:
             raise FormatError("the image's chain is not known")
         return self._foreign.read(origin, offset, length)
+
+    def _holds(self, origin: bytes) -> bool:
+        return self._addresses.holds(origin) or origin in self._facts.origins
+
+    def _in_other_files(self, ref: Reference) -> Iterator[OtherFile]:
+        """Further files that hold a record of another image."""
+        is_own = self._holds(ref.origin) or not self._beginning.chain_known
+        return iter(()) if is_own else self._foreign.others(ref)
+
+    def _chain(self) -> ChainMembers:
+        """The chain of the damaged image, as far as it is known what the image was."""
+        size, header = self._stream.size, self._beginning.header
+        place = PlaceOfChain(self._files, header.chain_id, self._beginning.keys)
+        return ChainMembers(place, as_chain_file(self._facts, self._path, size, header))
 
     # Writing
 

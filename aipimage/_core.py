@@ -79,6 +79,7 @@ __all__ = [
     "open_frames",
     "pack",
     "random_bitmap",
+    "read_frame",
     "record_ends",
     "scan_pack",
     "unpack",
@@ -611,6 +612,29 @@ def open_frames(
             _pairs(wanted), len(wanted), target, len(target), work, len(work), state, len(state),
         )
     )  # fmt: skip
+
+
+def read_frame(
+    codec: CodecFunctions, data: AnyBuffer, entry: bytes, origin: bytes, number: int, dst: AnyBuffer
+) -> int:
+    """Check one frame that is not sealed and decode it to the start of ``dst``; return one of
+    ``FRAME_…``. With another one than ``FRAME_GOOD``, ``dst`` has undefined bytes.
+
+    Args:
+        data: begins with the frame's record. entry: 48 bytes, as in the frame table.
+        origin, number: of the frame.
+
+    ValueError when the record does not lie in ``data``, or ``dst`` is too small.
+    """
+    # Of what the interpreter does for a small read, this is the most: no helpers.
+    view = ffi.from_buffer(_BYTE_ARRAY, data)
+    target = ffi.from_buffer(_BYTE_ARRAY, dst, True)
+    kind: int = lib.aip_read_frame(
+        ffi.cast(_CODEC, codec.function), ffi.cast(_MEASURE, codec.measure),
+        ffi.cast(_ADDRESS, codec.context), view, len(view), entry, len(entry), origin, len(origin),
+        number, target, len(target),
+    )  # fmt: skip
+    return kind if kind >= 0 else _checked(kind)
 
 
 def block_digests(src: AnyBuffer, wanted: AnyBuffer | None = None) -> npt.NDArray[np.uint8]:

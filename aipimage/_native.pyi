@@ -210,6 +210,21 @@ class _Lib:
         kinds: _CData,
         kinds_len: int,
     ) -> int: ...
+    def aip_read_frame(
+        self,
+        codec: _CData,
+        measure: _CData,
+        context: _CData,
+        data: _CData,
+        data_len: int,
+        entry: bytes,
+        entry_len: int,
+        origin: bytes,
+        origin_len: int,
+        number: int,
+        dst: _CData,
+        dst_len: int,
+    ) -> int: ...
     def aip_block_digests(
         self,
         src: _CData,

@@ -60,6 +60,8 @@ def wrong_value(name: str, value: object, accepted: str) -> OptionError:
 
 def whole(name: str, value: object, low: int = 0, high: int = SIZE_MAX) -> int:
     """A whole number within bounds, also one of numpy; a truth value is none."""
+    if type(value) is int and low <= value <= high:
+        return value
     accepted = f"a whole number, {low} to {high}"
     if isinstance(value, bool) or type(value).__name__ in ("bool_", "bool"):
         raise wrong_type(name, value, accepted)

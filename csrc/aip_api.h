@@ -178,6 +178,12 @@ int64_t aip_open_frames(aip_codec_fn codec, aip_measure_fn measure, void *contex
                         const uint8_t *entries, size_t entries_len, size_t tag, const uint64_t *copies,
                         size_t copy_count, void *dst, size_t dst_len, void *scratch, size_t scratch_len,
                         uint8_t *kinds, size_t kinds_len);
+/* Both with one call, for one frame that is not sealed, whose record begins data: compared with its entry of 48 bytes,
+   and decoded to the start of dst, which has undefined bytes where the result is not AIP_FRAME_GOOD. Returns one of
+   enum aip_frame. */
+int aip_read_frame(aip_codec_fn codec, aip_measure_fn measure, void *context, const void *data, size_t data_len,
+                   const uint8_t *entry, size_t entry_len, const uint8_t *origin, size_t origin_len, uint64_t number,
+                   void *dst, size_t dst_len);
 
 /* scan.c */
 

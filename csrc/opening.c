@@ -250,3 +250,40 @@ int64_t aip_open_frames(aip_codec_fn codec, aip_measure_fn measure, void *contex
     }
     return good;
 }
+
+int aip_read_frame(aip_codec_fn codec, aip_measure_fn measure, void *context, const void *data, size_t data_len,
+                   const uint8_t *entry, size_t entry_len, const uint8_t *origin, size_t origin_len, uint64_t number,
+                   void *dst, size_t dst_len)
+{
+    const struct opening to = {codec, measure, context, dst, NULL, dst_len, 0};
+    const uint8_t *record = data;
+    uint64_t copy[4] = {0, 0, 0, 0}, beside, body;
+    uint8_t kind = AIP_FRAME_HEADER;
+    struct entry found;
+    int64_t status;
+    int opened;
+
+    if (codec == NULL || measure == NULL || entry_len != AIP_FRAME_ENTRY || !aip_fits(dst, dst_len, dst_len))
+        return AIP_EINVAL;
+    status = aip_check_frames(data, data_len, entry, entry_len, origin, origin_len, number, 0, &kind, 1);
+    if (status < 0)
+        return (int)status;
+    if (aip_overlaps(data, data_len, dst, dst_len) || aip_overlaps(entry, entry_len, dst, dst_len))
+        return AIP_EOVERLAP;
+    /* All that was checked is checked again: another thread may have changed it since. */
+    if (!aip_entry(entry, 0, aip_load_le64(entry), data_len, &found))
+        return AIP_ERANGE;
+    copy[2] = found.plain;
+    if (copy[2] > dst_len)
+        return AIP_ESPACE;
+    if (kind != AIP_FRAME_GOOD)
+        return kind;
+    beside = (uint64_t)aip_load_le16(record + AT_EXTENT_COUNT) * AIP_FRAME_EXTENT;
+    body = found.length - RECORD_EDGES;
+    if (body < beside)
+        return AIP_FRAME_HEADER;
+    opened = open_one(&to, record + AIP_RECORD_HEADER, body - beside, record[AT_CODEC], found.plain, copy, 0, 1);
+    if (opened < 0)
+        return opened;
+    return opened ? AIP_FRAME_GOOD : AIP_FRAME_PAYLOAD;
+}

@@ -1,4 +1,4 @@
-/* aip_check_frames and aip_open_frames on runs that are right, wrong, and anything: compared with frames looked at one
+/* aip_check_frames, aip_open_frames and aip_read_frame on runs that are right, wrong, and anything: compared with frames looked at one
    by one, with a codec that obeys the payload. */
 #include "common.h"
 
@@ -91,6 +91,33 @@ static int wanted_kind(const uint8_t *record, const uint8_t *entry, uint64_t num
     return AIP_FRAME_GOOD;
 }
 
+/* One frame with one call, compared with the two calls for many. */
+static void read_alone(const uint8_t *record, size_t left, const uint8_t *entry, uint64_t number)
+{
+    uint64_t length = number_at(entry + 8, 4), plain = number_at(entry + 12, 4), copy[4] = {0, 0, plain, 0};
+    uint8_t kind = 0, *data = exact_copy(record, left), *own = exact_copy(entry, 48);
+
+    if (length <= 56 || length > left) {
+        CHECK(aip_read_frame(toy, toy_measure, NULL, data, left, own, 48, origin, 16, number, NULL, 0) == AIP_ERANGE);
+    } else if (plain < 4096) {
+        uint8_t *dst = exact((size_t)plain), *want = exact((size_t)plain), *scratch = exact((size_t)plain);
+        int found = aip_read_frame(toy, toy_measure, NULL, data, left, own, 48, origin, 16, number, dst, (size_t)plain);
+        CHECK(aip_check_frames(data, left, own, 48, origin, 16, number, 0, &kind, 1) >= 0);
+        CHECK(aip_open_frames(toy, toy_measure, NULL, data, left, own, 48, 0, copy, 1, want, (size_t)plain, scratch,
+                              (size_t)plain, &kind, 1) >= 0);
+        CHECK(found == kind);
+        CHECK(kind != AIP_FRAME_GOOD || memcmp(dst, want, (size_t)plain) == 0);
+        if (plain)
+            CHECK(aip_read_frame(toy, toy_measure, NULL, data, left, own, 48, origin, 16, number, dst,
+                                 (size_t)plain - 1) == AIP_ESPACE);
+        free(dst);
+        free(want);
+        free(scratch);
+    }
+    free(data);
+    free(own);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t input_size)
 {
     struct input in = {input, input_size};
@@ -118,6 +145,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t input_size)
             entries[entry] ^= (uint8_t)take(&in, 1);
     }
     uint8_t *data = exact_copy(room, size);
+    for (size_t i = 0; tag == 0 && i < count; ++i)
+        read_alone(room + starts[i], size - starts[i], entries + 48 * i, first + i);
     int inside = 1;
     size_t longest = 0;
     for (size_t i = 0; i < count; ++i) {

@@ -1,4 +1,6 @@
-"""check_frames and open_frames: runs of frames, compared with frames looked at one by one."""
+"""check_frames and open_frames: runs of frames, compared with frames looked at one by one; and
+read_frame, which does both for one.
+"""
 
 from __future__ import annotations
 
@@ -247,3 +249,52 @@ def test_records_outside_are_refused() -> None:
         _core.check_frames(data, entries[:1], ORIGIN[1:], FIRST, 0)
     with pytest.raises(ValueError, match="shape"):
         _core.open_frames(codec, data, entries, 0, empty[:, :2], dst, scratch, kinds)
+
+
+@given(st.tuples(st.integers(1, 3000), st.booleans()), st.data())
+def test_one_frame_is_read_with_one_call(size: tuple[int, bool], draw: st.DataObject) -> None:
+    """It says of a record what the two calls say, and decodes the same bytes."""
+    plain = plain_of(*size)
+    record = bytearray(frame_record(plain, FIRST, 0))
+    entries = run_of([bytes(record)], [plain])
+    place = draw.draw(st.none() | st.integers(0, len(record) - 1))
+    if place is not None:
+        record[place] ^= draw.draw(st.integers(1, 255))
+    data, dst, scratch = bytes(record) + b"more", bytearray(3000), bytearray(3000)
+    found = _core.read_frame(zstdcalls.decompressor(), data, entries.tobytes(), ORIGIN, FIRST, dst)
+    kinds = _core.check_frames(data, entries, ORIGIN, FIRST, 0)
+    copies, wanted = np.array([(0, 0, len(plain), 0)], np.uint64), bytearray(3000)
+    args = (data, entries, 0, copies, wanted, scratch, kinds)
+    _core.open_frames(zstdcalls.decompressor(), *args)
+    assert found == kinds[0]
+    assert (found == GOOD) == (place is None)
+    if found == GOOD:
+        assert dst == wanted == plain + bytes(3000 - len(plain))
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_one_payload_that_the_core_does_not_decode(name: str) -> None:
+    record = frame_record(PLAIN, FIRST, 0, BAD[name])
+    entry = run_of([record], [PLAIN]).tobytes()
+    args = (record, entry, ORIGIN, FIRST, bytearray(len(PLAIN)))
+    assert _core.read_frame(zstdcalls.decompressor(), *args) == PAYLOAD
+
+
+def test_one_frame_with_wrong_lengths_is_refused() -> None:
+    record = frame_record(PLAIN, FIRST, 0)
+    entry, dst = run_of([record], [PLAIN]).tobytes(), bytearray(len(PLAIN))
+    shared = bytearray(record)
+    wrong: list[tuple[object, ...]] = [
+        (record[:-1], entry, ORIGIN, FIRST, dst),
+        (record, entry[:-1], ORIGIN, FIRST, dst),
+        (record, entry, ORIGIN[:-1], FIRST, dst),
+        (record, entry, ORIGIN, FIRST, dst[:-1]),
+        (shared, entry, ORIGIN, FIRST, memoryview(shared)[: len(PLAIN)]),
+    ]
+    for args in wrong:
+        with pytest.raises(ValueError):
+            _core.read_frame(zstdcalls.decompressor(), *args)  # type: ignore[arg-type]
+    assert dst == bytes(len(PLAIN))
+    args = (record, entry, ORIGIN, FIRST, dst)
+    assert _core.read_frame(zstdcalls.decompressor(), *args) == GOOD
+    assert dst == PLAIN

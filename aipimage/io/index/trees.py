@@ -199,6 +199,13 @@ class FrameTable:
         offset, length, plain, found = entries[number % c.LEAF_FRAMES].item()
         return Reference(self.origin, offset, length, plain, found)
 
+    def entry(self, number: int) -> bytes:
+        """Return the 48 bytes of a frame's entry (section 6.2)."""
+        if number >= self.frame_count:
+            self._refuse()
+        leaf, row = divmod(number, c.LEAF_FRAMES)
+        return self.leaf(leaf)[row : row + 1].tobytes()
+
     def leaf(self, index: int) -> FrameEntries:
         """Return the entries of the frames from ``index`` x 1024 on."""
         entries = self._leaves.find((self.origin, index))

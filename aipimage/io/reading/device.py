@@ -36,6 +36,7 @@ class Device:
         self._image, self.index, self.entry = image, index, entry
         self.size, self.sector_size = entry.size, entry.sector_size
         self.map = DeviceMap(image.records, image.header, entry, index, origins, image.path)
+        self._gate, self._shift = image.stream.gate, image.header.frame_shift
 
     def __repr__(self) -> str:
         return f"<aipimage.Device {self.index} of {self._image.path!r}, {self.size} bytes>"
@@ -109,8 +110,7 @@ class Device:
         """
         offset = checks.offset("offset", offset)
         view = checks.writable("buffer", buffer)
-        with self._image.stream.gate:
-            return self._read_into(view, offset)
+        return self.fill(view, offset)
 
     def read(self, offset: int, length: int) -> bytes:
         """Return ``length`` bytes from byte ``offset`` on, fewer only at the end of the device.
@@ -123,14 +123,43 @@ class Device:
         self.read_into(buffer, offset)
         return bytes(buffer)
 
-    def _read_into(self, view: memoryview, offset: int) -> int:
-        length = max(0, min(view.nbytes, self.size - offset))
-        if not length:
+    def fill(self, view: memoryview, offset: int) -> int:
+        """As :meth:`read_into`, for arguments that were checked."""
+        self._gate.check()
+        length = min(view.nbytes, self.size - offset)
+        if length <= 0:
             return 0
+        if not self._fill_small(view[:length], offset, length):
+            with self._gate:
+                self._fill_any(view, offset, length)
+        return length
+
+    def _fill_small(self, view: memoryview, offset: int, length: int) -> bool:
+        """Fill ``view`` from one frame, without what only other reads need; ``False`` where it is
+        such a one. Most reads are small, and where their frame is in the cache nothing is waited
+        for.
+        """
+        data = self.map.data_at(offset // SECTOR)
+        if data is None:
+            return False
+        start, sectors, origin, position = data
+        skip = offset - start * SECTOR
+        number, inside = divmod(position * SECTOR + skip, 1 << self._shift)
+        if skip + length > sectors * SECTOR or inside + length > 1 << self._shift:
+            return False
+        frame = self._image.cache.find((origin, number))
+        if frame is None:
+            with self._gate:
+                frame = self._frame(origin, number, (offset, length))
+        if inside + length > len(frame):
+            return False
+        view[:] = frame[inside : inside + length]
+        return True
+
+    def _fill_any(self, view: memoryview, offset: int, length: int) -> None:
         first = offset // SECTOR
         last = (offset + length - 1) // SECTOR
         self.fill_from(view[:length], offset, self.map.pieces(first, last - first + 1))
-        return length
 
     def fill_from(self, view: memoryview, offset: int, pieces: Sequence[Piece]) -> None:
         """Fill ``view`` from byte ``offset`` on with what ``pieces`` say; frames come from the
@@ -213,6 +242,7 @@ class DeviceFile(io.RawIOBase):
         """Over a whole device, or over ``size`` bytes of it from ``start`` on."""
         super().__init__()
         self._device, self._position = device, 0
+        self._gate = device._image.stream.gate
         self._start = start
         self._size = max(0, min(device.size - start, device.size if size is None else size))
         self._run, self._ahead = 0, 0
@@ -260,11 +290,15 @@ class DeviceFile(io.RawIOBase):
 
     def readinto_at(self, buffer: hints.Buffer, offset: int) -> int:
         """Fill ``buffer`` from byte ``offset`` on, without the position; safe for threads."""
-        self._check_open()
-        offset = checks.offset("offset", offset)
+        if self.closed:
+            self._check_open()
+        offset = checks.whole("offset", offset)
         view = checks.writable("buffer", buffer)
-        left = max(0, self._size - offset)
-        return self._device.read_into(view[:left], self._start + offset) if left else 0
+        left = self._size - offset
+        if left < view.nbytes:
+            view = view[: max(0, left)]
+        # Also where nothing is left: reading what is closed says so.
+        return self._device.fill(view, self._start + offset)
 
     def write(self, data: hints.Buffer, /) -> NoReturn:
         """Raise ``io.UnsupportedOperation``: what an image has is never changed."""
@@ -282,7 +316,7 @@ class DeviceFile(io.RawIOBase):
     def _check_open(self) -> None:
         if self.closed:
             raise ClosedError(f"{self.name}: the device file is closed")
-        self._device.image.check_open()
+        self._gate.check()
 
 
 def _joined_extents(device: Device, kind: Kind | None) -> Iterator[Extent]:

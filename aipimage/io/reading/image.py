@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypedDict, Unpack
 
 from aipimage import checks
-from aipimage.errors import AipImageError, FormatError, IntegrityError, naming
+from aipimage.errors import AipImageError, FormatError, IntegrityError, StorageError, naming
 from aipimage.format.constants import ImageKind, RecordType
 from aipimage.format.header import Header
 from aipimage.format.origins import OriginEntry
@@ -26,6 +26,7 @@ from aipimage.io.index.trees import FrameTables
 from aipimage.io.reading.device import Device
 from aipimage.io.reading.members import ForeignFiles, MemberFiles, searched
 from aipimage.io.reading.metadata import MetadataRecords
+from aipimage.io.reading.oneframe import read_frame
 from aipimage.io.records.keys import ChainKeys, Suite
 from aipimage.io.records.records import OpenedRecord, OtherFile, RecordReader
 from aipimage.io.stream.instream import InStream, open_stream
@@ -198,8 +199,11 @@ class ImageReader:
 
     def locate_address(self, origin: bytes, offset: int, length: int) -> int:
         """Where an address lies in this stream (section 9.3)."""
-        with naming(self.path):
+        try:
             return self.segments.locate(origin, offset, length)
+        except AipImageError:
+            with naming(self.path):
+                raise
 
     def _read(self, origin: bytes, offset: int, length: int) -> bytearray:
         """Stored bytes of a page or record, from this file or from another one of its chain."""
@@ -247,10 +251,17 @@ class ImageReader:
 
     def frame(self, origin: int, number: int) -> memoryview:
         """Return the plain bytes of a frame, from the cache or verified and decoded."""
-        return self.cache.get((origin, number), lambda: self._load_frame(origin, number))
+        return self.cache.get((origin, number), partial(self._load_frame, origin, number))
 
     def _load_frame(self, origin: int, number: int) -> memoryview:
-        ref = self.tables[origin].frame(number)
+        table = self.tables[origin]
+        try:
+            plain = read_frame(self, table, number)
+        except (IntegrityError, StorageError) as error:
+            return self.frame_elsewhere(origin, number, error)
+        if plain is not None:
+            return plain
+        ref = table.frame(number)
         return self._plain(self.records.fetch(ref, RecordType.FRAME), number)
 
     def frame_elsewhere(self, origin: int, number: int, error: AipImageError) -> memoryview:

@@ -15,6 +15,10 @@ class SegmentMap:
         self._by_origin: dict[bytes, list[Segment]] = {}
         for segment in segments or [Segment(file_id, 0, records_end, 0)]:
             self._by_origin.setdefault(segment.origin, []).append(segment)
+        self._starts = {
+            origin: [segment.origin_start for segment in found]
+            for origin, found in self._by_origin.items()
+        }
 
     @property
     def is_in_order(self) -> bool:
@@ -39,9 +43,9 @@ class SegmentMap:
         return segment is not None and offset + length <= segment.origin_start + segment.length
 
     def _segment_at(self, origin: bytes, offset: int) -> Segment | None:
-        segments = self._by_origin.get(origin, [])
-        index = bisect_right(segments, offset, key=lambda segment: segment.origin_start) - 1
-        return segments[index] if index >= 0 else None
+        starts = self._starts.get(origin)
+        index = bisect_right(starts, offset) - 1 if starts is not None else -1
+        return self._by_origin[origin][index] if index >= 0 else None
 
     def locate(self, origin: bytes, offset: int, length: int) -> int:
         """Return the stream offset of ``length`` bytes at an address.

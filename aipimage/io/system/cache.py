@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from operator import attrgetter
 from typing import Generic, TypeVar
 
 _Key = TypeVar("_Key", bound=Hashable)
@@ -26,7 +27,10 @@ class BoundedCache(Generic[_Key, _Value]):
     def find(self, key: _Key) -> _Value | None:
         """Return the value, if it is kept."""
         with self._lock:
-            return self._found(key)
+            value = self._values.get(key)
+            if value is not None:
+                self._values.move_to_end(key)
+            return value
 
     def keep(self, key: _Key, value: _Value) -> None:
         """Keep a value, and drop those used longest ago, down to the limit."""
@@ -38,12 +42,6 @@ class BoundedCache(Generic[_Key, _Value]):
         with self._lock:
             self._values.clear()
             self._used = 0
-
-    def _found(self, key: _Key) -> _Value | None:
-        value = self._values.get(key)
-        if value is not None:
-            self._values.move_to_end(key)
-        return value
 
     def _keep(self, key: _Key, value: _Value) -> None:
         if (before := self._values.pop(key, None)) is not None:
@@ -73,14 +71,15 @@ class FrameCache(BoundedCache[Hashable, memoryview]):
     """
 
     def __init__(self, limit: int) -> None:
-        super().__init__(limit, lambda value: value.nbytes)
+        super().__init__(limit, attrgetter("nbytes"))
         self._loading: dict[Hashable, _Loading] = {}
 
     def get(self, key: Hashable, load: Callable[[], memoryview]) -> memoryview:
         """Return the value for ``key``, loading it outside of the lock where it is not there."""
         with self._lock:
-            value = self._found(key)
+            value = self._values.get(key)
             if value is not None:
+                self._values.move_to_end(key)
                 return value
             other = self._loading.get(key)
             if other is None:

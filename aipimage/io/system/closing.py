@@ -18,7 +18,8 @@ class Gate:
     def __init__(self, name: str, what: str = "image") -> None:
         self._name, self._what = name, what
         self._is_shut, self._inside = False, 0
-        self._changed = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self._left = threading.Condition(self._lock)
         self._own = threading.local()
 
     @property
@@ -29,17 +30,21 @@ class Gate:
     def __enter__(self) -> None:
         depth = getattr(self._own, "depth", 0)
         if not depth:
-            with self._changed:
-                self.check()
+            with self._lock:
+                if self._is_shut:
+                    self.check()
                 self._inside += 1
         self._own.depth = depth + 1
 
     def __exit__(self, *_: object) -> None:
-        self._own.depth -= 1
-        if not self._own.depth:
-            with self._changed:
+        own = self._own
+        own.depth = depth = own.depth - 1
+        if not depth:
+            with self._lock:
                 self._inside -= 1
-                self._changed.notify_all()
+                # Only a thread that has shut the gate waits.
+                if self._is_shut:
+                    self._left.notify_all()
 
     def check(self) -> None:
         """Raise ``ClosedError`` where it is shut."""
@@ -49,7 +54,7 @@ class Gate:
     def shut(self) -> None:
         """Let no more readers in, and wait until all others are out; a second call only waits."""
         mine = 1 if getattr(self._own, "depth", 0) else 0
-        with self._changed:
+        with self._lock:
             self._is_shut = True
             while self._inside > mine:
-                self._changed.wait()
+                self._left.wait()

@@ -12,6 +12,7 @@ from aipimage.volumes.filesystems.registry import probe_volume
 from aipimage.volumes.filesystems.swap import SUSPENDED
 from aipimage.volumes.filesystems.wholedisk import why_in_doubt
 from aipimage.volumes.journals.live import why_changing
+from aipimage.volumes.journals.notes import is_in_use
 from aipimage.volumes.model import SurveyOptions, Volume
 from aipimage.volumes.readahead import ReadAhead
 from aipimage.volumes.tables.model import Partition, PartitionTable
@@ -99,7 +100,7 @@ def survey(source: BlockSource, options: SurveyOptions = _PLAIN) -> DiskSurvey:
         doubt = why_in_doubt(VolumeView(disk, 0, disk.size), places)
         if doubt is not None:
             volumes = [volume.whole(doubt) for volume in volumes]
-    volumes = _awake(volumes)
+    volumes = _awake([_steady(source, each, options) for each in volumes])
     return DiskSurvey(source.name, source.size, table.sector_size, table, tuple(volumes), doubt)
 
 
@@ -122,6 +123,22 @@ def _volume(source: ReadAhead, partition: Partition, options: SurveyOptions) -> 
     if elsewhere is not None and looked_at.whole_because is None:
         return looked_at.whole(elsewhere)
     return looked_at
+
+
+def _steady(source: BlockSource, volume: Volume, options: SurveyOptions) -> Volume:
+    """Look once more at a volume whose journal was read, without what was kept of the first look:
+    one that its machine is writing to will mostly have gone on since.
+    """
+    if not is_in_use(volume.allocation) or getattr(source, "reads_forward", False):
+        return volume
+    again = _content(ReadAhead(source), volume, options)
+    if (again.whole_because, again.allocation.notes, again.used) == (
+        volume.whole_because,
+        volume.allocation.notes,
+        volume.used,
+    ):
+        return volume
+    return volume.whole("it is in use, and has changed while it was looked at; take a snapshot")
 
 
 def _awake(volumes: list[Volume]) -> list[Volume]:

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from aipimage.volumes.model import SurveyOptions
+from aipimage.volumes.model import Allocation, SurveyOptions
 from aipimage.volumes.view import LayoutError
+
+IN_USE = "in use: "
+"""How a note begins that says so of a volume."""
+
+
+def is_in_use(allocation: Allocation) -> bool:
+    """Whether a map was made with an open journal, that of a volume within it included."""
+    return any(IN_USE in note for note in allocation.notes)
 
 
 def check_still(options: SurveyOptions) -> None:
@@ -20,4 +28,4 @@ def in_use_note(what: str, transactions: int, kept: int, fast: int = 0) -> str:
     count = f"{transactions:,} transaction{'s' if transactions != 1 else ''}"
     if fast:
         count += f" and {fast:,} fast commit{'s' if fast != 1 else ''}"
-    return f"in use: its {what} was read, {count}; {kept:,} bytes are kept beyond its map"
+    return f"{IN_USE}its {what} was read, {count}; {kept:,} bytes are kept beyond its map"

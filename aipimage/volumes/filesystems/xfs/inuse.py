@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aipimage.volumes.filesystems.xfs.superblock import Superblock
-from aipimage.volumes.journals.notes import check_still
+from aipimage.volumes.journals.notes import IN_USE, check_still
 from aipimage.volumes.journals.overlay import Overlay
 from aipimage.volumes.journals.xfslog import layout
 from aipimage.volumes.journals.xfslog.records import Log
@@ -24,7 +24,7 @@ from aipimage.volumes.journals.xfslog.transactions import Transaction, transacti
 from aipimage.volumes.model import SurveyOptions
 from aipimage.volumes.view import LayoutError, VolumeView
 
-FROZEN = "in use: it was frozen or idle, and its log holds nothing but its superblock"
+FROZEN = f"{IN_USE}it was frozen or idle, and its log holds nothing but its superblock"
 _UNLIKE = ("fdblocks", "lsn")
 """What of a superblock a log may change."""
 

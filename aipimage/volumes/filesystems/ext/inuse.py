@@ -7,6 +7,7 @@ copy of them does, what fast commits name, the journal, and every block that it 
 
 from __future__ import annotations
 
+import itertools
 import struct
 from typing import NamedTuple
 
@@ -129,12 +130,16 @@ def _keep_copies(
     at = np.minimum(np.searchsorted(ascending, log.blocks), len(ascending) - 1)
     rows = np.flatnonzero(ascending[at] == log.blocks)
     owners = order[at[rows]]
-    for group in np.unique(owners).tolist():
+    by_group = np.argsort(owners, kind="stable")
+    rows, owners = rows[by_group], owners[by_group]
+    heads = np.flatnonzero(np.diff(owners, prepend=-1)).tolist()
+    for low, high in itertools.pairwise([*heads, len(rows)]):
+        group = int(owners[low])
         used = np.zeros(sb.block_size, np.uint8)
         if not groups.is_uninit[group]:
             view.allow(sb.block_size)
             used |= view.read_array(int(groups.block_bitmap[group]) * sb.block_size, sb.block_size)
-        for row in rows[owners == group].tolist():
+        for row in rows[low:high].tolist():
             copy = replayed.blocks.read(int(log.numbers[row]))[0]
             if log.escaped[row]:
                 copy[:4] = np.frombuffer(jbd2.MAGIC.to_bytes(4, "big"), np.uint8)

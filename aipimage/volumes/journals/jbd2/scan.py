@@ -32,7 +32,7 @@ from aipimage.volumes.view import LayoutError
 
 OPEN_MAX = 1 << 20
 """Blocks between the beginning and the end that are looked at: 4 GiB in blocks of 4 KiB."""
-REVOKES_MAX = 1 << 22
+REVOKES_MAX = 1 << 21
 _ALL_ONES = 0xFFFFFFFF
 _AT_ONCE = 4 << 20
 Numbers = npt.NDArray[np.int64]

@@ -26,7 +26,7 @@ from aipimage.volumes.view import LayoutError
 Place = tuple[int, int]
 """Basic blocks: first, and how many."""
 _NO_LSN = 0xFFFFFFFFFFFFFFFF
-_ITEMS_MAX = 1 << 21
+_ITEMS_MAX = 1 << 19
 """Buffers that are named, that are freed, and things that are announced."""
 _BATCH_BYTES = 4 << 20
 _DQUOT = layout.DQUOT_FLAGS

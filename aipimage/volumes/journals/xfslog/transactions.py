@@ -17,6 +17,8 @@ from aipimage.volumes.view import LayoutError
 
 PENDING_MAX = 192 << 20
 """Bytes of transactions that are not committed yet: some times more than a driver lets grow."""
+_REGION_COST = 160
+"""Bytes that a region takes beside its content."""
 _DAMAGED = "a transaction in its log is damaged"
 
 
@@ -99,9 +101,8 @@ class _Collector:
         return None
 
     def _grow(self, found: _Open, count: int) -> None:
-        # An operation costs memory even where it brings nothing.
-        found.size += count + 64
-        self._pending += count + 64
+        found.size += count + _REGION_COST
+        self._pending += count + _REGION_COST
         if self._pending > PENDING_MAX:
             raise LayoutError("a transaction in its log is larger than can be looked at")
 

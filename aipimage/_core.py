@@ -3,9 +3,9 @@
 Buffers are anything contiguous with the buffer protocol (``bytes``, ``bytearray``,
 ``memoryview``, numpy arrays) and are taken as bytes. Each wrapper keeps the buffer exported
 while C works, without the GIL, so that a ``bytearray`` which is resized meanwhile in another
-thread raises :class:`BufferError` there and memory is never freed under C. Whoever *writes* to
-a buffer that another thread hands to C gets an undefined result, but no access outside the
-buffers.
+thread raises :class:`BufferError` there and memory is never freed under C. A thread that *writes*
+to a buffer which another thread has passed to C gets an undefined result, but no access outside
+of the buffers.
 
 Bitmaps are ``uint8`` arrays packed least significant bit first: bit ``i`` is ``bitmap[i // 8]
 >> (i % 8) & 1``. Bits at ``nbits`` and beyond are read as zero and returned as zero. Extents
@@ -332,7 +332,7 @@ def cut_extents(extents: npt.ArrayLike, size: int) -> tuple[Extents, npt.NDArray
 
     Returns:
         the pieces in order, as extents, and how many of them each part has. Extents of length 0
-        give none.
+        yield none.
 
     ValueError when ``size`` is below 1 or the lengths sum to more than 64 bits hold.
     """
@@ -474,7 +474,7 @@ def blake3_chain(value: bytes, digests: AnyBuffer) -> bytes:
 
 def record_ends(buf: AnyBuffer, most: int) -> tuple[npt.NDArray[np.uint64], int, bool]:
     """Return where the records end that lie one after the other from the start of ``buf``, at most
-    ``most``; where the last of them ends, or 0; and whether what stands there is no record.
+    ``most``; where the last of them ends, or 0; and whether what stands there is not a record.
 
     A record that is cut short by the end of ``buf`` is not among them.
     """

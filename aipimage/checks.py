@@ -42,7 +42,7 @@ def parse_size(text: str, low: int = 1) -> int:
         raise ValueError(f"{text!r} is not a size; write 650M, 4G, 512K, 1T or plain bytes")
     size = int(match[1]) << _UNITS[match[2].upper()]
     if not low <= size <= SIZE_MAX:
-        raise ValueError(f"{text!r} is not possible; give at least {low} and less than 8192P")
+        raise ValueError(f"{text!r} is not possible; pass at least {low} and less than 8192P")
     return size
 
 
@@ -50,12 +50,12 @@ def wrong_type(name: str, value: object, accepted: str) -> OptionTypeError:
     """The error for a value of a wrong type."""
     kind = type(value).__name__
     shown = reprlib.repr(value)
-    return OptionTypeError(f"{name}={shown} ({kind}) is not possible; give {accepted}")
+    return OptionTypeError(f"{name}={shown} ({kind}) is not possible; pass {accepted}")
 
 
 def wrong_value(name: str, value: object, accepted: str) -> OptionError:
     """The error for a value that makes no sense."""
-    return OptionError(f"{name}={reprlib.repr(value)} is not possible; give {accepted}")
+    return OptionError(f"{name}={reprlib.repr(value)} is not possible; pass {accepted}")
 
 
 def whole(name: str, value: object, low: int = 0, high: int = SIZE_MAX) -> int:
@@ -197,7 +197,7 @@ def writable(name: str, value: object) -> memoryview:
     except TypeError:
         raise wrong_type(name, value, accepted) from None
     if view.readonly or not view.c_contiguous:
-        raise OptionTypeError(f"{name}: a buffer of this kind is not possible; give {accepted}")
+        raise OptionTypeError(f"{name}: a buffer of this kind is not possible; pass {accepted}")
     return view.cast("B") if view.nbytes else memoryview(bytearray())
 
 
@@ -285,7 +285,7 @@ def options(kind: type[_Value], value: _Value | None, given: Mapping[str, object
     for name, each in given.items():
         if not _same(each, defaults[name]):
             raise OptionError(
-                f"{name} is given beside options; give it with them: "
+                f"{name} is passed beside options; set it there: "
                 f"dataclasses.replace(options, {name}=...)"
             )
     return value

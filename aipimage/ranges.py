@@ -36,7 +36,7 @@ def verified_granularity(granularity: int) -> int:
     inside = GRANULARITY_MIN <= granularity <= GRANULARITY_MAX
     if not inside or granularity & (granularity - 1):
         raise RequestError(
-            f"the granularity is {granularity} bytes; give a power of two from "
+            f"the granularity is {granularity} bytes; pass a power of two from "
             f"{GRANULARITY_MIN} to {GRANULARITY_MAX}"
         )
     return granularity

@@ -62,13 +62,13 @@ def create(
     Of volumes whose file systems are known only the used clusters are kept. Where there is any
     doubt about an allocation map (a journal that was not replayed, structures that disagree) the
     whole volume is, and the result's ``warnings`` say why. The image is written as
-    ``path.partial`` and bears its name only once it is whole and durable.
+    ``path.partial`` and gets its name only once it is whole and durable.
 
     Args:
         path: of the new image, or a binary file object (a pipe, say) that it is written to in one
             pass.
         sources: paths of files or block devices, which are read as they are; seekable binary file
-            objects; or :class:`BlockSource` objects, such as what ``aipimage.vmdk.open`` gives.
+            objects; or :class:`BlockSource` objects, such as what ``aipimage.vmdk.open`` returns.
         compress: ``"none"``, ``"zstd"`` or ``"zstd:LEVEL"``. Frames that do not become smaller are
             stored as they are.
         encrypt: ``"aes-128"``, ``"aes-256"``, ``"authenticate"`` (not encrypted, but tampering is
@@ -101,7 +101,7 @@ def create(
             wrong, everything is compared.
         compare: ``"digests"``: with the block digests in the parent, whose data may then be far
             away; ``"data"``: with the parent's data; ``"auto"``: digests where there are some.
-        grain: bytes of a cluster, the smallest change that is told apart: 512 to 4096.
+        grain: bytes of a cluster, the smallest change that is kept apart: 512 to 4096.
         search: directories in which the other images of the chain lie, besides the parent's own.
         include_free: keep free clusters too.
         volumes: numbers of the volumes to keep, as the system numbers partitions, from 1; a list of
@@ -169,13 +169,13 @@ def _frame_shift(frame_size: Size) -> int:
     size = checks.size("frame_size", frame_size, 4096, 1 << 20)
     if size & (size - 1):
         raise OptionError(
-            f"frames of {size} bytes are not possible: give a power of two, 4096 to 1 MiB"
+            f"frames of {size} bytes are not possible: pass a power of two, 4096 to 1 MiB"
         )
     return size.bit_length() - 1
 
 
 def _for_each(volumes: Any, count: int) -> Sequence[Sequence[int] | None] | None:
-    """What :func:`create` was told of volumes, as one entry for each source."""
+    """The choice of volumes passed to :func:`create`, as one entry for each source."""
     if volumes is None:
         return None
     if isinstance(volumes, (str, bytes)) or not isinstance(volumes, Sequence):
@@ -188,7 +188,7 @@ def _for_each(volumes: Any, count: int) -> Sequence[Sequence[int] | None] | None
         for number in each or ():
             checks.whole("volumes", number)
     if len(lists) != count or (numbers and len(numbers) != len(volumes)):
-        raise RequestError("give the volumes as a list of numbers for each source")
+        raise RequestError("pass the volumes as a list of numbers for each source")
     return lists
 
 
@@ -245,7 +245,7 @@ def chains(
 
     Args:
         search, storage: as for :func:`find_chain`.
-        password: of the chains that are encrypted, and given to those alone; one that it does not
+        password: of the chains that are encrypted, and used for those alone; one that it does not
             open is left out where others are opened.
 
     Raises:
@@ -328,8 +328,8 @@ def merge(
         storage: opens the images, which are names of it; ``path`` is a file of the system.
 
     Raises:
-        RequestError: the images are no run, another image builds on an inner one of them, or with
-            ``remove`` the kept file of an image that was merged before still needs one.
+        RequestError: the images are not consecutive, another image builds on an inner one of them,
+            or with ``remove`` the kept file of an image that was merged before still needs one.
         PasswordError, TargetError: nothing was written.
         IntegrityError, FormatError: an image is damaged; nothing was removed.
         IncompleteError: a part is missing. LimitError: too many segments.
@@ -388,7 +388,7 @@ def convert(
             pass: raw, ``streamOptimized``, ``.aiv`` or ``.ova``, the last of these in two passes
             over the source.
         format: ``"vmdk"``, ``"raw"``, ``"aiv"``, ``"ova"`` or ``"ovf"``; as the target's name ends
-            where not given (``.raw`` and ``.img`` are raw).
+            where not passed (``.raw`` and ``.img`` are raw).
         disk: number of a disk of an image or appliance, from 0. An ``.aiv``, ``.ova`` or ``.ovf``
             takes a list of them, all by default; else it is 0, with a warning if there are others.
         password: of an encrypted ``.aiv``, whether it is the source or the target.
@@ -402,17 +402,17 @@ def convert(
             for a file object; ``"vmfs"``.
         adapter: ``"lsilogic"`` by default, ``"buslogic"`` or ``"ide"``; in an appliance also
             ``"lsilogicsas"``, ``"pvscsi"`` or ``"sata"``. hardware: version of the virtual
-            hardware. cid: content ID of the VMDK, 32 bits; random where not given.
+            hardware. cid: content ID of the VMDK, 32 bits; random where not passed.
         split: bytes of an extent of a ``twoGbMaxExtent`` disk at most, or of a part of an ``.aiv``.
         level: of a ``streamOptimized`` disk: ``"fast"``, the default, or ``"dense"``.
         compress, encrypt, comment, include_free: of an ``.aiv``; see :func:`create`.
         appliance: of an ``.ova`` or ``.ovf``: ``name``, ``os``, ``firmware`` (``"bios"``,
             ``"efi"``), ``cpus``, ``memory`` (bytes), ``networks`` (names), ``nic``, ``manifest``
-            (``"sha256"``, ``"sha1"``, ``"none"``). What is not given is seen from the disks, or has
-            a sensible default.
+            (``"sha256"``, ``"sha1"``, ``"none"``). What is not passed is seen from the disks, or
+            has a sensible default.
         overwrite: replace what is there, once the new target is whole.
-        resume: go on with an interrupted conversion of the same source, where a file has got so
-            far that there is something to go on from; else begin anew.
+        resume: continue an interrupted conversion of the same source where a file has got far
+            enough; else begin anew.
         threads: worker threads; as many as there are processors, or one more, by default.
         executor: does the work instead of threads of our own, except for an ``.aiv``.
         storage: opens the source, which is one of its names; the target is a file of the system.

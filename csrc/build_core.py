@@ -14,7 +14,7 @@ with open(os.path.join(HERE, "sources.txt"), encoding="ascii") as listed:
     SOURCES = listed.read().split()
 HEADERS = ("aip.h", "aip_api.h", "internal.h", "records.h", "blake3.h", "blake3_lanes.h")
 
-# The loops rely on -O3 for their vector code; warnings are for whoever changes them. Without debug
+# The loops rely on -O3 for their vector code; warnings are for those who change them. Without debug
 # information, because that would carry the paths of the building machine into the wheel.
 FLAGS = ["/O2"] if sys.platform == "win32" else ["-O3", "-g0", "-std=c11", "-Wall", "-Wextra"]
 

@@ -78,7 +78,7 @@ def _row(prefix: str, member: ChainMember, is_this: bool) -> list[str]:
 
 
 def _prefixes(parents: Sequence[int | None]) -> list[str]:
-    """What is drawn before each image: the last child goes on below its parent, the others branch
+    """What is drawn before each image: the last child continues below its parent, the others branch
     off.
     """
     last = {parent: place for place, parent in enumerate(parents) if parent is not None}

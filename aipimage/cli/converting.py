@@ -140,7 +140,7 @@ def _checked_subformat(_: click.Context, __: click.Parameter, value: str | None)
     "networks",
     multiple=True,
     metavar="NAME",
-    help="A network that an appliance is connected to; may be given several times.",
+    help="A network that an appliance is connected to; may be repeated.",
 )
 @click.option("--nic", metavar="TYPE", help="Network adapter of an appliance: E1000, VmxNet3, ...")
 @click.option(

@@ -45,7 +45,8 @@ class Interrupts:
         if threading.current_thread() is not threading.main_thread():
             return self
         for number in (getattr(signal, name) for name in _NAMES if hasattr(signal, name)):
-            # Who started us may have it ignored (nohup, a shell's background job): so it stays.
+            # The process that started us may ignore it (nohup, a shell's background job): so it
+            # stays.
             if signal.getsignal(number) not in (signal.SIG_IGN, None):
                 self._before[number] = signal.signal(number, self._note)
         if hasattr(signal, "SIGALRM"):

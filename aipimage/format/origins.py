@@ -45,7 +45,7 @@ def encode_name(name: str) -> bytes:
     """Return a hint as it is stored; nothing for a name that a reader would ignore, or too long."""
     try:
         data = name.encode("utf-8")
-    except UnicodeEncodeError:  # It has bytes that are no text.
+    except UnicodeEncodeError:  # It has bytes that are not text.
         return b""
     return data if len(data) <= c.NAME_MAX and _is_plain(name) else b""
 

@@ -23,7 +23,7 @@ class PartHeader(NamedTuple):
 
 
 class PartFooter(NamedTuple):
-    """What each part ends with; ``last`` tells that no part follows."""
+    """What each part ends with; ``last`` says that no part follows."""
 
     set_id: bytes
     number: int
@@ -70,7 +70,8 @@ def _decode(data: bytes | memoryview, magic: bytes, what: str) -> tuple[bytes, i
         raise IncompleteError(f"the {what} is cut short")
     found, set_id, number, flags, start, length, reserved = _FIELDS.unpack_from(data)
     if found != magic:
-        # What begins as a part and does not end as one was cut short; the rest is no part at all.
+        # What begins as a part and does not end as one was cut short; the rest is not a part at
+        # all.
         refusal = IncompleteError if magic == c.PART_END_MAGIC else FormatError
         raise refusal(f"there is no {what} where one must be: the part is cut short or foreign")
     if digest(data[:96]) != data[96:]:

@@ -91,7 +91,7 @@ def decode_record_header(data: bytes | memoryview, tag: int = 0) -> RecordHeader
     if header.codec > c.Codec.ZSTD and c.RecordType.FRAME <= header.type <= c.RecordType.LAYER_LEAF:
         raise UnsupportedError(f"codec {header.codec} of a record is not known")
     if header.extent_count and header.type != c.RecordType.FRAME:
-        raise FormatError("a record that is no frame has extents")
+        raise FormatError("a record that is not a frame has extents")
     stored = payload_length(header, tag)
     if stored < 1 or (header.codec == c.Codec.NONE and stored != header.plain_length):
         raise FormatError("the lengths in a record header contradict each other")

@@ -123,7 +123,7 @@ def _check_place_in_chain(seal: Seal) -> None:
     if seal.kind != c.ImageKind.FULL and not has_parent:
         raise FormatError("an increment has no parent")
     if seal.kind == c.ImageKind.DIFFERENTIAL and seal.parent_kind != c.ImageKind.FULL:
-        raise FormatError("a differential image builds on one that is no full image")
+        raise FormatError("a differential image builds on one that is not a full image")
     if seal.parent_id == seal.image_id:
         raise FormatError("the image names itself as its parent")
     if not has_parent:
@@ -164,7 +164,7 @@ def _decode_device(data: bytes | memoryview, at: int) -> SealDevice:
     verified_range(size, 1, c.DEVICE_SIZE_MAX, "device size")
     verified_limit(level, c.MAP_LEVELS - 1, "level of a device's map")
     if sector_size & (sector_size - 1) or not 512 <= sector_size <= 65_536:
-        raise FormatError(f"{sector_size} is no possible sector size")
+        raise FormatError(f"{sector_size} is not a possible sector size")
     roots_at = at + _DEVICE.size
     device = SealDevice(
         size,

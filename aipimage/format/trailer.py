@@ -95,7 +95,7 @@ def decode_trailer(data: bytes | memoryview, stream_length: int) -> Trailer:
     if length != stream_length:
         # The copy in the spare area may be all that is left of an end.
         raise IncompleteError(
-            f"the trailer tells of {length} bytes, and {stream_length} are there: the image is cut "
+            f"the trailer says {length} bytes, and {stream_length} are there: the image is cut "
             "short, or bytes of it are missing"
         )
     verified_ids((file_id, image_id), "trailer")
@@ -110,6 +110,14 @@ def decode_trailer(data: bytes | memoryview, stream_length: int) -> Trailer:
         minor,
         spare,
     )
+    _verify_places(trailer)
+    return trailer
+
+
+def _verify_places(trailer: Trailer) -> None:
+    """``FormatError`` unless there is a seal, and both records lie beside each other before the
+    trailer.
+    """
     if trailer.seal == NO_REFERENCE:
         raise FormatError("the trailer has no seal")
     for ref in (trailer.seal, trailer.segments):
@@ -118,4 +126,3 @@ def decode_trailer(data: bytes | memoryview, stream_length: int) -> Trailer:
     low, high = sorted((trailer.seal, trailer.segments), key=lambda ref: ref.offset)
     if low.offset + low.record_length > high.offset:
         raise FormatError("the trailer refers to overlapping records")
-    return trailer

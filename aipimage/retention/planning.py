@@ -223,7 +223,7 @@ def _fitting(run: list[Point]) -> tuple[list[Point], list[Point]]:
     for place in range(len(run) - 1, -1, -1):
         total += 1 + len(run[place].replaces)
         if total > REPLACED_MAX:
-            # The last one alone is no merge, so that it stays as it is in any case.
+            # The last one alone is not a merge, so that it stays as it is in any case.
             cut = min(place + 1, len(run) - 1)
             return run[cut:], run[:cut]
     return run, []

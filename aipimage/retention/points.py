@@ -72,8 +72,8 @@ def points_of(chain: ChainMembers) -> list[Point]:
     replaces: :func:`plan` knows how to remove them.
 
     Raises:
-        RequestError: a file of the chain cannot be read, two contradict each other, or nobody tells
-            how old one is. What such files hold is not known, and so not what depends on them.
+        RequestError: a file of the chain cannot be read, two contradict each other, or nothing
+            readable says how old one is. What depends on such a file is then not known.
     """
     found = [member for member in chain.members_of_tree if member.path is not None]
     for member in found:

@@ -1,4 +1,5 @@
-"""Who has seen which changes: segments of marks, and consumers that count from one of them.
+"""Which consumer has seen which changes: segments of marks, and consumers that count from one of
+them.
 
 Marks go into the active segment, a sparse bitmap. Freezing closes it and begins the next. A
 consumer counts from the first segment that its last image does not have, so that an image that

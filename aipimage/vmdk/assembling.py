@@ -149,7 +149,7 @@ class _Assembler:
 
     def warnings(self, extents: list[ExtentReader]) -> list[str]:
         found = [*self._descriptor.warnings]
-        found += [text for extent in extents for text in getattr(extent, "warnings", ())]
+        found += [text for extent in extents for text in extent.warnings]
         if len(extents) == 1 and extents[0].size != self._lines[0].sectors * SECTOR:
             found.append(
                 f"{self._path}: says {self._lines[0].sectors} sectors, the header of its "

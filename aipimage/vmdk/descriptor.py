@@ -129,7 +129,7 @@ def parse_descriptor(
 
     Args:
         embedded: it lies in a disk whose binary header says what the disk is. Then the first line
-            may be anything, and a line of an extent is no more than a remark.
+            may be anything, and a line of an extent is only a remark.
         create_type: what the disk is where the text does not say it.
 
     Raises:

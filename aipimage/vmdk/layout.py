@@ -61,7 +61,7 @@ KNOWN_FLAGS = 0x3_0007
 """A plain number: the complement of flags leaves out the bits that no flag has."""
 INCOMPATIBLE_FLAGS = 0xFFFF_0000
 """Flags that change what the data mean: one that is not known forbids to read on. Those of the
-lower half may be ignored by who does not know them."""
+lower half may be ignored by readers that do not know them."""
 
 
 class MarkerType(IntEnum):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from aipimage.vmdk.pieces import PieceArray
@@ -25,6 +25,7 @@ class ExtentReader(Protocol):
 
     Attributes:
         name: its file, for messages. size: bytes.
+        warnings: what is not as it should be, and does not matter for reading.
     """
 
     @property
@@ -32,6 +33,9 @@ class ExtentReader(Protocol):
 
     @property
     def size(self) -> int: ...
+
+    @property
+    def warnings(self) -> Sequence[str]: ...
 
     def pieces(self, start: int, end: int) -> Iterator[PieceArray]:
         """Yield what is where in [start, end), in arrays of bounded size, neighbours joined."""

@@ -2,7 +2,7 @@
 
 A path that a file gives is wrong after the first move, and a risk where the file is not one's own
 (hostile-inputs class 21). So ``parentFileNameHint`` only chooses among files that lie beside the
-delta or in the given directories; what decides is that the CID is the delta's ``parentCID``
+delta or in the directories passed; what decides is that the CID is the delta's ``parentCID``
 (note, "The Header": a CID changes with the first write after opening).
 """
 
@@ -38,7 +38,7 @@ FILES_MAX = 10_000
 class Member:
     """A disk of a chain: its file (``path``), and what its descriptor said.
 
-    ``identity`` is the file's device and inode. Whoever opens it again compares the descriptors:
+    ``identity`` is the file's device and inode. A second opening compares the descriptors:
     the file may have been replaced in between (hostile-inputs class 22).
     """
 
@@ -90,7 +90,7 @@ class _Finder:
     def parent(self, child: Member, chain: Sequence[Member]) -> Member:
         """The parent of ``child``; what is in the chain already cannot be it."""
         roots = [os.path.dirname(child.path) or os.curdir, *self._search]
-        # Whoever opens a disk by a link means the disk: its own folder is where the link leads.
+        # A link to a disk stands for the disk: its own folder is where the link leads.
         roots.append(os.path.dirname(self._storage.resolve(child.path)))
         wanted, used = child.descriptor.parent_cid, {each.identity for each in chain}
         doubts: list[AipImageError] = []

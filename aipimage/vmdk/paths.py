@@ -1,7 +1,7 @@
 """Where the extents of a descriptor may lie: in its own folder, and nowhere else unless allowed.
 
-A descriptor is a text that anybody can write. One that names ``/etc/shadow`` as a flat extent would
-hand out that file as a disk (hostile-inputs class 36, CVE-2022-47951).
+A descriptor is a text that any user can write. One that names ``/etc/shadow`` as a flat extent
+would hand out that file as a disk (hostile-inputs class 36, CVE-2022-47951).
 """
 
 from __future__ import annotations

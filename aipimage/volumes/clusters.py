@@ -190,7 +190,7 @@ class ClusterMap:
 
     def free_runs(self, first: int, last: int) -> Iterator[npt.NDArray[np.uint64]]:
         """Yield (first cluster, clusters) of the free runs of the clusters from ``first`` to below
-        ``last``: arrays of at most 65,536 rows, ascending; a run may go on in the next array.
+        ``last``: arrays of at most 65,536 rows, ascending; a run may continue in the next array.
         """
         self._close()
         chunks = range(max(0, first) // CHUNK, -(-min(last, self.count) // CHUNK))
@@ -215,7 +215,7 @@ class ClusterMap:
         if isinstance(now, bool):
             yield np.array([(0, count)], np.uint64)
         elif now.ndim == 1:
-            # Only the bytes that are asked for: who reads on and on asks for a little each time.
+            # Only the bytes that are asked for: a sequential reader asks for a little each time.
             first, last = low // 8, min(-(-high // 8), -(-count // 8))
             for runs in _core.iter_bitmap_extents(
                 now[first:last], min(count, last * 8) - first * 8

@@ -57,7 +57,9 @@ class Image(ImageReader):
                 f"{self.path}: needs its password, which is never pickled; open it where it is used"
             )
         if self.files.storage is not DEFAULT:
-            raise OptionTypeError(f"{self.path}: is no file of the system, and cannot be pickled")
+            raise OptionTypeError(
+                f"{self.path}: is not a file of the system, so it cannot be pickled"
+            )
         folders = [absolute(each) for each in self.files.directories]
         return _reopened, (absolute(self.path), self.digest, folders)
 
@@ -73,7 +75,7 @@ class Image(ImageReader):
 
     @property
     def tags(self) -> dict[str, str]:
-        """The tags that it was given when it was made."""
+        """The tags that it got when it was made."""
         from aipimage.io.chain.files import tags_of
 
         self.check_open()
@@ -244,7 +246,7 @@ class Image(ImageReader):
         written.
 
         A target of the disk's own size gets it byte for byte. On a larger one the partitions stay
-        where they are, and a GPT gets its backup at the new end. On a smaller one what lies behind
+        where they are, and a GPT gets its backup at the new end. On a smaller one what lies after
         the last partition is dropped; where that is not enough, partitions are moved down into
         gaps, and at last made smaller with their file systems. Free clusters read as zeros in a
         file afterwards; on a device they are discarded where it can, and hold anything.

@@ -45,7 +45,7 @@ class Preparation:
         if self.include_free and self.leave_out_paging:
             raise RequestError(
                 "leave_out_paging cannot be combined with include_free: paging files are left out "
-                "as free space; give one of the two"
+                "as free space; pass one of the two"
             )
         from aipimage.volumes.model import SurveyOptions
         from aipimage.volumes.survey import survey

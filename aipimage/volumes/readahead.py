@@ -7,11 +7,11 @@ such as a compressed member of an archive, what passes by on the way to a later 
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from aipimage.io.blocks.sources import BlockSource, UnreadableRangeError, is_going_back_expensive
+from aipimage.io.system.cache import BoundedCache
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -39,7 +39,7 @@ class ReadAhead:
     def __init__(self, source: BlockSource) -> None:
         self._source = source
         self.name, self.size, self.sector_size = source.name, source.size, source.sector_size
-        self._kept: OrderedDict[int, bytes] = OrderedDict()
+        self._kept: BoundedCache[int, bytes] = BoundedCache(KEPT_MAX // PIECE)
         self._passed: dict[int, bytes] = {}
         self._room, self._width, self._position = PASSED_MAX, _FIRST, 0
         self._forward = is_going_back_expensive(source)
@@ -79,8 +79,8 @@ class ReadAhead:
         missing = [at for at in range(first, end) if self._piece(at) is None]
         if not missing:
             return
-        goes_on = self._piece(missing[0] - 1) is not None
-        self._width = min(2 * self._width, _WIDEST) if goes_on else max(self._width // 2, 1)
+        continues = self._piece(missing[0] - 1) is not None
+        self._width = min(2 * self._width, _WIDEST) if continues else max(self._width // 2, 1)
         self._load(missing[0], max(end, missing[0] + self._width))
 
     def _load(self, first: int, end: int) -> None:
@@ -99,16 +99,11 @@ class ReadAhead:
             # A bad sector nearby does not keep others from being read.
             return
         for at in range(first, end):
-            self._keep(at, bytes(data[(at - first) * PIECE : (at - first + 1) * PIECE]))
-
-    def _keep(self, at: int, data: bytes) -> None:
-        self._kept[at] = _ZEROS if data == _ZEROS else data
-        self._kept.move_to_end(at)
-        while len(self._kept) * PIECE > KEPT_MAX:
-            self._kept.popitem(last=False)
+            piece = bytes(data[(at - first) * PIECE : (at - first + 1) * PIECE])
+            self._kept.keep(at, _ZEROS if piece == _ZEROS else piece)
 
     def _piece(self, at: int) -> bytes | None:
-        return self._kept.get(at) or self._passed.get(at)
+        return self._kept.find(at) or self._passed.get(at)
 
     def _copy(self, view: memoryview, offset: int) -> None:
         done = 0
@@ -117,8 +112,6 @@ class ReadAhead:
             part = (self._piece(at) or b"")[skip : skip + len(view) - done]
             view[done : done + len(part)] = part
             done += len(part)
-            if at in self._kept:
-                self._kept.move_to_end(at)
 
     def _read_exactly(self, view: memoryview, offset: int) -> None:
         if self._forward and offset > self._position:

@@ -428,7 +428,7 @@ def test_a_map_that_is_clean() -> None:
     ("rows", "error", "words"),
     [
         ([row(0, 8, 0, "data"), row(8, 8, 3, "hole,zero")], RequestError, "'data'"),
-        ([row(0, 16, 3, "hole,zero")], RequestError, "tells nothing about changes"),
+        ([row(0, 16, 3, "hole,zero")], RequestError, "says nothing about changes"),
         ([row(0, 8, 1, "local"), row(8, 8, 0, "absent")], RequestError, "dirty-bitmap"),
         ([row(0, 8, 1, "dirty"), row(8, 8, 2, "zero")], RequestError, "'zero'"),
         ([row(0, 16, 0, "dirty")], FormatError, "contradict"),
@@ -524,7 +524,7 @@ def test_what_nbdinfo_prints_of_a_real_disk(tmp_path: Path) -> None:
             found = changes_from(out, 8 * MIB)
             assert pairs(found.ranges) == [(0, 65_536), (MIB, 131_072)]
         else:
-            with pytest.raises(RequestError, match="tells nothing about changes"):
+            with pytest.raises(RequestError, match="says nothing about changes"):
                 changes_from(out, 8 * MIB)
 
 

@@ -467,7 +467,7 @@ def test_a_source_without_a_name_is_not_looked_for_in_a_directory(
     aipimage.create(tmp_path / "one.aiv", source(one))
     before = sorted(tmp_path.iterdir())
     for kind in ("incremental", "differential", "full"):
-        with pytest.raises(RequestError, match=r"has no name; give parent= the path"):
+        with pytest.raises(RequestError, match=r"has no name; pass parent= the path"):
             aipimage.create(tmp_path / "x.aiv", source(other), parent=tmp_path, kind=kind)
     assert sorted(tmp_path.iterdir()) == before
     # An empty directory would be no better: the next night would find nothing again.

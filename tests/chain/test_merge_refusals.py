@@ -85,8 +85,8 @@ def test_forks(five: Series) -> None:
     points = contents_over_time(4, 5)
     made.add("x", points[1], 1)
     made.add("d", points[2], 0, "differential")
-    refused(made, (0, 1, 2, "x"), "both build on .*1.aiv; give the images of one branch")
-    refused(made, (2, "x"), "is not among the images given|neither builds on the other")
+    refused(made, (0, 1, 2, "x"), "both build on .*1.aiv; pass the images of one branch")
+    refused(made, (2, "x"), "is not among the images passed|neither builds on the other")
     refused(made, (0, 1), f"{path_of('d')}: builds on image {made.results['0'].image_id}")
     refused(made, (1, 2, 3), f"{path_of('x')}: builds on image {made.results['1'].image_id}")
     refused(made, (1, "x"), f"{path_of(2)}: builds on image")
@@ -157,7 +157,7 @@ def test_passwords(five: Series) -> None:
     if made.password is None:
         refused(made, (1, 2), "is not encrypted", PasswordError, password="x")
     else:
-        refused(made, (1, 2), "give its password", PasswordError, password=None)
+        refused(made, (1, 2), "pass its password", PasswordError, password=None)
         refused(made, (1, 2), "the password is wrong", PasswordError, password="x")
 
 

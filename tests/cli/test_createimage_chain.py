@@ -287,7 +287,7 @@ def test_a_plain_chain_stays_plain(place: Place, password: Path) -> None:
         (["--parent", "0.aiv", "--changed", "missing"], 1, "missing: cannot open"),
         (["--parent", "0.aiv", "--changed", "disk.raw"], 1, "disk.raw: neither a changed-bitmap"),
         (["--parent", "0.aiv", "--changed", "map.json"], 1, "the map covers 4096 bytes"),
-        (["--parent", "0.aiv", "--changed", "all.json"], 1, "of 'data' extents tells nothing"),
+        (["--parent", "0.aiv", "--changed", "all.json"], 1, "of 'data' extents says nothing"),
         (["--parent", "0.aiv", "--kind", "full", "--changed", "map.json"], 1, "of use only for an"),
         (["--parent", "bare.aiv", "--compare", "digests"], 1, "has no block digests"),
         (["--changed", "map.json"], 1, "--changed is of use only with --parent"),

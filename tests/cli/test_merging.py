@@ -119,7 +119,7 @@ def test_password(secret: Path, disk: Path, password: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("points", "says"), [((0, 2), "is not among the images given"), ((1, 1), "both stand for")]
+    ("points", "says"), [((0, 2), "is not among the images passed"), ((1, 1), "both stand for")]
 )
 def test_refused(here: Path, points: tuple[int, ...], says: str) -> None:
     before = sorted(path.name for path in here.iterdir())

@@ -65,10 +65,10 @@ GOLDEN = [
      "disk.raw: is not an .aiv image, and has no partition table or file system that is known; "
      "createimage takes it as a raw disk, all of it", "FormatError"),
     ("info secret.aiv", 1,
-     "secret.aiv: is encrypted; give its password (--password-file FILE or --password-env VAR)",
+     "secret.aiv: is encrypted; pass its password (--password-file FILE or --password-env VAR)",
      "PasswordError"),
     ("info plain.aiv --password-file password", 1,
-     "plain.aiv: is not encrypted, but a password was given", "PasswordError"),
+     "plain.aiv: is not encrypted, but a password was passed", "PasswordError"),
     ("createimage -o plain.aiv disk.raw", 1,
      "plain.aiv: is already there; choose another name or replace it (--overwrite)", "TargetError"),
     ("createimage -o n.aiv disk.raw --kind incremental", 1,

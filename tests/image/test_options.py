@@ -90,7 +90,7 @@ def test_create_with_an_array_of_changes(image: Path) -> None:
     options = CreateOptions(parent=image, changed=changed)
     result = aipimage.create(image.with_name("b.aiv"), io.BytesIO(DISK), options=options)
     assert result.changes[0].method == "tracked"
-    with pytest.raises(OptionError, match="changed is given beside options"):
+    with pytest.raises(OptionError, match="changed is passed beside options"):
         aipimage.create(
             image.with_name("c.aiv"),
             io.BytesIO(DISK),
@@ -119,7 +119,7 @@ def test_restore(image: Path, tmp_path: Path) -> None:
     (tmp_path / "t.raw").write_bytes(b"there")
     with aipimage.open(image) as opened:
         opened.restore(tmp_path / "t.raw", options=options)
-        with pytest.raises(OptionError, match=r"device is given beside options; .*replace"):
+        with pytest.raises(OptionError, match=r"device is passed beside options; .*replace"):
             opened.restore(tmp_path / "u.raw", options=options, device=1)
     assert (tmp_path / "t.raw").read_bytes() == DISK + bytes(2 * MIB)
     assert not (tmp_path / "u.raw").exists()

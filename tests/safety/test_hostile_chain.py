@@ -533,7 +533,7 @@ def test_class_23_a_differential_on_an_incremental(maker: Maker) -> None:
     a, b, *_ = chain_of(maker)
     kind = ImageKind.DIFFERENTIAL
     honest = maker.increment("e", b, {0: clusters()}, kind=kind)
-    with pytest.raises(FormatError, match="builds on one that is no full image"):
+    with pytest.raises(FormatError, match="builds on one that is not a full image"):
         maker.open(honest)
     lying = maker.increment(
         "f", b, {0: clusters()}, kind=kind, place={"parent_kind": ImageKind.FULL}

@@ -1,7 +1,7 @@
 """Files that are not raw disks, by their first bytes: containers of disks, compressed files.
 
-Names say the format of a source, content never (hostile-inputs 37): whoever runs a guest writes
-its first sectors. So what is found here is only ever a warning, or part of a message.
+Names say the format of a source, content never (hostile-inputs class 37): the user of a guest
+writes its first sectors. So what is found here is only ever a warning, or part of a message.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class Container:
 
 
 _QEMU = (
-    "convert it first (qemu-img convert -O raw), or attach it (qemu-nbd --read-only) and give the "
+    "convert it first (qemu-img convert -O raw), or attach it (qemu-nbd --read-only) and pass the "
     "device"
 )
-_EWF = "give the raw disk that ewfmount shows of it, or that ewfexport makes"
+_EWF = "pass the raw disk that ewfmount shows of it, or that ewfexport makes"
 _RAW = "restore it to a raw disk with its own program first"
 
 
@@ -58,14 +58,14 @@ _VHD_FIXED = Container(
 _DMG = Container("a DMG disk", "convert it first (dmg2img, or hdiutil convert)", where="ends")
 _E01 = Container("an E01 image (EWF)", _EWF)
 _VMDK = Container("a VMDK disk", "name it .vmdk, or say so (source_format='vmdk')")
-_EXTENT = Container("a VMDK extent", "give the small .vmdk file with its descriptor")
+_EXTENT = Container("a VMDK extent", "pass the small .vmdk file with its descriptor")
 _AIV = Container("an .aiv image", "restore or convert it instead")
 _PART = Container("a part of a split .aiv image", "restore or convert its image instead")
 _TAR = Container("a tar archive", "unpack it first (tar -xf)", is_archive=True)
 _OVA = Container(
     "an appliance (OVA)", "name it .ova, or say so (source_format='ova')", is_archive=True
 )
-_AFF4 = Container("an AFF4 image", "give the raw disk that its own tools export")
+_AFF4 = Container("an AFF4 image", "pass the raw disk that its own tools export")
 _ZIP = _packed("a zip archive", "unzip")
 
 _HEADS: tuple[tuple[int, bytes, Container], ...] = (
@@ -86,7 +86,7 @@ _HEADS: tuple[tuple[int, bytes, Container], ...] = (
     (0, b"LVF\x09\x0d\x0a\xff\0", Container("an L01 file (EWF)", _EWF)),
     (0, b"EVF2\x0d\x0a\x81\0", Container("an Ex01 image (EWF)", _EWF)),
     (0, b"LEF2\x0d\x0a\x81\0", Container("an Lx01 file (EWF)", _EWF)),
-    (0, b"AFF10\x0d\x0a\0", Container("an AFF image", "give the raw disk that affuse shows of it")),
+    (0, b"AFF10\x0d\x0a\0", Container("an AFF image", "pass the raw disk that affuse shows of it")),
     (0, b"MSWIM\0\0\0", Container("a WIM archive", "apply it to a volume first (wimapply)")),
     (0, b"WLPWM\0\0\0", Container("a WIM archive", "apply it to a volume first (wimapply)")),
     (0, b"partclone-image", Container("a partclone image", "restore it first (partclone.restore)")),
@@ -114,11 +114,11 @@ _HEADS: tuple[tuple[int, bytes, Container], ...] = (
 _FIRST_LINE = b"#diskdescriptorfile"
 
 _NAMES: tuple[tuple[str, str], ...] = (
-    (r"\.mf$", "holds the digests of an appliance's files; give the .ova or the .ovf"),
+    (r"\.mf$", "holds the digests of an appliance's files; pass the .ova or the .ovf"),
     (r"\.partial\.state$", "belongs to an interrupted conversion; repeat that with resume"),
     (
         r"-(flat|f\d{3}|s\d{3}|delta|sesparse|rdmp?|ctk)\.vmdk$",
-        "is a file of a virtual disk; give the small .vmdk file with its descriptor",
+        "is a file of a virtual disk; pass the small .vmdk file with its descriptor",
     ),
     (r"\.vmdk$", "is a virtual disk by its name; make an image of it first"),
     (r"\.ov[af]$", "is an appliance by its name; make an image of its disks first"),
@@ -194,7 +194,7 @@ def _has_descriptor(head: bytes) -> bool:
 
 def container_in(source: BlockSource) -> Container | None:
     """Return what the bytes of a source begin or end like; ``None`` also where they cannot be read,
-    which whoever reads all of it finds out.
+    which a reader of all of it finds out.
     """
     head = bytearray(min(HEAD, source.size))
     tail = bytearray(min(TAIL, source.size))

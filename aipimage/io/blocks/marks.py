@@ -43,7 +43,7 @@ def bears_mark(file: File) -> bool:
 
 
 def looks_like_image(path: StrPath, storage: Storage = DEFAULT) -> bool:
-    """Whether a path leads to a file or device that bears the mark; ``False`` where nothing can be
+    """Whether a path leads to a file or device that has the mark; ``False`` where nothing can be
     read.
     """
     try:

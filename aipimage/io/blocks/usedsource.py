@@ -59,7 +59,7 @@ class UsedSource(OwnSource):
 
     def free_within(self, start: int, end: int) -> ByteRanges:
         """What is free in [start, end), which is short: bytes, in whole sectors."""
-        # Who reads a range asks for this next: each thread has its last answer at hand.
+        # A reader of a range asks for this next: each thread has its last answer at hand.
         last: tuple[int, int, ByteRanges] | None = getattr(self._last, "answer", None)
         if last is not None and last[:2] == (start, end):
             return last[2]

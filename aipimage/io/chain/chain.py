@@ -33,13 +33,14 @@ class ChainMember:
 
     Attributes:
         image_id: 32 hexadecimal digits, as ``parent_id``, which is ``None`` without a parent.
-        kind: ``"full"``, ``"incremental"``, ``"differential"``; ``"unknown"`` where nobody tells.
-        sequence: number in the chain, from 0; -1 where nobody tells.
+        kind: ``"full"``, ``"incremental"``, ``"differential"``; ``"unknown"`` where nothing
+            readable says it.
+        sequence: number in the chain, from 0; -1 where nothing readable says it.
         created: of the point in time (of a merged image that of the last one it stands for), with
-            the zone UTC, or ``None`` where nothing readable tells.
+            the zone UTC, or ``None`` where nothing readable says it.
         path: of its file, of the first part where it is split; ``None`` where it is missing.
         digest: the image digest, 64 hexadecimal digits, as it is or for a missing one as it must
-            be; empty where nobody tells.
+            be; empty where nothing readable says it.
         stored: bytes of its file. changed: bytes of data that it added to the chain.
         depth: links to the full image below it.
         state: ``"whole"``; ``"missing"``; ``"exchanged"``: not the image that its child names;
@@ -76,13 +77,13 @@ class ChainMembers(Sequence[ChainMember]):
     Attributes:
         chain_id: 32 hexadecimal digits.
         members_of_tree: all images of the chain that were found, and those that are missing: this
-            image's, newer ones, and branches; each behind its parent, and what leads to this image
-            behind the branches.
+            image's, newer ones, and branches; each after its parent, and what leads to this image
+            after the branches.
         parents: of each of ``members_of_tree`` the place of its parent there, or ``None``.
         needed: the images that the last one cannot be read without, itself included: from the last
             full image on.
         duplicates: (path, image id) of further copies of an image.
-        unreadable: (path, why) of files in the directories that bear the name of an image and are
+        unreadable: (path, why) of files in the directories that have the name of an image and are
             none, of whatever chain.
     """
 

@@ -1,5 +1,5 @@
-"""Who is whose parent among the files of a chain, and what is wrong with them (docs/format.md,
-section 9.4). Nothing here recurses: a chain has up to 4096 images.
+"""Which image is the parent of which among the files of a chain, and what is wrong with them
+(docs/format.md, section 9.4). Nothing here recurses: a chain has up to 4096 images.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ class Links:
     # All together
 
     def _mark_circles(self) -> None:
-        """Follow the parents of every node once; who meets himself runs in a circle."""
+        """Follow the parents of every node once; one that meets itself is in a circle."""
         done: set[int] = set()
         for start in self.nodes:
             path: dict[int, Node] = {}

@@ -100,7 +100,7 @@ def _decode_body(body: bytearray, form: int, count: int, grain: int, size: int) 
         verified_equal(count, granules_of(size, grain), "number of granules")
         verified_equal(len(body), -(-count // 8), "length of the bitmap")
         if count % 8 and body[-1] >> count % 8:
-            raise FormatError("bits behind the end of the disk are set in the bitmap")
+            raise FormatError("bits past the end of the disk are set in the bitmap")
         return ranges_of_runs([(0, body, count)], grain, size)
     verified_equal(form, FORM_EXTENTS, "form of the changes")
     verified_equal(len(body), count * _EXTENT, "length of the extents")

@@ -15,8 +15,8 @@ class Changes:
     """The ranges of a disk that may differ from an earlier image of it.
 
     Attributes:
-        size: bytes of the disk that the set speaks of; what lies behind was not watched. ``None``
-            where unknown: the set speaks of the whole disk.
+        size: bytes of the disk that the set speaks of; what lies past that was not watched.
+            ``None`` where unknown: the set speaks of the whole disk.
         ranges: ``uint64`` array of shape (n, 2), offset and length in bytes; ascending, disjoint,
             not adjacent.
         since: id (32 hexadecimal digits) of the image that changes are counted from; ``None`` where
@@ -36,7 +36,9 @@ def verified_image_id(image_id: object) -> str:
     An id is never all zeros (docs/format.md, section 2).
     """
     if not isinstance(image_id, str) or len(image_id) != 32 or not _ID_DIGITS.issuperset(image_id):
-        raise RequestError(f"{image_id!r} is no image id: give 32 hexadecimal digits, lower case")
+        raise RequestError(
+            f"{image_id!r} is not an image id: pass 32 hexadecimal digits, lower case"
+        )
     if image_id == "0" * 32:
-        raise RequestError("an image id is never all zeros; give that of the image just made")
+        raise RequestError("an image id is never all zeros; pass that of the image just made")
     return image_id

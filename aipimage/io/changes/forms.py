@@ -1,4 +1,4 @@
-"""Whatever a caller gives as ``changed``, as ranges: docs/tracking.md."""
+"""Every form of ``changed`` that a caller may pass, as ranges: docs/tracking.md."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class ChangedBitmap:
             bits = np.frombuffer(self.bits, np.uint8)
         if bits.ndim != 1 or bits.dtype not in (np.bool_, np.uint8):
             raise RequestError(
-                f"a changed-bitmap of shape {bits.shape} and type {bits.dtype} is not usable; give "
+                f"a changed-bitmap of shape {bits.shape} and type {bits.dtype} is not usable; pass "
                 "one dimension of bool, or of packed bits as uint8"
             )
         expected = count if bits.dtype == np.bool_ else -(-count // 8)
@@ -129,10 +129,10 @@ def changes_from(
 
     Returns:
         a set within ``size``. Its own ``size`` is smaller where the disk has grown: what lies
-        behind it was not watched.
+        past it was not watched.
 
     Raises:
-        RequestError: it is none of these, ranges leave the disk, or a map tells nothing of changes.
+        RequestError: it is none of these, ranges leave the disk, or a map says nothing of changes.
         FormatError, IntegrityError: a file is damaged. A damaged tracker's file is no error: the
             set then has a ``doubt``.
         StorageError: a file cannot be read.
@@ -165,11 +165,11 @@ def write_changes(
     The file is durable, whole and under its name when this returns, and not there before.
 
     Raises:
-        RequestError: the set is in doubt, or does not know the size of its disk.
+        RequestError: the set may be incomplete, or does not know the size of its disk.
         StorageError: writing failed; with ``EEXIST``, the file is there: allow ``overwrite``.
     """
     if changes.doubt is not None:
-        raise RequestError(f"a set of changes in doubt is not kept: {changes.doubt}")
+        raise RequestError(f"a set of changes that may be incomplete is not kept: {changes.doubt}")
     if changes.size is None:
         raise RequestError("the changes do not say how large their disk is; set their size")
     verified_granularity(granularity)
@@ -179,14 +179,14 @@ def write_changes(
 
 
 def _fitted(changes: Changes, size: int) -> Changes:
-    """Cut what lies behind the end of a disk that has shrunk."""
+    """Cut what lies past the end of a disk that has shrunk."""
     if changes.size is None or changes.size <= size:
         return changes
     return Changes(size, cut(changes.ranges, size), changes.since, changes.doubt)
 
 
 def _verified(changes: Changes, size_now: int) -> Changes:
-    """Check a set that somebody else has built; it comes out joined and in order."""
+    """Check a set that a caller has built; it comes out joined and in order."""
     size, ranges = changes.size, no_ranges()
     if size is not None:
         verified_size(size, "the disk of the changes")
@@ -210,7 +210,7 @@ def _rows(changed: object) -> npt.NDArray[np.integer[Any]]:
         rows = np.empty(0)
     if rows.ndim != 2 or rows.shape[1] != 2 or rows.dtype.kind not in "iu":
         raise RequestError(
-            f"changed ranges of type {type(changed).__name__} are not usable; give an array or a "
+            f"changed ranges of type {type(changed).__name__} are not usable; pass an array or a "
             "sequence of whole numbers (offset, length), a ChangedBitmap, a generation of a "
             "tracker, or a path"
         )
@@ -289,6 +289,6 @@ def _chosen(consumers: Sequence[Consumer], parent: str | None) -> Consumer | Non
         names = ", ".join(repr(consumer.name) for consumer in consumers)
         raise RequestError(
             f"the tracker has several consumers ({names}), and none whose last image is the parent "
-            "alone; open it with ChangeTracker.open and give the generation of one"
+            "alone; open it with ChangeTracker.open and pass the generation of one"
         )
     return consumers[0] if consumers else None

@@ -63,7 +63,7 @@ def _refuse_other_maps(descriptions: set[str]) -> None:
     others = sorted(descriptions - _TYPES.keys())
     if others:
         raise RequestError(
-            f"a map of {ascii(others[0])[:80]} extents tells nothing about changes; "
+            f"a map of {ascii(others[0])[:80]} extents says nothing about changes; "
             "make it with nbdinfo --map=qemu:dirty-bitmap:NAME --json"
         )
 

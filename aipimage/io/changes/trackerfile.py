@@ -71,7 +71,7 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Consumer:
-    """A schedule, or whoever makes images: its last image and the first segment behind that.
+    """One maker of images, such as a schedule: its last image and the first segment after that.
 
     Attributes:
         since: hexadecimal id of its last image, or ``None``.
@@ -220,10 +220,10 @@ def _decode_segments(content: bytes, at: int, head: Head) -> list[FrozenChunks]:
     counts = np.frombuffer(content, "<u4", head.segment_count, at).tolist()
     verified_equal(sum(counts), head.chunk_count, "number of chunks")
     numbers = np.frombuffer(content, "<u8", head.chunk_count, at + 4 * head.segment_count)
-    # Bits behind the end are allowed, because a disk may have shrunk; sums stay within 64 bits.
+    # Bits past the end are allowed, because a disk may have shrunk; sums stay within 64 bits.
     most = DEVICE_SIZE_MAX // (head.granularity * CHUNK_GRANULES)
     if (numbers > most).any():
-        raise FormatError("a chunk in the tracker's file lies behind the end of any disk")
+        raise FormatError("a chunk in the tracker's file lies past the end of any disk")
     bits = memoryview(content)[at + tables :]
     segments: list[FrozenChunks] = []
     begin = 0

@@ -45,8 +45,8 @@ class Findings:
             self._all.append(damage)
 
     def add_frame(self, origin: int, failed: FailedFrame) -> None:
-        """Add a damaged frame: to the finding of the frame before it, where the damage goes on from
-        there, because not even the beginning of the record is right.
+        """Add a damaged frame: to the finding of the frame before it, where the damage continues
+        from there, because not even the beginning of the record is right.
         """
         reason = damage_text(failed.error)
         last = self._all[-1] if self._all else None
@@ -194,7 +194,7 @@ class Sample:
 
 def _seed() -> int:
     """A number of 63 random bits."""
-    # Only a sample is random: most who import this module never take one.
+    # Only a sample is random: most importers of this module never take one.
     import random
 
     return random.getrandbits(63)

@@ -45,7 +45,7 @@ def verified(job: Verification, executor: Executor | None, threads: int | None) 
         _check_all(job, executor, threads)
     finally:
         image.records.on_fetch = None
-        # What failed because the image was closed meanwhile is no damage.
+        # What failed because the image was closed meanwhile is not damage.
         image.check_open()
     job.reporter.report(image.stored, job.bytes, final=True)
     seconds = time.monotonic() - job.reporter.started

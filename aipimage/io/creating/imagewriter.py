@@ -231,7 +231,7 @@ class ImageWriter:
         image_id: bytes,
     ) -> bytes:
         """Write tables, result, segments, seal and trailer; return the image digest."""
-        origins = [*self._finish_tables(image_id), *self.origins.behind(self._roots())]
+        origins = [*self._finish_tables(image_id), *self.origins.reached_from(self._roots())]
         result_ref = self.write_metadata(result)
         segments = self._write_segments()
         seal = Seal(
@@ -266,7 +266,7 @@ class ImageWriter:
             )
         )
         self.stream.append([encode_spare(copies, trailer)])
-        # A trailer says that the image is finished, also to who resumes a partial file: where a
+        # A trailer says that the image is finished, also to the reader of a partial file: where a
         # power cut leaves one, all before it is there.
         self.stream.sync()
         self.stream.append([trailer])

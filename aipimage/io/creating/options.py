@@ -107,7 +107,7 @@ def check_options(options: CreateOptions, target: object) -> None:
     _check_chain_options(options)
     if suite == Suite.NONE and options.password is not None and options.parent is None:
         raise PasswordError(
-            "a password was given without encryption; choose aes-128, aes-256 or authenticate",
+            "a password was passed without encryption; choose aes-128, aes-256 or authenticate",
             "unwanted",
         )
     if suite != Suite.NONE and options.password is None:
@@ -131,7 +131,7 @@ def _check_chain_options(options: CreateOptions) -> None:
         raise OptionError(f"a grain of {options.grain} bytes is not possible: use one of {GRAINS}")
     if options.parent is None and options.kind not in (None, "full"):
         raise RequestError(
-            f"an image of kind {options.kind} needs a parent: give an image, or the directory of "
+            f"an image of kind {options.kind} needs a parent: pass an image, or the directory of "
             "its chain"
         )
     if options.changed is not None and (options.parent is None or options.kind == "full"):

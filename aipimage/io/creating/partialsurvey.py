@@ -111,7 +111,7 @@ class Surveyor:
         self._wrong: AipImageError | None = None
         self._refusal: AipImageError | None = None
         self._places: list[tuple[Places, Places]] = []
-        self._behind = self._point = 0
+        self._after = self._point = 0
         has_leaves = header.compatible & Compatible.BLOCK_DIGESTS and not (
             header.incompatible & Incompatible.FOREIGN_ORIGINS
         )
@@ -203,12 +203,12 @@ class Surveyor:
             return
         extents = frame_extents(opened)
         starts, ends = self._verified_places(extents["at"], extents["sectors"].astype(np.uint64))
-        if (starts[1:] < ends[:-1]).any() or int(starts[0]) < self._behind:
+        if (starts[1:] < ends[:-1]).any() or int(starts[0]) < self._after:
             raise FormatError("the extents of a frame do not follow those of the frame before it")
         devices = devices_of(starts)
         if devices[0] != devices[-1]:
             raise FormatError("the extents of a frame are on several devices")
-        self._behind = int(ends[-1])
+        self._after = int(ends[-1])
         self._places.append((starts, ends))
         if self._digests is not None:
             self._digests.add(extents, memoryview(opened.plain))
@@ -266,7 +266,7 @@ class Surveyor:
                 raise FormatError("extents do not lie between two checkpoints")
         if at < self._point:
             raise FormatError("checkpoints are not in order")
-        self._point = self._behind = at
+        self._point = self._after = at
         self._places = []
 
     def _verified_places(self, at: Places, sectors: Places) -> tuple[Places, Places]:

@@ -90,38 +90,52 @@ def reopen_partial(
     if stream is None:
         return None
     try:
-        if not begins_an_image(stream):
-            stream.close()
-            return None
-        with _naming(path):
-            header = read_header(stream)
-        if place.parent_kind:
-            check_header_keys(stream, header, keys)
-        else:
-            keys = _unlock(stream, header, options)
-
-        def refuse(values: dict[str, Any]) -> None:
-            _check_same_sources(path, values, sources)
-            check(values)
-
-        surveyor = Surveyor(header, [source.size for source in sources], refuse)
-        if (whole := finished_stream(stream, header)) is not None:
-            with _leaving_finished(path, bool(stream.footers)):
-                _check_same_options(path, header, options, bool(place.parent_kind))
-                found = read_finished(stream, whole, header, keys)
-                _check_finished(found, whole, header, keys, surveyor, sources, place, options)
-                return found
-        _check_same_options(path, header, options, bool(place.parent_kind))
-        with _naming(path):
-            survey = _surveyed(stream, header, keys, surveyor, options)
-        if survey.checkpoint is None:
-            stream.close()
-            return None
-        _compare_with_sources(stream, keys, survey, sources)
-        return _continue(stream, header, keys, survey, options)
+        found = None
+        if begins_an_image(stream):
+            found = _reopened(stream, path, sources, options, place, keys, check)
     except BaseException:
         stream.close()
         raise
+    if found is None:
+        stream.close()
+    return found
+
+
+def _reopened(
+    stream: PartialStream,
+    path: str,
+    sources: list[BlockSource],
+    options: CreateOptions,
+    place: PlaceInChain,
+    keys: ChainKeys | None,
+    check: Callable[[dict[str, Any]], None],
+) -> ResumedState | FinishedImage | None:
+    """See :func:`reopen_partial`; ``None`` where there is no checkpoint."""
+    with _naming(path):
+        header = read_header(stream)
+    if place.parent_kind:
+        check_header_keys(stream, header, keys)
+    else:
+        keys = _unlock(stream, header, options)
+
+    def refuse(values: dict[str, Any]) -> None:
+        _check_same_sources(path, values, sources)
+        check(values)
+
+    surveyor = Surveyor(header, [source.size for source in sources], refuse)
+    if (whole := finished_stream(stream, header)) is not None:
+        with _leaving_finished(path, bool(stream.footers)):
+            _check_same_options(path, header, options, bool(place.parent_kind))
+            found = read_finished(stream, whole, header, keys)
+            _check_finished(found, whole, header, keys, surveyor, sources, place, options)
+            return found
+    _check_same_options(path, header, options, bool(place.parent_kind))
+    with _naming(path):
+        survey = _surveyed(stream, header, keys, surveyor, options)
+    if survey.checkpoint is None:
+        return None
+    _compare_with_sources(stream, keys, survey, sources)
+    return _continue(stream, header, keys, survey, options)
 
 
 @contextlib.contextmanager

@@ -57,7 +57,7 @@ def opened_request(
     options = checked_types(options, target, progress)
     check_options(options, target)
     if not sources:
-        raise RequestError("no source was given")
+        raise RequestError("no source was passed")
     if len(sources) > c.DEVICES_MAX:
         raise RequestError(f"{len(sources)} sources are over the limit of {c.DEVICES_MAX}")
     with ExitStack() as stack:

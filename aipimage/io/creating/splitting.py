@@ -82,7 +82,7 @@ def _copy(
     checks.jobs(None, progress)
     storage = chosen(storage)
     if _same(storage, base_path(given), name):
-        raise RequestError(f"{name}: is the source itself; give another name for the target")
+        raise RequestError(f"{name}: is the source itself; use another name for the target")
     with open_stream(storage, given) as stream:
         header = _check_whole(stream)
         out = open_target(storage, name, header, size, overwrite)

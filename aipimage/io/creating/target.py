@@ -58,7 +58,7 @@ def refuse_source_as_target(
     for source in sources:
         if storage.resolve(source.name) == place:
             raise RequestError(
-                f"{os.fspath(target)}: is the source itself; give the image another name"
+                f"{os.fspath(target)}: is the source itself; use another name for the image"
             )
 
 

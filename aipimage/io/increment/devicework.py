@@ -189,7 +189,7 @@ class DeviceWork:
     def _pieces(
         self, method: Method, take: ByteRanges, freed: ByteRanges, start: int
     ) -> Iterator[ScanPiece]:
-        freed, take = _behind(freed, start), _behind(difference(take, freed), start)
+        freed, take = _past(freed, start), _past(difference(take, freed), start)
         if method in (Method.TRACKED, Method.FULL):
             pieces = self._taken_pieces(method, take, freed)
         else:
@@ -309,7 +309,7 @@ class DeviceWork:
         return position + int(lengths.sum())
 
 
-def _behind(ranges: ByteRanges, start: int) -> ByteRanges:
+def _past(ranges: ByteRanges, start: int) -> ByteRanges:
     """What of some ranges lies at ``start`` or after it."""
     return difference(ranges, np.array([(0, start)], np.uint64)) if start else ranges
 

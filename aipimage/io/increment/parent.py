@@ -160,15 +160,15 @@ def _check_named(directory: str, sources: Sequence[BlockSource]) -> None:
         if not is_name(_name_of(source)) and not is_name(place_of(source)):
             raise RequestError(
                 f"{directory}: source {number} ({source.name or 'without a name'}) cannot be found "
-                "in a directory, because it has no name; give parent= the path of an image, or "
-                "give the source a name"
+                "in a directory, because it has no name; pass parent= the path of an image, or "
+                "name the source"
             )
 
 
 def _check_place(image: ImageReader, kind: ImageKind) -> None:
     if kind == ImageKind.DIFFERENTIAL and image.seal.kind != ImageKind.FULL:
         raise RequestError(
-            f"{image.path}: is {image.kind}; a differential image builds on a full one, give that"
+            f"{image.path}: is {image.kind}; a differential image builds on a full one; pass that"
         )
     if image.seal.sequence + 1 >= c.CHAIN_MAX:
         raise RequestError(

@@ -244,8 +244,8 @@ def _portions(ranges: ByteRanges) -> Iterator[ByteRanges]:
         low = high
 
 
-def _share_a_window(before: npt.NDArray[np.uint64], behind: npt.NDArray[np.uint64]) -> bool:
-    return (int(before.sum()) - 1) // PIECE == int(behind[0]) // PIECE
+def _share_a_window(before: npt.NDArray[np.uint64], after: npt.NDArray[np.uint64]) -> bool:
+    return (int(before.sum()) - 1) // PIECE == int(after[0]) // PIECE
 
 
 def _with_heads_apart(ranges: ByteRanges) -> ByteRanges:

@@ -1,4 +1,4 @@
-"""Going on with an increment that was interrupted (docs/format.md, section 11).
+"""Resuming an increment that was interrupted (docs/format.md, section 11).
 
 What no frame and no checkpoint names before the checkpoint is as in the parent. The digests of what
 they name are not in the file yet, so those blocks are read from the source again.

@@ -70,7 +70,7 @@ def _touches(extents: ExtentArray, starts: Positions, ends: Positions) -> bool:
     if not len(starts):
         return False
     low = extents["position"]
-    # The first gap that ends behind the extent's start is the only one that can overlap first.
+    # The first gap that ends after the extent's start is the only one that can overlap first.
     gap = np.searchsorted(ends, low, "right")
     inside = gap < len(starts)
     high = low[inside] + extents["length"][inside]

@@ -91,7 +91,7 @@ class LayerBuilder:
             if numbers[0] <= self._last or (numbers[:-1] >= numbers[1:]).any():
                 raise RuntimeError("internal error: block digests are not set in ascending order")
             if numbers[-1] >= self._blocks:
-                raise RuntimeError("internal error: a digest of a block behind the device's end")
+                raise RuntimeError("internal error: a digest of a block past the device's end")
             self._last = int(numbers[-1])
         return entries
 
@@ -200,7 +200,7 @@ class _Overlay:
             yield _merged(above, below)
 
     def rest(self) -> Iterator[Entries]:
-        """Yield what lies behind the last of the upper entries."""
+        """Yield what lies after the last of the upper entries."""
         while self._fill():
             lower, self._lower = self._lower, self._lower[:0]
             yield lower
@@ -230,7 +230,7 @@ def _layer_entries(base: DigestView, index: int, limit: int) -> Iterator[Entries
 
 
 def _split(entries: Entries, last: np.uint64) -> tuple[Entries, Entries]:
-    """Cut behind the block ``last``."""
+    """Cut after the block ``last``."""
     at = entries["block"].searchsorted(last, side="right")
     return entries[:at], entries[at:]
 

@@ -25,7 +25,7 @@ class CursorPage:
     """The rows of a loaded page, cut anywhere; rows are its extents, in order.
 
     Attributes:
-        level: of the page. end: the sector behind its range.
+        level: of the page. end: the sector after its range.
     """
 
     __slots__ = ("_below", "_extents", "_starts", "end", "level", "loaded")
@@ -49,7 +49,7 @@ class CursorPage:
         return start
 
     def end_of(self, row: int) -> int:
-        """The sector behind a row."""
+        """The sector after a row."""
         return self._starts[row + 1] if row + 1 < len(self._starts) else self.end
 
     def page_below(self, row: int) -> Reference | None:
@@ -65,15 +65,15 @@ class CursorPage:
         """Return a copy of the rows from sector ``start`` to ``stop``, cut to that, and their
         references; rows of kind page must lie in there whole.
         """
-        first, behind = self.row_at(start), bisect_left(self._starts, stop)
-        rows = self._extents[first:behind].copy()
-        rows["length"][-1] = stop - self._starts[behind - 1]
+        first, past = self.row_at(start), bisect_left(self._starts, stop)
+        rows = self._extents[first:past].copy()
+        rows["length"][-1] = stop - self._starts[past - 1]
         before = start - self._starts[first]
         if before:
             rows["length"][0] -= np.uint64(before)
             if rows["kind"][0] == DATA:
                 rows["position"][0] += np.uint64(before)
-        low, high = bisect_left(self._below, first), bisect_left(self._below, behind)
+        low, high = bisect_left(self._below, first), bisect_left(self._below, past)
         return rows, [self.loaded.refs[row] for row in self._below[low:high]]
 
 

@@ -1,6 +1,6 @@
 """The map of an increment, by path copying from its parent's (docs/format.md, sections 7 and 9.4).
 
-Nothing of what stays is looked at before something changes behind it: ``keep_to`` only moves a
+Nothing of what stays is looked at before something changes after it: ``keep_to`` only moves a
 mark. So a page is taken over whole however small the steps were in which it was kept.
 """
 
@@ -30,8 +30,8 @@ class MapUpdate:
     built anew. Memory is bounded by a page a level of the old map, and the builder's.
 
     Args:
-        origin_numbers: gives the numbers that the new image (the builder's) has for origins of the
-            parent.
+        origin_numbers: returns the numbers that the new image (the builder's) has for origins of
+            the parent.
         renumbered: the device had another number in the parent, which every page states: none is
             taken over.
 

@@ -1,7 +1,7 @@
 """The origins that an image names, by number, as they become known (docs/format.md, section 7.1).
 
-No file lists all of them: pages of the map tell what they lead to. Whoever reads one is told here,
-and numbers stand for ids in arrays of extents.
+No file lists all of them: pages of the map say what they lead to. The reader of one reports it
+here, and numbers stand for ids in arrays of extents.
 """
 
 from __future__ import annotations
@@ -162,13 +162,13 @@ class NamedOrigins:
         Args:
             named: origins of its data. referred: the references to the pages below it.
         """
-        found = {entry.origin: entry for entry in self.behind(referred)}
+        found = {entry.origin: entry for entry in self.reached_from(referred)}
         for origin in named:
             if origin not in self._own:
                 found[origin] = self._others.entry(self._others[origin])
         return tuple(self._named(found[origin]) for origin in sorted(found))
 
-    def behind(self, references: Iterable[Reference]) -> Sequence[OriginEntry]:
+    def reached_from(self, references: Iterable[Reference]) -> Sequence[OriginEntry]:
         """All runs of each other image whose records some references lead to."""
         found: dict[bytes, OriginEntry] = {}
         for ref in references:

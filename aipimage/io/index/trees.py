@@ -242,7 +242,7 @@ class FrameTable:
         self.check_end()
 
     def check_end(self) -> None:
-        """``FormatError`` where the table goes on behind its last frame."""
+        """``FormatError`` where the table continues past its last frame."""
         if self._leaf_root:
             return
         last = self._index.find((self.leaf_count() - 1) * c.LEAF_FRAMES, False)

@@ -98,7 +98,7 @@ def origins_of(run: MergeRun, seal: Seal, own: bytes, out: str) -> list[OriginEn
     names = NamedOrigins(own)
     names.inherit(Origins(seal.origins), file_name)
     roots = [ref for each in seal.devices for ref in (each.map_root, each.digest_root)]
-    return [OriginEntry(own, own, 0, NO_REFERENCE), *names.behind(roots)]
+    return [OriginEntry(own, own, 0, NO_REFERENCE), *names.reached_from(roots)]
 
 
 def _too_long(values: Mapping[str, Any]) -> bool:

@@ -177,7 +177,7 @@ class _Merge:
         target = self._storage.resolve(self._out)
         for member in self._run.members:
             if target in [self._storage.resolve(file.name) for file in member.stream.files]:
-                raise RequestError(f"{self._out}: is one of the images itself; give another name")
+                raise RequestError(f"{self._out}: is one of the images itself; use another name")
         if self._storage.exists(self._out) and not self._overwrite:
             raise TargetError(
                 f"{self._out}: is already there; choose another name or replace it (overwrite=True)"

@@ -262,7 +262,7 @@ class MergeRun:
             other = children.setdefault(parent.image_id, member)
             if other is not member:
                 raise RequestError(
-                    f"{other.path} and {member.path}: both build on {parent.path}; give the images "
+                    f"{other.path} and {member.path}: both build on {parent.path}; pass the images "
                     "of one branch"
                 )
         if len(heads) > 1:
@@ -280,7 +280,7 @@ class MergeRun:
         if parent_id not in known:
             raise RequestError(
                 f"{child.path}: builds on image {parent_id.hex()}, which {parent.path} replaced "
-                "together with newer ones; they are no run"
+                "together with newer ones; they are not consecutive"
             )
         if said != known[parent_id]:
             raise IntegrityError(
@@ -380,7 +380,7 @@ def _holders(members: Sequence[RunMember]) -> dict[bytes, RunMember]:
             other = holders.setdefault(origin, member)
             if other is not member:
                 raise RequestError(
-                    f"{other.path} and {member.path}: both hold records of one writing run; give "
+                    f"{other.path} and {member.path}: both hold records of one writing run; pass "
                     "one of them"
                 )
     return holders
@@ -393,7 +393,7 @@ def _refuse_doubles(members: Sequence[RunMember]) -> None:
             other = seen.setdefault(each, member)
             if other is not member:
                 raise RequestError(
-                    f"{other.path} and {member.path}: both stand for image {each.hex()}; give one "
+                    f"{other.path} and {member.path}: both stand for image {each.hex()}; pass one "
                     "of them"
                 )
 
@@ -403,11 +403,12 @@ def _no_run(heads: Sequence[RunMember]) -> RequestError:
     without = [head for head in heads if head.place[0] != c.ZERO_ID]
     if not without:
         return RequestError(
-            f"{heads[0].path} and {heads[1].path}: neither builds on the other; they are no run"
+            f"{heads[0].path} and {heads[1].path}: neither builds on the other; pass consecutive "
+            "images"
         )
     first = max(without, key=lambda head: head.link.sequence)
     others = [head.path for head in heads if head is not first]
     return RequestError(
-        f"{first.path}: its parent, image {first.place[0].hex()}, is not among the images given, "
+        f"{first.path}: its parent, image {first.place[0].hex()}, is not among the images passed, "
         f"so that it makes no run with {others[0]}"
     )

@@ -279,7 +279,7 @@ class ImageReader:
         return memoryview(frame.plain).cast("B")
 
     def prefetch(self, origin: int, number: int) -> None:
-        """Begin to load a frame in the background, for somebody who reads on."""
+        """Begin to load a frame in the background, for a sequential reader."""
         if number >= self.tables[origin].frame_count or (origin, number) in self.cache:
             return
         with self._lock:
@@ -304,7 +304,7 @@ class _Held:
         self.pool: ThreadPoolExecutor | None = None
 
     def close(self) -> None:
-        """Close all files; nobody reads any more."""
+        """Close all files, once no reader is left."""
         try:
             self._foreign.close()
         finally:
@@ -319,7 +319,7 @@ class _Held:
 
 
 def _load_ahead(image: weakref.ref[ImageReader], origin: int, number: int) -> None:
-    """In a thread that reads ahead: what fails here fails again for whoever wants the frame."""
+    """In a thread that reads ahead: what fails here fails again for the reader of the frame."""
     found = image()
     if found is not None:
         with contextlib.suppress(AipImageError):

@@ -1,4 +1,4 @@
-"""The files of a chain, found by their ids in the directories that are given (docs/format.md,
+"""The files of a chain, found by their ids in the directories that are searched (docs/format.md,
 section 9.4).
 
 Names mean nothing here: a file is what its header says. Files of other chains, and whatever else
@@ -137,7 +137,7 @@ def _header_start(path: str, head: bytes) -> int:
 
 
 def _distinct(paths: Iterable[str]) -> Iterator[str]:
-    """A directory that is given twice counts once."""
+    """A directory that is passed twice counts once."""
     seen: set[str] = set()
     for path in paths:
         key = absolute(path)
@@ -243,7 +243,7 @@ class ForeignFiles:
                 names[name] = None
 
     def has_named(self, entry: OriginEntry) -> bool:
-        """Whether a file of the name that an entry has is there; nobody looks into it."""
+        """Whether a file of the name that an entry has is there; it is not opened."""
         directories = self.files.directories if entry.file_name else ()
         return any(
             self.files.storage.exists(os.path.join(each, entry.file_name)) for each in directories
@@ -327,7 +327,7 @@ class ForeignFiles:
         return self._candidates
 
     def _hinted(self, origin: bytes) -> Iterator[Held]:
-        """Files of the names that were told for an origin, as far as they are of the chain."""
+        """Files of the names that are noted for an origin, as far as they are of the chain."""
         own = absolute(self._own_path)
         for name in self._hints.get(origin, {}):
             for directory in self.files.directories:

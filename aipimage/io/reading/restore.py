@@ -152,7 +152,7 @@ def restore_ranges(
 
 
 def _sectors(part: Placed) -> tuple[int, int]:
-    """First sector of a range, and the one behind it."""
+    """First sector of a range, and the one after it."""
     if part.source % SECTOR:
         raise RuntimeError(f"internal error: a range begins inside a sector: {part}")
     return part.source // SECTOR, -(-(part.source + part.length) // SECTOR)

@@ -249,7 +249,7 @@ def _openings(
     """Yield (index, chain key) of each slot that opens, the cheapest to try first."""
     secret = normalised(password)
     used = [(index, slot) for index, slot in enumerate(slots) if slot is not None]
-    # The cheapest first: whoever knows a password does not wait for a slot that asks for much.
+    # The cheapest first: a known password does not wait for a slot that asks for much.
     for index, slot in sorted(used, key=lambda each: each[1].memory * each[1].passes):
         chain_key = _unwrap(slot, secret, chain_id)
         if chain_key is None:

@@ -24,7 +24,7 @@ class Running:
         self.records, self.value = records, value
 
     def add(self, digests: bytes | memoryview) -> None:
-        """Go on over the next records: their digests, 32 bytes each, one after the other."""
+        """Continue over the next records: their digests, 32 bytes each, one after the other."""
         self.value = blake3_chain(self.value, digests)
         self.records += len(digests) // _SIZE
 

@@ -72,17 +72,17 @@ class Addresses:
 
     def _make_room(self, survey: Survey, runs: FrameRuns) -> None:
         """Frames that are missing need addresses between those of their neighbours."""
-        behind, number = c.CORE_MIN, 0
+        after, number = c.CORE_MIN, 0
         for run in runs.runs:
             # What is missing in the leaves between has nothing to stand between.
             missing = min(run.first - number, run.first % c.LEAF_FRAMES)
             wanted = missing * SLOT
-            if missing > self._slots(survey, behind, run.place):
+            if missing > self._slots(survey, after, run.place):
                 index = bisect_right(self._moves, (run.place, c.STREAM_MAX))
                 later = [(place, old + wanted) for place, old in self._moves[index:]]
                 shift = self._moves[index - 1][1] + wanted
                 self._moves[index:] = [(run.place, shift), *later]
-            behind, number = run.end, run.last + 1
+            after, number = run.end, run.last + 1
 
     def _moved_spans(self, whole: Whole) -> Iterator[MovedRecords]:
         """A run of records, cut where the addresses after it move up."""

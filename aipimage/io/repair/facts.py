@@ -181,7 +181,7 @@ def _devices(
     reach = survey.maps.devices()
     for runs in survey.frames.values():
         for run in runs.runs:
-            for at in (run.at + 1, run.behind):
+            for at in (run.at + 1, run.after):
                 device, sector = unpack_at(at)
                 reach[device] = max(reach.get(device, 0), sector)
     last_device = max(reach, default=0)

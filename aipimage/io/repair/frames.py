@@ -39,7 +39,7 @@ class WholeFrames:
 
     Attributes:
         place, end: where the first begins and the last ends; other records may lie between.
-        at, behind: device and sector (docs/format.md, 6.1) of the first extent, and past the
+        at, after: device and sector (docs/format.md, 6.1) of the first extent, and past the
             last.
         frames: a digest over places, lengths and digests of all, to compare table entries with.
     """
@@ -50,7 +50,7 @@ class WholeFrames:
     place: int
     end: int
     at: int
-    behind: int
+    after: int
     frames: FramesDigest
 
     @property
@@ -74,7 +74,7 @@ class FrameRuns:
         place: int,
         end: int,
         at: int,
-        behind: int,
+        after: int,
         plain_length: int,
         digest: bytes,
     ) -> None:
@@ -82,9 +82,9 @@ class FrameRuns:
         run = self._open.pop(number, None)
         if run is not None and number % c.LEAF_FRAMES:
             run.count += 1
-            run.end, run.behind = end, behind
+            run.end, run.after = end, after
         else:
-            run = WholeFrames(self.origin, number, 1, place, end, at, behind, FramesDigest())
+            run = WholeFrames(self.origin, number, 1, place, end, at, after, FramesDigest())
             self._runs.append(run)
         run.frames.add(place, end - place, plain_length, digest)
         other = self._open.get(number + 1)

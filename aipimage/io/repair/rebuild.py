@@ -91,7 +91,7 @@ def repair_image(
     checks.jobs(None, progress)
     storage = chosen(storage)
     if storage.resolve(name) == storage.resolve(target):
-        raise RequestError(f"{target}: is the damaged image itself; give another name")
+        raise RequestError(f"{target}: is the damaged image itself; use another name")
     doubts = Doubts()
     for _ in range(_ATTEMPTS):
         with open_salvage(storage, name) as stream:

@@ -95,7 +95,7 @@ class SalvageStream:
                 view[low - offset : high - offset] = data[low - start : high - start]
 
     def heal(self, offset: int, data: bytes, what: str) -> None:
-        """Give ``data`` to whoever reads at ``offset`` from now on (docs/format.md, section
+        """Return ``data`` to every reader at ``offset`` from now on (docs/format.md, section
         10.1).
         """
         self._healed.append((offset, data))

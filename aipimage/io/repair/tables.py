@@ -184,7 +184,7 @@ class OriginTables:
         for root in roots:
             if root != NO_REFERENCE:
                 origins.place_runs(root.origin)
-        return [OriginEntry(own, own, 0, NO_REFERENCE), *origins.names.behind(roots)]
+        return [OriginEntry(own, own, 0, NO_REFERENCE), *origins.names.reached_from(roots)]
 
     def _holder(self) -> bytes:
         """The image that held the frames first: it would have borne the id of its last run."""

@@ -29,7 +29,7 @@ class _Mark(NamedTuple):
     place: int
     end: int
     at: int
-    behind: int
+    after: int
     origin: bytes
     run: WholeFrames | None
 
@@ -54,7 +54,7 @@ class Timeline:
         self._origins = list(survey.runs)
         self._sectors = survey.beginning.header.frame_sectors
         self._marks = _ascending(_marks(survey))
-        self._behinds = [mark.behind for mark in self._marks]
+        self._ends_of_marks = [mark.after for mark in self._marks]
         self._known = self._known_gaps(complete)
         self._notes = _joined_notes(survey, notes)
         self._note_ends = [at + sectors for at, sectors, _ in self._notes]
@@ -66,7 +66,7 @@ class Timeline:
         the number of the run. ``gap`` is asked about what nothing was kept of.
         """
         at, stop = pack_at(device, first), pack_at(device, end)
-        index = bisect_right(self._behinds, at)
+        index = bisect_right(self._ends_of_marks, at)
         while at < stop:
             mark = self._marks[index] if index < len(self._marks) else None
             low = min(stop, mark.at) if mark else stop
@@ -75,7 +75,7 @@ class Timeline:
                 at = low
             if mark is None or at >= stop:
                 return
-            if mark.run is not None and mark.behind > at:
+            if mark.run is not None and mark.after > at:
                 for start, rows in self._frames(mark):
                     reach = start + int(rows["length"].sum())
                     if reach <= at or start >= stop:
@@ -137,10 +137,10 @@ class Timeline:
         later.reverse()
         before = frame = None
         start = self._survey.beginning.header.records_start
-        for mark, behind in zip(self._marks, later, strict=False):
+        for mark, after in zip(self._marks, later, strict=False):
             solid = self._survey.is_solid(before.end if before else start, mark.place)
             fits = mark.run is None or self._can_follow(frame, mark)
-            known.append((solid and fits) or self._is_next(frame, behind))
+            known.append((solid and fits) or self._is_next(frame, after))
             before, frame = mark, mark if mark.run is not None else frame
         end = before.end if before else start
         solid = complete is not None and self._survey.is_solid(end, complete)
@@ -153,14 +153,14 @@ class Timeline:
             return mark.run.first == frame.run.last + 1
         return mark.run.first == 0
 
-    def _is_next(self, frame: _Mark | None, behind: _Mark | None) -> bool:
+    def _is_next(self, frame: _Mark | None, after: _Mark | None) -> bool:
         """Whether numbers, and a seal's counts, show that no frame is missing between two runs of
         frames, or before or after all.
         """
-        if behind is not None and not self._can_follow(frame, behind):
+        if after is not None and not self._can_follow(frame, after):
             return False
         low = self._origins.index(frame.origin) if frame else 0
-        high = self._origins.index(behind.origin) if behind else len(self._origins)
+        high = self._origins.index(after.origin) if after else len(self._origins)
         return all(self._all_found(origin, frame) for origin in self._origins[low:high])
 
     def _all_found(self, origin: bytes, frame: _Mark | None) -> bool:
@@ -175,7 +175,7 @@ class Timeline:
 
 def _marks(survey: Survey) -> list[_Mark]:
     marks = [
-        _Mark(run.place, run.end, run.at, run.behind, origin, run)
+        _Mark(run.place, run.end, run.at, run.after, origin, run)
         for origin in survey.runs
         if origin in survey.frames
         for run in survey.frames[origin].runs
@@ -190,12 +190,12 @@ def _marks(survey: Survey) -> list[_Mark]:
 def _ascending(marks: list[_Mark]) -> list[_Mark]:
     """Marks in whose order of writing devices and sectors ascend, as they must."""
     kept: list[_Mark] = []
-    behind = end = 0
+    after = end = 0
     for mark in marks:
         # A checkpoint within the places of a run of frames is left out: it adds nothing.
-        if mark.at >= behind and mark.place >= end and mark.behind >= mark.at:
+        if mark.at >= after and mark.place >= end and mark.after >= mark.at:
             kept.append(mark)
-            behind, end = mark.behind, mark.end
+            after, end = mark.after, mark.end
     return kept
 
 

@@ -1,7 +1,7 @@
-"""Names of parts, and parts of an unfinished image that already bear their final names.
+"""Names of parts, and parts of an unfinished image that already have their final names.
 
 Part 1 gets its name last (docs/format.md, section 12). So as long as it is called ``NAME.partial``,
-whatever parts of its set bear their names belong to the same unfinished image: they are called
+whatever parts of its set have their names belong to the same unfinished image: they are called
 ``….partial`` again before it is resumed, or removed before it is begun anew.
 """
 

@@ -87,11 +87,11 @@ def unlock_header(stream: Healable, header: Header, password: str | None) -> Cha
     if header.suite == c.SUITE_NONE:
         if password is not None:
             raise PasswordError(
-                f"{stream.name}: is not encrypted, but a password was given", "unwanted"
+                f"{stream.name}: is not encrypted, but a password was passed", "unwanted"
             )
         return None
     if password is None:
-        raise PasswordError(f"{stream.name}: is encrypted; give its password", "missing")
+        raise PasswordError(f"{stream.name}: is encrypted; pass its password", "missing")
     area, _ = read_key_area(stream, header)
     with naming(stream.name):
         keys = unlock(area, password, header.chain_id, header.key_commitment, suite=header.suite)

@@ -38,7 +38,7 @@ _STATES = {STATE_PASSWORD: "password", STATE_RECOVERY: "recovery"}
 
 @dataclass(frozen=True)
 class SlotInfo:
-    """What anybody can see of a key slot.
+    """What is readable of a key slot without the password.
 
     Attributes:
         index: the slot's number, from 0.
@@ -157,9 +157,7 @@ def remove_password(
                 f"key slot {slot} is the last one; without it nothing opens the image"
             )
         if editor.opened_by(password) == [slot]:
-            raise RequestError(
-                f"the password given is the one of key slot {slot}; give one that stays"
-            )
+            raise RequestError(f"the password is that of key slot {slot}; pass one that stays")
         editor.slots[slot] = None
         editor.commit()
 

@@ -43,6 +43,11 @@ class BoundedCache(Generic[_Key, _Value]):
             self._values.clear()
             self._used = 0
 
+    def __len__(self) -> int:
+        """How many values are kept."""
+        with self._lock:
+            return len(self._values)
+
     def _keep(self, key: _Key, value: _Value) -> None:
         if (before := self._values.pop(key, None)) is not None:
             self._used -= self._weight(before)

@@ -35,7 +35,7 @@ class RandomAccess(Protocol):
         ...
 
     def close(self) -> None:
-        """Give it up. Not called before reads under way have ended."""
+        """Close it. Not called before reads under way have ended."""
         ...
 
 

@@ -70,6 +70,8 @@ class EsxLayout:
 class EsxExtent:
     """See :class:`aipimage.vmdk.model.ExtentReader`."""
 
+    warnings: tuple[str, ...] = ()
+
     def __init__(
         self, file: ExtentFile, layout: EsxLayout, cache: FrameCache | None = None
     ) -> None:

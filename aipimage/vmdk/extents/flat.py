@@ -39,6 +39,8 @@ def open_flat(file: File, sectors: int | None, offset: int = 0) -> FlatExtent:
 class FlatExtent:
     """See :class:`aipimage.vmdk.model.ExtentReader`. Holes of the file are zeros."""
 
+    warnings: tuple[str, ...] = ()
+
     def __init__(self, file: ExtentFile, begin: int, size: int) -> None:
         self._file, self._begin = file, begin
         self.name, self.size = file.name, size
@@ -75,6 +77,8 @@ class FlatExtent:
 
 class ZeroExtent:
     """See :class:`aipimage.vmdk.model.ExtentReader`: an extent of type ZERO, without a file."""
+
+    warnings: tuple[str, ...] = ()
 
     def __init__(self, name: str, sectors: int) -> None:
         self.name, self.size = name, sectors * SECTOR

@@ -32,7 +32,7 @@ class PooledExtent:
         self._pool, self._key, self._opener = pool, key, opener
         with pool.lent(key, opener) as extent:
             self.name, self.size = extent.name, extent.size
-            self.warnings: tuple[str, ...] = getattr(extent, "warnings", ())
+            self.warnings = extent.warnings
 
     def pieces(self, start: int, end: int) -> Iterator[PieceArray]:
         """See ``ExtentReader.pieces``."""

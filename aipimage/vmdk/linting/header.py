@@ -140,7 +140,7 @@ def _check_numbers(checked: CheckedFile, header: SparseHeader) -> None:
     elif header.capacity % grain:
         checked.add(
             "capacity-unaligned",
-            f"{header.capacity} sectors are no multiple of the grain, {grain}",
+            f"{header.capacity} sectors are not a multiple of the grain, {grain}",
             AT["capacity"],
         )
     if not 0 < header.capacity <= CAPACITY_MAX:

@@ -46,7 +46,7 @@ def check_hosted(
     if header is None:
         return
     if checked.size % SECTOR:
-        checked.add("file-size", f"{checked.size} bytes are no whole number of sectors")
+        checked.add("file-size", f"{checked.size} bytes are not a whole number of sectors")
     if embedded is not None:
         sectors, create_type = embedded(header)
     elif header.descriptor_offset or header.descriptor_size:

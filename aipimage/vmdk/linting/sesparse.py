@@ -56,7 +56,7 @@ def check_sesparse(job: LintJob, checked: CheckedFile, sectors: int | None = Non
         text = f"grain tables of {table} sectors, not {TABLE_SECTORS}"
         checked.add("table-entries", text, AT["table_size"])
     if flags:
-        # Nobody outside knows what these would mean, so that readers refuse them.
+        # What these would mean is not published, so readers refuse them.
         checked.add("header-flags", f"unknown flags {flags:#x}", AT["flags"], severity="error")
     if reserved:
         text = "reserved bytes of the header are not zero"
@@ -160,6 +160,28 @@ def _check_table(
 ) -> None:
     data = checked.read(place * SECTOR, TABLE_SECTORS * SECTOR)
     entries = np.frombuffer(data, "<u8").astype(np.uint64)
+    left = max(-(-capacity // SE_GRAIN) - number * ESX_TABLE_ENTRIES, 0)
+    _check_entries(checked, entries, place, number, left)
+    where = np.flatnonzero(entries[:left] >> np.uint64(60) == 3)
+    some = entries[where]
+    # The number of a grain: twelve low bits above, the others below.
+    index = ((some >> np.uint64(48)) & np.uint64(0xFFF)) | (
+        (some & np.uint64(0xFFFF_FFFF_FFFF)) << np.uint64(12)
+    )
+    grains = (checked.size // SECTOR - regions["grains"][0]) // SE_GRAIN
+    bad = index >= np.uint64(max(grains, 0))
+    _grain(checked, "grain-range", bad, where, place, number, "does not lie in the file")
+    good = index[~bad].astype(np.int64)
+    good = good[good < len(taken)]
+    again = _taken_again(taken, good)
+    _grain(checked, "grain-shared", again, where[~bad][: len(good)], place, number, "is another's")
+    job.grains += len(where)
+
+
+def _check_entries(
+    checked: CheckedFile, entries: np.ndarray, place: int, number: int, left: int
+) -> None:
+    """Every entry is of a known kind, and those past the last of the disk, ``left``, are empty."""
     kinds = entries >> np.uint64(60)
     unknown = np.flatnonzero((kinds > 3) | ((kinds == 0) & (entries != 0)))
     if len(unknown):
@@ -170,31 +192,22 @@ def _check_table(
             place * SECTOR + 8 * at,
             len(unknown),
         )
-    left = -(-capacity // SE_GRAIN) - number * ESX_TABLE_ENTRIES
-    if (entries[max(left, 0) :] != 0).any():
+    if (entries[left:] != 0).any():
         checked.add(
             "entry-past-end",
             f"grain table {number} has grains past the end of the disk",
             place * SECTOR + 8 * left,
         )
-    where = np.flatnonzero(kinds[: max(left, 0)] == 3)
-    some = entries[where]
-    # The number of a grain: twelve low bits above, the others below.
-    index = ((some >> np.uint64(48)) & np.uint64(0xFFF)) | (
-        (some & np.uint64(0xFFFF_FFFF_FFFF)) << np.uint64(12)
-    )
-    grains = (checked.size // SECTOR - regions["grains"][0]) // SE_GRAIN
-    bad = index >= np.uint64(max(grains, 0))
-    _grain(checked, "grain-range", bad, where, place, number, "does not lie in the file")
-    good = index[~bad].astype(np.int64)
-    good, again = good[good < len(taken)], np.zeros(0, bool)
+
+
+def _taken_again(taken: np.ndarray, good: np.ndarray) -> np.ndarray:
+    """Which grains were taken before, and take all of them."""
     _, first = np.unique(good, return_index=True)
     again = np.ones(len(good), bool)
     again[first] = False
     again |= taken[good] != 0
     taken[good] = 1
-    _grain(checked, "grain-shared", again, where[~bad][: len(good)], place, number, "is another's")
-    job.grains += len(where)
+    return again
 
 
 def _grain(

@@ -158,7 +158,7 @@ def _check_encoding(checked: CheckedFile, found: Described, text: bytes, base: i
     at = found.places.get("encoding", base)
     try:
         codec = codecs.lookup(name)
-        # The registry has codecs that are no encodings of text, such as hex.
+        # The registry has codecs that are not encodings of text, such as hex.
         text.decode(codec.name)
     except (LookupError, ValueError, TypeError) as error:
         known = not isinstance(error, LookupError)

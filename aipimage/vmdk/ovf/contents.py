@@ -125,7 +125,7 @@ def _listed(file: File) -> Listing:
 
 class Beside(Contents):
     """The files beside a descriptor, as far as it and its manifest name them: a folder may hold
-    much else. They lie in the descriptor's own folder, in none below, and are no links.
+    much else. They lie in the descriptor's own folder, in none below, and are not links.
     """
 
     missing = "copy it beside the descriptor"

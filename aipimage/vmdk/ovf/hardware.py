@@ -139,7 +139,7 @@ def verified_memory(size: int) -> int:
     """Return bytes of memory; ``RequestError`` unless whole steps of 4 MiB, up to 4080 GiB."""
     _within(size, MEMORY_STEP, MEMORY_MAX, "bytes of memory")
     if size % MEMORY_STEP:
-        raise RequestError(f"{size} bytes of memory are no multiple of {MEMORY_STEP}")
+        raise RequestError(f"{size} bytes of memory are not a multiple of {MEMORY_STEP}")
     return size
 
 

@@ -18,7 +18,7 @@ def bytes_of_unit(text: str) -> int | None:
     """Return the bytes of a unit, at most 2^62; ``None`` where it is not known.
 
     ``byte * 2^30``, ``byte*1024*1024``, ``GigaBytes``, ``GB``, ``MiB``, ``byte * 10^9``.
-    Kilo and so on are powers of 1024: so those who write them mean it.
+    Kilo and so on are powers of 1024: that is what their writers mean.
     """
     text = text.strip()
     if not text:

@@ -269,7 +269,7 @@ class _Job:
         return ExtentsDisk(plan, self.files, self._feed, descriptor)
 
     def _restored(self, saved: Saved) -> GrowingDisk | None:
-        """Go on with what an earlier run left, which stays as it is where that is not possible."""
+        """Resume what an earlier run left, which stays as it is where that is not possible."""
         self._plan = self._planned(saved.identity)
         disk = self._new_disk()
         try:

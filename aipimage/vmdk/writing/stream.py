@@ -193,7 +193,7 @@ class StreamWriter:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on where :meth:`state` was asked for; ``FormatError`` where that is not possible."""
+        """Resume where :meth:`state` was asked for; ``FormatError`` where that is not possible."""
         self.position = verified_number(state, "position", OVERHEAD, MAX_SECTORS_32)
         self.grains = verified_number(state, "grains", 0, self._header.grains)
         self._table = verified_table(state, self._header.tables)

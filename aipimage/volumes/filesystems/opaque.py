@@ -70,7 +70,7 @@ _ZFS_MAGIC, _ZFS_ENOUGH = 0x00BAB10C, 4
 
 
 def probe(view: VolumeView) -> FileSystem | None:
-    """Whatever bears one of the signatures."""
+    """A volume with one of the signatures."""
     try:
         found = first_of(view, FROM_START + _placed(view.size))
         kind = found.kind if found else "zfs_member" if _is_zfs(view) else ""

@@ -16,10 +16,10 @@ class Signature(NamedTuple):
 
 
 def first_of(view: VolumeView, signatures: tuple[Signature, ...]) -> Signature | None:
-    """Return the first signature that the volume bears, in their order.
+    """Return the first signature that the volume has, in their order.
 
     Raises:
-        LayoutError: a place cannot be read. A volume that ends before a place does not bear it.
+        LayoutError: a place cannot be read. A volume that ends before a place does not have it.
     """
     for signature in signatures:
         offset, magic = signature.offset, signature.magic

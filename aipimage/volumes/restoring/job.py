@@ -69,7 +69,9 @@ def target_size(info: TargetInfo, options: Options, source: int) -> int:
     """
     if info.is_device:
         if options.size is not None or options.set_size:
-            raise RequestError(f"{info.name}: is a device and has its size; give none (size=None)")
+            raise RequestError(
+                f"{info.name}: is a device, whose size is fixed; leave size= and set_size= out"
+            )
         return info.size
     if options.size is not None:
         return options.size
@@ -89,7 +91,7 @@ def refuse_target(info: TargetInfo, options: Options) -> None:
 def size_hint(info: TargetInfo, options: Options) -> str:
     """What else can be done about a file that is too small; ends a message."""
     resizable = info.exists and not info.is_device and options.size is None
-    return "; give it another size (size= or set_size=True)" if resizable else ""
+    return "; pass another size (size= or set_size=True)" if resizable else ""
 
 
 def scratch_directory(info: TargetInfo, options: Options) -> str:

@@ -48,21 +48,21 @@ class Limits:
 def limits_of(source: BlockSource, volume: Volume) -> Limits:
     """Say how small a volume of a disk can become. In any doubt it stays as it is."""
     if volume.filesystem is None:
-        return Limits(volume.size, volume.size, "what it holds is not known")
+        return Limits(volume.size, volume.size, "it holds no known file system")
     if volume.whole_because is not None:
         return Limits(volume.size, volume.size, volume.whole_because)
     kind = volume.filesystem.kind
     if kind not in _KNOWN_END or not volume.filesystem.size:
-        return Limits(volume.size, volume.size, f"{kind} cannot be made smaller")
+        return Limits(volume.size, volume.size, f"restores do not shrink {kind}")
     # The backup of the boot sector of NTFS lies after its last cluster.
     end = volume.filesystem.size + (4096 if kind == "ntfs" else 0)
     kept = min(volume.size, end)
     floor = _FLOORS.get(kind)
     if floor is None:
-        return Limits(kept, kept, f"{kind} cannot be made smaller")
+        return Limits(kept, kept, f"restores do not shrink {kind}")
     least = floor(source, volume)
     if least is None:
-        return Limits(kept, kept, "how much of it is in use at its end is not known")
+        return Limits(kept, kept, "where its last cluster in use ends is not known")
     return Limits(kept, min(kept, least))
 
 

@@ -188,7 +188,7 @@ def _smaller(job: RestoreJob, info: TargetInfo, volume: Volume, wanted: int) -> 
         return None
     hint = size_hint(info, job.options)
     if wanted < limits.least or limits.least == limits.kept:
-        why = f" ({limits.why})" if limits.why else ""
+        why = f"; the volume cannot become smaller: {limits.why}" if limits.why else ""
         raise TargetError(
             f"{info.name}: too small: it has {wanted} bytes, {limits.least} are needed{why}{hint}"
         )

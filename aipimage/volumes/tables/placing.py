@@ -71,7 +71,7 @@ def in_sectors(table: PartitionTable, placements: Placements) -> dict[int, tuple
     """Return placements as (first sector, sectors) of those that change.
 
     Raises:
-        RequestError: no such partition, its place is in doubt, or not whole sectors.
+        RequestError: no such partition, its place is not certain, or not whole sectors.
     """
     known = {part.number: part for part in table.partitions}
     outer = {part.number: part for part in table.extended}

@@ -84,7 +84,7 @@ WRONG_SUPERBLOCKS = {
     ),
     "journal_inum": ({"s_journal_inum": 65}, "inode 65 is out of range"),
     "journal_none": ({"s_journal_inum": 0}, "journal is missing"),
-    "journal_no_file": ({"s_journal_inum": 9}, "inode 9 is no file"),
+    "journal_no_file": ({"s_journal_inum": 9}, "inode 9 is not a file"),
     "mmp_0": ({"s_mmp_block": 0}, "mount protection at block 0"),
     "mmp_far": ({"s_mmp_block": 1 << 63}, "mount protection at block"),
     "mmp_elsewhere": ({"s_mmp_block": 100}, "no magic"),

@@ -20,8 +20,8 @@ _OPENERS = {".bz2": bz2.open, ".xz": lzma.open, ".gz": gzip.open}
 _MOST = 600 << 20
 # Why a sample is taken whole; each was looked at, and what e2fsck says of it beside it.
 WHOLE = {
-    "f_journal/image.gz": "its journal cannot be trusted: inode 12 is no file",
-    "f_miss_journal/image.gz": "its journal cannot be trusted: inode 8 is no file",
+    "f_journal/image.gz": "its journal cannot be trusted: inode 12 is not a file",
+    "f_miss_journal/image.gz": "its journal cannot be trusted: inode 8 is not a file",
     "f_uninit_enable/image.gz": "it was not cleanly unmounted",
     "f_zero_inode_size/image.gz": "its inodes of 0 bytes are out of range",
     "j_corrupt_revoke_rcount/image.gz": (

@@ -236,7 +236,7 @@ def test_btrfs_becomes_smaller(tmp_path: Path) -> None:
 def test_what_cannot_become_smaller(tmp_path: Path, kind: str) -> None:
     """It is said, and nothing is written."""
     made = make(tmp_path / "d", "gpt", [Wanted(kind, 64)])
-    with pytest.raises(TargetError, match=f"partition 1 cannot become smaller: {kind} cannot be"):
+    with pytest.raises(TargetError, match=f"partition 1 cannot become smaller: .*shrink {kind}"):
         made.restored(tmp_path / "t.raw", size=made.size - 8 * MIB)
     target = garbage(tmp_path / "there.raw", 8 * MIB)
     before = target.read_bytes()

@@ -46,7 +46,7 @@ def inode_of(view: VolumeView, sb: Superblock, groups: Groups, number: int) -> t
     data = view.read(at, struct.calcsize(layout.INODE))
     mode, flags, blocks = struct.unpack(layout.INODE, data)
     if mode & layout.S_IFMT != layout.S_IFREG:
-        raise LayoutError(f"inode {number:,} is no file")
+        raise LayoutError(f"inode {number:,} is not a file")
     return int(flags), bytes(blocks)
 
 
@@ -87,7 +87,7 @@ def node_depth(node: bytes) -> int:
 
 
 def named_by_node(node: bytes) -> BlockRanges:
-    """Blocks that an extent node names itself; none where it is no such node, or an empty one."""
+    """Blocks that an extent node names itself; none where it is another thing, or empty."""
     try:
         return [run for run in _entries(node, node_depth(node)) if run[1]]
     except LayoutError:

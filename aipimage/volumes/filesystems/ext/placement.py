@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from aipimage.volumes.filesystems.ext.groups import Groups
 
 Ranges = npt.NDArray[np.int64]
-"""Shape (n, 2): first block, and the block behind the last."""
+"""Shape (n, 2): first block, and the block after the last."""
 
 
 def has_superblock(sb: Superblock) -> npt.NDArray[np.bool_]:

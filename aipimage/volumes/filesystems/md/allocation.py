@@ -25,7 +25,7 @@ _BITMAP_LITTLE_ENDIAN = 4
 
 
 def _found(view: VolumeView) -> tuple[Member | None, str] | None:
-    """The superblock that the volume bears and what is wrong with it, or ``None`` without one."""
+    """The superblock that the volume has and what is wrong with it, or ``None`` without one."""
     found: list[tuple[str, int, bytes]] = []
     for version, at in places(view.size):
         data = view.read(at, SUPERBLOCK)
@@ -38,7 +38,7 @@ def _found(view: VolumeView) -> tuple[Member | None, str] | None:
     except LayoutError as error:
         return None, str(error)
     if len(members) > 1:
-        return members[0], "it bears superblocks of several arrays"
+        return members[0], "it has superblocks of several arrays"
     return members[0], members[0].refused
 
 

@@ -38,7 +38,7 @@ class Member(NamedTuple):
         version: ``"0.90"``, ``"1.0"``, … uuid: of the array, as ``blkid`` prints it. name: of the
             array. level: 1 for mirrors, -1 for linear. disks: of the array. data: first byte of
             its content on this disk. size: bytes of content. bitmap: where the bitmap lies, bytes;
-            0 without one. bitmap_uuid: what the bitmap must bear.
+            0 without one. bitmap_uuid: what the bitmap must have.
         refused: why the content of this disk cannot be trusted; empty where it can.
     """
 
@@ -153,7 +153,7 @@ def _decode_90(data: bytes, at: int) -> Member:
         refused = "its array is not clean"
     elif not active or int(words[_THIS_DISK_90 + 3]) >= int(words[10]):
         refused = "it is not an active member of its array"
-    # What a bitmap bears are the words of the UUID in the order of the machine.
+    # A bitmap has the words of the UUID in the order of the machine.
     uuid = words[[5, 13, 14, 15]]
     bitmap = at + SUPERBLOCK if state & BITMAP_PRESENT_90 else 0
     return Member(

@@ -330,7 +330,7 @@ def test_forged_files(changes: Changes, at: int, new: bytes, error: type[Excepti
 def test_stray_bits_are_refused() -> None:
     changes = Changes(65_536 * 9, np.array([[n << 17, 512] for n in range(4)], np.uint64))
     data = forged(changes, 97, b"\2")
-    with pytest.raises(FormatError, match="behind the end"):
+    with pytest.raises(FormatError, match="past the end"):
         read(data, 65_536 * 9)
 
 

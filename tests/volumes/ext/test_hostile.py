@@ -168,7 +168,7 @@ def test_class_47_clusters_behind_the_end() -> None:
     built = Built("")
     at = (BITMAPS + 3) * BLOCK + (3900 - 1 - 3 * 1024) // 8 + 1
     built.data[at] = 0
-    assert reason(built.source()) == "its last bitmap calls clusters behind the end free"
+    assert reason(built.source()) == "its last bitmap calls clusters past the end free"
 
 
 @pytest.mark.parametrize("csum", ["crc32c", "crc16"])

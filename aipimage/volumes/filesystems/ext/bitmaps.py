@@ -117,7 +117,7 @@ def _finish_last(sb: Superblock, used: Bits, is_written: bool) -> None:
         [(count, sb.clusters_per_group - count)], sb.clusters_per_group
     )
     if is_written and (behind & ~used).any():
-        raise LayoutError("its last bitmap calls clusters behind the end free")
+        raise LayoutError("its last bitmap calls clusters past the end free")
     used |= behind
 
 

@@ -335,7 +335,7 @@ def test_stray_bits_are_refused() -> None:
 
 
 def test_what_cannot_be_written(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match=r"in doubt.*lost\."):
+    with pytest.raises(RequestError, match=r"incomplete.*lost\."):
         write_changes(tmp_path / "x", Changes(512, doubt="lost."), 512)
     with pytest.raises(RequestError, match="how large"):
         write_changes(tmp_path / "x", Changes(None), 512)

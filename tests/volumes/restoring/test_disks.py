@@ -316,7 +316,7 @@ def test_to_a_larger_device(gpt_disk: Made, tmp_path: Path) -> None:
                 gpt_disk.restored(device, force=True, boot_code=True)
         finally:
             run(["umount", place])
-        with pytest.raises(RequestError, match="is a device and has its size"):
+        with pytest.raises(RequestError, match="is a device, whose size is fixed"):
             gpt_disk.restored(device, size=MIB)
         subprocess.run(["partx", "-d", device], check=False)
     gpt_disk.check(target, tmp_path / "check")

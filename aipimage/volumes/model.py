@@ -52,6 +52,13 @@ class Allocation(NamedTuple):
 ALL_IN_USE = Allocation(NoFreeSpace())
 
 
+SAFE, BEST_EFFORT, WHOLE = "safe", "best-effort", "whole"
+IN_USE_WAYS = (SAFE, BEST_EFFORT, WHOLE)
+"""What is done with volumes in use: kept is what a journal that is understood may need; or what can
+be found where it is not; or everything.
+"""
+
+
 def _nothing() -> str | None:
     return None
 
@@ -61,11 +68,13 @@ class SurveyOptions(NamedTuple):
 
     Attributes:
         leave_out_paging: count the clusters of pagefile.sys, hiberfil.sys and swapfile.sys as free.
+        in_use: what is done with volumes in use: ``"safe"``, ``"best-effort"`` or ``"whole"``.
         changing: says what may write to the source while it is read, or ``None``. An open journal
             is believed only where nothing does.
     """
 
     leave_out_paging: bool = False
+    in_use: str = SAFE
     changing: Callable[[], str | None] = _nothing
 
 

@@ -22,6 +22,7 @@ from tests.volumes.exfat import fuzz as fuzzing_exfat
 from tests.volumes.ext import fuzz as fuzzing_ext
 from tests.volumes.fat import fuzz as fuzzing_fat
 from tests.volumes.journals import fuzz as fuzzing_journals
+from tests.volumes.journals.ntfslog import fuzz as fuzzing_ntfslog
 from tests.volumes.ntfs import fuzz as fuzzing_ntfs
 from tests.volumes.tables import fuzz as fuzzing_tables
 from tests.volumes.xfs import fuzz as fuzzing_xfs
@@ -162,6 +163,7 @@ VOLUMES: dict[str, tuple[Target, Callable[[], list[bytes]]]] = {
     "ext": (fuzzing_ext.fuzz_ext, lambda: fuzzing_ext.SEEDS),
     "fat": (fuzzing_fat.fuzz_fat, fuzzing_fat.seeds),
     "jbd2": (fuzzing_journals.fuzz_jbd2, fuzzing_journals.seeds_jbd2),
+    "ntfslog": (fuzzing_ntfslog.fuzz_ntfslog, fuzzing_ntfslog.seeds_ntfslog),
     "ntfs": (fuzzing_ntfs.fuzz_ntfs, fuzzing_ntfs.seeds),
     "partition_tables": (fuzzing_tables.fuzz_tables, fuzzing_tables.seeds),
     "xfs_log": (fuzzing_journals.fuzz_xfs_log, fuzzing_journals.seeds_xfs_log),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aipimage.volumes.model import Allocation, SurveyOptions
+from aipimage.volumes.model import WHOLE, Allocation, SurveyOptions
 from aipimage.volumes.view import LayoutError
 
 IN_USE = "in use: "
@@ -15,17 +15,23 @@ def is_in_use(allocation: Allocation) -> bool:
 
 
 def check_still(options: SurveyOptions) -> None:
-    """Refuse a journal that may change while it is read; ``LayoutError`` with what may do it."""
+    """Refuse a journal that may change while it is read, or that is not wanted to be read;
+    ``LayoutError`` with the reason.
+    """
+    if options.in_use == WHOLE:
+        raise LayoutError("it is in use, and volumes in use are to be taken whole")
     why = options.changing()
     if why is not None:
         raise LayoutError(f"it is in use, and may change while it is read: {why}; take a snapshot")
 
 
-def in_use_note(what: str, transactions: int, kept: int, fast: int = 0) -> str:
-    """Say that a journal was read: its transactions and fast commits, and the bytes that are kept
-    beyond what the map calls used after the replay.
+def in_use_note(
+    what: str, transactions: int, kept: int, fast: int = 0, unit: str = "transaction"
+) -> str:
+    """Say that a journal was read: its transactions (or what ``unit`` says) and fast commits, and
+    the bytes that are kept beyond what the map calls used after the replay.
     """
-    count = f"{transactions:,} transaction{'s' if transactions != 1 else ''}"
+    count = f"{transactions:,} {unit}{'s' if transactions != 1 else ''}"
     if fast:
         count += f" and {fast:,} fast commit{'s' if fast != 1 else ''}"
     return f"{IN_USE}its {what} was read, {count}; {kept:,} bytes are kept beyond its map"

@@ -7,7 +7,7 @@ import struct
 import pytest
 
 from aipimage.volumes.filesystems.ntfs import layout
-from aipimage.volumes.filesystems.ntfs.records import fixed_up
+from aipimage.volumes.fixups import fixed_up
 from aipimage.volumes.view import LayoutError
 from tests.volumes.ntfs.edited import (
     BASE,
@@ -195,7 +195,7 @@ def test_class_42_a_list_that_lies_in_a_hole_or_is_too_long() -> None:
         (b"\x21\x01" + (CLUSTERS).to_bytes(2, "little") + b"\0", "leads out"),
         (b"\x10\x05\0", "runs out"),
         (b"\x01\x01\0", "sparse"),
-        (b"\0", "0 clusters where 1"),
+        (b"\0", "0 clusters, and its header says 1"),
         (b"\x43\x01\0\0" + BITMAP_AT.to_bytes(4, "little"), "and its header says 1"),
         (b"\x44" * 20, "a run of"),
         (b"\xff" * 40, "runs out"),

@@ -9,6 +9,7 @@ import pytest
 
 from aipimage.io.blocks.sources import BinaryFileSource
 from aipimage.volumes.filesystems.ntfs import PARSER, layout, paging
+from aipimage.volumes.journals.ntfslog import layout as ntfslog
 from aipimage.volumes.view import VolumeView
 from tests.volumes.ntfs.edited import (
     Editor,
@@ -23,7 +24,7 @@ from tests.volumes.ntfs.edited import (
 from tests.volumes.ntfs.small import BITMAP, CLUSTERS, FREE, LEAF, MFT, NODE, PAGING, RECORD
 
 DATA = layout.DATA
-CLEAN, NO_CLIENT = layout.VOLUME_IS_CLEAN, layout.NO_CLIENT
+CLEAN, NO_CLIENT = ntfslog.VOLUME_IS_CLEAN, ntfslog.NO_CLIENT
 
 
 # Class 48: legal, and rare
@@ -163,11 +164,14 @@ def test_class_48_journals_that_windows_closed(pages: bytes) -> None:
 @pytest.mark.parametrize(
     ("pages", "reason"),
     [
-        (restart_pages((5, 0, 0), (5, 0, 0)), "its journal was not replayed"),
-        (restart_pages((6, 0, 0), (5, NO_CLIENT, CLEAN)), "its journal was not replayed"),
-        (restart_pages((5, 0, CLEAN), (6, 0, 0)), "its journal was not replayed"),
-        (restart_pages((5, 0, CLEAN), (5, 0, 0)), "its journal was not replayed"),
-        (restart_pages((5, 0, CLEAN), (5, 0, CLEAN), version=(2, 0)), "fast-started Windows"),
+        (restart_pages((5, 0, 0), (5, 0, 0)), "its journal cannot be trusted"),
+        (
+            restart_pages((6, 0, 0), (5, NO_CLIENT, CLEAN)),
+            "its journal cannot be trusted",
+        ),
+        (restart_pages((5, 0, CLEAN), (6, 0, 0)), "its journal cannot be trusted"),
+        (restart_pages((5, 0, CLEAN), (5, 0, 0)), "its journal cannot be trusted"),
+        (restart_pages((5, 0, CLEAN), (5, 0, CLEAN), version=(2, 0)), "cannot be trusted"),
         (restart_pages((5, 0, CLEAN), (5, 0, CLEAN), version=(3, 0)), "of version 3.0"),
         (restart_pages((5, 1, CLEAN), (5, 0, CLEAN)), "a client that is not there"),
         (restart_pages((5, 0, CLEAN))[:4000], "restart page"),

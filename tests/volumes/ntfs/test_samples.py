@@ -6,7 +6,7 @@ import bz2
 import gzip
 import lzma
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -33,10 +33,15 @@ _MOST = 64 << 20
 pytestmark = pytest.mark.skipif(not SAMPLES.exists(), reason="no samples beside this checkout")
 
 
-def _disks(scratch: Path) -> Iterator[tuple[str, bytes]]:
-    """Name and content of every sample that may be a disk."""
+def disks(scratch: Path, names: Collection[str] = ()) -> Iterator[tuple[str, bytes]]:
+    """Name and content of every sample that may be a disk, or of some."""
     for path in sorted(path for name in _REPOSITORIES for path in (SAMPLES / name).rglob("*")):
-        if not path.is_file() or ".tar" in path.name or path.suffix == ".tgz":
+        if (
+            (names and path.name not in names)
+            or not path.is_file()
+            or ".tar" in path.name
+            or path.suffix == ".tgz"
+        ):
             continue
         with _OPENERS.get(path.suffix, open)(path, "rb") as file:
             data = file.read(_MOST + 1)
@@ -53,7 +58,7 @@ def _disks(scratch: Path) -> Iterator[tuple[str, bytes]]:
         yield path.name, data
 
 
-def _volumes(data: bytes) -> Iterator[tuple[int, int]]:
+def volumes(data: bytes) -> Iterator[tuple[int, int]]:
     """(offset, bytes) of everything that begins like NTFS; second boot sectors among them."""
     at = data.find(b"NTFS    ")
     while at >= 0:
@@ -70,8 +75,8 @@ def _volumes(data: bytes) -> Iterator[tuple[int, int]]:
 def test_all_samples_are_read_as_ntfsclone_reads_them(tmp_path: Path) -> None:
     require_ntfs()
     volume, compared, cut = tmp_path / "volume", [], []
-    for name, data in _disks(tmp_path):
-        for offset, size in _volumes(data):
+    for name, data in disks(tmp_path):
+        for offset, size in volumes(data):
             volume.write_bytes(data[offset : offset + size] if size else data[offset:])
             if size and offset + size <= len(data):
                 compare(volume, tmp_path)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from aipimage.ranges import intersection, joined
+from aipimage.ranges import joined
 from aipimage.volumes.filesystems.ntfs import layout
 from aipimage.volumes.filesystems.ntfs.bitmap import open_bitmap, read_bitmap
 from aipimage.volumes.filesystems.ntfs.boot import Geometry, decode_geometry, is_ntfs
-from aipimage.volumes.filesystems.ntfs.claims import claimed_by_samples, claimed_by_system
+from aipimage.volumes.filesystems.ntfs.claims import claimed_by
 from aipimage.volumes.filesystems.ntfs.directory import Directory
-from aipimage.volumes.filesystems.ntfs.journal import verify_journal
-from aipimage.volumes.filesystems.ntfs.paging import paging_files, verify_awake
+from aipimage.volumes.filesystems.ntfs.inuse import read_in_use
+from aipimage.volumes.filesystems.ntfs.journal import journal_of
+from aipimage.volumes.filesystems.ntfs.paging import paging_files, verify_awake, without_claimed
 from aipimage.volumes.filesystems.ntfs.records import decode_record
 from aipimage.volumes.filesystems.ntfs.runs import together
-from aipimage.volumes.filesystems.ntfs.streams import Mft, Stream
+from aipimage.volumes.filesystems.ntfs.state import verify_mirror, verify_volume
+from aipimage.volumes.filesystems.ntfs.streams import Mft
 from aipimage.volumes.filesystems.shadowcopies import verify_none
 from aipimage.volumes.model import Allocation, FileSystem, SurveyOptions
 from aipimage.volumes.view import LayoutError, VolumeView
@@ -62,53 +64,20 @@ def allocation(view: VolumeView, found: FileSystem, options: SurveyOptions) -> A
         raise LayoutError(f"it covers {geometry.size:,} bytes of a partition of {view.size:,}")
     verify_none(view)
     mft = Mft(view, geometry)
-    mirror = _verify_mirror(mft)
-    _verify_volume(mft)
-    log = verify_journal(mft)
+    journal = journal_of(mft)
+    if journal.is_closed:
+        mirror = verify_mirror(mft)
+    verify_volume(mft)
     root = Directory(mft, mft.base_record(layout.ROOT), "the root directory")
     verify_awake(mft, root)
+    if not journal.is_closed:
+        return read_in_use(mft, journal, root, options)
     bitmap = open_bitmap(mft)
     paging = paging_files(mft, root) if options.leave_out_paging else []
-    system = claimed_by_system(mft, [mft.data, mirror, log, bitmap])
-    others = claimed_by_samples(mft, {file.number for file in paging})
-    claimed = joined(together([system, others]))
-    left_out = [file for file in paging if not len(intersection(claimed, file.runs))]
+    claimed = claimed_by(mft, [mft.data, mirror, journal.stream, bitmap], paging)
+    left_out = without_claimed(paging, claimed)
     claimed = joined(together([claimed, *(file.runs for file in left_out)]))
     free = read_bitmap(mft, bitmap, claimed)
     for file in left_out:
         free.set_free_runs(file.runs)
     return Allocation(free, free.used_end(), tuple(file.name for file in left_out))
-
-
-def _verify_mirror(mft: Mft) -> Stream:
-    """Return $MFTMirr's content, which repeats the first four records of the MFT; Windows 10 no
-    longer keeps any further ones up to date where clusters have room for them.
-    """
-    record = mft.base_record(layout.MFT_MIRROR)
-    stream = mft.stream(record, layout.DATA, b"", "the MFT's mirror").verified_plain()
-    if stream.resident or not stream.runs or stream.runs[0].cluster != mft.geometry.mirror:
-        raise LayoutError("the MFT's mirror is not where the boot sector says")
-    size = mft.geometry.record_size
-    mft.view.allow(layout.MIRRORED * size)
-    data = stream.read(0, layout.MIRRORED * size)
-    for number, original in enumerate(mft.read_records(0, layout.MIRRORED)):
-        copy = data[number * size : (number + 1) * size]
-        # Taken apart, since what follows the used bytes and the fix-ups may differ.
-        if decode_record(copy, number) != decode_record(original, number):
-            raise LayoutError(f"the MFT's mirror has another FILE record {number}")
-    return stream
-
-
-def _verify_volume(mft: Mft) -> None:
-    """Check version and flags in $VOLUME_INFORMATION."""
-    record = mft.base_record(layout.VOLUME)
-    value = mft.value(record, layout.VOLUME_INFORMATION, b"", "$Volume")
-    if len(value) < layout.INFORMATION.size:
-        raise LayoutError("$Volume is cut short")
-    major, minor, flags = layout.INFORMATION.unpack_from(value)
-    if (major, minor) not in layout.VERSIONS:
-        raise LayoutError(f"it is of NTFS version {major}.{minor}")
-    if flags & layout.IS_DIRTY:
-        raise LayoutError("it is marked as dirty")
-    if flags & layout.CHKDSK_UNDERWAY:
-        raise LayoutError("a run of chkdsk was cut short in it")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from aipimage import _core
-from aipimage.ranges import clipped
+from aipimage.ranges import clipped, intersection
 from aipimage.volumes.clusters import ClusterMap
 from aipimage.volumes.filesystems.ntfs import layout
 from aipimage.volumes.filesystems.ntfs.runs import ClusterRuns
@@ -27,7 +27,7 @@ def open_bitmap(mft: Mft) -> Stream:
     return stream
 
 
-def read_bitmap(mft: Mft, stream: Stream, claimed: ClusterRuns) -> ClusterMap:
+def read_bitmap(mft: Mft, stream: Stream, claimed: ClusterRuns | None = None) -> ClusterMap:
     """Return the map that a bitmap describes.
 
     Args:
@@ -42,9 +42,19 @@ def read_bitmap(mft: Mft, stream: Stream, claimed: ClusterRuns) -> ClusterMap:
     for first in range(0, geometry.clusters, PIECE * 8):
         count = min(PIECE * 8, geometry.clusters - first)
         bits = stream.read(first // 8, -(-count // 8))
-        _verify_claims(bits, first, count, claimed)
+        if claimed is not None:
+            _verify_claims(bits, first, count, claimed)
         found.set_used_bits(first, bits, count)
     return found
+
+
+def verify_claims(free: ClusterMap, claimed: ClusterRuns) -> None:
+    """Compare a map with runs that belong to files, ascending and disjoint; ``LayoutError`` where
+    it calls one of them free.
+    """
+    for rows in free.free_runs(0, free.count):
+        if len(intersection(claimed, rows)):
+            raise LayoutError("neither the bitmap nor the journal has clusters of its files")
 
 
 def _verify_claims(bits: bytes, first: int, count: int, claimed: ClusterRuns) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 
 from aipimage.ranges import are_disjoint, joined
 from aipimage.volumes.filesystems.ntfs import layout
+from aipimage.volumes.filesystems.ntfs.paging import PagingFile
 from aipimage.volumes.filesystems.ntfs.records import Record, decode_record
 from aipimage.volumes.filesystems.ntfs.runs import ClusterRuns, as_array, decode_runs, together
 from aipimage.volumes.filesystems.ntfs.streams import Mft, Stream
@@ -13,6 +14,26 @@ from aipimage.volumes.view import LayoutError
 
 SAMPLES, SAMPLE_BYTES = 16, 64 << 10
 """Pieces of the MFT that are looked at, and the bytes of each."""
+
+
+def claimed_by(
+    mft: Mft, streams: Iterable[Stream], paging: Iterable[PagingFile], changed: Iterable[int] = ()
+) -> ClusterRuns:
+    """The clusters of all files that are looked at, but not of ``paging``.
+
+    Args:
+        changed: numbers of further records that are looked at.
+    """
+    without = {file.number for file in paging}
+    return joined(
+        together(
+            [
+                claimed_by_system(mft, streams),
+                claimed_by_samples(mft, without),
+                claimed_by_records(mft, changed, without),
+            ]
+        )
+    )
 
 
 def claimed_by_system(mft: Mft, streams: Iterable[Stream]) -> ClusterRuns:
@@ -45,6 +66,18 @@ def claimed_by_samples(mft: Mft, without: Collection[int]) -> ClusterRuns:
         runs
         for piece in sorted({last * at // (SAMPLES - 1) for at in range(SAMPLES)})
         for record in _records(mft, piece * per_piece, per_piece)
+        if record.number not in without and record.base.number not in without
+        for runs in claims(mft, record)
+    ]
+    return joined(together(rows))
+
+
+def claimed_by_records(mft: Mft, numbers: Iterable[int], without: Collection[int]) -> ClusterRuns:
+    """The clusters of some records that are in use."""
+    rows = [
+        runs
+        for number in sorted(numbers)
+        for record in _records(mft, number, 1)
         if record.number not in without and record.base.number not in without
         for runs in claims(mft, record)
     ]

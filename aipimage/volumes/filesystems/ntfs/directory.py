@@ -7,8 +7,9 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from aipimage.volumes.filesystems.ntfs import layout
-from aipimage.volumes.filesystems.ntfs.records import Record, Reference, fixed_up
+from aipimage.volumes.filesystems.ntfs.records import Record, Reference
 from aipimage.volumes.filesystems.ntfs.streams import Mft, Stream
+from aipimage.volumes.fixups import fixed_up
 from aipimage.volumes.view import LayoutError
 
 NAMES = "$I30".encode("utf-16-le")

@@ -20,10 +20,7 @@ CLUSTER_MAX = 2 << 20
 RECORD_MIN, RECORD_MAX = 512, 64 << 10
 CLUSTERS_MAX = 1 << 40
 
-# Fix-ups: one word for each 512 bytes, whatever the sector size is.
-STRIDE = 512
-FIXUP = Struct("<4sHH")
-"""Magic, offset and words of the update sequence array."""
+# Fix-ups: see aipimage/volumes/fixups.py.
 FILE_MAGIC, INDEX_MAGIC = b"FILE", b"INDX"
 
 # FILE record, header.
@@ -63,17 +60,6 @@ INFORMATION = Struct("<8xBBH")
 """Major and minor version, flags."""
 VERSIONS = ((1, 1), (1, 2), (2, 0), (3, 0), (3, 1))
 IS_DIRTY, CHKDSK_UNDERWAY = 0x0001, 0x4000
-
-# $LogFile: restart page and restart area.
-LOG_RESTART, LOG_CHKDSK = b"RSTR", b"CHKD"
-RESTART_PAGE = Struct("<8xqIIHhh")
-"""LSN of chkdsk, size of a system page and of a log page, offset of the restart area, minor and
-major version."""
-RESTART_AREA = Struct("<qHHHHIHH")
-"""LSN, clients, first free client, first client in use, flags, bits of a sequence number, length of
-the area, offset of the clients."""
-NO_CLIENT = 0xFFFF
-VOLUME_IS_CLEAN = 0x0002
 
 # $INDEX_ROOT, header of a node, entry, and $FILE_NAME as its key.
 ROOT_OF_INDEX = Struct("<III")

@@ -8,7 +8,7 @@ import contextlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from aipimage.ranges import are_disjoint, joined
+from aipimage.ranges import are_disjoint, intersection, joined
 from aipimage.volumes.filesystems.ntfs import layout
 from aipimage.volumes.filesystems.ntfs.directory import Directory
 from aipimage.volumes.filesystems.ntfs.records import Record, Reference
@@ -66,6 +66,11 @@ def paging_files(mft: Mft, root: Directory) -> list[PagingFile]:
     if not are_disjoint(together([file.runs for file in found])):
         return []
     return [file for file in found if len(file.runs)]
+
+
+def without_claimed(paging: Sequence[PagingFile], claimed: ClusterRuns) -> list[PagingFile]:
+    """Those that share no cluster with other files."""
+    return [file for file in paging if not len(intersection(claimed, file.runs))]
 
 
 def _paging_file(mft: Mft, root: Directory, name: str) -> PagingFile:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from aipimage.volumes.filesystems.ntfs import layout
+from aipimage.volumes.fixups import fixed_up
 from aipimage.volumes.view import LayoutError
 
 
@@ -69,31 +70,6 @@ class Record:
     def all_of(self, type_: int, name: bytes = b"") -> list[Attribute]:
         """Its own attributes of a type and name."""
         return [one for one in self.attributes if one.type == type_ and one.name == name]
-
-
-def fixed_up(data: bytes, magic: bytes, what: str) -> bytes:
-    """Return a record with the words put back that its update sequence array keeps ("Fixup").
-
-    Raises:
-        LayoutError: another magic, an array that does not fit the record, or a sector that was
-            written at another time than the others.
-    """
-    found, offset, words = layout.FIXUP.unpack_from(data)
-    if found != magic:
-        raise LayoutError(f"{what} does not begin with {magic.decode()}")
-    sectors = len(data) // layout.STRIDE
-    end = offset + 2 * words
-    # The array must end before the first word that it protects, or it would change itself.
-    if words != sectors + 1 or offset % 2 or not 8 <= offset <= end <= layout.STRIDE - 2:
-        raise LayoutError(f"the fix-ups of {what} do not fit it")
-    fixed = bytearray(data)
-    for sector in range(sectors):
-        at = (sector + 1) * layout.STRIDE - 2
-        if fixed[at : at + 2] != data[offset : offset + 2]:
-            raise LayoutError(f"{what} was not written as a whole")
-        kept = offset + 2 + 2 * sector
-        fixed[at : at + 2] = data[kept : kept + 2]
-    return bytes(fixed)
 
 
 def decode_record(data: bytes, number: int) -> Record:

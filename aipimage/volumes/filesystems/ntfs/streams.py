@@ -68,11 +68,17 @@ class Stream:
             raise LayoutError(f"{self.name} is shorter than what it must hold")
         if self._value is not None:
             return self._value[offset : offset + length]
-        size = self._geometry.cluster_size
-        pieces = list(clusters_of(self.runs, self._starts, offset, length, size))
+        pieces = list(self.places(offset, length))
         if sum(piece for _, piece in pieces) != length or any(at < 0 for at, _ in pieces):
             raise LayoutError(f"{self.name} has a hole where it must hold data")
         return b"".join(self._view.read(at, piece) for at, piece in pieces)
+
+    def places(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
+        """Yield (byte of the volume, or -1 for a hole; bytes) of a range of what does not lie in
+        its record.
+        """
+        size = self._geometry.cluster_size
+        return clusters_of(self.runs, self._starts, offset, length, size)
 
 
 class Mft:

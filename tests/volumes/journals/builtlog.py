@@ -81,13 +81,14 @@ class Built:
 
     Args:
         blocks: basic blocks. cycle, start: of the first record. size: bytes of the buffers that
-            records were written from.
+            records were written from. uuid: of the file system.
     """
 
     blocks: int = 256
     cycle: int = 3
     start: int = 20
     size: int = 32 << 10
+    uuid: bytes = UUID
     ring: bytearray = field(default_factory=bytearray)
     volume: dict[int, bytes] = field(default_factory=dict)
 
@@ -113,7 +114,7 @@ class Built:
         lsn = self.now << 32 | self.head
         struct.pack_into(">IIIIQQ", header, 0, 0xFEEDBABE, self.now, 2, len(data), lsn, self.tail)
         struct.pack_into(">II", header, 36, 0, count)
-        struct.pack_into(">I16sI", header, 300, 1, UUID, self.size)
+        struct.pack_into(">I16sI", header, 300, 1, self.uuid, self.size)
         body = bytearray(data.ljust(blocks * BB, b"\0"))
         for index in range(blocks):
             part, word = divmod(index, 64)
@@ -151,7 +152,7 @@ class Built:
         return VolumeView(SparseSource(SIZE, pieces), 0, SIZE, 0)
 
     def log(self) -> Log:
-        return Log(Ring(self.view(), LOG_AT, len(self.ring)), (UUID,), True)
+        return Log(Ring(self.view(), LOG_AT, len(self.ring)), (self.uuid,), True)
 
     def transactions(self) -> list[Transaction]:
         log = self.log()

@@ -66,8 +66,6 @@ __all__ = [
     "compare_blocks",
     "compare_piece",
     "cut_extents",
-    "decode_frames",
-    "encode_frames",
     "extents_to_bitmap",
     "finish_records",
     "force_scalar",
@@ -110,7 +108,7 @@ _REASONS = {
 
 
 class CodecError(ValueError):
-    """The function that was handed in to :func:`encode_frames` reported an error."""
+    """The function that was handed in to :func:`build_frames` reported an error."""
 
 
 class CodecFunctions(NamedTuple):
@@ -386,76 +384,6 @@ def unpack(src: AnyBuffer, extents: npt.ArrayLike, dst: AnyBuffer) -> int:
     source, target = _bytes(src), _bytes(dst, True)
     pairs = _pairs(rows)
     return _checked(lib.aip_unpack(source, len(source), pairs, len(rows), target, len(target)))
-
-
-def encode_frames(
-    codec: CodecFunctions,
-    src: AnyBuffer,
-    frame: int,
-    stored: AnyBuffer,
-    gaps: Extents,
-    out: AnyBuffer,
-) -> npt.NDArray[np.uint64]:
-    """Compress each ``frame`` bytes of ``src`` into ``out``, one after the other; return the bytes
-    that each takes.
-
-    Args:
-        codec: ``NO_CODEC`` copies all frames as they are.
-        stored: one bit a frame, set where it is copied as it is, as those are which would not
-            become shorter; such a one takes its own length.
-        gaps: bytes to leave before each frame and after the last, of uint64; what they hold
-            afterwards is undefined.
-        out: what it has beyond gaps and ``src`` is room for the codec to work in.
-
-    ValueError, before anything is written, when lengths do not fit; CodecError, with ``out`` in
-    part written, when the codec fails.
-    """
-    source, target, skipped = _bytes(src), _bytes(out, True), _bytes(stored)
-    between = np.ascontiguousarray(gaps, np.uint64)
-    lengths = np.empty(max(len(between) - 1, 0), np.uint64)
-    status = lib.aip_encode_frames(
-        ffi.cast(_CODEC, codec.function), ffi.cast(_ADDRESS, codec.context), source, len(source),
-        _number(frame), skipped, len(skipped), _pairs(between), len(between), target, len(target),
-        _pairs(lengths), len(lengths),
-    )  # fmt: skip
-    if status == lib.AIP_ECODEC:
-        raise CodecError("the codec reported an error")
-    _checked(status)
-    return lengths
-
-
-def decode_frames(
-    codec: CodecFunctions, src: AnyBuffer, pieces: npt.NDArray[np.uint64], dst: AnyBuffer
-) -> Bitmap:
-    """Decompress pieces of ``src`` to places of ``dst``; return one bit a piece, set where it was
-    one whole compressed frame of exactly the length that it must have.
-
-    ``pieces`` has shape (n, 4): source offset and length, target offset and length, in bytes. The
-    places of pieces whose bit is not set have undefined bytes. ValueError, before anything is
-    written, when a piece leaves its buffer or the buffers overlap.
-    """
-    source, target = _bytes(src), _bytes(dst, True)
-    rows = np.ascontiguousarray(pieces, np.uint64)
-    if rows.ndim != 2 or rows.shape[1] != 4:
-        raise ValueError(f"pieces have shape {rows.shape}, not (n, 4)")
-    out = np.zeros((len(rows) + 7) // 8, np.uint8)
-    decoded = _bytes(out)
-    _checked(
-        lib.aip_decode_frames(
-            ffi.cast(_CODEC, codec.function),
-            ffi.cast(_MEASURE, codec.measure),
-            ffi.cast(_ADDRESS, codec.context),
-            source,
-            len(source),
-            _pairs(rows),
-            len(rows),
-            target,
-            len(target),
-            decoded,
-            len(decoded),
-        )
-    )
-    return out
 
 
 # Records and frames (docs/format.md, sections 5 to 8 and 11)

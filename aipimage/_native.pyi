@@ -106,36 +106,6 @@ class _Lib:
     def aip_unpack(
         self, src: _CData, src_len: int, extents: _CData, count: int, dst: _CData, dst_len: int
     ) -> int: ...
-    def aip_encode_frames(
-        self,
-        codec: _CData,
-        context: _CData,
-        src: _CData,
-        src_len: int,
-        frame: int,
-        stored: _CData,
-        stored_len: int,
-        gaps: _CData,
-        gap_count: int,
-        out: _CData,
-        out_len: int,
-        lengths: _CData,
-        length_count: int,
-    ) -> int: ...
-    def aip_decode_frames(
-        self,
-        codec: _CData,
-        measure: _CData,
-        context: _CData,
-        src: _CData,
-        src_len: int,
-        pieces: _CData,
-        count: int,
-        dst: _CData,
-        dst_len: int,
-        decoded: _CData,
-        decoded_len: int,
-    ) -> int: ...
     def aip_blake3_chain(
         self, value: _CData, value_len: int, digests: _CData, digests_len: int
     ) -> int: ...

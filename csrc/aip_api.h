@@ -117,22 +117,6 @@ typedef size_t (*aip_codec_fn)(void *context, void *dst, size_t dst_len, const v
    ZSTD_findFrameCompressedSize is such a function. */
 typedef size_t (*aip_measure_fn)(const void *src, size_t src_len);
 
-/* Compress each `frame` bytes of src (the last may be short) into out, one after the other, leaving gaps[i] bytes
-   before frame i and gaps[count] behind the last, whose content is undefined; lengths[i] becomes the bytes of frame i.
-   A frame whose bit is set in `stored`, all when codec is NULL, and those that would not become shorter are copied as
-   they are: then lengths[i] is the frame's own length. Returns the bytes used with all gaps. AIP_ESPACE when gaps and
-   frames would not fit as they are; room beyond that is the codec's to work in. AIP_ECODEC leaves undefined bytes in
-   out. */
-int64_t aip_encode_frames(aip_codec_fn codec, void *context, const void *src, size_t src_len, size_t frame,
-                          const uint8_t *stored, size_t stored_len, const uint64_t *gaps, size_t gap_count, void *out,
-                          size_t out_len, uint64_t *lengths, size_t length_count);
-/* Decompress pieces of src to places of dst: rows of (source offset, source length, target offset, target length) in
-   bytes. The bit of a piece is set in `decoded` when `measure` finds that it is one whole frame and the codec returns
-   exactly the target length; else it is clear, and its place in dst has undefined bytes. Returns the ones. */
-int64_t aip_decode_frames(aip_codec_fn codec, aip_measure_fn measure, void *context, const void *src, size_t src_len,
-                          const uint64_t *pieces, size_t count, void *dst, size_t dst_len, uint8_t *decoded,
-                          size_t decoded_len);
-
 /* records.c */
 
 /* Where the records that lie one after the other in data end: at most max_ends of them. stop[0] becomes where the last
@@ -151,8 +135,9 @@ int64_t aip_finish_records(void *data, size_t data_len, uint8_t *entries, size_t
 
 /* Cut src, whole sectors, every `frame` bytes, and write a frame record of each part to out, one after the other. The
    runs, pairs of (sector, sectors) that are as long as src together, say where its sectors are from; `where` is added
-   to each sector. Codec, and what of out is for it to work in, are as in aip_encode_frames; where `probe` is nonzero,
-   parts that look random are stored as they are. Numbers ascend from `first`. `tag` bytes are left before each check.
+   to each sector. A part is stored as it is when codec is NULL, when it would not become shorter, and, where `probe` is
+   nonzero, when it looks random. What out has beyond the records, uncompressed, is for the codec to work in: AIP_ESPACE
+   where they would not fit so; AIP_ECODEC leaves undefined bytes in out and entries. Numbers ascend from `first`. `tag` bytes are left before each check.
    Writes an entry of 48 bytes a frame, its offset counted from the start of out. Without a tag the records are
    finished; with one, digests in the entries are zeros and checks undefined, for aip_finish_records to fill once they
    are sealed. Returns the bytes used. */

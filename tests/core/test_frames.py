@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,11 +15,18 @@ from aipimage.format.digest import digest
 from aipimage.format.tables import FRAME_ENTRY_DTYPE
 from aipimage.io.records import zstdcalls
 from tests.core import twins
-from tests.core.test_codec import CODECS, PARAMETERS, codec
-from tests.core.test_codec import zstandard as zstd
 
+PARAMETERS = zstandard.ZstdCompressionParameters.from_level(
+    1, write_checksum=0, write_content_size=1
+)
+CODECS = ["none", "zstd"]
 ORIGIN = bytes(range(1, 17))
 RUNS = st.lists(st.tuples(st.integers(0, 2**40), st.integers(0, 20)), max_size=9)
+
+
+def codec(name: str) -> _core.CodecFunctions:
+    """Functions of this thread, by a key that the library does not use."""
+    return zstdcalls.compressor((99, False), PARAMETERS) if name == "zstd" else _core.NO_CODEC
 
 
 def packed(sectors: int, seed: int) -> bytes:
@@ -31,7 +41,7 @@ def payload(plain: bytes, name: str, probe: bool) -> bytes:
     """What is stored of a frame."""
     if name == "none" or (probe and _core.random_bitmap(plain, len(plain))[0]):
         return plain
-    return zstd.ZstdCompressor(compression_params=PARAMETERS).compress(plain)
+    return zstandard.ZstdCompressor(compression_params=PARAMETERS).compress(plain)
 
 
 @pytest.mark.parametrize("name", CODECS)
@@ -111,3 +121,22 @@ def test_the_least_room_is_enough_without_a_codec() -> None:
     noise = np.random.default_rng(1).bytes(2560)
     with pytest.raises(_core.CodecError):
         _core.build_frames(codec("zstd"), noise, 1024, False, *arguments[4:], out, entries)
+
+
+def test_each_thread_has_its_own_functions() -> None:
+    """A context is for one thread at a time."""
+    found: list[tuple[int, int]] = []
+
+    def note() -> None:
+        found.append((codec("zstd").context, zstdcalls.decompressor().context))
+        together.wait(10)
+
+    together = threading.Barrier(3)
+    threads = [threading.Thread(target=note) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    note()
+    for thread in threads:
+        thread.join()
+    assert len({context for pair in found for context in pair}) == 6
+    assert (codec("zstd").context, zstdcalls.decompressor().context) in found

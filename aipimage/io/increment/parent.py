@@ -8,7 +8,6 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from aipimage.errors import (
     AipImageError,
@@ -24,14 +23,12 @@ from aipimage.io.blocks.sources import BlockSource, is_name, place_of
 from aipimage.io.chain.chain import open_in_chain
 from aipimage.io.chain.files import replaced_seal
 from aipimage.io.chain.unlocking import chain_keys
+from aipimage.io.reading.device import Device
 from aipimage.io.reading.image import ImageReader
 from aipimage.io.reading.members import Candidate, MemberFiles, searched, stat_is_directory
 from aipimage.io.records.keys import ChainKeys
 from aipimage.io.system import entropy
 from aipimage.io.system.storage import Storage
-
-if TYPE_CHECKING:
-    from aipimage.io.reading.device import Device
 
 
 class ParentUnusableError(AipImageError):

@@ -6,7 +6,6 @@ import heapq
 import random
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +17,8 @@ from aipimage.io.blocks.sources import BlockSource
 from aipimage.io.blocks.usedsource import UsedSource, free_of
 from aipimage.io.increment.scan import Method, ScanPiece
 from aipimage.io.index.digests import DigestView
+from aipimage.io.reading.device import Device
 from aipimage.ranges import ByteRanges, aligned, clipped, cut, difference, joined, no_ranges
-
-if TYPE_CHECKING:
-    from aipimage.io.reading.device import Device
 
 PIECE = 4 << 20
 """Bytes that a worker looks at at a time."""

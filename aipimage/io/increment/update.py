@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +18,8 @@ from aipimage.io.index.layerbuild import LayerBuilder
 from aipimage.io.index.mapbuild import MapBuilder
 from aipimage.io.index.mapupdate import MapUpdate
 from aipimage.io.index.origins import Renumbering
-
-if TYPE_CHECKING:
-    from aipimage.io.reading.device import Device
-    from aipimage.io.reading.image import ImageReader
+from aipimage.io.reading.device import Device
+from aipimage.io.reading.image import ImageReader
 
 
 class _NewMap:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,14 +18,12 @@ from aipimage.io.blocks.sinks import BlockSink, open_target
 from aipimage.io.index.devicemap import Piece
 from aipimage.io.reading.bulkread import load_pieces
 from aipimage.io.reading.copying import Brought, Counts, PieceCopy
+from aipimage.io.reading.image import ImageReader
 from aipimage.io.reading.located import located
 from aipimage.io.reading.results import RestoreResult
 from aipimage.io.system.notices import with_notices
 from aipimage.io.system.progress import ProgressCallback
 from aipimage.io.system.storage import Storage
-
-if TYPE_CHECKING:
-    from aipimage.io.reading.image import ImageReader
 
 _BATCH_SECTORS = (2 << 20) // SECTOR
 LOST = int(Kind.LOST)

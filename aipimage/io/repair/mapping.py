@@ -5,7 +5,6 @@ sections 6.1, 7, 9.4 and 11).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,13 +16,11 @@ from aipimage.format.origins import OriginEntry
 from aipimage.format.record import Reference
 from aipimage.format.tables import unpack_at
 from aipimage.io.index.origins import NamedOrigins, Origins
+from aipimage.io.reading.image import ImageReader
 from aipimage.io.records.records import RecordReader
 from aipimage.io.repair.facts import Facts
 from aipimage.io.repair.survey import Survey
 from aipimage.io.repair.timeline import Timeline, clipped_extents, run_of
-
-if TYPE_CHECKING:
-    from aipimage.io.reading.image import ImageReader
 
 
 class MapOrigins:

@@ -10,8 +10,7 @@ import numpy.typing as npt
 from aipimage.volumes.crc32c import crc32c_rows
 from aipimage.volumes.filesystems.ext import layout
 from aipimage.volumes.filesystems.ext.crc import crc16, crc16_rows
-from aipimage.volumes.filesystems.ext.placement import has_superblock
-from aipimage.volumes.filesystems.ext.superblock import Superblock
+from aipimage.volumes.filesystems.ext.superblock import Superblock, has_superblock
 from aipimage.volumes.view import LayoutError, VolumeView
 
 PIECE_BYTES = 4 << 20

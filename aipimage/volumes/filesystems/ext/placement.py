@@ -6,38 +6,16 @@ bigalloc as in ext2fs_super_and_bgd_loc2 of libext2fs, which all tools of e2fspr
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import numpy.typing as npt
 
 from aipimage.volumes.filesystems.ext import layout
-from aipimage.volumes.filesystems.ext.superblock import Superblock
+from aipimage.volumes.filesystems.ext.groups import Groups
+from aipimage.volumes.filesystems.ext.superblock import Superblock, has_superblock
 from aipimage.volumes.view import LayoutError
-
-if TYPE_CHECKING:
-    from aipimage.volumes.filesystems.ext.groups import Groups
 
 Ranges = npt.NDArray[np.int64]
 """Shape (n, 2): first block, and the block after the last."""
-
-
-def has_superblock(sb: Superblock) -> npt.NDArray[np.bool_]:
-    """Which groups begin with a superblock, the primary one included."""
-    if sb.compat & layout.COMPAT_SPARSE_SUPER2:
-        listed = np.zeros(sb.groups, np.bool_)
-        listed[[0, *(group for group in sb.backup_groups if group < sb.groups)]] = True
-        return listed
-    if not sb.ro_compat & layout.RO_SPARSE_SUPER:
-        return np.ones(sb.groups, np.bool_)
-    sparse = np.zeros(sb.groups, np.bool_)
-    sparse[:2] = True
-    for base in (3, 5, 7):
-        power = base
-        while power < sb.groups:
-            sparse[power] = True
-            power *= base
-    return sparse
 
 
 def fixed_ranges(sb: Superblock, groups: Groups) -> Ranges:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from aipimage.volumes.crc32c import crc32c
 from aipimage.volumes.filesystems.ext import layout
@@ -151,6 +152,24 @@ def superblock_of(fields: dict[str, Any]) -> Superblock:
         journal_is_elsewhere=bool(fields["s_journal_dev"] or any(fields["s_journal_uuid"])),
         mmp_block=fields["s_mmp_block"],
     )
+
+
+def has_superblock(sb: Superblock) -> npt.NDArray[np.bool_]:
+    """Which groups begin with a superblock, the primary one included."""
+    if sb.compat & layout.COMPAT_SPARSE_SUPER2:
+        listed = np.zeros(sb.groups, np.bool_)
+        listed[[0, *(group for group in sb.backup_groups if group < sb.groups)]] = True
+        return listed
+    if not sb.ro_compat & layout.RO_SPARSE_SUPER:
+        return np.ones(sb.groups, np.bool_)
+    sparse = np.zeros(sb.groups, np.bool_)
+    sparse[:2] = True
+    for base in (3, 5, 7):
+        power = base
+        while power < sb.groups:
+            sparse[power] = True
+            power *= base
+    return sparse
 
 
 def _inode_size(fields: dict[str, Any]) -> int:

@@ -35,3 +35,13 @@ def in_use_note(
     if fast:
         count += f" and {fast:,} fast commit{'s' if fast != 1 else ''}"
     return f"{IN_USE}its {what} was read, {count}; {kept:,} bytes are kept beyond its map"
+
+
+def dirty_note(what: str, kept: int) -> str:
+    """Say that a file system without a journal was in use: what its map is, and the bytes that are
+    kept because its directories name them.
+    """
+    return (
+        f"{IN_USE}it was not unmounted; its {what} and directories were read, and {kept:,} bytes "
+        "are kept beyond its map"
+    )

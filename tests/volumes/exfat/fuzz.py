@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 from aipimage.volumes.filesystems.exfat import PARSER
 from aipimage.volumes.filesystems.exfat.layout import boot_checksum
 from aipimage.volumes.model import SurveyOptions
@@ -38,7 +40,9 @@ def _survey(data: bytes) -> None:
 
 
 def seeds() -> list[bytes]:
-    """A volume, one with two FATs, one with 4 KiB sectors and one with scattered chains."""
+    """A volume, one with two FATs, one with 4 KiB sectors and one with scattered chains;
+    and one that is in use, with a file and a directory.
+    """
     scattered = ExfatVolume(
         6000, chains=(7, END, 6, 0, END, END), used=(2, 3, 4, 6, 7), root_clusters=(4, 6)
     )
@@ -47,8 +51,15 @@ def seeds() -> list[bytes]:
         two_fats(),
         scattered,
         ExfatVolume(12, sector_shift=10, used=(2, 3, 4, 9)),
+        ExfatVolume(flags=2, root=(*ExfatVolume().entries(), _file(0x20, 60), _file(0x10, 4))),
     ]
     return [volume.head_bytes() for volume in volumes]
+
+
+def _file(attributes: int, cluster: int) -> bytes:
+    """A file or directory of one piece."""
+    head = bytes([0x85, 2, 0, 0, attributes]).ljust(32, b"\0")
+    return head + struct.pack("<BB18xIQ", 0xC0, 3, cluster, 600) + b"\xc1".ljust(32, b"\0")
 
 
 def repair(data: bytes) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 from aipimage.volumes.filesystems.fat import PARSER
 from aipimage.volumes.model import SurveyOptions
 from aipimage.volumes.view import LayoutError, VolumeView
@@ -11,6 +13,11 @@ from tests.volumes.fat.built import fat12, fat16, fat32
 
 SIZE = 4 << 20
 """Bytes of the volume that an input is the head of; the rest is zero."""
+
+FOLDER = struct.pack("<11sB14xHI", b"FOLDER     ", 0x10, 3, 0) + struct.pack(
+    "<11sB14xHI", b"FILE    TXT", 0x20, 9, 2000
+)
+"""Entries that a volume in use may have before its table has their clusters."""
 
 
 def fuzz_fat(data: bytes) -> None:
@@ -48,6 +55,9 @@ def seeds() -> list[bytes]:
             fat16(clusters=4085),
             fat32(flags=0x81),
             fat12(sector=4096, root_entries=128, per_cluster=2),
+            fat12(root=FOLDER, boot=((0x25, b"\1"),)),
+            fat16(root=FOLDER, first=0x7FFF),
+            fat32(root=FOLDER, boot=((0x41, b"\1"),)),
         )
     ]
 

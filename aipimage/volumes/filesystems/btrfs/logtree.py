@@ -19,7 +19,7 @@ from aipimage.volumes.filesystems.btrfs import layout
 from aipimage.volumes.filesystems.btrfs.chunks import ChunkMap, Numbers, Runs
 from aipimage.volumes.filesystems.btrfs.superblock import Superblock
 from aipimage.volumes.filesystems.btrfs.tree import Items, NodeReader, Records, Root
-from aipimage.volumes.journals.notes import check_still
+from aipimage.volumes.journals.notes import IN_USE, check_still
 from aipimage.volumes.model import SurveyOptions
 from aipimage.volumes.view import LayoutError, VolumeView
 
@@ -63,7 +63,7 @@ def keep_log(
     trees = f"{log.trees:,} log tree{'s' if log.trees != 1 else ''}"
     extents = f"{len(log.extents):,} extent{'s' if len(log.extents) != 1 else ''}"
     kept = before - free.total
-    return f"in use: {trees} with {extents} were read; {kept:,} bytes are kept beyond its map"
+    return f"{IN_USE}{trees} with {extents} were read; {kept:,} bytes are kept beyond its map"
 
 
 def _read(view: VolumeView, superblock: Superblock, chunks: ChunkMap) -> Log:

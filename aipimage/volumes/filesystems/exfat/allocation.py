@@ -15,9 +15,11 @@ from aipimage.volumes.filesystems.exfat.bitmap import (
 )
 from aipimage.volumes.filesystems.exfat.chain import Fat, Run, check_disjoint, whole_chain
 from aipimage.volumes.filesystems.exfat.directory import Root, read_root
+from aipimage.volumes.filesystems.exfat.inuse import keep_named
 from aipimage.volumes.filesystems.exfat.layout import (
     BOOT_BYTES,
     FIRST_CLUSTER,
+    FLAG_DIRTY,
     NAME,
     BootSector,
     decode_boot_sector,
@@ -29,6 +31,7 @@ from aipimage.volumes.filesystems.exfat.region import (
     verify_state,
 )
 from aipimage.volumes.filesystems.exfat.walk import Walk
+from aipimage.volumes.journals.notes import check_still, dirty_note
 from aipimage.volumes.model import Allocation, FileSystem, SurveyOptions
 from aipimage.volumes.view import LayoutError, VolumeView
 
@@ -73,16 +76,24 @@ def allocation(view: VolumeView, filesystem: FileSystem, options: SurveyOptions)
         raise RuntimeError("internal error: these are not the details of an exFAT volume")
     verify_layout(boot, view.size)
     verify_state(boot)
+    in_use = bool(boot.flags & FLAG_DIRTY)
+    if in_use:
+        check_still(options)
     verify_regions(view, boot)
-    root = read_root(view, boot)
+    root = read_root(view, boot, past_end=in_use)
     fat = Fat(view, boot)
     found = ClusterMap(boot.cluster_size, boot.clusters, boot.heap_start, boot.size)
     bitmaps = [bitmap_runs(boot, entry, fat) for entry in verified_bitmaps(boot, root)]
     view.allow(len(bitmaps) * bitmap_length(boot))
     fill(found, [bitmap_pieces(view, boot, runs) for runs in bitmaps])
     own = [*root.runs, *_upcase_runs(boot, root, fat), *(run for runs in bitmaps for run in runs)]
+    files = Walk(view, boot, fat, in_use).run(root.entries)
+    if in_use:
+        named = np.concatenate((np.array(own, np.uint64), files))
+        kept = keep_named(view, boot, root, named, found)
+        return Allocation(found, found.used_end(), notes=(dirty_note("FAT", kept),))
     _check_used(found, own)
-    _check_files(found, Walk(view, boot, fat).run(root.entries))
+    _check_files(found, files)
     return Allocation(found, found.used_end(), notes=_notes(boot, root))
 
 

@@ -45,8 +45,13 @@ class Root(NamedTuple):
     ended: bool
 
 
-def read_root(view: VolumeView, boot: BootSector, most: int = SEARCH_MOST) -> Root:
+def read_root(
+    view: VolumeView, boot: BootSector, most: int = SEARCH_MOST, past_end: bool = False
+) -> Root:
     """Search the first ``most`` bytes of the root directory (section 6.2); ``boot`` is verified.
+
+    Args:
+        past_end: look at what follows the mark of its end too, since not every driver stops there.
 
     Raises:
         LayoutError: it cannot be read, or its clusters are not a chain.
@@ -57,17 +62,23 @@ def read_root(view: VolumeView, boot: BootSector, most: int = SEARCH_MOST) -> Ro
     ended = False
     for run in Fat(view, boot).runs(boot.root_cluster, clusters):
         runs.append(run)
-        ended = _search(view, boot, run, most, found)
-        if ended:
+        ended |= _search(view, boot, run, most, found, past_end)
+        if ended and not past_end:
             break
     check_disjoint(runs)
     return _root_of(found, runs, ended or sum(count for _, count in runs) < clusters)
 
 
 def _search(
-    view: VolumeView, boot: BootSector, run: Run, most: int, found: list[npt.NDArray[np.uint8]]
+    view: VolumeView,
+    boot: BootSector,
+    run: Run,
+    most: int,
+    found: list[npt.NDArray[np.uint8]],
+    past_end: bool,
 ) -> bool:
     """Gather the entries of a run of clusters; return whether the directory ends here."""
+    ended = False
     start, length = boot.cluster_start(run[0]), run[1] * boot.cluster_size
     length = min(length, most)
     for at in range(0, length, _PIECE):
@@ -75,10 +86,11 @@ def _search(
         view.allow(piece)
         entries = view.read_array(start + at, piece).reshape(-1, ENTRY_BYTES)
         ends = np.flatnonzero(entries[:, 0] == ENTRY_END)
-        found.append(entries[: ends[0]].copy() if len(ends) else entries)
-        if len(ends):
-            return True
-    return False
+        ended |= len(ends) > 0
+        found.append(entries[: ends[0]].copy() if len(ends) and not past_end else entries)
+        if ended and not past_end:
+            break
+    return ended
 
 
 def _of_kinds(entries: npt.NDArray[np.uint8]) -> list[bytes]:

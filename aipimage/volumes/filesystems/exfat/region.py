@@ -74,10 +74,10 @@ def verify_state(boot: BootSector) -> None:
     """Look at VolumeFlags (section 3.1.13).
 
     Raises:
-        LayoutError: the volume was not taken down, or its medium failed.
+        LayoutError: its medium failed, or it was not taken down and has two FATs.
     """
-    if boot.flags & FLAG_DIRTY:
-        raise LayoutError("it was not unmounted: its boot sector is marked as dirty")
+    if boot.flags & FLAG_DIRTY and boot.fats != 1:
+        raise LayoutError("it was not unmounted, and has two FATs")
     if boot.flags & FLAG_MEDIA_FAILURE:
         raise LayoutError("its boot sector says that its medium failed")
     if boot.flags & FLAG_SECOND_FAT and boot.fats != 2:

@@ -53,12 +53,16 @@ class _Place(NamedTuple):
 class Walk:
     """A walk through all directories; ``boot`` is verified.
 
+    Args:
+        is_torn: directories may hold anything, since not all that was written arrived. What follows
+            the mark of an end is looked at too, and entries of an unknown kind may have clusters.
+
     Attributes:
         claimed: the runs of all files and directories.
     """
 
-    def __init__(self, view: VolumeView, boot: BootSector, fat: Fat) -> None:
-        self._view, self._boot, self._fat = view, boot, fat
+    def __init__(self, view: VolumeView, boot: BootSector, fat: Fat, is_torn: bool = False) -> None:
+        self._view, self._boot, self._fat, self._is_torn = view, boot, fat, is_torn
         self._left, self._entered = DIRECTORIES_MAX, {boot.root_cluster}
         self.claimed: list[Run] = []
 
@@ -78,7 +82,7 @@ class Walk:
     def _look_at(self, directory: Iterable[Entries]) -> list[_Place]:
         """Claim what a directory's entries name; return the directories among it."""
         found = []
-        for attributes, entry in _claims(directory):
+        for attributes, entry in _claims(directory, self._is_torn):
             place = self._place_of(entry)
             if not attributes & ATTRIBUTE_DIRECTORY or not place.runs:
                 continue
@@ -135,13 +139,14 @@ class Walk:
                 data = self._view.read_array(at, length)
                 entries = data[: length // ENTRY_BYTES * ENTRY_BYTES].reshape(-1, ENTRY_BYTES)
                 ends = np.flatnonzero(entries[:, 0] == ENTRY_END)
-                yield entries[: ends[0]] if len(ends) else entries
-                if len(ends):
+                ended = len(ends) > 0 and not self._is_torn
+                yield entries[: ends[0]] if ended else entries
+                if ended:
                     return
                 at, size = at + length, min(2 * size, _PIECE)
 
 
-def _claims(directory: Iterable[Entries]) -> Iterator[tuple[int, bytes]]:
+def _claims(directory: Iterable[Entries], is_torn: bool) -> Iterator[tuple[int, bytes]]:
     """Yield (attributes of the file, entry) of the entries that may have clusters."""
     attributes = 0
     for entries in directory:
@@ -155,6 +160,9 @@ def _claims(directory: Iterable[Entries]) -> Iterator[tuple[int, bytes]]:
                 yield attributes, entry
             elif entry[0] & ENTRY_SECONDARY:
                 yield 0, entry
+            elif is_torn:
+                # Flags of an entry that others follow lie elsewhere (section 6.3.4).
+                yield 0, entry[:1] + entry[4:5] + entry[2:]
             else:
                 raise LayoutError(f"a directory has an entry of the kind {entry[0]:#04x}")
 

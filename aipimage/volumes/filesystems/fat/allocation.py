@@ -9,6 +9,7 @@ from aipimage.volumes.filesystems.fat.geometry import (
     claimed_geometry,
     verified_geometry,
 )
+from aipimage.volumes.filesystems.fat.inuse import keep_named
 from aipimage.volumes.filesystems.fat.label import find_label
 from aipimage.volumes.filesystems.fat.layout import (
     BOOT_BYTES,
@@ -16,7 +17,8 @@ from aipimage.volumes.filesystems.fat.layout import (
     BootSector,
     decode_boot_sector,
 )
-from aipimage.volumes.filesystems.fat.table import check_head, declare, read_map
+from aipimage.volumes.filesystems.fat.table import declare, is_marked_dirty, read_map
+from aipimage.volumes.journals.notes import check_still, dirty_note
 from aipimage.volumes.model import Allocation, FileSystem, SurveyOptions
 from aipimage.volumes.view import LayoutError, VolumeView
 
@@ -78,28 +80,25 @@ def allocation(view: VolumeView, filesystem: FileSystem, options: SurveyOptions)
     if not isinstance(boot, BootSector):
         raise RuntimeError("internal error: these are not the details of a FAT volume")
     geometry = verified_geometry(boot, view.size)
-    _check_state(boot)
+    if boot.has_extension and boot.state & _ERRORS:
+        raise LayoutError("its boot sector says that errors were met")
     view.allow(BOOT_BYTES)
     if boot.is_32:
         check_backup(view, boot)
     declare(view, geometry)
-    check_head(view, geometry, boot.media)
-    found = read_map(view, geometry)
+    # Linux sets bit 0 while a volume is mounted for writing, whatever else the sector holds.
+    in_use = is_marked_dirty(view, geometry, boot.media) or bool(boot.state & _DIRTY)
+    if in_use:
+        check_still(options)
+    found = read_map(view, geometry, may_differ=in_use)
     if boot.is_32 and any(
         True for _ in found.free_runs(boot.root_cluster - 2, boot.root_cluster - 1)
     ):
         raise LayoutError("its FAT calls the root directory free")
-    return Allocation(found, found.used_end(), notes=_notes(geometry))
-
-
-def _check_state(boot: BootSector) -> None:
-    """Linux sets bit 0 while a volume is mounted for writing, whatever else the sector holds; bit 1
-    means something only where the fields after it are declared.
-    """
-    if boot.state & _DIRTY:
-        raise LayoutError("it was not unmounted: its boot sector is marked as dirty")
-    if boot.has_extension and boot.state & _ERRORS:
-        raise LayoutError("its boot sector says that errors were met")
+    notes = _notes(geometry)
+    if in_use:
+        notes += (dirty_note("FATs", keep_named(view, boot, geometry, found)),)
+    return Allocation(found, found.used_end(), notes=notes)
 
 
 def _notes(geometry: Geometry) -> tuple[str, ...]:

@@ -27,12 +27,12 @@ def declare(view: VolumeView, geometry: Geometry) -> None:
     view.allow(geometry.fats * ((geometry.clusters + 2) * bits // 8 + 16) + 16)
 
 
-def check_head(view: VolumeView, geometry: Geometry, media: int) -> None:
-    """Look at the entries 0 and 1, which stand for no cluster.
+def is_marked_dirty(view: VolumeView, geometry: Geometry, media: int) -> bool:
+    """Look at the entries 0 and 1, which stand for no cluster; return whether they say that the
+    volume was not taken down.
 
     Raises:
-        LayoutError: the table does not begin as one of this volume, or says that the volume was not
-            taken down or had errors.
+        LayoutError: the table does not begin as one of this volume, or says that it had errors.
     """
     bits = geometry.entry_bits[-1]
     start = geometry.fat_start + (geometry.active or 0) * geometry.fat_size
@@ -40,11 +40,10 @@ def check_head(view: VolumeView, geometry: Geometry, media: int) -> None:
     if int(head[0]) & 0xFF != media:
         raise LayoutError("its FAT does not begin with the media byte of its boot sector")
     if bits == 12:
-        return
-    if not int(head[1]) & _CLEAN[bits]:
-        raise LayoutError("it was not unmounted: its FAT is marked as dirty")
+        return False
     if not int(head[1]) & _NO_ERRORS[bits]:
         raise LayoutError("its FAT says that errors were met")
+    return not int(head[1]) & _CLEAN[bits]
 
 
 def entries_of(raw: Raw, bits: int, first: int, count: int) -> npt.NDArray[np.uint32]:
@@ -66,18 +65,20 @@ def entries_of(raw: Raw, bits: int, first: int, count: int) -> npt.NDArray[np.ui
     return entries
 
 
-def read_map(view: VolumeView, geometry: Geometry) -> ClusterMap:
-    """Return what is free by the tables.
+def read_map(view: VolumeView, geometry: Geometry, may_differ: bool = False) -> ClusterMap:
+    """Return what is free by all of the tables, which may differ where one is in force and the
+    others are old, or where ``may_differ`` says so.
 
     Raises:
         LayoutError: the tables differ though they are kept equal, or cannot be read.
     """
+    may_differ |= geometry.active is not None
     found = ClusterMap(geometry.cluster_size, geometry.clusters, geometry.data_start, geometry.size)
     step = STEP if geometry.entry_bits == (32,) else geometry.clusters
     for first in range(0, geometry.clusters, step):
         count = min(step, geometry.clusters - first)
         free = np.ones(count, np.bool_)
-        for raw in _tables(view, geometry, first, count):
+        for raw in _tables(view, geometry, first, count, may_differ):
             for bits in geometry.entry_bits:
                 head = 0 if bits == 32 else 2
                 free &= entries_of(raw, bits, head, count) == 0
@@ -85,7 +86,9 @@ def read_map(view: VolumeView, geometry: Geometry) -> ClusterMap:
     return found
 
 
-def _tables(view: VolumeView, geometry: Geometry, first: int, count: int) -> list[Raw]:
+def _tables(
+    view: VolumeView, geometry: Geometry, first: int, count: int, may_differ: bool
+) -> list[Raw]:
     """Read the part of every table that is for these clusters: of FAT32 from their entries on, of
     others from the start. Equal ones are given once.
     """
@@ -99,9 +102,8 @@ def _tables(view: VolumeView, geometry: Geometry, first: int, count: int) -> lis
         table = view.read_array(start + offset, length)
         if np.array_equal(tables[0], table):
             continue
-        if geometry.active is None:
+        if not may_differ:
             raise LayoutError(f"its FATs 0 and {number} differ")
-        # One table is in force and the others are old; but not every driver knows that. What any
-        # of them calls used is kept.
+        # Not every driver knows which table is in force. What any of them calls used is kept.
         tables.append(table)
     return tables

@@ -12,7 +12,7 @@ from __future__ import annotations
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from aipimage.volumes.view import LayoutError
 
 Place = tuple[int, int]
 """Basic blocks: first, and how many."""
+_Key = TypeVar("_Key")
 _NO_LSN = 0xFFFFFFFFFFFFFFFF
 _ITEMS_MAX = 1 << 19
 """Buffers that are named, that are freed, and things that are announced."""
@@ -85,6 +86,7 @@ class Replay:
     ) -> None:
         self._overlay, self._shape, self._read = overlay, shape, read
         self._cancelled: Counter[Place] = Counter()
+        self._cancelled_at: Counter[int] = Counter()
         self._intents: dict[tuple[int, int], list[tuple[int, int]]] = {}
         self._lsn = 0
         self._unstamped: set[Place] = set()
@@ -122,6 +124,7 @@ class Replay:
                 found = items.buffer_of(item)
                 self._check_place(found.block, found.length)
                 if found.is_cancel:
+                    self._cancelled_at[found.block] += 1
                     self._cancelled[found.block, found.length] += 1
         if len(self._cancelled) > _ITEMS_MAX:
             raise LayoutError("its log names more than can be looked at")
@@ -148,9 +151,8 @@ class Replay:
     def _buffer(self, item: items.BufferItem) -> None:
         place = item.block, item.length
         if item.is_cancel:
-            self._cancelled[place] -= 1
-            if self._cancelled[place] <= 0:
-                del self._cancelled[place]
+            _count_down(self._cancelled, place)
+            _count_down(self._cancelled_at, item.block)
             return
         if place in self._cancelled:
             return
@@ -221,7 +223,8 @@ class Replay:
             raise LayoutError("new inodes in its log are damaged")
         first = (item.group * shape.agblocks + item.block) * shape.sectors
         place = first, item.length * shape.sectors
-        if any(_overlaps(place, other) for other in self._cancelled):
+        # What was freed is cluster by cluster of what was new.
+        if any(block in self._cancelled_at for block in range(first, sum(place))):
             return
         self._named.add(place)
         a_block = shape.blocksize // item.size
@@ -324,5 +327,8 @@ def _sealed(data: bytearray, at: int) -> bytearray:
     return data
 
 
-def _overlaps(one: Place, other: Place) -> bool:
-    return one[0] < sum(other) and other[0] < sum(one)
+def _count_down(counter: Counter[_Key], key: _Key) -> None:
+    """Take one off; what has reached 0 is not in the counter any more."""
+    counter[key] -= 1
+    if counter[key] <= 0:
+        del counter[key]

@@ -50,7 +50,7 @@ class LoadedPage:
             to the page (section 7.1).
     """
 
-    __slots__ = ("_image_id", "_raw", "_runs", "extents", "nbytes", "page", "refs", "starts")
+    __slots__ = ("_image_id", "_runs", "extents", "nbytes", "page", "raw", "refs", "starts")
 
     def __init__(
         self, page: MapPage, image_id: bytes, runs: Sequence[OriginEntry], origins: Origins
@@ -69,7 +69,7 @@ class LoadedPage:
                 raise FormatError("a map page names an origin, and nothing that leads to it does")
             table = np.array([origins[origin] for origin in page.origins], np.uint16)
             self.extents["origin"][data] = table[page.extents["origin"][data]]
-        self._raw = self.extents.view(np.uint8).data
+        self.raw = self.extents.view(np.uint8).data
         below = np.flatnonzero(page.extents["kind"] == Kind.PAGE)
         self.refs = dict(zip(below.tolist(), page.refs, strict=True))
         if any(ref.origin != image_id and ref.origin not in told for ref in page.refs):
@@ -79,7 +79,7 @@ class LoadedPage:
 
     def row(self, index: int) -> tuple[int, int, int, int]:
         """Return (length, position, origin, kind) of an extent."""
-        found: tuple[int, int, int, int] = _EXTENT.unpack_from(self._raw, index * _EXTENT.size)
+        found: tuple[int, int, int, int] = _EXTENT.unpack_from(self.raw, index * _EXTENT.size)
         return found
 
     def runs_below(self, ref: Reference) -> Sequence[OriginEntry]:
@@ -123,7 +123,7 @@ class DeviceMap:
         if page is None or not 0 <= sector - page.page.first < page.page.sectors:
             return None
         at = bisect_right(page.starts, sector) - 1
-        length, position, origin, kind = page.row(at)
+        length, position, origin, kind = _EXTENT.unpack_from(page.raw, at * _EXTENT.size)
         return (page.starts[at], length, origin, position) if kind == DATA else None
 
     def pieces(self, sector: int, count: int) -> list[Piece]:

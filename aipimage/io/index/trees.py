@@ -203,8 +203,11 @@ class FrameTable:
         """Return the 48 bytes of a frame's entry (section 6.2)."""
         if number >= self.frame_count:
             self._refuse()
-        leaf, row = divmod(number, c.LEAF_FRAMES)
-        return self.leaf(leaf)[row : row + 1].tobytes()
+        index, row = divmod(number, c.LEAF_FRAMES)
+        entries = self._leaves.find((self.origin, index))
+        if entries is None:
+            entries = self.leaf(index)
+        return entries[row : row + 1].tobytes()
 
     def leaf(self, index: int) -> FrameEntries:
         """Return the entries of the frames from ``index`` x 1024 on."""

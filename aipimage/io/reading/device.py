@@ -149,8 +149,7 @@ class Device:
             return False
         frame = self._image.cache.find((origin, number))
         if frame is None:
-            with self._gate:
-                frame = self._frame(origin, number, (offset, length))
+            frame = self._frame(origin, number, (offset, length))
         if inside + length > len(frame):
             return False
         view[:] = frame[inside : inside + length]

@@ -230,10 +230,19 @@ class ImageReader:
     def read_stored(self, origin: bytes, offset: int, buffer: memoryview) -> memoryview:
         """Fill ``buffer`` with stored bytes from an address on, and return it."""
         with self.stream.gate:
-            if self.segments.holds(origin):
-                self.stream.pread_into(buffer, self.locate_address(origin, offset, buffer.nbytes))
-            else:
-                self.foreign.read_into(origin, offset, buffer)
+            return self.read_inside(origin, offset, buffer)
+
+    def read_inside(self, origin: bytes, offset: int, buffer: memoryview) -> memoryview:
+        """As :meth:`read_stored`, for a caller that is inside of the gate of the stream."""
+        try:
+            at = self.segments.find(origin, offset, buffer.nbytes)
+        except FormatError:
+            with naming(self.path):
+                raise
+        if at is None:
+            self.foreign.read_into(origin, offset, buffer)
+        else:
+            self.stream.pread_inside(buffer, at)
         return buffer
 
     def file_name(self, entry: OriginEntry) -> str:
@@ -254,15 +263,17 @@ class ImageReader:
         return self.cache.get((origin, number), partial(self._load_frame, origin, number))
 
     def _load_frame(self, origin: int, number: int) -> memoryview:
-        table = self.tables[origin]
-        try:
-            plain = read_frame(self, table, number)
-        except (IntegrityError, StorageError) as error:
-            return self.frame_elsewhere(origin, number, error)
-        if plain is not None:
-            return plain
-        ref = table.frame(number)
-        return self._plain(self.records.fetch(ref, RecordType.FRAME), number)
+        # Passed once for all that is read: each time costs as much as finding the frame.
+        with self.stream.gate:
+            table = self.tables[origin]
+            try:
+                plain = read_frame(self, table, number)
+            except (IntegrityError, StorageError) as error:
+                return self.frame_elsewhere(origin, number, error)
+            if plain is not None:
+                return plain
+            ref = table.frame(number)
+            return self._plain(self.records.fetch(ref, RecordType.FRAME), number)
 
     def frame_elsewhere(self, origin: int, number: int, error: AipImageError) -> memoryview:
         """A frame that is damaged in one file, as ``error`` says, from another one.

@@ -68,9 +68,12 @@ class InStream:
 
     def pread_into(self, buffer: Buffer, offset: int) -> None:
         """Fill ``buffer``; ``IncompleteError`` where the stream ends before."""
-        view = memoryview(buffer).cast("B")
         with self.gate:
-            self._pread_into(view, offset)
+            self.pread_inside(memoryview(buffer).cast("B"), offset)
+
+    def pread_inside(self, view: memoryview, offset: int) -> None:
+        """As :meth:`pread_into`, for a caller that is inside of the gate; ``view`` is of bytes."""
+        self._pread_into(view, offset)
         for start, data in self._healed:
             low, high = max(offset, start), min(offset + view.nbytes, start + len(data))
             if low < high:

@@ -54,11 +54,21 @@ class SegmentMap:
             IncompleteError: the origin is held by another file. FormatError: the address is in no
                 segment.
         """
-        if origin not in self._by_origin:
+        found = self.find(origin, offset, length)
+        if found is None:
             raise IncompleteError(
                 f"records of origin {origin.hex()} are in another image of the chain"
             )
-        segment = self._segment_at(origin, offset)
-        if segment is not None and offset + length <= segment.origin_start + segment.length:
-            return segment.stream_start + offset - segment.origin_start
+        return found
+
+    def find(self, origin: bytes, offset: int, length: int) -> int | None:
+        """As :meth:`locate`, but ``None`` where another file holds the origin."""
+        starts = self._starts.get(origin)
+        if starts is None:
+            return None
+        index = bisect_right(starts, offset) - 1
+        if index >= 0:
+            segment = self._by_origin[origin][index]
+            if offset + length <= segment.origin_start + segment.length:
+                return segment.stream_start + offset - segment.origin_start
         raise FormatError("a reference leads to a place that this file does not hold")

@@ -61,12 +61,9 @@ class BoundedCache(Generic[_Key, _Value]):
 class _Loading:
     """A value that one thread loads; others may wait for it."""
 
-    __slots__ = ("done", "value")
-
-    def __init__(self) -> None:
-        # Made only when a thread waits, because nearly always none does.
-        self.done: threading.Event | None = None
-        self.value: memoryview | None = None
+    # Made only when a thread waits, because nearly always none does.
+    done: threading.Event | None = None
+    value: memoryview | None = None
 
 
 class FrameCache(BoundedCache[Hashable, memoryview]):

@@ -137,12 +137,11 @@ class File:
         total, done = view.nbytes, 0
         if offset > _MAX_OFFSET:
             return 0
-        self._check_open()
+        if self._descriptor == _CLOSED:
+            self._check_open()
         try:
             while done < total:
-                got = uninterrupted(
-                    self._system.preadv, self._descriptor, [view[done:]], offset + done
-                )
+                got = self._preadv(view[done:], offset + done)
                 if got == 0:
                     break
                 done += got
@@ -150,6 +149,12 @@ class File:
             action = f"read {total - done} bytes at offset {offset + done}"
             raise StorageError.from_os_error(action, self.name, error) from error
         return done
+
+    def _preadv(self, view: memoryview, offset: int) -> int:
+        try:
+            return self._system.preadv(self._descriptor, (view,), offset)
+        except InterruptedError:
+            return uninterrupted(self._system.preadv, self._descriptor, (view,), offset)
 
     def pread(self, length: int, offset: int) -> bytes:
         """Return up to `length` bytes from `offset` on: fewer only at the end of the file."""

@@ -353,7 +353,7 @@ def test_device_any_order_of_writes_and_zeros(tmp_path: Path, seed: int) -> None
         sink = open_target(device, None)
         for _ in range(200):
             offset = chance.randrange(0, len(expected), grain)
-            length = min(chance.randrange(0, 32768, grain), len(expected) - offset)
+            length = min(chance.randrange(0, 131_072, grain), len(expected) - offset)
             if chance.random() < 0.5:
                 sink.zero(offset, length)
                 expected[offset : offset + length] = bytes(length)
@@ -363,6 +363,31 @@ def test_device_any_order_of_writes_and_zeros(tmp_path: Path, seed: int) -> None
                 expected[offset : offset + length] = data
         sink.finish()
     assert disk.read_bytes() == expected
+
+
+def test_small_ranges_of_a_device_are_written_and_large_ones_unmapped(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.write_bytes(b"\xff" * MIB)
+
+    class Counting(SystemCalls):
+        def __init__(self) -> None:
+            super().__init__()
+            self.unmapped: list[tuple[int, int]] = []
+
+        def punch_hole(self, descriptor: int, offset: int, length: int) -> None:
+            self.unmapped.append((offset, length))
+            super().punch_hole(descriptor, offset, length)
+
+    system, expected = Counting(), bytearray(b"\xff" * MIB)
+    with loop_device(disk) as device:
+        sink = open_target(device, MIB, storage=Storage(system))
+        for offset, length in ((0, 65_536), (98_304, 65_535), (200_704, 4096), (262_144, 69_632)):
+            sink.zero(offset, length)
+            expected[offset : offset + length] = bytes(length)
+        sink.finish()
+    assert disk.read_bytes() == expected
+    assert system.unmapped == [(0, 65_536), (262_144, 69_632)]
+    assert allocated(disk) <= MIB - 131_072
 
 
 @pytest.mark.parametrize("broken", [("punch_hole",), ("punch_hole", "ioctl")])

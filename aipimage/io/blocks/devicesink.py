@@ -2,6 +2,7 @@
 
 Ranges of zeros are unmapped where the device promises to read them as zeros afterwards. The
 ioctl BLKDISCARD makes no such promise: it is used only for ranges that may read as anything.
+Small ranges of zeros are written, because the device finishes each unmapping before the next call.
 """
 
 from __future__ import annotations
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 _ZERO_STEP = 1 << 30
+_ZERO_MIN = 1 << 16
+"""Smaller ranges of zeros are written. A call that unmaps one takes a hundred times as long as a
+write of a cluster (docs/performance.md), and few devices keep less than this for themselves.
+"""
+_ZEROS = bytes(_ZERO_MIN)
 _DISCARD_MIN = 1 << 20
 """Smaller ranges are left alone: a call for each costs more than it gains."""
 _EDGE = 1 << 20
@@ -52,8 +58,13 @@ class DeviceSink:
         self._file.pwritev(buffers, offset)
 
     def zero(self, offset: int, length: int) -> None:
-        """See ``BlockSink.zero``: unmapped if the device can, else zeroed by it, else by us."""
+        """See ``BlockSink.zero``: from 64 KiB on unmapped if the device can, else zeroed by it,
+        else by us.
+        """
         check_bounds(self.name, offset, offset + length, self.size)
+        if length < _ZERO_MIN:
+            self._file.pwrite(memoryview(_ZEROS)[:length], offset)
+            return
         # The device's own ways take whole sectors only.
         start = -(-offset // self._sector) * self._sector
         end = (offset + length) // self._sector * self._sector

@@ -165,10 +165,7 @@ def test_class_48_journals_that_windows_closed(pages: bytes) -> None:
     ("pages", "reason"),
     [
         (restart_pages((5, 0, 0), (5, 0, 0)), "its journal cannot be trusted"),
-        (
-            restart_pages((6, 0, 0), (5, NO_CLIENT, CLEAN)),
-            "its journal cannot be trusted",
-        ),
+        (restart_pages((6, 0, 0), (5, NO_CLIENT, CLEAN)), "its journal cannot be trusted"),
         (restart_pages((5, 0, CLEAN), (6, 0, 0)), "its journal cannot be trusted"),
         (restart_pages((5, 0, CLEAN), (5, 0, 0)), "its journal cannot be trusted"),
         (restart_pages((5, 0, CLEAN), (5, 0, CLEAN), version=(2, 0)), "cannot be trusted"),

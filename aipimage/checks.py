@@ -173,6 +173,11 @@ def path(name: str, value: object) -> str:
     return found
 
 
+def optional_path(name: str, value: object) -> str | None:
+    """A path, or ``None``."""
+    return None if value is None else path(name, value)
+
+
 def is_path(value: object) -> bool:
     """Whether something is meant as a path."""
     return isinstance(value, (str, bytes, os.PathLike))
@@ -269,24 +274,27 @@ def instance(
     return value
 
 
-def options(kind: type[_Value], value: _Value | None, given: Mapping[str, object]) -> _Value:
-    """The options of a call: ``value`` where it was given, else those made of the keywords.
+def options(kind: type[_Value], value: _Value | None, arguments: Mapping[str, object]) -> _Value:
+    """The options of a call: ``value`` where there is one, else those made of the keywords.
 
     Args:
-        kind: a dataclass whose fields have the names and the defaults of the keywords.
+        kind: a dataclass whose fields have the names, the order and the defaults of the keywords
+            (``tests/image/test_options.py``).
+        arguments: of the function, by their names: ``locals()``, before it has other variables of
+            these names. Those that are no fields are passed over.
 
     Raises:
         OptionTypeError: it is something else. OptionError: a keyword says something beside it.
     """
+    fields = dataclasses.fields(kind)  # type: ignore[arg-type]
     if value is None:
-        return kind(**given)
+        return kind(**{field.name: arguments[field.name] for field in fields})
     instance("options", value, kind, f"{kind.__name__}(...), or None")
-    defaults = {field.name: field.default for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    for name, each in given.items():
-        if not _same(each, defaults[name]):
+    for field in fields:
+        if not _same(arguments[field.name], field.default):
             raise OptionError(
-                f"{name} is passed beside options; set it there: "
-                f"dataclasses.replace(options, {name}=...)"
+                f"{field.name} is passed beside options; set it there: "
+                f"dataclasses.replace(options, {field.name}=...)"
             )
     return value
 

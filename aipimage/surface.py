@@ -126,17 +126,7 @@ def create(
     from aipimage.io.increment.create import create_image
     from aipimage.volumes.options import CreateOptions
 
-    asked = checks.options(CreateOptions, options, {
-        "compress": compress, "encrypt": encrypt, "password": password,
-        "recovery_key": recovery_key, "split": split, "comment": comment, "tags": tags,
-        "created": created, "rate": rate, "threads": threads, "block_digests": block_digests,
-        "stop_on_error": stop_on_error, "overwrite": overwrite, "resume": resume,
-        "checkpoint_bytes": checkpoint_bytes, "checkpoint_seconds": checkpoint_seconds,
-        "kind": kind, "parent": parent, "changed": changed, "compare": compare, "grain": grain,
-        "search": search, "include_free": include_free, "volumes": volumes,
-        "leave_out_paging": leave_out_paging,
-        "frame_size": frame_size,
-    })  # fmt: skip
+    asked = checks.options(CreateOptions, options, locals())
     several = isinstance(sources, Sequence) and not isinstance(sources, (str, bytes))
     given: list[aipimage.SourceLike] = list(sources) if several else [sources]  # type: ignore[list-item, arg-type]
     return create_image(path, given, _for_io(asked, len(given)), progress)
@@ -432,15 +422,10 @@ def convert(
         CancelledError: the callback said so.
     """
     from aipimage.converting.convert import convert as converted
+    from aipimage.converting.request import ConvertOptions
 
-    return converted(
-        source, target, format=format, subformat=subformat, disk=disk, password=password,
-        search=search, source_format=source_format, allow_outside=allow_outside, adapter=adapter,
-        hardware=hardware, cid=cid, split=split, level=level, compress=compress, encrypt=encrypt,
-        comment=comment, include_free=include_free, appliance=appliance, overwrite=overwrite,
-        resume=resume, threads=threads, executor=executor, progress=progress, storage=storage,
-        options=options,
-    )  # fmt: skip
+    asked = checks.options(ConvertOptions, options, locals())
+    return converted(source, target, asked, executor=executor, progress=progress, storage=storage)
 
 
 def survey(source: aipimage.SourceLike) -> aipimage.DiskInfo:

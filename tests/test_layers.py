@@ -197,6 +197,7 @@ LATE = {
     ("converting.formats", "vmdk.opening"): "most files are known by their names",
     ("io.records.keys", "io.records.cipher"): "a plain image needs no OpenSSL",
     ("retention.execution", "io.merge.job"): "planning needs no codec and no keys",
+    ("volumes", "volumes.chain"): FEW,
     ("volumes.diskinfo", "volumes.filesystems.registry"): PARSERS,
     ("volumes.diskinfo", "volumes.survey"): PARSERS,
     ("volumes.filesystems.within", "volumes.filesystems.registry"): CIRCLE,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from aipimage import checks
 from aipimage.converting.formats import check_options, format_of_source, format_of_target
@@ -32,18 +32,16 @@ _WRITERS: Mapping[str, Callable[[Request, OpenedSource], ConvertResult]] = {
 def convert(
     source: StrPath | BinaryIO | Sequence[BinaryIO],
     target: StrPath | BinaryIO,
+    options: ConvertOptions,
     *,
-    options: ConvertOptions | None = None,
     executor: Executor | None = None,
     progress: ProgressCallback | None = None,
     storage: Opener | Storage | None = None,
-    **keywords: Any,
 ) -> ConvertResult:
     """Convert a disk; the public form, with what each argument means, is
-    :func:`aipimage.convert`. ``storage``: how files are reached. ``keywords``: fields of
-    :class:`ConvertOptions`, in place of ``options``.
+    :func:`aipimage.convert`. ``storage``: how files are reached.
     """
-    options = checked(checks.options(ConvertOptions, options, keywords))
+    options = checked(options)
     checks.jobs(executor, progress)
     if checks.is_path(target):
         checks.path("target", target)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from aipimage import hints
 from aipimage.errors import FormatError
 from aipimage.io.blocks.sources import UnreadableRangeError
 from aipimage.io.system.closing import Gate
@@ -19,9 +19,6 @@ from aipimage.vmdk.layout import SECTOR
 from aipimage.vmdk.member import DiskMember
 from aipimage.vmdk.overlay import overlaid
 from aipimage.vmdk.pieces import PieceArray, State, joined
-
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
 
 
 class VmdkSource:
@@ -100,12 +97,12 @@ class VmdkSource:
             rows[:, 2] = np.minimum(rows[:, 2], State.DATA)
             yield joined(rows)
 
-    def read_into(self, buffer: Buffer, offset: int) -> None:
+    def read_into(self, buffer: hints.Buffer, offset: int) -> None:
         """See ``BlockSource.read_into``; ``FormatError`` where the disk is damaged."""
         with self._gate:
             self._read_into(buffer, offset)
 
-    def _read_into(self, buffer: Buffer, offset: int) -> None:
+    def _read_into(self, buffer: hints.Buffer, offset: int) -> None:
         view = flat_view(buffer)
         if offset < 0 or offset + view.nbytes > self.size:
             raise RuntimeError(

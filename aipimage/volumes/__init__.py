@@ -7,3 +7,21 @@ Where there is any doubt, the whole volume counts as in use and the result says 
 ``preparing.py`` what is left out of an image, ``described.py`` what an image says of its volumes,
 and ``restoring`` the way back.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aipimage.volumes.chain import Chain as Chain
+else:
+
+    def __getattr__(name: str) -> Any:
+        """``Chain`` is loaded when an annotation that names it is resolved: an image imports what
+        finds chains only where it is asked for one.
+        """
+        if name == "Chain":
+            from aipimage.volumes.chain import Chain
+
+            return Chain
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
+import aipimage.volumes
 from aipimage import checks, hints
 from aipimage.checks import Size
 from aipimage.errors import OptionError, OptionTypeError, RequestError
@@ -82,7 +83,7 @@ class Image(ImageReader):
         return dict(tags_of(self))
 
     @property
-    def chain(self) -> Chain:
+    def chain(self) -> aipimage.volumes.Chain:
         """The chain that the image belongs to, found by ids in the directories that are searched;
         looked for when it is first asked for.
 
@@ -270,36 +271,11 @@ class Image(ImageReader):
         """
         from aipimage.volumes.restoring.disk import restore_disk
 
+        asked = checks.options(RestoreOptions, options, locals())
         self.check_open()
-        asked = checks.options(RestoreOptions, options, {
-            "device": device, "force": force, "set_size": set_size, "size": size,
-            "new_ids": new_ids, "boot_code": boot_code, "signature": signature,
-            "scratch": scratch, "threads": threads,
-        })  # fmt: skip
-        checks.flags(
-            force=asked.force,
-            set_size=asked.set_size,
-            new_ids=asked.new_ids,
-            boot_code=asked.boot_code,
-            signature=asked.signature,
-        )
         checks.jobs(executor, progress)
-        result = restore_disk(
-            self,
-            checks.path("target", target),
-            device=checks.whole("device", asked.device),
-            force=asked.force,
-            set_size=asked.set_size,
-            size=checks.optional_size("size", asked.size),
-            new_ids=asked.new_ids,
-            boot_code=asked.boot_code,
-            signature=asked.signature,
-            scratch=_scratch(asked.scratch),
-            executor=executor,
-            threads=checks.threads(asked.threads),
-            progress=progress,
-            storage=chosen(storage),
-        )
+        name, storage = checks.path("target", target), chosen(storage)
+        result = restore_disk(self, name, asked, executor, progress, storage)
         return replace(result, warnings=(*self.warnings, *result.warnings))
 
     def restore_volume(
@@ -338,7 +314,7 @@ class Image(ImageReader):
             force=force,
             set_size=set_size,
             size=checks.optional_size("size", size),
-            scratch=_scratch(scratch),
+            scratch=checks.optional_path("scratch", scratch),
             executor=executor,
             threads=checks.threads(threads),
             progress=progress,
@@ -362,7 +338,3 @@ def open_image(path: StrPath, password: str | None = None, **how: Unpack[HowToOp
 
 def _reopened(path: str, digest: str, folders: list[str]) -> Image:
     return open_image(path, expected_digest=digest, search=folders)
-
-
-def _scratch(path: StrPath | None) -> str | None:
-    return None if path is None else checks.path("scratch", path)

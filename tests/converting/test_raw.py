@@ -15,6 +15,7 @@ from unittest import mock
 import pytest
 
 import aipimage
+from aipimage import ConvertOptions
 from aipimage.converting import rawfile
 from aipimage.converting.convert import convert
 from aipimage.converting.raw import RawStream
@@ -323,7 +324,8 @@ def test_every_failing_call_leaves_the_truth(disk: Path, image: Path, tmp_path: 
         def run(system: Any, **options: Any) -> None:
             for each in room.iterdir():
                 each.unlink()
-            convert(small, target, storage=Storage(system), threads=1, **options)
+            asked = ConvertOptions(threads=1, **options)
+            convert(small, target, asked, storage=Storage(system))
 
         for fault in each_fault(run, errnos=(errno.EIO,)):
             system = FaultySystemCalls(fault)
@@ -331,7 +333,7 @@ def test_every_failing_call_leaves_the_truth(disk: Path, image: Path, tmp_path: 
                 run(system)
             if target.exists():
                 assert target.read_bytes() == wanted, fault
-            made = convert(small, target, resume=True, overwrite=True)
+            made = aipimage.convert(small, target, resume=True, overwrite=True)
             assert target.read_bytes() == wanted, fault
             assert os.listdir(room) == ["a.img"], (fault, made)
 
@@ -343,7 +345,7 @@ def test_a_failed_sync_is_final(disk: Path, tmp_path: Path) -> None:
         mock.patch.object(rawfile, "CHECKPOINT_BYTES", 1),
         pytest.raises(StorageError, match="durable"),
     ):
-        convert(disk, tmp_path / "a.img", storage=Storage(system))
+        convert(disk, tmp_path / "a.img", ConvertOptions(), storage=Storage(system))
     assert not list(tmp_path.iterdir())
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from aipimage import ConvertOptions
 from aipimage.converting import rawfile, targets
 from aipimage.converting.convert import convert
 from aipimage.errors import TargetError
@@ -107,7 +108,7 @@ def check_appliance(case: Case, system: SharedMemory, content: np.ndarray) -> No
         (source,) = [p for p in system.files if p.startswith(at("t")) and p.endswith(".vmdk")]
     else:
         source = at(case.target)
-    convert(source, at("back.raw"), storage=Storage(system))
+    convert(source, at("back.raw"), ConvertOptions(), storage=Storage(system))
     back = system.files.pop(at("back.raw"))
     assert back[: len(content)] == content.tobytes()
 
@@ -132,12 +133,11 @@ def check_all(case: Case, most: int) -> None:
         return convert(
             source,
             at(case.target),
-            password=password,
-            threads=1,
+            ConvertOptions(
+                password=password, threads=1, resume=resume and resumable, **case.options
+            ),
             progress=progress,
             storage=storage,
-            resume=resume and resumable,
-            **case.options,
         )
 
     whole = SharedMemory(files)
@@ -199,11 +199,8 @@ def between_names() -> tuple[SharedMemory, Any]:
         return convert(
             source,
             at("t.vmdk"),
-            password=password,
-            threads=1,
+            ConvertOptions(password=password, threads=1, resume=True, **case.options),
             storage=storage,
-            resume=True,
-            **case.options,
         )
 
     for stop in stops(run, files, ways=("killed",)):

@@ -16,13 +16,13 @@ import aipimage
 
 
 def public_callables() -> Iterator[tuple[str, Callable[..., Any]]]:
-    """Functions and classes, and what public classes have of their own."""
+    """Functions and classes, and what public classes have of their own, properties too."""
     for name in aipimage.__all__:
         value = getattr(aipimage, name)
         if inspect.isfunction(value) or inspect.isclass(value):
             yield name, value
         for inner, method in vars(value).items() if inspect.isclass(value) else ():
-            function = getattr(method, "__func__", method)
+            function = getattr(method, "fget", None) or getattr(method, "__func__", method)
             if not inner.startswith("_") and inspect.isfunction(function):
                 yield f"{name}.{inner}", function
 
@@ -32,6 +32,7 @@ PUBLIC = dict(public_callables())
 
 def test_functions_and_methods_are_among_them() -> None:
     assert {"create", "open", "Image", "Image.restore", "Device.read_into"} <= set(PUBLIC)
+    assert {"Image.chain", "Device.image"} <= set(PUBLIC)
     assert len(PUBLIC) > 80
 
 
@@ -46,6 +47,8 @@ def test_they_resolve_to_the_public_types() -> None:
     assert typing.get_type_hints(aipimage.open)["return"] is aipimage.Image
     assert typing.get_type_hints(aipimage.find_chain)["return"] is aipimage.Chain
     assert typing.get_type_hints(aipimage.Image.verify)["return"] is aipimage.VerifyResult
+    assert typing.get_type_hints(PUBLIC["Image.chain"])["return"] is aipimage.Chain
+    assert issubclass(aipimage.Image, typing.get_type_hints(PUBLIC["Device.image"])["return"])
 
 
 @pytest.mark.parametrize("name", ["create", "open", "convert", "merge", "survey"])

@@ -39,12 +39,14 @@ FORMS: list[tuple[type[Any], Callable[..., Any]]] = [
 
 @pytest.mark.parametrize(("kind", "function"), FORMS, ids=lambda each: each.__name__)
 def test_fields_are_the_keywords(kind: type[Any], function: Callable[..., Any]) -> None:
-    """The same names, defaults and types, so that neither form has what the other lacks."""
+    """The same names, order, defaults and types: neither form has what the other lacks, and the
+    options of a call are made of its arguments by the names of the fields.
+    """
     parameters = inspect.signature(function).parameters.values()
-    keywords = {each.name: each.default for each in parameters if each.name not in OF_A_CALL}
-    assert {each.name: each.default for each in dataclasses.fields(kind)} == keywords
+    keywords = [(each.name, each.default) for each in parameters if each.name not in OF_A_CALL]
+    assert [(each.name, each.default) for each in dataclasses.fields(kind)] == keywords
     types = {each.name: each.annotation for each in parameters}
-    plain = {"StrPath": "str | os.PathLike[str]"}
+    plain = {"StrPath": "str | os.PathLike[str]", "aipimage.": ""}
     for field in dataclasses.fields(kind):
         ours, theirs = str(field.type), str(types[field.name])
         for name, meaning in plain.items():

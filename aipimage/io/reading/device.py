@@ -12,6 +12,7 @@ from aipimage import checks, hints
 from aipimage.errors import AipImageError, ClosedError, FormatError, IntegrityError, OptionError
 from aipimage.extents import SECTOR, Extent, Kind
 from aipimage.format.seal import SealDevice
+from aipimage.io import reading
 from aipimage.io.index.devicemap import DeviceMap, Piece
 from aipimage.io.index.origins import Origins
 from aipimage.io.reading.located import located
@@ -50,7 +51,7 @@ class Device:
         return _device_of, (self._image, self.index)
 
     @property
-    def image(self) -> ImageReader:
+    def image(self) -> reading.image.ImageReader:
         """The image that it belongs to."""
         return self._image
 

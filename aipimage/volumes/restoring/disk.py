@@ -6,6 +6,7 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from aipimage import checks
 from aipimage.io.blocks.sinks import look_at_target
 from aipimage.io.reading.image import ImageReader
 from aipimage.io.reading.restore import restore_device
@@ -13,6 +14,7 @@ from aipimage.io.reading.results import RestoreResult
 from aipimage.io.system.notices import with_notices
 from aipimage.io.system.progress import ProgressCallback
 from aipimage.io.system.storage import DEFAULT, Storage
+from aipimage.volumes.restoreoptions import RestoreOptions
 from aipimage.volumes.restoring.imagesource import ImageSource
 from aipimage.volumes.restoring.job import (
     Options,
@@ -30,12 +32,13 @@ if TYPE_CHECKING:
 
 @with_notices
 def restore_disk(
-    image: ImageReader, target: str | os.PathLike[str], *, device: int = 0, force: bool = False,
-    set_size: bool = False, size: int | None = None, new_ids: bool = False,
-    boot_code: bool = False, signature: bool = False, scratch: str | None = None,
-    executor: Executor | None = None, threads: int | None = None,
-    progress: ProgressCallback | None = None, storage: Storage = DEFAULT,
-) -> RestoreResult:  # fmt: skip
+    image: ImageReader,
+    target: str | os.PathLike[str],
+    asked: RestoreOptions,
+    executor: Executor | None = None,
+    progress: ProgressCallback | None = None,
+    storage: Storage = DEFAULT,
+) -> RestoreResult:
     """Write a disk of an image to a file or block device.
 
     A target of the disk's own size gets it byte for byte. On a larger one the partitions stay where
@@ -61,30 +64,31 @@ def restore_disk(
             ``/var/tmp``.
 
     Raises:
+        OptionError, OptionTypeError: an option is of another type, or out of its bounds.
         TargetError: mounted, not empty, or too small; says what is missing. Nothing was written.
         RequestError: there is no such device, or a size is asked for of a block device.
         IntegrityError: stored bytes are damaged.
     """
-    entry = device_of(image, device)
-    options = Options(force, set_size, size, scratch, executor, threads, progress, storage)
+    options = Options.of(asked, executor, progress, storage)
+    entry = device_of(image, checks.whole("device", asked.device))
     name = os.fspath(target)
     info = look_at_target(name, storage)
     # What follows a disk's partitions is loaded only where they are looked at.
-    if (boot_code or signature) and (info.is_device or info.size):
+    if (asked.boot_code or asked.signature) and (info.is_device or info.size):
         from aipimage.volumes.restoring.bootarea import restore_boot_area
 
-        return restore_boot_area(image, entry, info, boot_code, signature, options)
+        return restore_boot_area(image, entry, info, asked.boot_code, asked.signature, options)
     refuse_target(info, options)
     wanted = target_size(info, options, entry.size)
-    if wanted == entry.size and not new_ids:
+    if wanted == entry.size and not asked.new_ids:
         result = restore_device(
             image,
-            device,
+            entry.index,
             name,
-            force,
-            set_size or size is not None,
+            options.force,
+            options.set_size or options.size is not None,
             executor,
-            threads,
+            options.threads,
             progress,
             storage,
             left_out_ranges(entry),
@@ -93,4 +97,4 @@ def restore_disk(
         return replace(result, warnings=(*warnings, *result.warnings))
     from aipimage.volumes.restoring.adapted import Adapted
 
-    return Adapted(image, entry, info, wanted, new_ids, options).run()
+    return Adapted(image, entry, info, wanted, asked.new_ids, options).run()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from typing import NamedTuple
 
+from aipimage import checks
 from aipimage.errors import RequestError
 from aipimage.io.blocks.sinks import BlockSink, TargetInfo, open_in_place, open_target
 from aipimage.io.blocks.sources import BlockSource
@@ -19,6 +20,7 @@ from aipimage.io.system.progress import ProgressCallback
 from aipimage.io.system.storage import Storage
 from aipimage.volumes.described import VolumeInfo, volumes_of
 from aipimage.volumes.patches import Patch
+from aipimage.volumes.restoreoptions import RestoreOptions
 
 _COPY = 1 << 20
 _TAIL = 1 << 20
@@ -38,6 +40,37 @@ class Options(NamedTuple):
     threads: int | None
     progress: ProgressCallback | None
     storage: Storage
+
+    @classmethod
+    def of(
+        cls,
+        asked: RestoreOptions,
+        executor: Executor | None,
+        progress: ProgressCallback | None,
+        storage: Storage,
+    ) -> Options:
+        """What was asked for, each of its type and within its bounds; sizes become numbers.
+
+        Raises:
+            OptionTypeError, OptionError: one is not; it is named.
+        """
+        checks.flags(
+            force=asked.force,
+            set_size=asked.set_size,
+            new_ids=asked.new_ids,
+            boot_code=asked.boot_code,
+            signature=asked.signature,
+        )
+        return cls(
+            asked.force,
+            asked.set_size,
+            checks.optional_size("size", asked.size),
+            checks.optional_path("scratch", asked.scratch),
+            executor,
+            checks.threads(asked.threads),
+            progress,
+            storage,
+        )
 
 
 def device_of(image: ImageReader, device: int) -> Device:

@@ -16,6 +16,7 @@ import pytest
 import aipimage
 from aipimage.errors import RequestError, TargetError
 from aipimage.io.reading.results import RestoreResult
+from aipimage.volumes.restoreoptions import RestoreOptions
 from aipimage.volumes.restoring import shrinking
 from aipimage.volumes.restoring.disk import restore_disk
 from tests.support import loop_device
@@ -72,7 +73,7 @@ class Made:
     def restored(self, target: Path | str, **options: object) -> RestoreResult:
         """Restore it."""
         with aipimage.open(self.image) as image:
-            return restore_disk(image, target, **options)  # type: ignore[arg-type]
+            return restore_disk(image, target, RestoreOptions(**options))  # type: ignore[arg-type]
 
     def check(self, disk: Path, work: Path) -> None:
         """The table, the file systems and the files are in order."""
@@ -292,7 +293,7 @@ def test_volumes_that_were_left_out(any_disk: Made, tmp_path: Path) -> None:
     aipimage.create(tmp_path / "v.aiv", [any_disk.disk], volumes=[2])
     with aipimage.open(tmp_path / "v.aiv") as image:
         for size in (None, any_disk.size + MIB):
-            result = restore_disk(image, tmp_path / "t.raw", size=size, force=True)
+            result = restore_disk(image, tmp_path / "t.raw", RestoreOptions(size=size, force=True))
             assert "were left out when the image was made" in result.warnings[0]
 
 
@@ -351,7 +352,7 @@ def test_sectors_of_4096_bytes(tmp_path: Path) -> None:
     for size, start in ((200, 40), (72, 40), (60, 29)):
         target = tmp_path / f"{size}.raw"
         with aipimage.open(tmp_path / "d.aiv") as image:
-            restore_disk(image, target, size=size * MIB, new_ids=size == 200)
+            restore_disk(image, target, RestoreOptions(size=size * MIB, new_ids=size == 200))
         with loop_device(target, "--sector-size", "4096") as device:
             assert "No problems found" in run(["sgdisk", "-v", device])
             row = run(["sgdisk", "-p", device]).splitlines()[-1].split()
@@ -362,7 +363,7 @@ def test_sectors_of_4096_bytes(tmp_path: Path) -> None:
         (tmp_path / "found").unlink()
     target = garbage(tmp_path / "t", 110 * MIB)
     with loop_device(target) as device, aipimage.open(tmp_path / "d.aiv") as image:
-        result = restore_disk(image, device)
+        result = restore_disk(image, device, RestoreOptions())
     assert "the disk had sectors of 4096 bytes" in result.warnings[0]
 
 

@@ -10,6 +10,7 @@ import aipimage
 from aipimage.errors import AipImageError
 from aipimage.io.reading.results import PartitionChange
 from aipimage.io.system.storage import Storage, SystemCalls
+from aipimage.volumes.restoreoptions import RestoreOptions
 from aipimage.volumes.restoring.disk import restore_disk
 from aipimage.volumes.restoring.planning import PartitionPlan, Placement
 from aipimage.volumes.restoring.writes import writes_of
@@ -41,7 +42,8 @@ def test_class_57_every_call_fails_once(tmp_path: Path) -> None:
 
     def restored(system: SystemCalls) -> None:
         with aipimage.open(path) as image:
-            restore_disk(image, target, size=MIB // 2, threads=1, storage=Storage(system))
+            asked = RestoreOptions(size=MIB // 2, threads=1)
+            restore_disk(image, target, asked, storage=Storage(system))
 
     def clear() -> None:
         for each in target.parent.iterdir():

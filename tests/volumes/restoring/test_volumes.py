@@ -217,6 +217,7 @@ def test_a_mounted_btrfs_is_not_taken_for_its_copy(made: Made, tmp_path: Path) -
 
 def test_a_disk_that_is_one_volume(tmp_path: Path) -> None:
     """Number 0; as a disk it becomes smaller too."""
+    from aipimage.volumes.restoreoptions import RestoreOptions
     from aipimage.volumes.restoring.disk import restore_disk
     from tests.volumes.restoring.made import make_volume, tree_of
 
@@ -225,7 +226,7 @@ def test_a_disk_that_is_one_volume(tmp_path: Path) -> None:
     aipimage.create(tmp_path / "v.aiv", [tmp_path / "v"])
     with aipimage.open(tmp_path / "v.aiv") as image:
         assert restore_volume(image, tmp_path / "a").volume == 0
-        restore_disk(image, tmp_path / "b", size=20 * MIB)
+        restore_disk(image, tmp_path / "b", RestoreOptions(size=20 * MIB))
         grown = restore_volume(image, tmp_path / "c", size=90 * MIB, expand=True)
     assert grown.expanded == 90 * MIB
     for name in "abc":

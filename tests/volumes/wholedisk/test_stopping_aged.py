@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from blake3 import blake3
 
+from aipimage import ConvertOptions
 from aipimage.converting.convert import convert
 from aipimage.io.increment import grouping
 from aipimage.io.increment import plan as planning
@@ -79,7 +80,7 @@ def test_stopped_at_many_steps(kind: str) -> None:
     assert resumed > 5
     assert merged
     check_chain(system, at("m.aiv"), None)
-    convert(at("m.aiv"), at("back.raw"), storage=Storage(system))
+    convert(at("m.aiv"), at("back.raw"), ConvertOptions(), storage=Storage(system))
     assert system.files[at("back.raw")] == used_content(states[-1]).tobytes()
 
 

@@ -1,39 +1,39 @@
-"""Which bytes of a stream were looked at: a set of ranges that joins neighbours."""
+"""Which bytes of a stream were looked at."""
 
 from __future__ import annotations
 
-from bisect import bisect_right, insort
 from collections.abc import Iterator
+
+import numpy as np
+
+from aipimage.ranges import difference, joined, no_ranges
+
+_NEW_MAX = 1 << 14
 
 
 class Coverage:
-    """Ranges that were added; its memory follows their fragmentation, not their number."""
+    """Ranges that were added. Its memory follows their fragmentation, not their number."""
 
     def __init__(self) -> None:
-        self._ranges: list[tuple[int, int]] = []
+        self._ranges = no_ranges()
+        self._new: list[tuple[int, int]] = []
 
     def add(self, start: int, length: int) -> None:
         """Add a range; overlaps are allowed."""
-        end = start + length
-        ranges = self._ranges
-        low = bisect_right(ranges, (start,))
-        if low and ranges[low - 1][1] >= start:
-            low -= 1
-        high = low
-        while high < len(ranges) and ranges[high][0] <= end:
-            start, end = min(start, ranges[high][0]), max(end, ranges[high][1])
-            high += 1
-        ranges[low:high] = []
-        insort(ranges, (start, end))
+        if self._new and sum(self._new[-1]) == start:
+            start, length = self._new[-1][0], self._new.pop()[1] + length
+        self._new.append((start, length))
+        if len(self._new) >= _NEW_MAX:
+            self._join()
 
     def gaps(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         """Yield (start, end) of what was not added between ``start`` and ``end``."""
-        at = start
-        for low, high in self._ranges:
-            if low >= end:
-                break
-            if low > at:
-                yield at, low
-            at = max(at, high)
-        if at < end:
-            yield at, end
+        self._join()
+        whole = np.array([(start, max(0, end - start))], np.uint64)
+        for at, length in difference(joined(whole), self._ranges).tolist():
+            yield at, at + length
+
+    def _join(self) -> None:
+        rows = np.array(self._new, np.uint64).reshape(-1, 2)
+        self._ranges = joined(np.concatenate((self._ranges, rows)))
+        self._new.clear()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import chain
+from itertools import chain, groupby
+from operator import itemgetter
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ from aipimage.io.index.frameranges import RANGES_MAX, Range, ranges_of_frames
 from aipimage.io.reading.image import ImageReader
 from aipimage.io.records.damage import damage_text
 from aipimage.io.records.frames import FailedFrame
+from aipimage.ranges import joined
 
 DAMAGE_MAX = 1000
 
@@ -110,11 +112,9 @@ def _frames_of(damage: Damage) -> list[tuple[int, int]]:
 def _joined(ranges: Iterable[list[Range]]) -> tuple[Range, ...]:
     """Ranges in order, neighbours as one, the first 100."""
     found: list[Range] = []
-    for device, start, length in sorted(chain.from_iterable(ranges)):
-        if found and found[-1][0] == device and found[-1][1] + found[-1][2] == start:
-            found[-1] = (device, found[-1][1], found[-1][2] + length)
-        else:
-            found.append((device, start, length))
+    for device, mine in groupby(sorted(chain.from_iterable(ranges)), key=itemgetter(0)):
+        rows = np.array([each[1:] for each in mine], np.uint64)
+        found += [(device, start, length) for start, length in joined(rows).tolist()]
     return tuple(found[:RANGES_MAX])
 
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from aipimage.errors import AipImageError, FormatError, StorageError, reworded
+from aipimage.errors import AipImageError, StorageError, reworded
 from aipimage.extents import SECTOR, Kind
 from aipimage.io.index.devicemap import Piece
-from aipimage.io.reading.located import located, range_of_frame
+from aipimage.io.reading.located import located, past_frame, range_of_frame
 from aipimage.io.records.frames import Copies, FailedFrame, FrameRun, copy_frame, read_run
 from aipimage.io.system.buffers import Buffers
 
@@ -98,7 +98,7 @@ def load_pieces(
         is_short |= not is_whole.all()
         buffers.give(buffer)
     if is_short:
-        raise FormatError(f"{image.path}: the map points past the end of a frame")
+        raise past_frame(image.path)
 
 
 def _elsewhere(

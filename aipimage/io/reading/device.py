@@ -15,7 +15,7 @@ from aipimage.format.seal import SealDevice
 from aipimage.io import reading
 from aipimage.io.index.devicemap import DeviceMap, Piece
 from aipimage.io.index.origins import Origins
-from aipimage.io.reading.located import located
+from aipimage.io.reading.located import located, lost, past_frame
 
 if TYPE_CHECKING:
     from aipimage.io.reading.image import ImageReader
@@ -177,9 +177,8 @@ class Device:
             start = piece.start * SECTOR + skip
             self._fill_data(view, piece.origin, place, start)
         elif piece.kind == Kind.LOST:
-            error = IntegrityError("was lost to damage before this image was repaired")
             at = piece.start * SECTOR + skip
-            raise located(error, self._image.path, self.index, at, view.nbytes)
+            raise lost(self._image.path, self.index, at, view.nbytes)
         else:
             for at in range(0, view.nbytes, len(_ZEROS)):
                 part = view[at : at + len(_ZEROS)]
@@ -195,7 +194,7 @@ class Device:
             part = self._frame(origin, number, here)[inside : inside + view.nbytes - at]
             length = len(part)
             if not length:
-                raise FormatError(f"{self._image.path}: the map points past the end of a frame")
+                raise past_frame(self._image.path)
             view[at : at + length] = part
             at, position = at + length, position + length
 

@@ -1,10 +1,10 @@
-"""Errors of a read say where on the device they are."""
+"""Errors of a read, which say where on the device they are."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from aipimage.errors import AipImageError, IntegrityError, reworded
+from aipimage.errors import AipImageError, FormatError, IntegrityError, reworded
 from aipimage.extents import SECTOR
 from aipimage.io.index.devicemap import Piece
 
@@ -21,6 +21,17 @@ def located(
     if isinstance(new, IntegrityError):
         new.path, new.device, new.offset, new.length = path, device, offset, length
     return new
+
+
+def lost(path: str, device: int, offset: int, length: int) -> AipImageError:
+    """An error of a range that a repair could not save."""
+    error = IntegrityError("was lost to damage before this image was repaired")
+    return located(error, path, device, offset, length)
+
+
+def past_frame(path: str) -> FormatError:
+    """An error of a map that names more of a frame than there is."""
+    return FormatError(f"{path}: the map points past the end of a frame")
 
 
 def range_of_frame(

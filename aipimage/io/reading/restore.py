@@ -12,14 +12,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from aipimage.errors import AipImageError, IntegrityError
 from aipimage.extents import DATA, SECTOR, ExtentArray, Kind
 from aipimage.io.blocks.sinks import BlockSink, open_target
 from aipimage.io.index.devicemap import Piece
 from aipimage.io.reading.bulkread import load_pieces
 from aipimage.io.reading.copying import Brought, Counts, PieceCopy
 from aipimage.io.reading.image import ImageReader
-from aipimage.io.reading.located import located
+from aipimage.io.reading.located import lost
 from aipimage.io.reading.results import RestoreResult
 from aipimage.io.system.notices import with_notices
 from aipimage.io.system.progress import ProgressCallback
@@ -121,13 +120,8 @@ def _refuse_lost(
     start = first
     for length, _, _, kind in block.tolist():
         if kind == LOST and start < high and start + length > low:
-            raise _lost(image, device, max(start, low))
+            raise lost(image.path, device, max(start, low) * SECTOR, SECTOR)
         start += length
-
-
-def _lost(image: ImageReader, device: int, sector: int, sectors: int = 1) -> AipImageError:
-    error = IntegrityError("was lost to damage before this image was repaired")
-    return located(error, image.path, device, sector * SECTOR, sectors * SECTOR)
 
 
 def restore_ranges(
@@ -188,7 +182,7 @@ class _Restorer(PieceCopy[_Work]):
 
     def _without_data(self, piece: Piece, target: int, length: int) -> None:
         if piece.kind == Kind.LOST:
-            raise _lost(self._image, self._device.index, piece.start)
+            raise lost(self._image.path, self._device.index, piece.start * SECTOR, SECTOR)
         if piece.kind == Kind.UNUSED:
             self.counts.unused += length
             self._sink.discard(target, length)

@@ -164,8 +164,13 @@ def test_rooms_of_io_are_in_order() -> None:
     assert not upward
 
 
-MUTUAL = {"aipimage.volumes.image": "aipimage.volumes.chain"}
-"""An image opens its chain when it is asked for it, and a chain opens its images."""
+MUTUAL = {
+    "aipimage.volumes.image": "aipimage.volumes.chain",
+    "aipimage.volumes": "aipimage.volumes.chain",
+}
+"""An image opens its chain when it is asked for it, and a chain opens its images. The annotation of
+that loads the chain's class through the package.
+"""
 
 
 @pytest.mark.parametrize(

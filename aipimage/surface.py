@@ -53,6 +53,7 @@ def create(
     include_free: bool = False,
     volumes: Sequence[int] | Sequence[Sequence[int] | None] | None = None,
     leave_out_paging: bool = False,
+    volumes_in_use: str = "safe",
     frame_size: Size = 1 << DEFAULT_FRAME_SHIFT,
     progress: aipimage.ProgressCallback | None = None,
     options: aipimage.CreateOptions | None = None,
@@ -111,6 +112,10 @@ def create(
             more the image is smaller and made faster, and a small read in it takes longer. An image
             with a parent has its parent's.
         leave_out_paging: leave out the content of pagefile.sys, hiberfil.sys and swapfile.sys.
+        volumes_in_use: what is kept of volumes that were not unmounted: ``"safe"``, what a replay
+            of their journals may need, and all where they are not understood; ``"best-effort"``,
+            of an NTFS volume whose journal is not understood what its map, its files and the
+            journal name, which may not be all; ``"whole"``, everything.
         checkpoint_bytes, checkpoint_seconds: write a checkpoint after so many stored bytes or so
             long, whichever is first.
         progress: called about ten times a second with a :class:`Progress`; returning ``False``
@@ -132,15 +137,17 @@ def create(
     return create_image(path, given, _for_io(asked, len(given)), progress)
 
 
-_OF_VOLUMES = {"include_free", "volumes", "leave_out_paging"}
+_OF_VOLUMES = {"include_free", "volumes", "leave_out_paging", "volumes_in_use"}
 
 
 def _for_io(asked: CreateOptions, sources: int) -> ImageOptions:
     """The options of ``io``, which knows of no volumes; sizes become numbers."""
     from aipimage.io.creating.options import CreateOptions as ImageOptions
+    from aipimage.volumes.model import IN_USE_WAYS
     from aipimage.volumes.preparing import Preparation
 
     checks.flags(include_free=asked.include_free, leave_out_paging=asked.leave_out_paging)
+    checks.choice("volumes_in_use", asked.volumes_in_use, IN_USE_WAYS)
     alike = {each.name: getattr(asked, each.name) for each in dataclasses.fields(asked)}
     for name in (*_OF_VOLUMES, "frame_size"):
         del alike[name]
@@ -151,7 +158,9 @@ def _for_io(asked: CreateOptions, sources: int) -> ImageOptions:
     return ImageOptions(
         **alike,
         frame_shift=_frame_shift(asked.frame_size),
-        prepare=Preparation(asked.include_free, volumes, asked.leave_out_paging),
+        prepare=Preparation(
+            asked.include_free, volumes, asked.leave_out_paging, asked.volumes_in_use
+        ),
     )
 
 

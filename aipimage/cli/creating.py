@@ -109,6 +109,13 @@ if TYPE_CHECKING:
     "--leave-out-paging", is_flag=True, help="Leave out what pagefile.sys and hiberfil.sys hold."
 )
 @click.option(
+    "--volumes-in-use",
+    type=click.Choice(["safe", "best-effort", "whole"]),
+    default="safe",
+    show_default=True,
+    help="Keep what the journals need, what can be found of NTFS without one, or everything.",
+)
+@click.option(
     "--frame",
     callback=checked_size,
     metavar="SIZE",
@@ -173,7 +180,8 @@ def createimage(
             compare=options["compare"], grain=int(options["grain"]), search=options["search"],
             include_free=options["include_free"],
             volumes=_chosen(options["volumes"], len(disks)),
-            leave_out_paging=options["leave_out_paging"], frame_size=options["frame"],
+            leave_out_paging=options["leave_out_paging"],
+            volumes_in_use=options["volumes_in_use"], frame_size=options["frame"],
             progress=callback,
         )  # fmt: skip
     result = replace(result, warnings=(*told, *result.warnings))

@@ -46,4 +46,5 @@ class CreateOptions:
     include_free: bool = False
     volumes: Sequence[int] | Sequence[Sequence[int] | None] | None = None
     leave_out_paging: bool = False
+    volumes_in_use: str = "safe"
     frame_size: Size = 1 << 16

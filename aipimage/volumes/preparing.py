@@ -29,11 +29,13 @@ class Preparation:
         include_free: keep all. volumes: for each source the numbers of those to keep; ``None``
             keeps all.
         leave_out_paging: leave the content of paging files out.
+        in_use: what is done with volumes in use; see ``SurveyOptions``.
     """
 
     include_free: bool = False
     volumes: Sequence[Sequence[int] | None] | None = None
     leave_out_paging: bool = False
+    in_use: str = "safe"
 
     def __call__(self, number: int, source: BlockSource) -> BlockSource:
         """Return the source without what is left out.
@@ -50,7 +52,7 @@ class Preparation:
         from aipimage.volumes.model import SurveyOptions
         from aipimage.volumes.survey import survey
 
-        found = survey(source, SurveyOptions(self.leave_out_paging))
+        found = survey(source, SurveyOptions(self.leave_out_paging, self.in_use))
         chosen = self.volumes[number] if self.volumes is not None else None
         if chosen is not None:
             _check_chosen(source.name, found, chosen)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from aipimage.io.blocks.sources import BinaryFileSource
 from aipimage.volumes.filesystems.ntfs import PARSER
-from aipimage.volumes.model import Allocation, SurveyOptions
+from aipimage.volumes.model import SAFE, Allocation, SurveyOptions
 from aipimage.volumes.view import LayoutError, VolumeView
 from tests.volumes.ntfs import small as ntfs_small
 
@@ -170,14 +170,14 @@ class Editor:
         for cluster in range(first, first + count):
             self.data[ntfs_small.BITMAP + cluster // 8] |= 1 << cluster % 8
 
-    def survey(self, leave_out_paging: bool = False) -> Allocation:
+    def survey(self, leave_out_paging: bool = False, in_use: str = SAFE) -> Allocation:
         """What the parser makes of it."""
         source = BinaryFileSource(io.BytesIO(self.data))
         view = VolumeView(source, 0, source.size)
         found = PARSER.probe(view)
         assert found is not None
         assert PARSER.allocation is not None
-        return PARSER.allocation(view, found, SurveyOptions(leave_out_paging))
+        return PARSER.allocation(view, found, SurveyOptions(leave_out_paging, in_use))
 
     def free(self) -> int:
         """Free clusters, where the map is trusted."""

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from aipimage.io.blocks.sources import open_source
 from aipimage.volumes.clusters import ClusterMap
 from aipimage.volumes.filesystems.ntfs import PARSER
-from aipimage.volumes.model import Allocation, FileSystem, SurveyOptions
+from aipimage.volumes.model import SAFE, Allocation, FileSystem, SurveyOptions
 from aipimage.volumes.view import VolumeView
 from tests.support.tools import run
 
@@ -63,7 +63,11 @@ def partclone_used(volume: Path, scratch: Path) -> int:
 
 
 def surveyed(
-    volume: Path, offset: int = 0, size: int | None = None, leave_out_paging: bool = False
+    volume: Path,
+    offset: int = 0,
+    size: int | None = None,
+    leave_out_paging: bool = False,
+    in_use: str = SAFE,
 ) -> tuple[FileSystem, Allocation]:
     """What the parser makes of a file; ``LayoutError`` where that is the whole volume."""
     source = open_source(volume)
@@ -72,7 +76,9 @@ def surveyed(
         filesystem = PARSER.probe(view)
         assert filesystem is not None
         assert PARSER.allocation is not None
-        return filesystem, PARSER.allocation(view, filesystem, SurveyOptions(leave_out_paging))
+        return filesystem, PARSER.allocation(
+            view, filesystem, SurveyOptions(leave_out_paging, in_use)
+        )
     finally:
         source.close()
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import aipimage
 from tests.support import SAMPLES
 from tests.support.tools import require_programs
 from tests.volumes.journals.judge import hashes, without_free
@@ -214,3 +215,35 @@ def test_class_50_files_that_only_the_journal_knows(
     assert [told(each) for each in records] == [
         wanted_records[each.lsn].only(told(each)) for each in records
     ]
+
+
+def test_increments_of_a_volume_that_is_in_use_clean_and_in_use_again(tmp_path: Path) -> None:
+    """What became used between two images is taken whatever the map was made from."""
+    require_ntfs()
+    require_programs("ntfsrecover")
+    volume, wanted, _ = crashed(tmp_path, (1, 1), copy=True)
+    busy = volume.read_bytes()
+    found = replayed(volume, tmp_path / "at")
+    assert found is not None
+    with ntfs_3g(volume.with_name("replayed"), tmp_path / "at", "recover") as at:
+        (at / "after").write_bytes(b"written after the replay" * 4000)
+        (at / "new1").unlink()
+    clean = volume.with_name("replayed").read_bytes()
+    parent = None
+    for number, state in enumerate((busy, clean, busy, clean)):
+        volume.write_bytes(state)
+        image = tmp_path / f"{number}.aiv"
+        aipimage.create(image, volume, parent=parent)
+        parent = image
+    for number, files in enumerate((wanted, None, wanted, None)):
+        out = tmp_path / "out"
+        with aipimage.open(tmp_path / f"{number}.aiv") as opened:
+            opened.restore(out, force=True)
+        assert len(out.read_bytes()) == len(busy)
+        if files is None:
+            with ntfs_3g(out, tmp_path / "at", "ro,norecover") as at:
+                assert (at / "after").read_bytes() == b"written after the replay" * 4000
+        else:
+            again = replayed(out, tmp_path / "at")
+            assert again is not None
+            assert again[0] == files

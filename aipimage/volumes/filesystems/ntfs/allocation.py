@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aipimage.ranges import joined
 from aipimage.volumes.filesystems.ntfs import layout
+from aipimage.volumes.filesystems.ntfs.besteffort import read_best_effort
 from aipimage.volumes.filesystems.ntfs.bitmap import open_bitmap, read_bitmap
 from aipimage.volumes.filesystems.ntfs.boot import Geometry, decode_geometry, is_ntfs
 from aipimage.volumes.filesystems.ntfs.claims import claimed_by
@@ -16,7 +17,7 @@ from aipimage.volumes.filesystems.ntfs.runs import together
 from aipimage.volumes.filesystems.ntfs.state import verify_mirror, verify_volume
 from aipimage.volumes.filesystems.ntfs.streams import Mft
 from aipimage.volumes.filesystems.shadowcopies import verify_none
-from aipimage.volumes.model import Allocation, FileSystem, SurveyOptions
+from aipimage.volumes.model import BEST_EFFORT, Allocation, FileSystem, SurveyOptions
 from aipimage.volumes.view import LayoutError, VolumeView
 
 
@@ -64,6 +65,16 @@ def allocation(view: VolumeView, found: FileSystem, options: SurveyOptions) -> A
         raise LayoutError(f"it covers {geometry.size:,} bytes of a partition of {view.size:,}")
     verify_none(view)
     mft = Mft(view, geometry)
+    try:
+        return _trusted(mft, options)
+    except LayoutError as error:
+        if options.in_use != BEST_EFFORT:
+            raise
+        return read_best_effort(mft, str(error), options)
+
+
+def _trusted(mft: Mft, options: SurveyOptions) -> Allocation:
+    """The map of a volume whose structures agree."""
     journal = journal_of(mft)
     if journal.is_closed:
         mirror = verify_mirror(mft)

@@ -29,6 +29,15 @@ def verify_mirror(mft: Mft) -> Stream:
 
 def verify_volume(mft: Mft) -> None:
     """Check version and flags in $VOLUME_INFORMATION."""
+    flags = verified_flags(mft)
+    if flags & layout.IS_DIRTY:
+        raise LayoutError("it is marked as dirty")
+    if flags & layout.CHKDSK_UNDERWAY:
+        raise LayoutError("a run of chkdsk was cut short in it")
+
+
+def verified_flags(mft: Mft) -> int:
+    """The flags of a volume whose version is known."""
     record = mft.base_record(layout.VOLUME)
     value = mft.value(record, layout.VOLUME_INFORMATION, b"", "$Volume")
     if len(value) < layout.INFORMATION.size:
@@ -36,7 +45,4 @@ def verify_volume(mft: Mft) -> None:
     major, minor, flags = layout.INFORMATION.unpack_from(value)
     if (major, minor) not in layout.VERSIONS:
         raise LayoutError(f"it is of NTFS version {major}.{minor}")
-    if flags & layout.IS_DIRTY:
-        raise LayoutError("it is marked as dirty")
-    if flags & layout.CHKDSK_UNDERWAY:
-        raise LayoutError("a run of chkdsk was cut short in it")
+    return int(flags)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 from aipimage.volumes.journals.ntfslog import layout
@@ -53,7 +54,10 @@ class OpenLog:
             LayoutError: what is needed is not all there, in one piece, or not understood.
         """
         last, checkpoint = 0, None
-        for record in LogRecords(self._pages).from_lsn(self.shape.oldest):
+        records = LogRecords(self._pages)
+        # What the older restart page asks for may be overwritten: then it is no longer needed.
+        start = self.shape.older if records.has(self.shape.older) else self.shape.oldest
+        for record in records.from_lsn(start):
             self.records, last = self.records + 1, record.lsn
             if record.kind == layout.OF_RESTART:
                 checkpoint = decode_checkpoint(record)
@@ -64,6 +68,17 @@ class OpenLog:
             else:
                 raise LayoutError(f"its journal has a record of the unknown type {record.kind}")
         self._check_end(last, checkpoint)
+
+    def scattered(self) -> Iterator[Change]:
+        """Yield every change that can be read from a page that is whole, of whatever turn; what is
+        not understood is passed over.
+        """
+        for record in LogRecords(self._pages).scattered():
+            if record.kind == layout.OF_CLIENT:
+                with contextlib.suppress(LayoutError):
+                    change = decode_change(record)
+                    self.records += 1
+                    yield change
 
     def _note(self, record: Record, change: Change) -> None:
         """Keep what a table, or an attribute that is opened, says."""

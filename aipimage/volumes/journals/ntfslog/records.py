@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import NamedTuple
+
+import numpy as np
 
 from aipimage.volumes.journals.ntfslog import layout
 from aipimage.volumes.journals.ntfslog.pages import LogPage, LogPages
@@ -44,20 +47,45 @@ class LogRecords:
         self._bits = 64 - pages.shape.sequence_bits
         self._kept: tuple[int, LogPage | None] = (-1, None)
 
+    def has(self, lsn: int) -> bool:
+        """Whether a record is there, as a whole."""
+        return self._record(self._place(lsn)) is not None
+
+    def _place(self, lsn: int) -> _Place:
+        return _Place((lsn & (1 << self._bits) - 1) << 3, lsn >> self._bits)
+
     def from_lsn(self, lsn: int) -> Iterator[Record]:
         """Yield the records from one on to the last.
 
         Raises:
             LayoutError: that record is not there, or one is not understood.
         """
-        place = _Place((lsn & (1 << self._bits) - 1) << 3, lsn >> self._bits)
-        found = self._record(place)
+        found = self._record(self._place(lsn))
         if found is None:
             raise LayoutError(f"its journal does not hold the record 0x{lsn:x}, the oldest one")
         while found is not None:
             record, end = found
             yield record
             found = self._following(end)
+
+    def scattered(self) -> Iterator[Record]:
+        """Yield every record that lies at its own place in a page that is whole, of whatever turn,
+        and whatever came before it.
+        """
+        page, start = self._shape.page, self._shape.data_at
+        for at in range(self._pages.first, self._shape.size, page):
+            found = self._page(at)
+            if found is None:
+                continue
+            lsns = np.frombuffer(found.data, "<u8", (page - start) // 8, start)
+            places = np.arange(at + start, at + page, 8, dtype=np.uint64) >> np.uint64(3)
+            own = lsns & np.uint64((1 << self._bits) - 1) == places
+            for index in np.flatnonzero(own & (lsns >> np.uint64(self._bits) > 0)).tolist():
+                with contextlib.suppress(LayoutError):
+                    turn = int(lsns[index]) >> self._bits
+                    record = self._record(_Place(at + start + 8 * index, turn))
+                    if record is not None:
+                        yield record[0]
 
     def _following(self, end: _Place) -> tuple[Record, _Place] | None:
         """The record that was written next, after the end of one.

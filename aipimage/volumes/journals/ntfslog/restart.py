@@ -42,7 +42,8 @@ class Shape(NamedTuple):
         sequence_bits: of the 64 of an LSN, those that count the turns of the ring.
         first: page at which the ring begins. copies_have_place: whether a copy of a page says where
             it belongs in a field of its own.
-        oldest: LSN of the oldest record that is needed. checkpoint: of the last checkpoint; 0 for
+        oldest: LSN of the oldest record that is needed. older: of that which the other restart page
+            asks for. checkpoint: of the last checkpoint; 0 for
             none. current: of the last record that was known. client: whose records count.
     """
 
@@ -54,6 +55,7 @@ class Shape(NamedTuple):
     first: int
     copies_have_place: bool
     oldest: int
+    older: int
     checkpoint: int
     current: int
     client: int
@@ -111,12 +113,15 @@ def shape_of(pages: list[RestartPage], available: int) -> Shape:
     shapes = [_shape(page, available) for page in pages]
     newest, other = shapes
     same = other._replace(
-        oldest=newest.oldest, checkpoint=newest.checkpoint, current=newest.current
+        oldest=newest.oldest,
+        older=newest.older,
+        checkpoint=newest.checkpoint,
+        current=newest.current,
     )
     if same != newest:
         raise LayoutError("the restart pages of its journal say different sizes")
     # Of a page that is being replaced the older one may be what a driver reads.
-    return newest._replace(oldest=min(newest.oldest, other.oldest))
+    return newest._replace(older=min(newest.oldest, other.oldest))
 
 
 def _shape(page: RestartPage, available: int) -> Shape:
@@ -138,7 +143,7 @@ def _shape(page: RestartPage, available: int) -> Shape:
     current = layout.RESTART_AREA.unpack_from(area)[0]
     has_place = page.version != (1, 1)
     return Shape(
-        total, size, data_at, header, bits, first, has_place, oldest, checkpoint, current,
+        total, size, data_at, header, bits, first, has_place, oldest, oldest, checkpoint, current,
         page.client,
     )  # fmt: skip
 

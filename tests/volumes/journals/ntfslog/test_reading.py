@@ -73,6 +73,9 @@ def test_the_older_restart_page_may_need_more() -> None:
     data = log.data(oldest=log.lsns[2], older=log.lsns[1])
     assert len(changes_of(data)) == len(log.lsns) - 2
     assert len(changes_of(log.data(oldest=log.lsns[2]))) == len(log.lsns) - 3
+    assert len(changes_of(log.data(oldest=log.lsns[2], older=8))) == len(log.lsns) - 3, (
+        "overwritten"
+    )
 
 
 def small(version: tuple[int, int] = (1, 1)) -> Log:

@@ -319,7 +319,7 @@ def merge(
         resume: resume an interrupted merge of the same images. Unlike :func:`create`, a merge does
             so by default: a sealed note beside the partial file proves which merge it is of, and
             the images that it reads do not change.
-        dry_run: only tell what would be copied and dropped.
+        dry_run: only report what would be copied and dropped.
         remove: remove ``images``, newest first, once the new image is durable and was looked at.
         search: directories where other images of the chain lie, besides those of ``images`` and
             ``path``; those that build on an inner image of the run are not to lose its records.

@@ -167,7 +167,7 @@ def test_objects_with_changes() -> None:
 
 @pytest.mark.parametrize("since", ["", "0" * 32, "A" * 32, "12", 7, "g" * 32])
 def test_objects_with_a_wrong_id(since: object) -> None:
-    with pytest.raises(RequestError, match=r"image id|no image id"):
+    with pytest.raises(RequestError, match="image id"):
         changes_from(Changes(512, since=since), 512)  # type: ignore[arg-type]
 
 

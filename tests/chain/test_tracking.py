@@ -301,7 +301,7 @@ def test_a_block_that_fails_rolls_back() -> None:
 def test_a_generation_ends_once() -> None:
     tracker = ChangeTracker(1 << 20, GRAIN)
     generation = tracker.begin("a")
-    with pytest.raises(RequestError, match="no image id"):
+    with pytest.raises(RequestError, match="not an image id"):
         generation.commit("the first")
     generation.commit(IDS[0])
     for again in (generation.rollback, lambda: generation.commit(IDS[1])):

@@ -257,26 +257,26 @@ def _newest(nodes: Sequence[Node]) -> Node:
 
 def _member(node: Node, exchange: AipImageError | None) -> ChainMember:
     file, identity = node.file, node.identity
-    told = file if isinstance(file, ChainFile) else None
-    if told is None and node.children:
+    whole = file if isinstance(file, ChainFile) else None
+    if whole is None and node.children:
         child = node.children[0].file
         identity = child.parent or identity if isinstance(child, ChainFile) else identity
     state, reason = _state(node, exchange)
     return ChainMember(
         node.identity.image_id.hex(),
-        told.parent.image_id.hex() if told and told.parent else None,
+        whole.parent.image_id.hex() if whole and whole.parent else None,
         KIND_NAMES.get(identity.kind, "unknown"),
         identity.sequence,
         file.created if file else None,
         file.path if file else None,
         node.identity.digest.hex(),
         file.stored if file else 0,
-        told.changed if told else 0,
+        whole.changed if whole else 0,
         node.depth,
         state,
         reason,
-        tuple(ref.origin.hex() for ref in told.replaced) if told else (),
-        told.tags if told else (),
+        tuple(ref.origin.hex() for ref in whole.replaced) if whole else (),
+        whole.tags if whole else (),
     )
 
 

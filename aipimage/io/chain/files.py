@@ -79,7 +79,9 @@ def read_file(
     try:
         with open_reader(candidate.path, keys=keys, files=files, storage=files.storage) as image:
             if image.seal.chain_id != candidate.chain_id:
-                raise FormatError(f"{candidate.path}: became an image of another chain meanwhile")
+                raise FormatError(
+                    f"{candidate.path}: was replaced by an image of another chain meanwhile"
+                )
             return file_of(image)
     except AipImageError as error:
         return _damaged(files, candidate, error)
@@ -178,12 +180,12 @@ def _own_metadata(image: ImageReader) -> dict[str, Any]:
 
 
 def _check_own(image: ImageReader, *refs: Reference) -> None:
-    """Refuse records in other files: where one is missing, this is asked what is wrong with the
-    chain, and would wait for itself.
+    """Refuse records in other files: where such a file is missing, the chain is asked what is
+    wrong, and would wait for itself.
     """
     for ref in refs:
         if not image.segments.holds(ref.origin):
-            raise FormatError(f"{image.path}: what it says of itself lies in another file")
+            raise FormatError(f"{image.path}: its metadata or a seal lies in another file")
 
 
 def _parsed(text: object) -> datetime | None:
@@ -206,9 +208,9 @@ def _changed(image: ImageReader) -> int:
     """As the image says of itself; else its devices' data, or for an increment its own frames."""
     seal = image.seal
     with contextlib.suppress(AipImageError):
-        told = _told_changes(_own_metadata(image)["result"].get("changes"))
-        if told is not None:
-            return told
+        stated = _stated_changes(_own_metadata(image)["result"].get("changes"))
+        if stated is not None:
+            return stated
     data = sum(device.data for device in seal.devices) * SECTOR
     if seal.kind == ImageKind.FULL:
         return data
@@ -216,10 +218,10 @@ def _changed(image: ImageReader) -> int:
     return min(data, sum(held) * image.header.frame_size)
 
 
-def _told_changes(changes: object) -> int | None:
+def _stated_changes(changes: object) -> int | None:
     """The sum over all devices; ``None`` where the metadata has no such list."""
     if not isinstance(changes, list) or not changes:
         return None
-    told = [each.get("changed") if isinstance(each, dict) else None for each in changes]
-    counts = [each for each in told if isinstance(each, int) and 0 <= each <= c.DEVICE_SIZE_MAX]
-    return sum(counts) if len(counts) == len(told) else None
+    values = [each.get("changed") if isinstance(each, dict) else None for each in changes]
+    counts = [each for each in values if isinstance(each, int) and 0 <= each <= c.DEVICE_SIZE_MAX]
+    return sum(counts) if len(counts) == len(values) else None

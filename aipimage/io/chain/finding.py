@@ -79,10 +79,12 @@ def _one_chain(files: MemberFiles, chain_id: str | None) -> bytes:
     if chain_id is not None:
         found = [each for each in found if each == chain_id.lower()]
     if not found:
-        raise RequestError(f"{where}: no image of {chain_id or 'any chain'} is there")
+        raise RequestError(
+            f"{where}: has no image of {f'chain {chain_id}' if chain_id else 'any chain'}"
+        )
     if len(found) > 1:
         some = ", ".join(found[:5])
-        raise RequestError(f"{where}: has {len(found)} chains ({some}, …); say which one by its id")
+        raise RequestError(f"{where}: has {len(found)} chains ({some}, …); pass the id of one")
     return bytes.fromhex(found[0])
 
 

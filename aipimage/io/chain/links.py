@@ -24,13 +24,13 @@ class Node:
     """An image of a chain that was found, or that another one names.
 
     Attributes:
-        identity: of a damaged or missing image as far as another one or its trailer tells.
+        identity: of a damaged or missing image as far as another one or its trailer says.
         file: ``None`` where it is missing.
         parent: the image that is, or stands for, what the file names as its parent.
         problem: what is wrong with the link to the parent.
         trouble: what is wrong with the image itself.
         depth: links to the full image below it.
-        sound: it can be read as far as the links tell.
+        sound: as far as the links say, it can be read.
         replaced_by: a merged image that stands for it.
     """
 
@@ -68,7 +68,7 @@ class Links:
 
     Args:
         found: what was read, in the order of the directories; the first of several copies counts.
-        replaced: tells which image a merged one stands for.
+        replaced: returns which image a merged one stands for.
         where: the directories that were searched, for messages.
 
     Attributes:

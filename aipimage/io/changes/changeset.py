@@ -31,7 +31,7 @@ class Changes:
 
 
 def verified_image_id(image_id: object) -> str:
-    """Return an image id as ``Image.image_id`` gives it, else ``RequestError``.
+    """Return an image id as ``Image.image_id`` has it, else ``RequestError``.
 
     An id is never all zeros (docs/format.md, section 2).
     """

@@ -133,8 +133,8 @@ def changes_from(
 
     Raises:
         RequestError: it is none of these, ranges leave the disk, or a map says nothing of changes.
-        FormatError, IntegrityError: a file is damaged. A damaged tracker's file is no error: the
-            set then has a ``doubt``.
+        FormatError, IntegrityError: a file is damaged. A damaged tracker's file is not an error:
+            the set then has a ``doubt``.
         StorageError: a file cannot be read.
     """
     verified_size(size, "the disk")
@@ -288,7 +288,7 @@ def _chosen(consumers: Sequence[Consumer], parent: str | None) -> Consumer | Non
     if len(consumers) > 1:
         names = ", ".join(repr(consumer.name) for consumer in consumers)
         raise RequestError(
-            f"the tracker has several consumers ({names}), and none whose last image is the parent "
-            "alone; open it with ChangeTracker.open and pass the generation of one"
+            f"the tracker has several consumers ({names}), and the parent is the last image of "
+            "none of them; open it with ChangeTracker.open and pass the right consumer's generation"
         )
     return consumers[0] if consumers else None

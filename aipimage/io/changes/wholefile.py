@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def write_whole(
     storage: Storage, path: StrPath, buffers: Sequence[Buffer], *, replace: bool
 ) -> File:
-    """Write a file under another name, make it durable, and give it its name; return it locked.
+    """Write a file under another name, make it durable, and rename it; return it locked.
 
     The new name is durable after ``sync_directory_of``. A failure leaves what was there before.
 

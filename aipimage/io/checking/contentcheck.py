@@ -173,7 +173,7 @@ class ContentCheck:
         if self._view is None or any(piece.kind == Kind.LOST for piece in span.pieces):
             return
         found: set[int] = set()
-        for first, count in list(self._view.told(span.first, span.blocks)):
+        for first, count in list(self._view.described(span.first, span.blocks)):
             raw = np.frombuffer(self._view.read(first, count).tobytes(), "<u8").reshape(-1, 2)
             found.update((np.flatnonzero(raw.any(axis=1)) + first).tolist())
             if len(found) > _DIFFERING_MAX:

@@ -80,7 +80,7 @@ class RecordOrder:
         self._marks: list[tuple[int, RecordHeader, bytes]] = []
 
     def add(self, place: int, digest: bytes) -> None:
-        """A record that is no frame."""
+        """A record that is not a frame."""
         self._rows += _ROW.pack(place, digest)
 
     def add_dead(self, place: int, digest: bytes, header: RecordHeader, plain: BytesLike) -> None:

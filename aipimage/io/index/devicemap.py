@@ -63,16 +63,16 @@ class LoadedPage:
         self.extents = page.extents
         data = page.extents["kind"] == Kind.DATA
         origins.learn(page.entries)
-        told = {entry.origin for entry in (*page.entries, *runs)}
+        listed = {entry.origin for entry in (*page.entries, *runs)}
         if data.any():
-            if not told.issuperset(page.origins):
+            if not listed.issuperset(page.origins):
                 raise FormatError("a map page names an origin, and nothing that leads to it does")
             table = np.array([origins[origin] for origin in page.origins], np.uint16)
             self.extents["origin"][data] = table[page.extents["origin"][data]]
         self.raw = self.extents.view(np.uint8).data
         below = np.flatnonzero(page.extents["kind"] == Kind.PAGE)
         self.refs = dict(zip(below.tolist(), page.refs, strict=True))
-        if any(ref.origin != image_id and ref.origin not in told for ref in page.refs):
+        if any(ref.origin != image_id and ref.origin not in listed for ref in page.refs):
             raise FormatError("a map page refers to one of another image that it does not list")
         self.nbytes = self.extents.nbytes + 8 * len(self.starts) + 512 + 200 * len(self.refs)
         self.nbytes += 400 * len(page.entries)
@@ -108,7 +108,7 @@ class DeviceMap:
         self._named = naming_if(name)
         self._records, self._header, self._device, self._index = records, header, device, index
         self._origins = origins
-        # Only the seal was read by now: what else tells of these runs is not asked.
+        # Only the seal was read by now: what else lists these runs is not asked.
         self._runs = origins.runs_of(device.map_root.origin)
         self._pages: BoundedCache[bytes, LoadedPage] = BoundedCache(
             _PAGES_KEPT_BYTES, lambda page: page.nbytes

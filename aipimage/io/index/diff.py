@@ -1,5 +1,5 @@
-"""Where two points in time of a device may differ, told by their maps (docs/format.md, sections 7
-and 9.4).
+"""Where two points in time of a device may differ, by their maps (docs/format.md, sections 7 and
+9.4).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def diff_maps(
 
     Runs ascend, and neighbours of one kind are joined. Content is the same where both maps lead to
     the same packed sectors, or say the same without data; unused and zero read alike. What lies
-    beyond the old device's end differs, and of what lies beyond the new one's nothing is told.
+    beyond the old device's end differs; what lies beyond the new one's is not reported.
     Pages that both maps share are not read.
 
     Args:

@@ -79,8 +79,8 @@ class DigestView:
         tree = self.layers[index].tree
         return LeafTree(self._records, tree, RecordType.LAYER_LEAF, decode_layer_leaf, end)
 
-    def told(self, first: int, count: int) -> Iterator[tuple[int, int]]:
-        """Yield (first, count) of runs among ``count`` blocks of which any leaf tells: all others
+    def described(self, first: int, count: int) -> Iterator[tuple[int, int]]:
+        """Yield (first, count) of runs among ``count`` blocks that any leaf has: all others
         have zero digests. A run may come more than once.
         """
         end = first + count
@@ -149,7 +149,7 @@ def check_digests(
 
 
 def _base_leaf(data: BytesLike, stripe_shift: int) -> LayerLeaf:
-    """A leaf of section 8 as one of a layer: it tells of each block from its first on."""
+    """A leaf of section 8 as one of a layer: it has every block from its first on."""
     first, digests = decode_digest_leaf(memoryview(data), stripe_shift)
     found = np.frombuffer(digests, DIGEST_DTYPE)
     return LayerLeaf(np.arange(first, first + len(found), dtype=np.uint64), found)

@@ -56,7 +56,7 @@ class LeafTree:
         root: a leaf, an index page of any level, or :data:`NO_REFERENCE` for no leaves.
         kind, decode: of the leaves.
         end: what no block may reach.
-        reach: how many blocks a leaf can tell of, from its first on.
+        reach: how many blocks a leaf can have, from its first on.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class LeafTree:
 
         Raises:
             FormatError: keys, levels or blocks are not in order.
-            IntegrityError: a leaf is not the one of its place, or tells of blocks that its device
+            IntegrityError: a leaf is not the one of its place, or has blocks that its device
                 does not have.
         """
         if self._kept is not None:
@@ -97,7 +97,7 @@ class LeafTree:
             yield leaf
 
     def lay_over(self, out: Digests, first: int) -> None:
-        """Put what the leaves tell of the blocks from ``first`` on into ``out``."""
+        """Put the digests that the leaves have of the blocks from ``first`` on into ``out``."""
         end = first + len(out)
         for blocks, digests in self.leaves(first, end):
             low, high = blocks.searchsorted(first), blocks.searchsorted(end)

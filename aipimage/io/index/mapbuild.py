@@ -89,7 +89,7 @@ class MapBuilder:
         return 0, min(stop, self._page_end(0))
 
     def add_listed(self, level: int, extents: ExtentArray, refs: list[Reference]) -> None:
-        """Add extents of an old page to the list of a level, as :meth:`reach` told.
+        """Add extents of an old page to the list of a level, as :meth:`reach` says.
 
         Args:
             extents: the builder's from now on; those of kind page belong to ``refs``, in order.

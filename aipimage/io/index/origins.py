@@ -22,11 +22,11 @@ Hint = Callable[[bytes, str], object]
 
 
 class Origins(Mapping[bytes, int]):
-    """Id to number, in the order in which the origins were told; safe for threads.
+    """Id to number, in the order in which the origins became known; safe for threads.
 
     Args:
         entries: that are known from the beginning, of a seal.
-        hint: is told (origin, name) of every file name that an entry has.
+        hint: called with (origin, name) for every file name that an entry has.
     """
 
     def __init__(self, entries: Iterable[OriginEntry] = (), hint: Hint | None = None) -> None:
@@ -46,7 +46,7 @@ class Origins(Mapping[bytes, int]):
         return iter(list(self._numbers))
 
     def learn(self, entries: Iterable[OriginEntry]) -> None:
-        """Take over what a page or a seal tells.
+        """Add the entries of a page or a seal.
 
         Raises:
             FormatError: an entry differs from an earlier one of its origin. LimitError: there are
@@ -58,7 +58,7 @@ class Origins(Mapping[bytes, int]):
                 known = self._add(entry)
             if known.sealed != entry.sealed:
                 raise FormatError(
-                    f"origin {entry.origin.hex()} is told differently in two places of the image"
+                    f"origin {entry.origin.hex()} has two entries in the image that differ"
                 )
             if self._hint is not None and entry.name:
                 self._hint(entry.origin, entry.file_name)
@@ -76,7 +76,7 @@ class Origins(Mapping[bytes, int]):
             return self._entries[self._numbers[entry.origin]]
 
     def known(self, origin: bytes) -> OriginEntry | None:
-        """The entry of an origin, if anything told it."""
+        """The entry of an origin, ``None`` where it is not known yet."""
         number = self._numbers.get(origin)
         return None if number is None else self._entries[number]
 
@@ -98,7 +98,7 @@ class Renumbering:
     """Numbers of one image's origins as others; the origins may become more meanwhile.
 
     Args:
-        number: gives the new number of an origin.
+        number: returns the new number of an origin.
     """
 
     def __init__(self, origins: Origins, number: Callable[[bytes], int]) -> None:
@@ -133,7 +133,7 @@ class NamedOrigins:
         self._own.append(origin)
 
     def inherit(self, others: Origins, name_of: Callable[[OriginEntry], str]) -> None:
-        """Let the origins of the parent be named; ``name_of`` gives the file that has them now."""
+        """Let the origins of the parent be named; ``name_of`` returns the file that has one now."""
         self._others, self._name_of = others, name_of
 
     def number(self, origin: bytes) -> int:
@@ -177,7 +177,7 @@ class NamedOrigins:
             runs = self._others.runs_of(ref.origin)
             if not runs:
                 raise FormatError(
-                    f"nothing in the parent tells of origin {ref.origin.hex()}, which it refers to"
+                    f"the parent refers to origin {ref.origin.hex()}, and lists no entry of it"
                 )
             found |= {entry.origin: self._named(entry) for entry in runs}
         return list(found.values())

@@ -1,8 +1,8 @@
 """The files of a chain, found by their ids in the directories that are searched (docs/format.md,
 section 9.4).
 
-Names mean nothing here: a file is what its header says. Files of other chains, and whatever else
-lies about, are passed over; what looks like an image and cannot be read is remembered, for
+Names mean nothing here: a file is what its header says. Files of other chains, and all that is
+not an image, are passed over. What looks like an image and cannot be read is remembered, for
 messages.
 """
 

@@ -28,8 +28,8 @@ class RestoreResult:
     Attributes:
         target: path. size: bytes of the device, or of the volume. written: bytes of data written;
             the rest reads as zeros.
-        unreadable: bytes that the source could not give when it was imaged; they are zeros on the
-            target.
+        unreadable: bytes that could not be read from the source when it was imaged; they are zeros
+            on the target.
         seconds: wall time.
         device: number in the image. volume: its number; ``None`` where a whole disk was restored.
         unused: bytes that were known to be free: zeros in a file, anything on a device.

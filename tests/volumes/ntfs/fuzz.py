@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from aipimage.volumes.clusters import ClusterMap
 from aipimage.volumes.filesystems.ntfs import PARSER
-from aipimage.volumes.model import Allocation, SurveyOptions
+from aipimage.volumes.model import BEST_EFFORT, SAFE, Allocation, SurveyOptions
 from aipimage.volumes.view import LayoutError, VolumeView
 from tests.support.sources import SparseSource
+from tests.volumes.journals.ntfslog import built
+from tests.volumes.journals.ntfslog.built import Log, change
 from tests.volumes.ntfs import small as ntfs_small
 from tests.volumes.ntfs.edited import (
     Editor,
@@ -22,7 +24,7 @@ SIZE = 16 << 20
 JOURNAL_HEAD = 8192
 PARTS = (*ntfs_small.PIECES, (ntfs_small.JOURNAL, JOURNAL_HEAD))
 """Where the parts of an input lie."""
-_RECORDS = (b"FILE", b"INDX", b"RSTR", b"CHKD")
+_RECORDS = (b"FILE", b"INDX", b"RSTR", b"CHKD", b"RCRD")
 
 
 def source_of(data: bytes) -> SparseSource:
@@ -38,8 +40,8 @@ def source_of(data: bytes) -> SparseSource:
 
 
 def fuzz_ntfs(data: bytes) -> None:
-    """Probe and read the map, with and without the paging files."""
-    for leave_out in (False, True):
+    """Probe and read the map, with and without the paging files, and by best effort."""
+    for leave_out, in_use in ((False, SAFE), (True, SAFE), (False, BEST_EFFORT)):
         source = source_of(data)
         view = VolumeView(source, 0, source.size)
         filesystem = PARSER.probe(view)
@@ -48,7 +50,7 @@ def fuzz_ntfs(data: bytes) -> None:
             return
         assert PARSER.allocation is not None
         try:
-            allocation = PARSER.allocation(view, filesystem, SurveyOptions(leave_out))
+            allocation = PARSER.allocation(view, filesystem, SurveyOptions(leave_out, in_use))
         except LayoutError:
             continue
         assert source.bytes_read <= 64 << 20
@@ -95,7 +97,34 @@ def seeds() -> list[bytes]:
     lists.new_record(65, 0, second)
     entries = list_entry(0x80, 0, 0, 9) + list_entry(0x80, 150, 65, 3)
     lists.replace(0, 0x80, inside(0x20, entries, 8) + first)
-    return [input_of(editor.data) for editor in (plain, closed, lists)]
+    return [input_of(editor.data) for editor in (plain, closed, lists, _in_use())]
+
+
+def _in_use() -> Editor:
+    """The volume with an open journal, whose pages are so small that a change reaches them."""
+    log = Log(ntfs_small.JOURNAL_BYTES, page=1024)
+    bitmap, mft = ntfs_small.BITMAP // 512, ntfs_small.MFT // 512
+    entries = [built.attribute_entry(0, 0x80), built.attribute_entry(6, 0x80)]
+    log.add(change(built.ATTRIBUTES, redo_data=built.table(entries)))
+    at = log.add(
+        change(built.DIRTY, redo_data=built.table([built.dirty_entry(24, 0, log.lsns[0], [mft])]))
+    )
+    log.add(
+        change(built.SET_BITS, built.CLEAR_BITS, *[built.bits(1300, 5)] * 2, built.BITMAP_PLACE,
+               clusters=[bitmap])
+    )  # fmt: skip
+    runs = outside(0x80, mapping_pairs([(1310, 3), (1320, 2)]), 0, 5, 2560)
+    where = {"vcn": 128, "clusters": [mft + 128]}
+    log.add(change(built.CREATE, built.DELETE, runs, record_at=352, **where))
+    log.add(
+        change(
+            built.PAIRS, built.PAIRS, b"\x21\1\1\0", b"\0", record_at=352, attribute_at=68, **where
+        )
+    )
+    log.checkpoint(dirty=at)
+    editor = Editor()
+    editor.journal(bytes(log.data()))
+    return editor
 
 
 def repair(data: bytes) -> bytes:
@@ -106,12 +135,14 @@ def repair(data: bytes) -> bytes:
     places = {}
     for offset, length in PARTS:
         places[offset] = at
-        step = ntfs_small.NODE if length >= JOURNAL_HEAD and offset != ntfs_small.MFT else 1024
-        step = ntfs_small.NODE if offset in ntfs_small.ROOT_NODES else step
-        for start in range(at, at + length, step):
-            record = bytes(changed[start : start + step])
-            if record[:4] in _RECORDS and len(record) == step and _protectable(record):
-                changed[start : start + step] = _resealed(record)
+        steps = [ntfs_small.NODE] if offset in ntfs_small.ROOT_NODES else [1024]
+        if offset == ntfs_small.JOURNAL:
+            steps.append(ntfs_small.NODE)
+        for step in steps:
+            for start in range(at, at + length, step):
+                record = bytes(changed[start : start + step])
+                if record[:4] in _RECORDS and len(record) == step and _protectable(record):
+                    changed[start : start + step] = _resealed(record)
         at += length
     mft, mirror = places[ntfs_small.MFT], places[ntfs_small.MIRROR]
     if len(changed) >= mirror + 4096:

@@ -12,12 +12,13 @@ from tests.volumes.ntfs.small import FREE, SIZE
 
 
 def test_seeds_stand_for_volumes_that_are_read() -> None:
-    for seed in fuzzing_ntfs.seeds():
+    # The last one is in use: its journal names ten free clusters.
+    for seed, kept in zip(fuzzing_ntfs.seeds(), (0, 0, 0, 10), strict=True):
         assert len(seed) <= mutate.LONGEST
         assert fuzzing_ntfs.repair(seed) == seed
         data = bytearray(SIZE)
         fuzzing_ntfs.source_of(seed).read_into(data, 0)
-        assert Editor(data).free() == FREE
+        assert Editor(data).free() == FREE - kept
 
 
 def test_mutants_end_in_a_map_or_a_reason() -> None:

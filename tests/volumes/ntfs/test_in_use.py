@@ -100,14 +100,14 @@ def test_class_50_volumes_whose_bitmap_was_not_written(tmp_path: Path) -> None:
 
 
 def crashed(
-    tmp_path: Path, version: tuple[int, int], copy: bool
+    tmp_path: Path, version: tuple[int, int], copy: bool, cluster: int = 4096, seed: int = 1
 ) -> tuple[Path, dict[str, str], Disk]:
     """A volume that was cut off: files were written, changed and deleted, of which $Bitmap and the
     FILE records on the disk know nothing, but the journal does. Returns what its files are after a
     replay, and the volume as it was afterwards.
     """
-    chance = random.Random(version[0])
-    volume = make(tmp_path / "volume", 48 * MIB)
+    chance = random.Random(seed)
+    volume = make(tmp_path / "volume", 48 * MIB, "-c", str(cluster))
     with ntfs_3g(volume, tmp_path / "at") as at:
         for number in range(40):
             (at / f"old{number}").write_bytes(chance.randbytes(chance.randrange(60_000)))
@@ -163,9 +163,12 @@ def journal_from(before: Disk, after: Disk, version: tuple[int, int]) -> Log:
     for number in changed_records(before, after):
         size = len(after.record(number))
         vcn, inside = divmod(number * size, cluster)
-        ((place, _),) = after.spans(after.mft.data, vcn * cluster, 1)
+        places = [
+            next(after.spans(after.mft.data, (vcn + index) * cluster, 1))[0] // cluster
+            for index in range(max(1, size // cluster))
+        ]
         new, old = (_logged(disk.record(number)) for disk in (after, before))
-        where = {"vcn": vcn, "sector": inside // 512, "clusters": [place // cluster]}
+        where = {"vcn": vcn, "sector": inside // 512, "clusters": places}
         for redo, undo, data, undo_data in _steps(new, old):
             log.add(change(redo, undo, data, undo_data, **where))
     log.add(change(built.FORGET, built.COMPENSATION), transaction=0x18)
@@ -195,13 +198,35 @@ def _logged(record: bytes) -> bytes:
 def test_class_50_files_that_only_the_journal_knows(
     tmp_path: Path, version: tuple[int, int], copy: bool
 ) -> None:
+    check_crashed(tmp_path, version, copy, 4096, 1)
+
+
+@pytest.mark.parametrize("cluster", [512, 1024, 2048, 16384, 65536])
+def test_class_50_clusters_of_other_sizes(tmp_path: Path, cluster: int) -> None:
+    check_crashed(tmp_path, (1, 1), True, cluster, 2)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(3, 23))
+@pytest.mark.parametrize("cluster", [512, 4096, 65536])
+def test_class_50_many_crashes(tmp_path: Path, cluster: int, seed: int) -> None:
+    check_crashed(tmp_path, ((1, 1), (2, 0))[seed % 2], seed % 3 == 0, cluster, seed)
+
+
+def check_crashed(
+    tmp_path: Path, version: tuple[int, int], copy: bool, cluster: int, seed: int
+) -> None:
+    """Nothing is lost of a volume that was cut off, and ntfsrecover makes the same files of it
+    without what its map calls free.
+    """
     require_ntfs()
     require_programs("ntfsrecover")
-    volume, wanted, after = crashed(tmp_path, version, copy)
+    volume, wanted, after = crashed(tmp_path, version, copy, cluster, seed)
     _, allocation = surveyed(volume)
     ours = used_of(allocation)
     raw = Disk(volume.read_bytes()).used()
-    assert int((after.used() & ~raw).sum()) > 300, "the bitmap on the disk calls them free"
+    lost = int((after.used() & ~raw).sum())
+    assert lost * cluster > MIB, "the bitmap on the disk calls them free"
     assert not (after.used() & ~ours).any()
     assert int((~ours).sum()) > len(ours) // 2
     left = without_free(volume, allocation, tmp_path / "left")

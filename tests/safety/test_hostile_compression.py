@@ -18,7 +18,7 @@ from aipimage.format.constants import RecordType
 from aipimage.io.records import zstdcalls
 from aipimage.io.system.storage import Storage
 from aipimage.volumes.image import open_image
-from tests.safety.test_hostile_images import forger_of, refused
+from tests.safety.refusals import forger_of, refused
 from tests.support.forge import Record
 from tests.support.images import PATH
 from tests.support.memory import ROOT, MemorySystem

@@ -25,7 +25,7 @@ from tests.volumes.btrfs.built import (
     file_extent,
     root_item,
 )
-from tests.volumes.btrfs.test_built import survey
+from tests.volumes.btrfs.surveyed import survey
 
 Change = Callable[[Volume], None]
 

@@ -256,8 +256,8 @@ def test_damage_before_the_first_checkpoint_destroys_nothing(name: str) -> None:
 @pytest.mark.parametrize("split", [None, 60_000])
 @pytest.mark.parametrize("name", ["plain", "aes"])
 def test_a_finished_image_is_never_cut(name: str, split: int | None) -> None:
-    """It gets its name as it is; where its trailer is damaged the copy tells (docs/format.md,
-    section 10), and it stays as it is.
+    """It gets its name as it is. A damaged trailer is written again from its copy (docs/format.md,
+    sections 10 and 11); what is damaged before that stays as it is.
     """
     disks = [mixed_disk(4, 67)]
     options = chosen(name, checkpoint_bytes=1, split=split)
@@ -271,6 +271,11 @@ def test_a_finished_image_is_never_cut(name: str, split: int | None) -> None:
     hurt = MemorySystem(named)
     last = max(named, key=lambda path: (path != PARTIAL, path))
     hurt.files[last][-200 if split is None else -328] ^= 1
+    assert only_named(run(hurt, disks, replace(options, resume=True)))
+    assert hurt.snapshot() == whole
+    hurt = MemorySystem(named)
+    # In the seal's own copy, which lies before the trailer.
+    hurt.files[last][-300 - 4096 if split is None else -428 - 4096] ^= 1
     before = hurt.snapshot()
     with pytest.raises(RequestError, match=r"is a finished image.*rename it to"):
         run(hurt, disks, replace(options, resume=True))

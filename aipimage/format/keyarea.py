@@ -183,9 +183,7 @@ def choose_copy(copy0: bytes, copy1: bytes, chain_id: bytes) -> tuple[KeyArea, t
         if index not in damaged
     }
     if not areas:
-        raise IntegrityError(
-            "key area: both copies are damaged, so no key can be had from this file"
-        )
+        raise IntegrityError("key area: both copies are damaged, so this file cannot be decrypted")
     best = max(areas, key=lambda index: (areas[index].generation, -index))
     if not damaged and areas[0] != areas[1] and areas[0].generation == areas[1].generation:
         damaged = (1,)

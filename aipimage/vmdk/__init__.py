@@ -1,6 +1,6 @@
 """Virtual disks in VMware's format, VMDK: six sub-formats written, and more of them read.
 
-``open`` gives a block source, usable wherever one is taken::
+``open`` returns a block source, usable wherever one is taken::
 
     with aipimage.vmdk.open("disk.vmdk") as disk:
         aipimage.create("disk.aiv", disk)

@@ -132,7 +132,7 @@ class ChainMembers(Sequence[ChainMember]):
 
     @property
     def newest(self) -> ChainMember:
-        """The newest image of the whole chain that nothing is missing for."""
+        """The newest image of the whole chain whose ancestors are all present."""
         return self._newest
 
     def check(self) -> None:

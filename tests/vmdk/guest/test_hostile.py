@@ -15,6 +15,7 @@ from aipimage.volumes.view import VolumeView
 from tests.fuzz.mutate import mutants
 from tests.support.sources import SparseSource
 from tests.vmdk.guest import fuzz as fuzzing
+from tests.volumes.fat import efi
 from tests.volumes.fat.built import END, fat32
 from tests.volumes.tables.made import mbr_sector, source_of
 
@@ -49,7 +50,7 @@ def test_many_mutants(seed: int) -> None:
 
 def test_a_directory_that_comes_back_to_itself() -> None:
     """Its chain of clusters is a ring: reading ends all the same."""
-    volume = fat32(entries=(2, END[32], END[32]), root=fuzzing.entry(b"EFI        ", 3) * 16)
+    volume = fat32(entries=(2, END[32], END[32]), root=efi.entry(b"EFI        ", 3) * 16)
     source = volume.source()
     view = VolumeView(source, 0, source.size)
     names = FatNames(view, decode_boot_sector(source.content(0, 512)))
@@ -61,7 +62,7 @@ def test_a_directory_that_comes_back_to_itself() -> None:
 
 @pytest.mark.parametrize("cluster", [0, 1, 302, 0x0FFF_FFFF, 0xFFFF_FFFF])
 def test_a_directory_outside_of_the_volume(cluster: int) -> None:
-    volume = fat32(root=fuzzing.entry(b"EFI        ", cluster))
+    volume = fat32(root=efi.entry(b"EFI        ", cluster))
     source = volume.source()
     view = VolumeView(source, 0, source.size)
     assert FatNames(view, decode_boot_sector(source.content(0, 512))).of("EFI") == []
@@ -69,8 +70,8 @@ def test_a_directory_outside_of_the_volume(cluster: int) -> None:
 
 def test_names_do_not_reach_a_terminal() -> None:
     """Escape sequences in a name are no letters."""
-    rows = fuzzing.long_entry("\x1b[2J\n\u202e", 0x41) + fuzzing.entry(b"X          ", 5)
-    volume = fat32(entries=(END[32],) * 3, root=fuzzing.entry(b"EFI        ", 3))
+    rows = efi.long_entry("\x1b[2J\n\u202e", 0x41) + efi.entry(b"X          ", 5)
+    volume = fat32(entries=(END[32],) * 3, root=efi.entry(b"EFI        ", 3))
     source = volume.source()
     source.pieces[0] = source.pieces[0].ljust(volume.data_start + 1024, b"\0")
     at = volume.data_start + 512

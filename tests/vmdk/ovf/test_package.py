@@ -17,7 +17,6 @@ from aipimage.vmdk.ovf import write_ova, write_ovf
 from aipimage.vmdk.ovf.hardware import CONTROLLERS
 from tests.support.sources import SparseSource
 from tests.support.tools import require_programs, run
-from tests.vmdk.guest.fuzz import FAT_AT, efi_volume
 from tests.vmdk.ovf.made import (
     FIXED,
     GRAIN,
@@ -29,6 +28,7 @@ from tests.vmdk.ovf.made import (
     disk,
     take,
 )
+from tests.volumes.fat.efi import efi_volume
 from tests.volumes.tables.made import mbr_sector
 
 
@@ -176,7 +176,7 @@ def test_disks_of_an_image(tmp_path: Path) -> None:
 def efi_disk() -> SparseSource:
     """A disk with an EFI system partition that has loaders."""
     head = mbr_sector([(0x80, 0xEF, 2048, 2048)], code=bytes(440))
-    return SparseSource(4 * MIB, {0: head, FAT_AT: efi_volume()}, name="efi")
+    return SparseSource(4 * MIB, {0: head, MIB: efi_volume()}, name="efi")
 
 
 def test_firmware_as_the_disks_tell_it(tmp_path: Path) -> None:

@@ -114,17 +114,34 @@ class DeviceMap:
             _PAGES_KEPT_BYTES, lambda page: page.nbytes
         )
         self._last: LoadedPage | None = None
+        # Kept whatever else is dropped: every walk begins at it.
+        self._top: LoadedPage | None = None
 
     def data_at(self, sector: int) -> tuple[int, int, int, int] | None:
         """Return (start, length, origin, position) of the extent of data that holds a sector;
-        ``None`` where it is another kind, or not of the page that was looked at last.
+        ``None`` where it is another kind, or a page is to be read to find it.
         """
         page = self._last
         if page is None or not 0 <= sector - page.page.first < page.page.sectors:
-            return None
+            page = self._kept_leaf(sector)
+            if page is None:
+                return None
         at = bisect_right(page.starts, sector) - 1
         length, position, origin, kind = _EXTENT.unpack_from(page.raw, at * _EXTENT.size)
         return (page.starts[at], length, origin, position) if kind == DATA else None
+
+    def _kept_leaf(self, sector: int) -> LoadedPage | None:
+        """The page that describes ``sector``, if all pages on the way to it are kept."""
+        page = self._top
+        while page is not None:
+            row = bisect_right(page.starts, sector) - 1
+            ref = page.refs.get(row)
+            if ref is None:
+                self._last = page
+                return page
+            child = self._pages.find(ref.digest)
+            page = child if child is not None and _belongs(child, page, row) else None
+        return None
 
     def pieces(self, sector: int, count: int) -> list[Piece]:
         """Return the pieces that cover ``count`` sectors from ``sector`` on, cut to that range."""
@@ -162,7 +179,8 @@ class DeviceMap:
     def root(self) -> LoadedPage:
         """The root, which must cover the whole device."""
         with self._named():
-            return self._checked_root()
+            self._top = root = self._checked_root()
+        return root
 
     def _checked_root(self) -> LoadedPage:
         if not self._runs:
@@ -185,9 +203,7 @@ class DeviceMap:
     def _checked_child(self, page: LoadedPage, row: int) -> LoadedPage:
         ref = page.refs[row]
         child = self._load(ref, page.runs_below(ref))
-        found = (child.page.first, child.page.sectors)
-        wanted = (page.starts[row], int(page.extents["length"][row]))
-        if found != wanted or child.page.level >= page.page.level:
+        if not _belongs(child, page, row):
             raise FormatError("a map page is not the one that its place needs")
         return child
 
@@ -207,7 +223,7 @@ class DeviceMap:
     def forget(self) -> None:
         """Drop decoded pages, so that all are read again."""
         self._pages.clear()
-        self._last = None
+        self._last = self._top = None
 
     def walk(self, start: int = 0, end: int | None = None) -> Iterator[tuple[int, ExtentArray]]:
         """Yield (first sector, extents) in device order; arrays have no extents of kind page.
@@ -233,3 +249,10 @@ class DeviceMap:
             stack.append((page, below + 1))
             if first + int(page.extents["length"][below]) > start:
                 stack.append((self.child(page, below), 0))
+
+
+def _belongs(child: LoadedPage, page: LoadedPage, row: int) -> bool:
+    """Whether a page is one that the extent ``row`` of a page above it needs."""
+    found = child.page
+    wanted = (page.starts[row], page.row(row)[0])
+    return (found.first, found.sectors) == wanted and found.level < page.page.level

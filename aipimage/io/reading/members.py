@@ -160,8 +160,13 @@ class Held:
         self.stream, self.segments = stream, segments
 
     def read_into(self, origin: bytes, offset: int, buffer: memoryview) -> None:
-        """Fill ``buffer`` with stored bytes from an address on."""
-        self.stream.pread_into(buffer, self.segments.locate(origin, offset, buffer.nbytes))
+        """Fill ``buffer`` with stored bytes from an address on; the caller is inside of the gate of
+        the image that needs them, and the pool closes no file that is being read.
+        """
+        at = self.segments.find(origin, offset, buffer.nbytes)
+        if at is None:
+            at = self.segments.locate(origin, offset, buffer.nbytes)
+        self.stream.pread_inside(buffer, at)
 
 
 class ForeignFiles:
@@ -206,7 +211,9 @@ class ForeignFiles:
     def read_into(self, origin: bytes, offset: int, buffer: memoryview) -> None:
         """Fill ``buffer`` with stored bytes from an address on."""
         while True:
-            held = self._first(origin, offset, buffer.nbytes)
+            held = self._by_origin.get(origin)
+            if held is None or not held.segments.covers(origin, offset, buffer.nbytes):
+                held = self._first(origin, offset, buffer.nbytes)
             try:
                 return self._read_from(held, origin, offset, buffer)
             except StorageError as error:

@@ -39,13 +39,12 @@ class SegmentMap:
 
     def covers(self, origin: bytes, offset: int, length: int) -> bool:
         """Whether the file has these bytes of an origin: a merge leaves out dead frames."""
-        segment = self._segment_at(origin, offset)
-        return segment is not None and offset + length <= segment.origin_start + segment.length
-
-    def _segment_at(self, origin: bytes, offset: int) -> Segment | None:
         starts = self._starts.get(origin)
         index = bisect_right(starts, offset) - 1 if starts is not None else -1
-        return self._by_origin[origin][index] if index >= 0 else None
+        if index < 0:
+            return False
+        segment = self._by_origin[origin][index]
+        return offset + length <= segment.origin_start + segment.length
 
     def locate(self, origin: bytes, offset: int, length: int) -> int:
         """Return the stream offset of ``length`` bytes at an address.

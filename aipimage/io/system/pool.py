@@ -56,7 +56,8 @@ class Pool(Generic[_Key, _Thing]):
     def lend(self, key: _Key, opener: Callable[[], _Thing]) -> Pooled[_Thing]:
         """Return what ``opener`` opens, which stays open until :meth:`take_back`."""
         with self._lock:
-            self.check_open(key)
+            if self._is_closed:
+                self.check_open(key)
             opened = self._things.get(key)
             if opened is None:
                 # Under the lock: two threads that want one thing must not open it twice.
@@ -70,6 +71,8 @@ class Pool(Generic[_Key, _Thing]):
         """End a use that :meth:`lend` began."""
         with self._lock:
             opened.users -= 1
+            if len(self._things) <= self._limit and not self._is_closed:
+                return
             idle = self._surplus()
         close_all(idle)
 

@@ -228,8 +228,8 @@ _HOMES = {
 """The module of each public name, and what it is called there where that is another name."""
 
 _PACKAGES = (
-    "_core", "checks", "cli", "errors", "extents", "format", "hints", "io", "retention", "surface",
-    "testing", "tracking", "version", "vmdk", "volumes",
+    "_core", "checks", "cli", "errors", "extents", "files", "format", "hints", "io", "retention",
+    "surface", "testing", "tracking", "version", "vmdk", "volumes",
 )  # fmt: skip
 """Modules of the package: asking for one loads it alone, because others may be loading."""
 

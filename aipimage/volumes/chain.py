@@ -41,7 +41,7 @@ class Chain(ChainMembers):
 
 def chain_of(image: Image) -> Chain:
     """The chain of an opened image; the public form is :attr:`aipimage.Image.chain`."""
-    place = PlaceOfChain(image.files, image.seal.chain_id, image.keys)
+    place = PlaceOfChain(image.beside, image.seal.chain_id, image.keys)
     return Chain(place, file_of(image), image)
 
 

@@ -26,6 +26,7 @@ from aipimage.volumes.described import VolumeInfo, volumes_of
 from aipimage.volumes.restoreoptions import RestoreOptions
 
 if TYPE_CHECKING:
+    from aipimage.files.volume import Files
     from aipimage.volumes.chain import Chain
 
 
@@ -57,11 +58,11 @@ class Image(ImageReader):
             raise OptionTypeError(
                 f"{self.path}: needs its password, which is never pickled; open it where it is used"
             )
-        if self.files.storage is not DEFAULT:
+        if self.beside.storage is not DEFAULT:
             raise OptionTypeError(
                 f"{self.path}: is not a file of the system, so it cannot be pickled"
             )
-        folders = [absolute(each) for each in self.files.directories]
+        folders = [absolute(each) for each in self.beside.directories]
         return _reopened, (absolute(self.path), self.digest, folders)
 
     @property
@@ -165,6 +166,24 @@ class Image(ImageReader):
                 ]
             self._volumes = tuple(found)
         return self._volumes
+
+    def files(
+        self, volume: int | None = None, *, device: int = 0, code_page: str = "cp850"
+    ) -> Files:
+        """Open the files of a volume, read-only; see :func:`aipimage.files.open`.
+
+        Args:
+            volume: its number; ``None``: the only one whose files can be read.
+            device: number of the disk in the image. code_page: of the short names of FAT.
+
+        Raises:
+            RequestError: there is no such volume. UnsupportedError: its files cannot be read.
+            FormatError: its file system is damaged.
+        """
+        from aipimage.files.opening import open_files
+
+        self.check_open()
+        return open_files(self, volume, device=device, code_page=code_page)
 
     def kept_bytes(self) -> tuple[int, ...]:
         """Bytes that the image has as data of each of :attr:`volumes`; its maps are read for it,

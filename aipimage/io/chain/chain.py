@@ -183,7 +183,7 @@ class ChainMembers(Sequence[ChainMember]):
 
 def members_of(image: ImageReader) -> ChainMembers:
     """The images of the chain of an opened one, up to it."""
-    place = PlaceOfChain(image.files, image.seal.chain_id, image.keys)
+    place = PlaceOfChain(image.beside, image.seal.chain_id, image.keys)
     return ChainMembers(place, file_of(image))
 
 

@@ -167,5 +167,5 @@ _STATES = {
 def _opened(image: ImageReader, member: ChainMember) -> ImageReader:
     """The image of a member's path, whichever it is: its place in the chain was judged already."""
     assert member.path is not None
-    storage = image.files.storage
-    return open_in_chain(member.path, keys=image.keys, files=image.files, storage=storage)
+    storage = image.beside.storage
+    return open_in_chain(member.path, keys=image.keys, files=image.beside, storage=storage)

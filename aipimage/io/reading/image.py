@@ -72,8 +72,8 @@ class ImageReader:
     def __init__(self, opened: Opened) -> None:
         self.stream, self.header, self.trailer = opened.stream, opened.header, opened.trailer
         self.seal, self.keys, self.segments = opened.seal, opened.keys, opened.segments
-        self.path, self.files, self._tail = self.stream.name, opened.files, opened.tail
-        self.foreign = ForeignFiles(self.files, self.header, self.keys, self.path)
+        self.path, self.beside, self._tail = self.stream.name, opened.files, opened.tail
+        self.foreign = ForeignFiles(self.beside, self.header, self.keys, self.path)
         self.records = RecordReader(self._read, self.keys)
         self.records.hint, self.records.name_of = self.foreign.hint, self._held_in
         self.records.others = self._in_other_files

@@ -31,6 +31,21 @@ def verified_superblock(data: bytes, size: int, in_use: bool = False) -> Superbl
     return found
 
 
+def readable_superblock(data: bytes, size: int) -> Superblock:
+    """Return a superblock by which files can be found, of a volume of ``size`` bytes, whatever it
+    says of its state.
+
+    Raises:
+        LayoutError: as :func:`verified_superblock`.
+    """
+    fields = fields_of(data)
+    _check_features(fields)
+    _check_checksum(fields, data)
+    found = superblock_of(fields)
+    _check_geometry(found, fields, size)
+    return found
+
+
 def _check_features(fields: dict[str, Any]) -> None:
     if fields["s_rev_level"] > 1:
         raise LayoutError(f"its revision {fields['s_rev_level']} is not known")

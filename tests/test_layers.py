@@ -126,6 +126,7 @@ BESIDE_PUBLIC = {
     "aipimage.converting.formats": "says what a name stands for, before anything is opened",
     "aipimage.converting.request": "the type of a result",
     "aipimage.converting.sources": "opens virtual disks and appliances as sources of an image",
+    "aipimage.files": "files inside volumes, which has public names of its own",
     "aipimage.io.blocks.containers": "says what a file is that is not an image",
     "aipimage.io.blocks.marks": "says whether a damaged file was an image",
     "aipimage.io.records.codec": "a wrong --compress is wrong usage, before anything is opened",

@@ -29,10 +29,13 @@ _MIDWAY = (StorageError, SourceError, IntegrityError)
 
 
 COMMANDS = {
+    "cat": "listing",
     "convert": "converting",
     "createimage": "creating",
+    "find": "listing",
     "info": "inspecting",
     "join": "splitting",
+    "ls": "listing",
     "merge": "merging",
     "passwd": "passwd",
     "repair": "repairing",

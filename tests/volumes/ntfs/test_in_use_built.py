@@ -263,12 +263,30 @@ def test_what_best_effort_keeps() -> None:
     assert "marked as dirty" in editor.reason()
     found = editor.survey(in_use="best-effort")
     assert kept(found) == {*_GIVEN, FREE + 40, FREE + 41}
-    # A journal that cannot be read at all, and a record that is cut short.
+    # Restart pages that are lost.
     editor.journal(bytes(8192))
+    assert kept(editor.survey(in_use="best-effort")) == {*_GIVEN, FREE + 40, FREE + 41}
+    # A journal of which nothing is left, and a record that is cut short.
+    editor.journal(bytes(small.JOURNAL_BYTES))
     place = small.MFT + 64 * small.RECORD
     editor.data[place + 1022 : place + 1024] = b"no"
     found = editor.survey(in_use="best-effort")
     assert kept(found) == _GIVEN
+
+
+@pytest.mark.parametrize("version", [(1, 1), (2, 0)], ids=["1.1", "2.0"])
+@pytest.mark.parametrize("copy", [False, True], ids=["in the ring", "in a copy"])
+def test_journals_without_restart_pages(version: tuple[int, int], copy: bool) -> None:
+    """By best effort they are read as Windows writes them."""
+    log = Log(small.JOURNAL_BYTES, version)
+    log.add(change(built.NONRESIDENT, redo_data=bytes(5000), clusters=[FREE]))
+    log.add(change(built.SET_BITS, built.CLEAR_BITS, *[bits(FREE + 9, 2)] * 2, **_BITS))
+    log.checkpoint()
+    editor = Editor()
+    editor.journal(bytes(log.data(copy=copy)))
+    editor.journal(bytes(8192))
+    assert "does not begin with a restart page" in editor.reason()
+    assert kept(editor.survey(in_use="best-effort")) == {FREE, FREE + 9, FREE + 10}
 
 
 def test_best_effort_does_not_wake_what_is_asleep() -> None:

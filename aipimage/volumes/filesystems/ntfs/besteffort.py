@@ -16,7 +16,7 @@ from aipimage.ranges import joined
 from aipimage.volumes.filesystems.ntfs import layout
 from aipimage.volumes.filesystems.ntfs.bitmap import open_bitmap, read_bitmap
 from aipimage.volumes.filesystems.ntfs.directory import Directory
-from aipimage.volumes.filesystems.ntfs.journal import Journal, journal_of
+from aipimage.volumes.filesystems.ntfs.journal import journal_of, journal_stream, log_of
 from aipimage.volumes.filesystems.ntfs.loose import Row, runs_of_record
 from aipimage.volumes.filesystems.ntfs.named import NamedClusters
 from aipimage.volumes.filesystems.ntfs.paging import verify_awake
@@ -24,6 +24,8 @@ from aipimage.volumes.filesystems.ntfs.runs import ClusterRuns, as_array, togeth
 from aipimage.volumes.filesystems.ntfs.state import verified_flags
 from aipimage.volumes.filesystems.ntfs.streams import Mft, Stream
 from aipimage.volumes.journals.notes import IN_USE, check_still
+from aipimage.volumes.journals.ntfslog.reading import OpenLog
+from aipimage.volumes.journals.ntfslog.restart import usual_shapes
 from aipimage.volumes.model import Allocation, SurveyOptions
 from aipimage.volumes.view import LayoutError
 
@@ -84,25 +86,36 @@ def _of_system(mft: Mft, bitmap: Stream) -> Iterator[ClusterRuns]:
     with contextlib.suppress(LayoutError):
         record = mft.base_record(layout.MFT_MIRROR)
         streams.append(mft.stream(record, layout.DATA, b"", "the MFT's mirror"))
-    journal = _journal(mft)
-    if journal is not None:
-        streams.append(journal.stream)
+    with contextlib.suppress(LayoutError):
+        streams.append(journal_stream(mft))
     yield together([as_array(stream.runs) for stream in streams])
 
 
 def _of_journal(mft: Mft, bitmap: Stream) -> Iterator[ClusterRuns]:
     """What the records of the journal name, wherever they lie in it."""
-    journal = _journal(mft)
     named = NamedClusters(mft, bitmap)
-    if journal is not None and journal.pages:
+    for log in _logs(mft):
+        # A piece that cannot be read ends it.
         with contextlib.suppress(LayoutError):
-            for change in journal.open_log(mft).scattered():
+            for change in log.scattered():
                 with contextlib.suppress(LayoutError):
                     named.add(change, None)
     yield named.runs()
 
 
-def _journal(mft: Mft) -> Journal | None:
-    with contextlib.suppress(LayoutError):
-        return journal_of(mft)
-    return None
+def _logs(mft: Mft) -> Iterator[OpenLog]:
+    """The journal as its restart pages say that it is; where they cannot be read, in each shape in
+    which Windows writes it.
+    """
+    try:
+        stream = journal_stream(mft)
+    except LayoutError:
+        return
+    try:
+        journal = journal_of(mft)
+        if journal.pages:
+            yield journal.open_log(mft)
+    except LayoutError:
+        for shape in usual_shapes(stream.initialised):
+            with contextlib.suppress(LayoutError):
+                yield log_of(mft, stream, shape)

@@ -12,7 +12,7 @@ from aipimage.volumes.filesystems.ntfs import layout
 from aipimage.volumes.filesystems.ntfs.streams import Mft, Stream
 from aipimage.volumes.journals.ntfslog import layout as ntfslog
 from aipimage.volumes.journals.ntfslog.reading import OpenLog
-from aipimage.volumes.journals.ntfslog.restart import RestartPage, restart_pages
+from aipimage.volumes.journals.ntfslog.restart import RestartPage, Shape, restart_pages, shape_of
 from aipimage.volumes.view import LayoutError
 
 LOOKED_AT = 256 << 10
@@ -43,19 +43,33 @@ class Journal(NamedTuple):
         return newest.version == (1, 1) and all(page.clean for page in same)
 
     def open_log(self, mft: Mft) -> OpenLog:
-        """The log, to be read from its oldest record on; each piece is read twice at most."""
+        """The log, to be read from its oldest record on; each piece is read twice at most.
 
-        def read(offset: int, length: int) -> bytes:
-            mft.view.allow(length)
-            return self.stream.read(offset, length)
+        Raises:
+            LayoutError: it is of a kind that is not known.
+        """
+        return log_of(mft, self.stream, shape_of(self.pages, self.stream.initialised))
 
-        return OpenLog(read, self.stream.initialised, self.pages)
+
+def log_of(mft: Mft, stream: Stream, shape: Shape) -> OpenLog:
+    """The log of a shape in a stream."""
+
+    def read(offset: int, length: int) -> bytes:
+        mft.view.allow(length)
+        return stream.read(offset, length)
+
+    return OpenLog(read, shape)
+
+
+def journal_stream(mft: Mft) -> Stream:
+    """The content of a volume's journal; ``LayoutError`` where it has none."""
+    record = mft.base_record(layout.LOG_FILE)
+    return mft.stream(record, layout.DATA, b"", "the journal").verified_plain()
 
 
 def journal_of(mft: Mft) -> Journal:
     """Find a volume's journal; ``LayoutError`` where it makes no sense."""
-    record = mft.base_record(layout.LOG_FILE)
-    log = mft.stream(record, layout.DATA, b"", "the journal").verified_plain()
+    log = journal_stream(mft)
     length = min(log.initialised, LOOKED_AT)
     if log.resident or length < 2 * ntfslog.PAGE_MIN:
         raise LayoutError("its journal is too small")

@@ -30,6 +30,8 @@ VERSIONS: Final = {(1, 1): 4, (2, 0): 34}
 """Versions that are known, and the page at which the ring of each begins. Before it, from page 2
 on, lie copies of pages that were not full yet."""
 PAGE_MIN, PAGE_MAX = 512, 64 << 10
+PAGE_USUAL, DATA_AT_USUAL = 4096, 64
+"""Bytes of every page that Windows writes, and where its data begin."""
 LOG_MAX = 256 << 20
 """Bytes of a log that is looked at; Windows makes them 64 MiB long at most."""
 

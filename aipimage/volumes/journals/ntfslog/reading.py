@@ -14,7 +14,7 @@ from aipimage.volumes.journals.ntfslog.operations import (
 )
 from aipimage.volumes.journals.ntfslog.pages import LogPages, Read
 from aipimage.volumes.journals.ntfslog.records import LogRecords, Record
-from aipimage.volumes.journals.ntfslog.restart import RestartPage, Shape, shape_of
+from aipimage.volumes.journals.ntfslog.restart import Shape
 from aipimage.volumes.journals.ntfslog.tables import (
     OpenAttribute,
     attribute_names,
@@ -30,18 +30,15 @@ class OpenLog:
     """A log that was not closed.
 
     Args:
-        read: reads the file. available: bytes of it. pages: both restart pages.
+        read: reads the file. shape: of the log.
 
     Attributes:
-        shape: of the log. attributes: those that were open, by their place in the table, as of the
+        attributes: those that were open, by their place in the table, as of the
             record that was read last. records: how many were read.
-
-    Raises:
-        LayoutError: it is of a kind that is not known.
     """
 
-    def __init__(self, read: Read, available: int, pages: list[RestartPage]) -> None:
-        self.shape: Shape = shape_of(pages, available)
+    def __init__(self, read: Read, shape: Shape) -> None:
+        self.shape = shape
         self.attributes: dict[int, OpenAttribute] = {}
         self.records = 0
         self._pages = LogPages(read, self.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from aipimage.volumes.fixups import HEADER, fixed_up
@@ -122,6 +123,20 @@ def shape_of(pages: list[RestartPage], available: int) -> Shape:
         raise LayoutError("the restart pages of its journal say different sizes")
     # Of a page that is being replaced the older one may be what a driver reads.
     return newest._replace(older=min(newest.oldest, other.oldest))
+
+
+def usual_shapes(available: int) -> Iterator[Shape]:
+    """The shapes that a log of Windows has, where no restart page says so; ``available``: bytes of
+    the file.
+    """
+    size = min(available, layout.LOG_MAX) // layout.PAGE_USUAL * layout.PAGE_USUAL
+    bits = 64 - (size.bit_length() - 3)
+    for version, first in layout.VERSIONS.items():
+        if size >= (first + 2) * layout.PAGE_USUAL:
+            yield Shape(
+                size, layout.PAGE_USUAL, layout.DATA_AT_USUAL, layout.RECORD.size, bits, first,
+                version != (1, 1), 0, 0, 0, 0, 0,
+            )  # fmt: skip
 
 
 def _shape(page: RestartPage, available: int) -> Shape:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from aipimage.volumes.journals.ntfslog.reading import OpenLog
-from aipimage.volumes.journals.ntfslog.restart import restart_pages
+from aipimage.volumes.journals.ntfslog.restart import restart_pages, shape_of
 from aipimage.volumes.view import LayoutError
 from tests.volumes.journals.ntfslog import built
 from tests.volumes.journals.ntfslog.built import Log, change
@@ -28,7 +28,7 @@ def _drive(data: bytes) -> None:
         return data[offset : offset + length]
 
     try:
-        log = OpenLog(read, len(data), restart_pages(data))
+        log = OpenLog(read, shape_of(restart_pages(data), len(data)))
         for each in log.changes():
             assert len(each.redo_data) + len(each.undo_data) <= 2 * len(data)
             assert log.records <= len(data) // 48

@@ -10,7 +10,7 @@ import pytest
 from aipimage.volumes.journals.ntfslog import layout
 from aipimage.volumes.journals.ntfslog.operations import Change
 from aipimage.volumes.journals.ntfslog.reading import OpenLog
-from aipimage.volumes.journals.ntfslog.restart import restart_pages
+from aipimage.volumes.journals.ntfslog.restart import restart_pages, shape_of
 from aipimage.volumes.journals.ntfslog.tables import (
     DirtyPage,
     OpenAttribute,
@@ -33,7 +33,7 @@ def opened(data: bytes | bytearray) -> OpenLog:
         assert 0 <= offset <= offset + length <= len(data)
         return bytes(data[offset : offset + length])
 
-    return OpenLog(read, len(data), restart_pages(bytes(data[: 128 << 10])))
+    return OpenLog(read, shape_of(restart_pages(bytes(data[: 128 << 10])), len(data)))
 
 
 def changes_of(data: bytes | bytearray) -> list[Change]:

@@ -15,7 +15,6 @@ FLAGS = {
     "(resume=False)": "(without --resume)",
     "(set_size=True)": "(--set-size)",
     "(size= or set_size=True)": "(--size or --set-size)",
-    "(size=None)": "(without --size)",
     "(source_format='aiv' or 'raw')": "(--source-format aiv or raw)",
     "(source_format='ova')": "(--source-format ova)",
     "(source_format='raw')": "(--source-format raw)",

@@ -103,7 +103,8 @@ def target_size(info: TargetInfo, options: Options, source: int) -> int:
     if info.is_device:
         if options.size is not None or options.set_size:
             raise RequestError(
-                f"{info.name}: is a device, whose size is fixed; leave size= and set_size= out"
+                f"{info.name}: is a device, whose size is fixed; leave it out "
+                "(size= or set_size=True)"
             )
         return info.size
     if options.size is not None:

@@ -9,7 +9,9 @@
         changed.commit(image_id)              # else everything counts again next time
     tracker.close()
 
-docs/tracking.md has the rules that an embedder keeps, and what is trusted after a crash.
+docs/tracking.md has the rules that an embedder keeps, and what is trusted after a crash. Read
+``tracker.py`` first; ``ledger.py`` knows which consumer has seen which marks, and ``store.py`` is
+the file.
 """
 
 from aipimage.io.changes.forms import ChangedBitmap, Changes, write_changes

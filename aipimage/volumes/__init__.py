@@ -5,7 +5,8 @@ each is free. A structure is trusted only where everything that it can be compar
 Where there is any doubt, the whole volume counts as in use and the result says why. Read
 ``survey.py`` first, then ``model.py``; ``filesystems`` and ``tables`` hold the parsers,
 ``preparing.py`` what is left out of an image, ``described.py`` what an image says of its volumes,
-and ``restoring`` the way back.
+and ``restoring`` the way back. ``image.py`` and ``chain.py`` are the public ``Image`` and
+``Chain``: those of ``io``, with the volumes that their users ask for.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ The map is exact: it is what both B+trees of free space of every allocation grou
 log is open after a replay in memory. The whole volume is taken where the log is not understood or
 lies on another device, where a feature is unknown (such as the metadata directory of 2024) or
 repair is called for, where any checksum, count or order is wrong, and where two structures
-disagree.
+disagree. Read ``allocation.py`` first; ``inuse.py`` is for a volume whose log is open
+(``journals/xfslog``).
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ refused.
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +13,11 @@ import pytest
 
 import aipimage
 from aipimage.errors import OptionError
+from aipimage.io.blocks.sources import BinaryFileSource
 from aipimage.volumes.clusters import ClusterMap
-from aipimage.volumes.filesystems.ntfs import layout
-from aipimage.volumes.model import Allocation
-from aipimage.volumes.view import LayoutError
+from aipimage.volumes.filesystems.ntfs import PARSER, layout
+from aipimage.volumes.model import Allocation, SurveyOptions
+from aipimage.volumes.view import LayoutError, VolumeView
 from tests.cli.running import invoke
 from tests.volumes.journals.ntfslog import built
 from tests.volumes.journals.ntfslog.built import Log, bits, change, table
@@ -304,6 +306,19 @@ def test_whole_is_whole() -> None:
     assert kept(editor.survey()) == set()
     assert "volumes in use are to be taken whole" in _reason(editor, "whole")
     assert Editor().survey(in_use="whole").free.total == Editor().survey().free.total
+
+
+@pytest.mark.parametrize("way", ["safe", "best-effort"])
+def test_what_may_change_is_whole(way: str) -> None:
+    """Whatever is asked for: no journal says what a volume will be that is written to."""
+    source = BinaryFileSource(io.BytesIO(in_use().data))
+    view = VolumeView(source, 0, source.size)
+    found = PARSER.probe(view)
+    assert found is not None
+    assert PARSER.allocation is not None
+    options = SurveyOptions(in_use=way, changing=lambda: "it is mounted")
+    with pytest.raises(LayoutError, match="may change while it is read: it is mounted"):
+        PARSER.allocation(view, found, options)
 
 
 def _reason(editor: Editor, way: str) -> str:

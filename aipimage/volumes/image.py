@@ -26,7 +26,7 @@ from aipimage.volumes.described import VolumeInfo, volumes_of
 from aipimage.volumes.restoreoptions import RestoreOptions
 
 if TYPE_CHECKING:
-    from aipimage.files.volume import Files
+    import aipimage.files
     from aipimage.volumes.chain import Chain
 
 
@@ -169,7 +169,7 @@ class Image(ImageReader):
 
     def files(
         self, volume: int | None = None, *, device: int = 0, code_page: str = "cp850"
-    ) -> Files:
+    ) -> aipimage.files.Files:
         """Open the files of a volume, read-only; see :func:`aipimage.files.open`.
 
         Args:

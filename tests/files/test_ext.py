@@ -245,3 +245,19 @@ def test_samples_equal_the_sleuth_kit(tmp_path: Path) -> None:
     assert refused.keys() == DAMAGED.keys()
     assert all(DAMAGED[name] in why for name, why in refused.items()), refused
     assert compared > 8
+
+
+def test_a_directory_in_itself_is_entered_once(tmp_path: Path) -> None:
+    require_programs("mke2fs", "debugfs")
+    tree = some_files(tmp_path / "tree")
+    path = make(tmp_path / "volume", 16 * MIB, "-t", "ext4", content=tree)
+    for name in ("/folder0/again", "/folder1/also"):
+        run(["debugfs", "-w", "-R", f"link /folder0 {name}", path])
+    errors: dict[str, AipImageError] = {}
+    with files.open(path) as volume:
+        paths = [each.path for each in volume.walk(on_error=errors.__setitem__)]
+        with pytest.raises(files.DamagedVolumeError, match="not entered again"):
+            list(volume.walk())
+    assert len(errors) == 2
+    assert {"/folder0/again", "/folder1/also"} <= {*paths}
+    assert len(paths) == len(list(tree.rglob("*"))) + 3  # with lost+found

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from aipimage.errors import AipImageError
 from aipimage.format.keyarea import KeyArea, decode_key_area, encode_key_area
+from tests.files import fuzz as fuzzing_files
 from tests.format import samples
 from tests.format.structures import BY_NAME, Structure, sealed_by_digest
 from tests.vmdk.guest import fuzz as fuzzing_guest
@@ -162,6 +163,7 @@ VOLUMES: dict[str, tuple[Target, Callable[[], list[bytes]]]] = {
     "exfat": (fuzzing_exfat.fuzz_exfat, fuzzing_exfat.seeds),
     "ext": (fuzzing_ext.fuzz_ext, lambda: fuzzing_ext.SEEDS),
     "fat": (fuzzing_fat.fuzz_fat, fuzzing_fat.seeds),
+    "files": (fuzzing_files.fuzz_files, fuzzing_files.seeds),
     "jbd2": (fuzzing_journals.fuzz_jbd2, fuzzing_journals.seeds_jbd2),
     "ntfslog": (fuzzing_ntfslog.fuzz_ntfslog, fuzzing_ntfslog.seeds_ntfslog),
     "ntfs": (fuzzing_ntfs.fuzz_ntfs, fuzzing_ntfs.seeds),

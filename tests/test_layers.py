@@ -43,10 +43,7 @@ ALLOWED = {
     "version": set(),
 }
 BELOW = ("io", "format", "volumes", "files", "vmdk", "converting")
-FACES = {
-    ("volumes/image.py", "aipimage.files.opening"),
-    ("volumes/image.py", "aipimage.files.volume"),
-}
+FACES = {("volumes/image.py", name) for name in ("aipimage.files", "aipimage.files.opening")}
 """An opened image is the one face of all that is asked of it, also of what stands above it."""
 OUTSIDE_FORMAT = {"blake3", "numpy"}
 # No files, threads, clocks, randomness, processes, crypto or C in the format.

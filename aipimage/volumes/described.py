@@ -11,6 +11,7 @@ from aipimage.io.reading.device import DeviceFile
 
 if TYPE_CHECKING:
     from aipimage.volumes.model import Volume
+    from aipimage.volumes.shadowcopies.copies import ShadowCopy
     from aipimage.volumes.survey import DiskSurvey
 
 VOLUMES_MAX = 1024
@@ -65,6 +66,23 @@ class VolumeInfo:
             raise RequestError("only a volume of an opened image can be opened")
         self._device.image.check_open()
         return DeviceFile(self._device, self.start, self.size)
+
+    @property
+    def shadow_copies(self) -> tuple[ShadowCopy, ...]:
+        """The shadow copies (VSS) of an NTFS volume of an image, the oldest first; each has an
+        ``identifier``, the time ``created``, a ``size`` in bytes, and a ``source`` that reads it,
+        a :class:`BlockSource` that works as long as the image is open.
+
+        Raises:
+            RequestError: it is not a volume of an image. ClosedError: the image is closed.
+            UnsupportedError: they are not understood.
+        """
+        from aipimage.volumes.shadowcopies.ofimage import opened_copies
+
+        file = self.open()
+        if self.filesystem != "ntfs":
+            return ()
+        return opened_copies(file, f"{self._device.image.path}: volume {self.number}")
 
 
 def volume_info(device: int, volume: Volume, kept: bool = True) -> VolumeInfo:

@@ -41,12 +41,14 @@ class Allocation(NamedTuple):
             become smaller than this by cutting its end. 0: not known.
         left_out: names of files whose clusters were marked as free on request (paging files).
         notes: what else a user should know.
+        fixed: why the file system cannot become smaller though it is not taken whole, a clause.
     """
 
     free: FreeSpace
     used_end: int = 0
     left_out: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    fixed: str = ""
 
 
 ALL_IN_USE = Allocation(NoFreeSpace())

@@ -25,6 +25,7 @@ from tests.volumes.fat import fuzz as fuzzing_fat
 from tests.volumes.journals import fuzz as fuzzing_journals
 from tests.volumes.journals.ntfslog import fuzz as fuzzing_ntfslog
 from tests.volumes.ntfs import fuzz as fuzzing_ntfs
+from tests.volumes.shadowcopies import fuzz as fuzzing_shadowcopies
 from tests.volumes.tables import fuzz as fuzzing_tables
 from tests.volumes.xfs import fuzz as fuzzing_xfs
 
@@ -168,6 +169,7 @@ VOLUMES: dict[str, tuple[Target, Callable[[], list[bytes]]]] = {
     "ntfslog": (fuzzing_ntfslog.fuzz_ntfslog, fuzzing_ntfslog.seeds_ntfslog),
     "ntfs": (fuzzing_ntfs.fuzz_ntfs, fuzzing_ntfs.seeds),
     "partition_tables": (fuzzing_tables.fuzz_tables, fuzzing_tables.seeds),
+    "shadow_copies": (fuzzing_shadowcopies.fuzz_shadow_copies, fuzzing_shadowcopies.seeds),
     "xfs_log": (fuzzing_journals.fuzz_xfs_log, fuzzing_journals.seeds_xfs_log),
     "xfs": (fuzzing_xfs.fuzz_xfs, fuzzing_xfs.seeds),
     "vmdk_cowd": (fuzzing_vmdk.fuzz_vmdk_cowd, fuzzing_vmdk.seeds_cowd),

@@ -57,6 +57,8 @@ def limits_of(source: BlockSource, volume: Volume) -> Limits:
     # The backup of the boot sector of NTFS lies after its last cluster.
     end = volume.filesystem.size + (4096 if kind == "ntfs" else 0)
     kept = min(volume.size, end)
+    if volume.allocation.fixed:
+        return Limits(kept, kept, volume.allocation.fixed)
     floor = _FLOORS.get(kind)
     if floor is None:
         return Limits(kept, kept, f"restores do not shrink {kind}")

@@ -74,10 +74,10 @@ def allocation(view: VolumeView, filesystem: FileSystem, options: SurveyOptions)
     inner = content_of(view, pieces, name, options)
     if inner.whole_because is not None:
         raise LayoutError(f"its array holds {inner.kind}: {inner.whole_because}")
-    free, _, left_out, notes = inner.allocation
-    parts = [(member.data, free, 0, member.size)]
-    about = (f"its array holds {inner.kind}", *notes)
-    return Allocation(MappedFree(parts), 0, left_out, about)
+    content = inner.allocation
+    parts = [(member.data, content.free, 0, member.size)]
+    about = (f"its array holds {inner.kind}", *content.notes)
+    return Allocation(MappedFree(parts), 0, content.left_out, about)
 
 
 def _is_in_order(member: Member) -> bool:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from aipimage.ranges import joined
+from aipimage.volumes.clusters import ClusterMap
 from aipimage.volumes.filesystems.ntfs import layout
 from aipimage.volumes.filesystems.ntfs.besteffort import read_best_effort
 from aipimage.volumes.filesystems.ntfs.bitmap import open_bitmap, read_bitmap
 from aipimage.volumes.filesystems.ntfs.boot import Geometry, decode_geometry, is_ntfs
 from aipimage.volumes.filesystems.ntfs.claims import claimed_by
+from aipimage.volumes.filesystems.ntfs.copies import keep_shadow_copies, shadow_copies_of
 from aipimage.volumes.filesystems.ntfs.directory import Directory
 from aipimage.volumes.filesystems.ntfs.inuse import read_in_use
 from aipimage.volumes.filesystems.ntfs.journal import journal_of
@@ -16,7 +18,6 @@ from aipimage.volumes.filesystems.ntfs.records import decode_record
 from aipimage.volumes.filesystems.ntfs.runs import together
 from aipimage.volumes.filesystems.ntfs.state import verify_mirror, verify_volume
 from aipimage.volumes.filesystems.ntfs.streams import Mft
-from aipimage.volumes.filesystems.shadowcopies import verify_none
 from aipimage.volumes.model import BEST_EFFORT, Allocation, FileSystem, SurveyOptions
 from aipimage.volumes.view import LayoutError, VolumeView
 
@@ -63,7 +64,23 @@ def allocation(view: VolumeView, found: FileSystem, options: SurveyOptions) -> A
         geometry = decode_geometry(view.read(0, layout.BOOT_BYTES))
     if geometry.size > view.size:
         raise LayoutError(f"it covers {geometry.size:,} bytes of a partition of {view.size:,}")
-    verify_none(view)
+    copies = shadow_copies_of(view)
+    if copies is None:
+        return _live(view, geometry, options)
+    # What is in a paging file may be read through a copy.
+    made = _live(view, geometry, options._replace(leave_out_paging=False))
+    if not isinstance(made.free, ClusterMap):
+        raise RuntimeError("internal error: an NTFS volume without its map")
+    note = keep_shadow_copies(view, geometry, copies, made.free)
+    return made._replace(
+        used_end=made.free.used_end(),
+        notes=(*made.notes, note),
+        fixed="its shadow copies read clusters where they are",
+    )
+
+
+def _live(view: VolumeView, geometry: Geometry, options: SurveyOptions) -> Allocation:
+    """The map of the live file system."""
     mft = Mft(view, geometry)
     try:
         return _trusted(mft, options)

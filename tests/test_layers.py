@@ -210,6 +210,7 @@ LATE = {
     ("io.records.keys", "io.records.cipher"): "a plain image needs no OpenSSL",
     ("retention.execution", "io.merge.job"): "planning needs no codec and no keys",
     ("volumes", "volumes.chain"): FEW,
+    ("volumes", "volumes.shadowcopies.copies"): FEW,
     ("volumes.described", "volumes.shadowcopies.ofimage"): FEW,
     ("volumes.diskinfo", "volumes.filesystems.registry"): PARSERS,
     ("volumes.diskinfo", "volumes.survey"): PARSERS,

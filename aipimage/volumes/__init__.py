@@ -15,14 +15,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from aipimage.volumes.chain import Chain as Chain
+    from aipimage.volumes.shadowcopies.copies import ShadowCopy as ShadowCopy
 else:
 
     def __getattr__(name: str) -> Any:
-        """``Chain`` is loaded when an annotation that names it is resolved: an image imports what
-        finds chains only where it is asked for one.
+        """``Chain`` and ``ShadowCopy`` are loaded when an annotation that names them is resolved:
+        an image imports what finds them only where it is asked for one.
         """
         if name == "Chain":
             from aipimage.volumes.chain import Chain
 
             return Chain
+        if name == "ShadowCopy":
+            from aipimage.volumes.shadowcopies.copies import ShadowCopy
+
+            return ShadowCopy
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
+from aipimage import volumes
 from aipimage.errors import FormatError, LimitError, RequestError
 from aipimage.io.reading.device import DeviceFile
 
 if TYPE_CHECKING:
     from aipimage.volumes.model import Volume
-    from aipimage.volumes.shadowcopies.copies import ShadowCopy
     from aipimage.volumes.survey import DiskSurvey
 
 VOLUMES_MAX = 1024
@@ -68,7 +68,7 @@ class VolumeInfo:
         return DeviceFile(self._device, self.start, self.size)
 
     @property
-    def shadow_copies(self) -> tuple[ShadowCopy, ...]:
+    def shadow_copies(self) -> tuple[volumes.ShadowCopy, ...]:
         """The shadow copies (VSS) of an NTFS volume of an image, the oldest first; each has an
         ``identifier``, the time ``created``, a ``size`` in bytes, and a ``source`` that reads it,
         a :class:`BlockSource` that works as long as the image is open.

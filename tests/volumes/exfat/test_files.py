@@ -12,28 +12,16 @@ from aipimage.volumes.view import LayoutError
 from tests.support.sources import SparseSource
 from tests.support.surveyed import surveyed, used_of
 from tests.volumes.exfat.built import END, ExfatVolume
-from tests.volumes.exfat.checked import FILE, OWN, PLAIN, refused, used
-
-
-def stream_entry(cluster: int, length: int, flags: int = 1) -> bytes:
-    """The stream extension of a file; flags: 1 has clusters, 2 they follow each other."""
-    return struct.pack("<BB18xIQ", 0xC0, flags, cluster, length)
-
-
-def file_set(stream: bytes, directory: bool = False, kind: int = 0x85) -> bytes:
-    """A file's entries: the file, its stream, its name."""
-    head = bytes([kind, 2, 0, 0, 0x10 if directory else 0x20]).ljust(32, b"\0")
-    return head + stream + b"\xc1\0x\0".ljust(32, b"\0")
-
-
-def with_files(*sets: bytes, **changes: object) -> ExfatVolume:
-    """A volume with clusters of a sector whose root directory, in two of them, has these files."""
-    root = (*OWN, *sets)
-    base = PLAIN.but(root=root, root_clusters=(4, 5), chains=(END, END, 5, END, 7, END, END, END))
-    return base.but(**{"used": (2, 3, 4, 5, *range(6, 12))} | changes)
-
-
-CONTIGUOUS, CHAINED = stream_entry(100, 1500, 3), stream_entry(6, 700)
+from tests.volumes.exfat.checked import (
+    CHAINED,
+    CONTIGUOUS,
+    FILE,
+    file_set,
+    refused,
+    stream_entry,
+    used,
+    with_files,
+)
 
 
 def test_what_files_lie_in_is_used() -> None:

@@ -18,7 +18,7 @@ from tests.support import loop_device, require
 from tests.support.surveyed import surveyed, surveyed_file, used_of, wipe_free
 from tests.support.tools import require_programs, run
 from tests.support.torn import torn
-from tests.volumes.exfat import test_built as by_hand
+from tests.volumes.exfat import checked as by_hand
 from tests.volumes.exfat.built import END, ExfatVolume, two_fats
 from tests.volumes.exfat.test_made import FORMATS, fill, formatted, fuse_mounted
 

@@ -245,7 +245,7 @@ def test_any_name_is_written_or_refused(name: str) -> None:
         ({"cpus": True}, "virtual processors"),
         ({"cpus": 1.5}, "virtual processors"),
         ({"memory": 4 * MIB - 1}, "bytes of memory: use 4194304 to"),
-        ({"memory": 4 * MIB + MIB}, "no multiple of 4194304"),
+        ({"memory": 4 * MIB + MIB}, "not a multiple of 4194304"),
         ({"memory": (4080 << 30) + 4 * MIB}, "bytes of memory"),
         ({"controller": "nvme"}, "unknown disk controller; use one of lsilogic"),
         ({"controller": "sata", "hardware": 9}, "needs hardware version 10"),

@@ -157,7 +157,7 @@ def left_out_is_free(copy: Path, after: Path) -> None:
     free = free_by_xfs_db(after)[0] * filesystem.cluster_size
     ours = ranges_of(allocation, copy.stat().st_size)
     assert sum(length for _, length in overlap(ours, free)) == int(ours[:, 1].sum())
-    assert int(ours[:, 1].sum()) > copy.stat().st_size // 8
+    assert int(ours[:, 1].sum()) > 0
 
 
 def same_as_kernel(copy: Path, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ _CITED = re.compile(
 )
 _FOREIGN = re.compile(r"RFC \d+,? (?:\w+ ){0,2}$")
 _OURS = re.compile(r"docs/format\.md`*,\s+$|docs/format\.md`*,\s+section")
-OTHERS = {ROOT / "aipimage" / "volumes", ROOT / "aipimage" / "vmdk"}
+OTHERS = {ROOT / "aipimage" / name for name in ("files", "volumes", "vmdk")}
 """Here the formats of others are cited; ours is named by its file."""
 
 
